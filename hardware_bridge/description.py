@@ -1,0 +1,156 @@
+"""What a robot is: joints in order, limits, home, tool, rates; read from one TOML file per robot."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.export.contract import JointSpec, RobotSpec
+from wpg.export.kinematics import Frame, JointFrame, Record, SerialChain
+from wpg.hardware_bridge.errors import DescriptionError
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+ProtocolName = Literal["native", "dynamixel", "feetech", "fci"]
+
+
+class JointDescription(Record, frozen=True, kw_only=True):
+    """One joint: its place in the chain and its limits."""
+
+    name: str
+    frame: Frame
+    axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    position_min_rad: float
+    position_max_rad: float
+    velocity_max_rad_s: Positive
+    acceleration_max_rad_s2: Positive
+    jerk_max_rad_s3: Positive
+    torque_max_nm: Positive
+    home_rad: float
+
+    def __post_init__(self) -> None:
+        if not self.position_min_rad < self.position_max_rad:
+            raise ValueError(
+                f"joint {self.name}: position_min_rad {self.position_min_rad} must be below "
+                f"position_max_rad {self.position_max_rad}"
+            )
+        if not self.position_min_rad <= self.home_rad <= self.position_max_rad:
+            raise ValueError(
+                f"joint {self.name}: home_rad {self.home_rad} lies outside "
+                f"[{self.position_min_rad}, {self.position_max_rad}]"
+            )
+
+
+class SimulationModel(Record, frozen=True, kw_only=True):
+    """How the physics engines build this robot."""
+
+    urdf: str
+    """A path, or ``package:path`` for a file that a Python package ships."""
+    base_link: str
+    tool_link: str
+    fixed_joints_rad: dict[str, float] = msgspec.field(default_factory=dict)
+    """Joints of the model that the policy does not move, and where they stand (rad or m)."""
+    stiffness_nm_rad: tuple[Positive, ...]
+    """Position gain of each joint's servo."""
+    damping_nm_s_rad: tuple[Positive, ...]
+    """Velocity gain of each joint's servo."""
+    armature_kg_m2: tuple[Positive, ...]
+    """Rotor inertia seen at each joint."""
+    excluded_contacts: tuple[tuple[str, str], ...] = ()
+    """Pairs of links whose shapes overlap at rest."""
+
+
+class RobotDescription(Record, frozen=True, kw_only=True):
+    """A whole robot. Arrays are in the order of ``joints``."""
+
+    name: str
+    title: str
+    source: str
+    """Where the figures were published."""
+    protocol: ProtocolName
+    servo_rate_hz: Positive
+    """Rate at which set-points are sent."""
+    watchdog_s: Positive
+    """The device holds by itself when no valid command arrives for this long."""
+    motion_fraction: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    """Share of the velocity, acceleration and jerk limits that set-points use; the rest is margin."""
+    joints: tuple[JointDescription, ...]
+    tool: Frame
+    simulation: SimulationModel | None = None
+
+    def __post_init__(self) -> None:
+        if not self.joints:
+            raise ValueError(f"robot {self.name} has no joints")
+        names = [joint.name for joint in self.joints]
+        if len(set(names)) != len(names):
+            raise ValueError(f"robot {self.name}: joint names repeat: {', '.join(names)}")
+        if self.simulation is not None:
+            for field in ("stiffness_nm_rad", "damping_nm_s_rad", "armature_kg_m2"):
+                found = len(getattr(self.simulation, field))
+                if found != len(self.joints):
+                    raise ValueError(f"simulation.{field}: expected {len(self.joints)} values, found {found}")
+
+    @property
+    def num_joints(self) -> int:
+        """Joints that the policy sees and moves."""
+        return len(self.joints)
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Names in order."""
+        return tuple(joint.name for joint in self.joints)
+
+    @property
+    def servo_dt_s(self) -> float:
+        """Time between set-points."""
+        return 1.0 / self.servo_rate_hz
+
+    def limits(self, field: str) -> NDArray[np.float64]:
+        """One field of every joint, e.g. ``limits("velocity_max_rad_s")``; (num_joints,)."""
+        return np.array([getattr(joint, field) for joint in self.joints], dtype=np.float64)
+
+    def kinematics(self) -> SerialChain:
+        """The chain from base to tool."""
+        joints = tuple(JointFrame(frame=joint.frame, axis=joint.axis) for joint in self.joints)
+        return SerialChain(joints=joints, tool=self.tool)
+
+    def robot_spec(self) -> RobotSpec:
+        """This robot as a contract names it."""
+        joints = tuple(JointSpec(name=name) for name in self.joint_names)
+        return RobotSpec(name=self.name, joints=joints, kinematics=self.kinematics())
+
+
+def available_robots() -> tuple[str, ...]:
+    """Names of the robots that ship with wpg."""
+    folder = resources.files("wpg.hardware_bridge") / "robots"
+    return tuple(
+        sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+    )
+
+
+def load_description(robot: str) -> RobotDescription:
+    """Description of a robot by its shipped name or by the path of a TOML file.
+
+    Raises:
+        DescriptionError: no such robot, or a file that does not hold together; names file and field.
+    """
+    if robot in available_robots():
+        text = (resources.files("wpg.hardware_bridge") / "robots" / f"{robot}.toml").read_text()
+        origin = f"{robot}.toml"
+    elif robot.endswith(".toml"):
+        try:
+            text = Path(robot).read_text()
+        except OSError as error:
+            raise DescriptionError(f"{robot}: cannot be read: {error.strerror}") from error
+        origin = robot
+    else:
+        raise DescriptionError(
+            f"unknown robot {robot!r}: expected one of {', '.join(available_robots())} "
+            "or the path of a .toml file"
+        )
+    try:
+        return msgspec.toml.decode(text, type=RobotDescription)
+    except msgspec.MsgspecError as error:
+        raise DescriptionError(f"{origin}: {error}") from error

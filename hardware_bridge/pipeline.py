@@ -1,0 +1,136 @@
+"""From robot state to observation, from action to joint target: the same code in training and on the robot."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.export.contract import ContractError, ObservationTerm, PolicyInterface
+from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.robot import RobotState, Vector
+
+
+class ObservationPipeline:
+    """Builds the policy's observation from what a robot can measure.
+
+    Args:
+        interface: what the policy was trained to see.
+        sources: names of the observation terms that the caller feeds from outside.
+
+    Raises:
+        ContractError: a term has no source on this robot.
+    """
+
+    def __init__(self, interface: PolicyInterface, sources: frozenset[str] = frozenset()) -> None:
+        if interface.robot is None:
+            raise ContractError("the policy was trained in an environment that stands for no robot")
+        self._kinematics = ForwardKinematics(interface.robot.kinematics)
+        self._num_joints = len(interface.robot.joints)
+        self._slices: list[tuple[ObservationTerm, slice, int]] = []
+        start = 0
+        for term in interface.observation:
+            self._check(term, sources)
+            width, remainder = divmod(term.size, term.history)
+            if remainder:
+                raise ContractError(
+                    f"observation term {term.name!r}: size {term.size} is no multiple of {term.history}"
+                )
+            self._slices.append((term, slice(start, start + term.size), width))
+            start += term.size
+        self._obs = np.zeros(start, dtype=np.float32)
+        self._fresh = True
+
+    def _check(self, term: ObservationTerm, sources: frozenset[str]) -> None:
+        expected = {"tool_pos": 3}.get(term.source, self._num_joints)
+        if term.source == "environment" or (term.source == "external" and term.name not in sources):
+            raise ContractError(
+                f"observation term {term.name!r} has no source on the robot: "
+                f"give it one with --source {term.name}=URL"
+            )
+        if term.source not in ("goal", "external") and term.size != expected * term.history:
+            raise ContractError(
+                f"observation term {term.name!r}: expected size {expected * term.history} "
+                f"from source {term.source}, found {term.size}"
+            )
+
+    def reset(self) -> None:
+        """Forget history; the next observation fills it with its own values."""
+        self._fresh = True
+
+    def tool_position(self, state: RobotState) -> Vector:
+        """Where the tool is, by forward kinematics, (3,) m in the base frame."""
+        return self._kinematics.tool_position(state.joint_pos)
+
+    def observe(
+        self, state: RobotState, goal: Vector | None = None, external: Mapping[str, Vector] | None = None
+    ) -> NDArray[np.float32]:
+        """Observation vector for one state.
+
+        Args:
+            state: measured joints.
+            goal: (goal_dim,) where the policy has a goal.
+            external: values of the terms with source ``external``, by name.
+
+        Returns:
+            (obs_dim,), valid until the next call.
+        """
+        for term, span, width in self._slices:
+            value = self._value(term, state, goal, external)
+            if term.scale != 1.0:
+                value = value * term.scale
+            if term.clip is not None:
+                value = np.clip(value, *term.clip)
+            entries = self._obs[span]
+            if term.history > 1:
+                if self._fresh:
+                    entries.reshape(term.history, width)[:] = value
+                else:
+                    entries[width:] = entries[:-width].copy()
+            entries[:width] = value
+        self._fresh = False
+        return self._obs
+
+    def _value(
+        self,
+        term: ObservationTerm,
+        state: RobotState,
+        goal: Vector | None,
+        external: Mapping[str, Vector] | None,
+    ) -> Vector:
+        match term.source:
+            case "joint_pos":
+                return state.joint_pos
+            case "joint_vel":
+                return state.joint_vel
+            case "joint_torque":
+                return state.joint_torque
+            case "tool_pos":
+                return self.tool_position(state)
+            case "goal" if goal is not None:
+                return goal
+            case "external" if external is not None:
+                return external[term.name]
+        raise ContractError(f"observation term {term.name!r} (source {term.source}) was not fed")
+
+
+class ActionPipeline:
+    """Turns the policy's action into a joint position target inside the robot's limits."""
+
+    def __init__(self, interface: PolicyInterface, description: RobotDescription) -> None:
+        mode = interface.action.mode
+        if mode not in ("joint_position", "joint_position_delta"):
+            raise ContractError(f"action mode: expected joint_position or joint_position_delta, found {mode}")
+        if interface.action.size != description.num_joints:
+            raise ContractError(
+                f"action size: expected {description.num_joints} joints of {description.name}, "
+                f"found {interface.action.size}"
+            )
+        self._relative = mode == "joint_position_delta"
+        self._low = description.limits("position_min_rad")
+        self._high = description.limits("position_max_rad")
+
+    def joint_target(self, action: NDArray[np.floating], state: RobotState) -> Vector:
+        """Where the joints shall go, (num_joints,) rad; a delta counts from the measured position."""
+        target = state.joint_pos + action if self._relative else np.asarray(action, dtype=np.float64)
+        return np.clip(target, self._low, self._high)

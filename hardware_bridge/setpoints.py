@@ -1,0 +1,59 @@
+"""Jerk-limited set-points between policy steps (Ruckig: Berscheid and Kröger, RSS 2021)."""
+
+import numpy as np
+from ruckig import InputParameter, OutputParameter, Result, Ruckig
+
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.robot import JointCommand, Vector
+
+
+class SetpointGenerator:
+    """Moves the commanded position towards a target within ``motion_fraction`` of the robot's limits.
+
+    The target may change at any time; the motion starts from the last set-point, never from the measurement,
+    so commands have no steps.
+    """
+
+    def __init__(self, description: RobotDescription, dt_s: float) -> None:
+        self._num_joints = description.num_joints
+        self._low = description.limits("position_min_rad")
+        self._high = description.limits("position_max_rad")
+        self._otg = Ruckig(self._num_joints, dt_s)
+        self._input = InputParameter(self._num_joints)
+        self._output = OutputParameter(self._num_joints)
+        share = description.motion_fraction
+        self._input.max_velocity = (share * description.limits("velocity_max_rad_s")).tolist()
+        self._input.max_acceleration = (share * description.limits("acceleration_max_rad_s2")).tolist()
+        self._input.max_jerk = (share * description.limits("jerk_max_rad_s3")).tolist()
+        self.reset(description.limits("home_rad"))
+
+    def reset(self, joint_pos: Vector) -> None:
+        """Stand still at ``joint_pos`` (num_joints,) rad: the start, and after every hold."""
+        rest = [0.0] * self._num_joints
+        position = np.clip(joint_pos, self._low, self._high).tolist()
+        self._input.current_position = position
+        self._input.current_velocity = rest
+        self._input.current_acceleration = rest
+        self._input.target_position = position
+        self._input.target_velocity = rest
+        self._input.target_acceleration = rest
+        self._otg.reset()
+
+    def set_target(self, joint_pos: Vector) -> None:
+        """Head for ``joint_pos`` (num_joints,) rad, clipped to the position limits."""
+        self._input.target_position = np.clip(joint_pos, self._low, self._high).tolist()
+
+    def step(self) -> JointCommand:
+        """Advance by one servo period.
+
+        Raises:
+            BridgeError: the target cannot be planned for, e.g. it is not finite.
+        """
+        result = self._otg.update(self._input, self._output)
+        if result not in (Result.Working, Result.Finished):
+            raise BridgeError(f"no set-point towards {self._input.target_position}: {result.name}")
+        self._output.pass_to_input(self._input)
+        return JointCommand(
+            joint_pos=np.array(self._output.new_position), joint_vel=np.array(self._output.new_velocity)
+        )
