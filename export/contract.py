@@ -141,9 +141,14 @@ class SamplerSpec(Record, frozen=True, kw_only=True):
 
     num_particles: Count
     """Particles to draw unless the caller asks for another number: the axis is dynamic."""
+    num_components: Count
+    """Components of the policy's mixture; particle k is drawn from component k mod num_components."""
     noise_dim: Count
-    """Last axis of the ``noise`` input: (1 + refinement_steps) * action size."""
+    """Last axis of the ``noise`` input, standard normal: (1 + refinement_steps) * action size."""
     refinement_steps: Annotated[int, msgspec.Meta(ge=0)]
+    """Langevin steps on the critic's action gradient that every particle takes inside the graph."""
+    step_size: Annotated[float, msgspec.Meta(ge=0)]
+    """η of a refinement step, u += η v + sqrt(2 η τ) ξ, before the tanh; 0 without refinement."""
     temperature: Annotated[float, msgspec.Meta(gt=0)]
     """τ of the Gibbs policy, which also scales the refinement's diffusion."""
     choice: Literal["best"] = "best"
@@ -169,7 +174,8 @@ class GoldenVectors(Record, frozen=True, kw_only=True):
     particles: tuple[tuple[Row, ...], ...]
     values: tuple[Row, ...]
     action: tuple[Row, ...]
-    tolerance: float
+    spread: Row
+    tolerance: Annotated[float, msgspec.Meta(gt=0)]
     """Largest absolute difference that another build of the runtime may show, relative to 1 + |value|."""
 
 

@@ -1,0 +1,240 @@
+"""Loads an artefact, checks that it is whole and fits its own contract, and runs it.
+
+Needs numpy, msgspec and onnxruntime alone: this is the side that stands on the robot's computer.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from wpg.export.contract import Contract, ContractError, CorruptArtifactError, decode_contract
+from wpg.export.digest import actual_digest, is_sealed, stored_digest
+
+CONTRACT_KEY = "wpg.contract"
+
+Floats = NDArray[np.float32]
+_Dims = list[int | None]
+
+
+class Outputs(NamedTuple):
+    """What the graph gives for a batch of B observations with K particles each."""
+
+    particles: Floats
+    """(B, K, A), in the unit of the contract's action term."""
+    values: Floats
+    """(B, K), the smallest of the critics' values."""
+    action: Floats
+    """(B, A), the chosen particle."""
+    spread: Floats
+    """(B,), root mean square distance of the particles from their mean, in the action's unit."""
+
+
+class Sample(NamedTuple):
+    """What the graph gives for one observation; the arrays are overwritten by the next draw."""
+
+    particles: Floats
+    """(K, A), in the unit of the contract's action term."""
+    values: Floats
+    """(K,), the smallest of the critics' values."""
+    action: Floats
+    """(A,), the chosen particle."""
+    spread: Floats
+    """(), root mean square distance of the particles from their mean, in the action's unit."""
+
+
+class Artifact:
+    """A loaded artefact; made by :func:`load_artifact`."""
+
+    def __init__(self, path: Path, contract: Contract, digest: str, session: Any) -> None:
+        self.path = path
+        self.contract = contract
+        self.digest = digest
+        """SHA-256 of the file's graph and contract."""
+        self._session = session
+
+    def run(self, obs: Floats, noise: Floats) -> Outputs:
+        """Outputs for a batch, in fresh arrays.
+
+        Args:
+            obs: (B, obs_dim), raw units.
+            noise: (B, K, noise_dim), standard normal; any K.
+        """
+        return Outputs(*self._session.run(list(Outputs._fields), {"obs": obs, "noise": noise}))
+
+    def sampler(self, num_particles: int | None = None) -> "ArtifactSampler":
+        """A sampler for one observation at a time, with its own buffers.
+
+        Args:
+            num_particles: particles to draw; by default the contract's.
+        """
+        return ArtifactSampler(self._session, self.contract, num_particles)
+
+    def verify_golden(self) -> float:
+        """Replay the contract's golden vectors on this machine.
+
+        Returns:
+            Largest absolute error, relative to 1 + |expected|.
+
+        Raises:
+            CorruptArtifactError: the error is above the contract's tolerance.
+        """
+        golden = self.contract.golden
+        found = self.run(np.array(golden.obs, np.float32), np.array(golden.noise, np.float32))
+        worst, where = 0.0, ""
+        for name, values in found._asdict().items():
+            expected = np.array(getattr(golden, name), np.float32)
+            error = float(np.max(np.abs(values - expected) / (1 + np.abs(expected))))
+            if not error <= worst:
+                worst, where = error, name
+        if not worst <= golden.tolerance:
+            raise CorruptArtifactError(
+                f"{self.path}: golden vectors: expected {where} within {golden.tolerance:.3g}, "
+                f"found {worst:.3g}; this onnxruntime does not compute what was exported"
+            )
+        return worst
+
+
+class ArtifactSampler:
+    """Draws particles for one observation at a time, from buffers that are bound once.
+
+    One thread; not to be shared between threads.
+    """
+
+    def __init__(self, session: Any, contract: Contract, num_particles: int | None = None) -> None:
+        interface, spec = contract.interface, contract.sampler
+        particles = spec.num_particles if num_particles is None else num_particles
+        if particles < 1:
+            raise ValueError(f"num_particles must be at least 1, got {particles}")
+        size = interface.action.size
+        self._session = session
+        self._obs = np.zeros((1, interface.obs_dim), np.float32)
+        self._noise = np.zeros((1, particles, spec.noise_dim), np.float32)
+        outputs = Outputs(
+            particles=np.zeros((1, particles, size), np.float32),
+            values=np.zeros((1, particles), np.float32),
+            action=np.zeros((1, size), np.float32),
+            spread=np.zeros(1, np.float32),
+        )
+        self._sample = Sample(*(array[0, ...] for array in outputs))
+        self._binding = session.io_binding()
+        self._binding.bind_cpu_input("obs", self._obs)
+        self._binding.bind_cpu_input("noise", self._noise)
+        for name, array in outputs._asdict().items():
+            self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """(K, noise_dim) of the noise that :meth:`draw` takes."""
+        return self._noise.shape[1], self._noise.shape[2]
+
+    def draw(self, obs: NDArray[np.floating], noise: NDArray[np.floating]) -> Sample:
+        """Particles, values and the chosen action for one observation.
+
+        Args:
+            obs: (obs_dim,), raw units.
+            noise: (K, noise_dim), standard normal.
+
+        Returns:
+            Views of the sampler's buffers, overwritten by the next call.
+        """
+        self._obs[0] = obs
+        self._noise[0] = noise
+        self._session.run_with_iobinding(self._binding)
+        return self._sample
+
+
+def load_artifact(path: Path | str) -> Artifact:
+    """Load an artefact from its file.
+
+    Raises:
+        CorruptArtifactError: the file cannot be read, is no artefact, is truncated or was edited.
+        ContractError: the contract cannot be read, or the graph does not fit it.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CorruptArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+    return artifact_from_bytes(data, path)
+
+
+def artifact_from_bytes(data: bytes, path: Path) -> Artifact:
+    """Artefact from a file's content; ``path`` is what the errors name."""
+    digest = _checked_digest(data, path)
+    session = _session(data, path)
+    text = session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
+    if text is None:
+        raise CorruptArtifactError(f"{path}: expected the metadata entry {CONTRACT_KEY}, found none")
+    try:
+        contract = decode_contract(text)
+    except ContractError as error:
+        raise ContractError(f"{path}: {error}") from error
+    _check_graph(session, contract, path)
+    return Artifact(path, contract, digest, session)
+
+
+def _checked_digest(data: bytes, path: Path) -> str:
+    if not is_sealed(data):
+        if CONTRACT_KEY.encode() not in data:
+            raise CorruptArtifactError(
+                f"{path}: expected a wpg artefact, found {len(data)} bytes without a contract"
+            )
+        raise CorruptArtifactError(f"{path}: expected a digest at the end, found none: truncated or edited")
+    stored, actual = stored_digest(data), actual_digest(data)
+    if stored != actual:
+        raise CorruptArtifactError(
+            f"{path}: edited or damaged: expected SHA-256 {stored[:16]}…, found {actual[:16]}…"
+        )
+    return actual
+
+
+def _session(data: bytes, path: Path) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    try:
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common root for what it raises
+        reason = " ".join(str(error).split())
+        raise CorruptArtifactError(
+            f"{path}: onnxruntime {ort.__version__} cannot load it: {reason}"
+        ) from error
+
+
+def _check_graph(session: Any, contract: Contract, path: Path) -> None:
+    """The graph has the inputs and outputs that the contract speaks of, and no others."""
+    size, spec = contract.interface.action.size, contract.sampler
+    expected_inputs: dict[str, _Dims] = {
+        "obs": [None, contract.interface.obs_dim],
+        "noise": [None, None, spec.noise_dim],
+    }
+    expected_outputs: dict[str, _Dims] = {
+        "particles": [None, None, size],
+        "values": [None, None],
+        "action": [None, size],
+        "spread": [None],
+    }
+    for kind, nodes, expected in (
+        ("input", session.get_inputs(), expected_inputs),
+        ("output", session.get_outputs(), expected_outputs),
+    ):
+        found = {node.name: node for node in nodes}
+        if found.keys() != expected.keys():
+            raise ContractError(f"{path}: graph {kind}s: expected {sorted(expected)}, found {sorted(found)}")
+        for name, shape in expected.items():
+            node = found[name]
+            dims: _Dims = [dim if isinstance(dim, int) else None for dim in node.shape]
+            if node.type != "tensor(float)" or dims != shape:
+                raise ContractError(
+                    f"{path}: graph {kind} {name}: expected tensor(float) {_shape(shape)}, "
+                    f"found {node.type} {_shape(dims)}"
+                )
+
+
+def _shape(dims: _Dims) -> str:
+    return "(" + ", ".join("any" if dim is None else str(dim) for dim in dims) + ")"
