@@ -56,10 +56,8 @@ class SimulationModel(Record, frozen=True, kw_only=True):
     """Position gain of each joint's servo."""
     damping_nm_s_rad: tuple[Positive, ...]
     """Velocity gain of each joint's servo."""
-    armature_kg_m2: tuple[Positive, ...]
-    """Rotor inertia seen at each joint."""
-    excluded_contacts: tuple[tuple[str, str], ...] = ()
-    """Pairs of links whose shapes overlap at rest."""
+    step_s: Positive
+    """Physics step; the servo period is a multiple of it."""
 
 
 class RobotDescription(Record, frozen=True, kw_only=True):
@@ -87,10 +85,16 @@ class RobotDescription(Record, frozen=True, kw_only=True):
         if len(set(names)) != len(names):
             raise ValueError(f"robot {self.name}: joint names repeat: {', '.join(names)}")
         if self.simulation is not None:
-            for field in ("stiffness_nm_rad", "damping_nm_s_rad", "armature_kg_m2"):
+            for field in ("stiffness_nm_rad", "damping_nm_s_rad"):
                 found = len(getattr(self.simulation, field))
                 if found != len(self.joints):
                     raise ValueError(f"simulation.{field}: expected {len(self.joints)} values, found {found}")
+            steps = self.servo_dt_s / self.simulation.step_s
+            if abs(steps - round(steps)) > 1e-9 or steps < 0.5:
+                raise ValueError(
+                    f"simulation.step_s: expected a divisor of the servo period {self.servo_dt_s} s, "
+                    f"found {self.simulation.step_s}"
+                )
 
     @property
     def num_joints(self) -> int:

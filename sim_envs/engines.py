@@ -1,0 +1,42 @@
+"""The engines by name; each is imported only when a robot is made in it."""
+
+import importlib
+import importlib.util
+from typing import Literal, get_args
+
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import BridgeError
+from wpg.sim_envs.servo import ServoArm
+
+EngineName = Literal["mujoco", "pybullet"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+_CLASSES: dict[EngineName, tuple[str, str]] = {
+    "mujoco": ("wpg.sim_envs.mujoco_robot", "MuJoCoRobot"),
+    "pybullet": ("wpg.sim_envs.pybullet_robot", "PyBulletRobot"),
+}
+
+
+class EngineError(BridgeError, ImportError):
+    """A physics engine is unknown or not installed."""
+
+
+def make_robot(
+    description: RobotDescription, engine: EngineName = "mujoco", *, visuals: bool = False
+) -> ServoArm:
+    """A simulated robot.
+
+    Args:
+        description: the robot.
+        engine: which physics.
+        visuals: load what :meth:`ServoArm.render` needs; the physics is the same without.
+
+    Raises:
+        EngineError: the engine is unknown or not installed.
+    """
+    if engine not in _CLASSES:
+        raise EngineError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
+    if importlib.util.find_spec(engine) is None:
+        raise EngineError(f"engine {engine} is not installed: pip install {engine}")
+    module, name = _CLASSES[engine]
+    robot: ServoArm = getattr(importlib.import_module(module), name)(description, visuals=visuals)
+    return robot
