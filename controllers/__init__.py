@@ -1,1 +1,63 @@
-"""TODO."""
+"""Wasserstein policy gradient with particle policies: networks, replay, training, evaluation.
+
+    from wpg.controllers import TrainConfig, train, load_run, evaluate
+
+    train(TrainConfig(env="wpg/PandaReach-v0", steps=5000), out="runs/reach")
+    run = load_run("runs/reach")
+    print(evaluate(run.act("best"), "wpg/PandaReach-v0", episodes=100).success_rate)
+
+Every error raised on purpose is a `ControllersError`; its tree is drawn in `wpg.controllers.errors`.
+"""
+
+from wpg.controllers.config import Select, TrainConfig
+from wpg.controllers.critic import Critic
+from wpg.controllers.environment import EnvSpec, flatten_obs
+from wpg.controllers.errors import (
+    CheckpointFormatError,
+    CheckpointWriteError,
+    ConfigError,
+    ControllersError,
+    DivergenceError,
+    RunFolderError,
+    UnknownEnvError,
+    UnsupportedEnvError,
+)
+from wpg.controllers.evaluation import Evaluation, evaluate
+from wpg.controllers.gibbs import fit_gibbs
+from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, ParticlePolicy
+from wpg.controllers.progress import OnProgress, ProgressBar, TrainProgress
+from wpg.controllers.run import Run, load_run
+from wpg.controllers.statistics import bootstrap_interval, wilson_interval
+from wpg.controllers.trainer import TrainResult, resume, train
+
+__all__ = [
+    "LOG_STD_MAX",
+    "LOG_STD_MIN",
+    "CheckpointFormatError",
+    "CheckpointWriteError",
+    "ConfigError",
+    "ControllersError",
+    "Critic",
+    "DivergenceError",
+    "EnvSpec",
+    "Evaluation",
+    "OnProgress",
+    "ParticlePolicy",
+    "ProgressBar",
+    "Run",
+    "RunFolderError",
+    "Select",
+    "TrainConfig",
+    "TrainProgress",
+    "TrainResult",
+    "UnknownEnvError",
+    "UnsupportedEnvError",
+    "bootstrap_interval",
+    "evaluate",
+    "fit_gibbs",
+    "flatten_obs",
+    "load_run",
+    "resume",
+    "train",
+    "wilson_interval",
+]

@@ -1,0 +1,76 @@
+"""Checkpoints: one safetensors file, replaced in one step. Nothing in it can run code.
+
+Tensors hold parameters, optimiser moments, statistics, replay rows and generator states; the file's
+own metadata holds one JSON object with the counters. A reader that needs the policy alone reads
+nothing else.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wpg.controllers.errors import CheckpointFormatError, CheckpointWriteError
+
+VERSION = 1
+FILE_NAME = "state.safetensors"
+
+
+def write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write a checkpoint, or leave the one before it as it is.
+
+    The new file is complete on the disk before it takes the old one's name.
+
+    Raises:
+        CheckpointWriteError: the disk is full, or not writable.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    partial, final = folder / (FILE_NAME + ".partial"), folder / FILE_NAME
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(content, partial, {"wpg": json.dumps({"version": VERSION, **state})})
+        _sync(partial)
+        os.replace(partial, final)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        kept = "the checkpoint before it is intact" if final.exists() else "there is none before it"
+        raise CheckpointWriteError(f"cannot write the checkpoint {final}: {error}; {kept}") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(
+    folder: Path, wanted: Callable[[str], bool] = lambda name: True
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors whose name is wanted, and the counters.
+
+    Raises:
+        CheckpointFormatError: no file, a truncated or foreign one, or one of another version.
+    """
+    path = folder / FILE_NAME
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118
+        state: dict[str, Any] = json.loads(metadata["wpg"])
+    except FileNotFoundError as error:
+        raise CheckpointFormatError(f"no checkpoint at {path}") from error
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise CheckpointFormatError(f"{path} is no checkpoint of ours, or is damaged: {error}") from error
+    if state.get("version") != VERSION:
+        raise CheckpointFormatError(
+            f"{path} has version {state.get('version')}, this release reads {VERSION}"
+        )
+    return tensors, state

@@ -1,0 +1,149 @@
+"""Settings of a training run."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import msgspec
+
+from wpg.controllers.environment import EnvSpec
+from wpg.controllers.errors import ConfigError
+
+Select = Literal["best", "mean", "sample"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of a training run; one set of defaults serves flat and goal environments alike."""
+
+    env: str
+    """Gymnasium id."""
+    steps: int = 100_000
+    """Environment steps in all, over all environments."""
+    seed: int = 0
+    """Seed of everything random in the run."""
+    num_envs: int = 1
+    """Environments stepped side by side."""
+    num_particles: int = 16
+    """Particles of the policy, K."""
+    hidden: int = 256
+    """Width of the two hidden layers of policy and critics."""
+    batch_size: int = 256
+    """Transitions of one update."""
+    learning_rate: float = 1e-3
+    """Adam's step size, for policy, critics and temperature."""
+    gamma: float | None = None
+    """Discount; None takes `default_gamma`."""
+    updates_per_step: int = 1
+    """Critic updates an environment step."""
+    actor_period: int = 3
+    """Critic updates from one actor and temperature update to the next."""
+    initial_tau: float = 0.1
+    """Temperature at the start."""
+    target_entropy: float | None = None
+    """Entropy in nat that the temperature steers towards; None takes minus the number of actions."""
+    random_steps: int | None = None
+    """Uniformly random steps before learning starts; None takes `default_random_steps`."""
+    norm_warmup: int = 5000
+    """Critic updates before batch normalisation is corrected towards the running statistics."""
+    replay_capacity: int = 1_000_000
+    """Transitions kept."""
+    hindsight_ratio: float = 0.8
+    """Share of a batch whose goals are replaced by goals reached later; goal environments only."""
+    log_period: int = 250
+    """Environment steps from one row of metrics.csv to the next."""
+    eval_period: int | None = None
+    """Environment steps from one evaluation to the next; None takes a tenth of `steps`, 0 never evaluates."""
+    eval_episodes: int = 10
+    """Episodes of one evaluation."""
+    select: Select = "best"
+    """How evaluations choose among the particles: critic's best, mean, or a sample."""
+    checkpoint_period: int | None = None
+    """Environment steps from one checkpoint to the next; None takes a tenth of `steps`."""
+    stop_at_success: float | None = None
+    """Stop when evaluated success is at least this, `stop_evaluations` times in a row."""
+    stop_evaluations: int = 2
+    """Evaluations in a row that `stop_at_success` asks for."""
+    max_seconds: float | None = None
+    """Stop after this many seconds of this process's training."""
+    device: str = "cpu"
+    """Torch device of the update."""
+    threads: int | None = None
+    """Torch threads of the update; None leaves torch's setting."""
+
+    def __post_init__(self) -> None:
+        """Check every range; raises ConfigError that names the field."""
+        positive: tuple[str, ...] = (
+            "steps",
+            "num_envs",
+            "num_particles",
+            "hidden",
+            "batch_size",
+            "learning_rate",
+        )
+        positive += ("updates_per_step", "actor_period", "initial_tau", "replay_capacity", "log_period")
+        positive += ("eval_episodes", "stop_evaluations", "checkpoint_period", "max_seconds", "threads")
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} must be greater than 0, it is {value}")
+        for name in ("seed", "random_steps", "norm_warmup", "eval_period"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"{name} must not be negative, it is {value}")
+        if self.gamma is not None and not 0 < self.gamma < 1:
+            raise ConfigError(f"gamma must lie between 0 and 1, it is {self.gamma}")
+        for name in ("hindsight_ratio", "stop_at_success"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"{name} must lie in [0, 1], it is {value}")
+        if self.select not in ("best", "mean", "sample"):
+            raise ConfigError(f"select must be best, mean or sample, it is {self.select!r}")
+
+    def extended(self, steps: int) -> Self:
+        """The same run with another total; what followed from the old total stays as it was."""
+        tenth = max(self.steps // 10, 1)
+        return replace(
+            self,
+            steps=steps,
+            eval_period=tenth if self.eval_period is None else self.eval_period,
+            checkpoint_period=self.checkpoint_period or tenth,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the settings as YAML."""
+        path.write_bytes(msgspec.yaml.encode(asdict(self)))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ConfigError: the file is missing, is no YAML, or holds a field or a type that is not known.
+        """
+        try:
+            values: dict[str, Any] = msgspec.yaml.decode(path.read_bytes(), type=dict[str, Any])
+            unknown = set(values) - {field.name for field in fields(cls)}
+            if unknown:
+                raise ConfigError(f"{path}: unknown settings {', '.join(sorted(unknown))}")
+            return msgspec.convert(values, cls)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ConfigError(f"cannot read the settings in {path}: {error}") from error
+
+
+def default_gamma(spec: EnvSpec) -> float:
+    """Discount where none is set.
+
+    0.99 for a flat environment. For a goal environment `1 − 2.5 / horizon`, kept in [0.9, 0.99]: the
+    goal must be worth something from the first step, and values must not reach far past the last one
+    (0.95 at 50 steps).
+    """
+    if not spec.goal_dim or spec.horizon is None:
+        return 0.99
+    return min(max(1 - 2.5 / spec.horizon, 0.9), 0.99)
+
+
+def default_random_steps(spec: EnvSpec, steps: int) -> int:
+    """Random steps where none are set: ten episodes of a goal environment, else 5,000; a quarter at most."""
+    wanted = 10 * (spec.horizon or 50) if spec.goal_dim else 5000
+    return min(wanted, steps // 4)

@@ -1,0 +1,125 @@
+"""What the learner needs to know of a Gymnasium environment, and a clear line for those it cannot take."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict
+from numpy.typing import NDArray
+
+from wpg.controllers.errors import UnknownEnvError, UnsupportedEnvError
+
+Env = gym.Env[Any, Any]
+FloatArray = NDArray[np.float32]
+GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvSpec:
+    """Sizes and ranges of an environment, as the learner sees it."""
+
+    env_id: str
+    """Gymnasium id, or the class name of an environment that has none."""
+    observation_dim: int
+    """Size of the observation without the goal."""
+    goal_dim: int
+    """Size of the goal; 0 for a flat environment."""
+    action_low: FloatArray
+    """Lower end of the action box, (action_dim,), in the environment's units."""
+    action_high: FloatArray
+    """Upper end of the action box, (action_dim,)."""
+    horizon: int | None
+    """Steps after which an episode is truncated, where the environment says so."""
+
+    @property
+    def obs_dim(self) -> int:
+        """Size of the policy's input: the observation, then the desired goal."""
+        return self.observation_dim + self.goal_dim
+
+    @property
+    def action_dim(self) -> int:
+        """Number of action dimensions."""
+        return len(self.action_low)
+
+    def scale_action(self, action: FloatArray) -> FloatArray:
+        """From [−1, 1] to the environment's action box; (..., action_dim)."""
+        centre, half = (self.action_high + self.action_low) / 2, (self.action_high - self.action_low) / 2
+        scaled: FloatArray = np.clip(centre + half * action, self.action_low, self.action_high)
+        return scaled
+
+
+def make_env(env_id: str) -> Env:
+    """`gymnasium.make` with the near misses named.
+
+    Raises:
+        UnknownEnvError: no such id, or the package that registers it is not installed.
+    """
+    try:
+        return gym.make(env_id, disable_env_checker=True)
+    except (gym.error.Error, ModuleNotFoundError) as error:
+        near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; `wpg list` shows what there is"
+        raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
+
+
+def inspect_env(env: Env) -> EnvSpec:
+    """Read the spaces of `env`.
+
+    Raises:
+        UnsupportedEnvError: the action space is not a bounded one-dimensional float Box, or the
+            observation is neither such a Box nor a goal Dict.
+    """
+    name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    action = env.action_space
+    if not (isinstance(action, Box) and len(action.shape) == 1 and np.issubdtype(action.dtype, np.floating)):
+        raise UnsupportedEnvError(f"{name}: actions must be a one-dimensional float Box, not {action}")
+    if not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
+        raise UnsupportedEnvError(f"{name}: the action box must be bounded on both sides, it is {action}")
+    observation_dim, goal_dim = _observation_sizes(name, env)
+    return EnvSpec(
+        env_id=name,
+        observation_dim=observation_dim,
+        goal_dim=goal_dim,
+        action_low=action.low.astype(np.float32),
+        action_high=action.high.astype(np.float32),
+        horizon=env.spec.max_episode_steps if env.spec is not None else None,
+    )
+
+
+def _observation_sizes(name: str, env: Env) -> tuple[int, int]:
+    space = env.observation_space
+    if isinstance(space, Box) and len(space.shape) == 1:
+        return space.shape[0], 0
+    if not isinstance(space, Dict) or not set(GOAL_KEYS) <= set(space.spaces):
+        raise UnsupportedEnvError(
+            f"{name}: observations must be a flat Box or a Dict of {', '.join(GOAL_KEYS)}, not {space}"
+        )
+    parts = [space[key] for key in GOAL_KEYS]
+    sizes = [part.shape[0] for part in parts if isinstance(part, Box) and len(part.shape) == 1]
+    if len(sizes) != len(parts) or sizes[1] != sizes[2]:
+        raise UnsupportedEnvError(
+            f"{name}: every part of the goal Dict must be a one-dimensional Box, not {space}"
+        )
+    if not callable(getattr(env.unwrapped, "compute_reward", None)):
+        raise UnsupportedEnvError(f"{name}: a goal environment needs compute_reward(achieved, desired, info)")
+    return sizes[0], sizes[2]
+
+
+def flatten_obs(obs: Any) -> FloatArray:
+    """The policy's input vector: the observation itself, or `[observation, desired_goal]` of a goal Dict."""
+    if isinstance(obs, dict):
+        return np.concatenate(
+            [obs["observation"], obs["desired_goal"]], dtype=np.float32, casting="same_kind"
+        )
+    return np.asarray(obs, dtype=np.float32)
+
+
+def episode_seed(seed: int, stream: int, index: int) -> int:
+    """Seed for the reset of episode `index`; streams keep training and evaluation apart."""
+    return int(np.random.SeedSequence((seed, stream, index)).generate_state(1)[0])
+
+
+RewardFunction = Callable[[NDArray[Any], NDArray[Any], Any], NDArray[Any]]

@@ -1,0 +1,43 @@
+"""Exceptions of `wpg.controllers`.
+
+ControllersError
+├── ConfigError (ValueError)            a setting is out of range, or a configuration file is malformed
+├── UnknownEnvError (ValueError)        no environment of that name is registered
+├── UnsupportedEnvError (ValueError)    the environment's spaces are not ones this learner can train on
+├── RunFolderError (OSError)            the run folder exists already, or is not a run folder
+├── CheckpointWriteError (OSError)      a checkpoint could not be written; the one before it is intact
+├── CheckpointFormatError (ValueError)  a checkpoint is truncated, foreign or of another version
+└── DivergenceError (ArithmeticError)   a training quantity stopped being finite, or exploded
+"""
+
+
+class ControllersError(Exception):
+    """Root of everything that `wpg.controllers` raises on purpose."""
+
+
+class ConfigError(ControllersError, ValueError):
+    """A setting is out of range, or a configuration file is malformed."""
+
+
+class UnknownEnvError(ControllersError, ValueError):
+    """No environment of that name is registered with Gymnasium."""
+
+
+class UnsupportedEnvError(ControllersError, ValueError):
+    """The environment's observation or action space is not one this learner can train on."""
+
+
+class RunFolderError(ControllersError, OSError):
+    """The run folder exists already, or is not a run folder."""
+
+
+class CheckpointWriteError(ControllersError, OSError):
+    """A checkpoint could not be written; the one before it is intact."""
+
+
+class CheckpointFormatError(ControllersError, ValueError):
+    """A checkpoint is truncated, foreign or of another version."""
+
+
+class DivergenceError(ControllersError, ArithmeticError):
+    """A training quantity stopped being finite, or exploded."""

@@ -1,0 +1,155 @@
+"""One update of critics, policy and temperature."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wpg.controllers import flow
+from wpg.controllers.critic import Critic
+from wpg.controllers.normalisation import BatchUse
+from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.replay import Batch
+
+STATISTICS_RATE = 0.01
+"""Weight of a batch in the running statistics, once a hundred have been seen."""
+ADAM_BETAS = (0.5, 0.999)
+METRICS = ("critic_loss", "value", "entropy", "particle_spread")
+
+
+class Learner:
+    """Parameters, optimisers and the update that moves them."""
+
+    def __init__(
+        self,
+        policy: ParticlePolicy,
+        critic: Critic,
+        *,
+        gamma: float,
+        learning_rate: float,
+        actor_period: int,
+        initial_tau: float,
+        target_entropy: float,
+        norm_warmup: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.policy, self.critic, self.generator = policy, critic, generator
+        self.gamma, self.actor_period, self.target_entropy = gamma, actor_period, target_entropy
+        self.norm_warmup = norm_warmup
+        device = policy.weights[0].device
+        self.log_tau = torch.tensor(math.log(initial_tau), device=device, requires_grad=True)
+        self.updates = 0
+        self.metrics = torch.zeros(len(METRICS), device=device)
+        adam: dict[str, Any] = {"lr": learning_rate, "betas": ADAM_BETAS, "fused": True}
+        self.optimisers = {
+            "critic": torch.optim.Adam(critic.parameters(), **adam),
+            "policy": torch.optim.Adam(policy.parameters(), **adam),
+            "tau": torch.optim.Adam([self.log_tau], **adam),
+        }
+        self._critic_parameters = list(critic.parameters())
+
+    def update(self, batch: Batch) -> None:
+        """Move the critics, and every `actor_period`-th time policy and temperature."""
+        self._update_critic(batch)
+        if self.updates % self.actor_period == 0:
+            self._update_policy(batch.obs)
+        self.updates += 1
+
+    def _use(self, count: int, warmup: float) -> BatchUse:
+        """Statistics average over all batches at first, over the last hundred or so later."""
+        return BatchUse(max(STATISTICS_RATE, 1 / (count + 1)), count >= warmup)
+
+    def _update_critic(self, batch: Batch) -> None:
+        """Both state–action pairs go through in one batch, so that one set of statistics fits both."""
+        rows = len(batch.reward)
+        with torch.no_grad():
+            mean, log_std = self.policy(batch.next_obs)
+            next_u = flow.draw(mean, log_std, generator=self.generator)
+            next_log_prob = flow.log_density(next_u, mean, log_std)
+            tau = self.log_tau.exp()
+        states = torch.cat([batch.obs, batch.next_obs])
+        actions = torch.cat([batch.action, torch.tanh(next_u)])
+        values = self.critic(states, actions, self._use(self.updates, self.norm_warmup))
+        next_value = values[:, rows:].detach().amin(0)
+        target = flow.critic_target(
+            batch.reward, batch.terminated, next_value, next_log_prob, gamma=self.gamma, tau=tau
+        )
+        loss = flow.critic_loss(values[:, :rows], target)
+        optimiser = self.optimisers["critic"]
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        self.metrics[0] = loss.detach()
+        self.metrics[1] = next_value.mean()
+
+    def _update_policy(self, obs: Tensor) -> None:
+        """Move every sample along the Wasserstein velocity, and the temperature towards its entropy."""
+        count = self.updates // self.actor_period
+        mean, log_std = self.policy(obs, self._use(count, self.norm_warmup / self.actor_period))
+        u = flow.draw(mean, log_std, generator=self.generator)
+        with torch.no_grad():
+            log_prob, score = flow.log_density_and_score(u, mean, log_std)
+            gradient = flow.value_gradient(u, lambda action: self.critic(obs, action).amin(0))
+            v = flow.velocity(u, gradient, score, self.log_tau.exp())
+        loss = flow.actor_loss(u, v)
+        optimiser = self.optimisers["policy"]
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        tau_optimiser = self.optimisers["tau"]
+        tau_optimiser.zero_grad()
+        flow.temperature_loss(self.log_tau, log_prob, self.target_entropy).backward()  # type: ignore[no-untyped-call]
+        tau_optimiser.step()
+        self.metrics[2] = -log_prob.mean()
+        self.metrics[3] = torch.tanh(mean.detach()).std(1).mean() if mean.shape[1] > 1 else 0.0
+
+    def tau(self) -> float:
+        """Temperature; synchronises the device."""
+        return math.exp(self.log_tau.item())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that an update reads and changes, for a checkpoint."""
+        found = {
+            "log_tau": self.log_tau.detach(),
+            "metrics": self.metrics,
+            "generator": self.generator.get_state(),
+        }
+        for name, module in (("policy", self.policy), ("critic", self.critic)):
+            found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        for name, optimiser in self.optimisers.items():
+            for index, state in optimiser.state_dict()["state"].items():
+                found |= {f"adam.{name}.{index}.{key}": value for key, value in state.items()}
+        return found
+
+    def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
+        """Take back what `tensors` said."""
+        self.updates = updates
+        with torch.no_grad():
+            self.log_tau.copy_(tensors["log_tau"])
+            self.metrics.copy_(tensors["metrics"])
+        self.generator.set_state(tensors["generator"].cpu())
+        for name, module in (("policy", self.policy), ("critic", self.critic)):
+            module.load_state_dict(_under(tensors, f"{name}."))
+        for name, optimiser in self.optimisers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in _under(tensors, f"adam.{name}.").items():
+                index, _, entry = key.partition(".")
+                state.setdefault(int(index), {})[entry] = value
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+    def first_fault(self, limit: float = 1e8) -> str | None:
+        """The name of a quantity that is not finite or beyond `limit`, if any; synchronises the device."""
+        values = {"tau": self.log_tau.detach().exp(), **dict(zip(METRICS, self.metrics, strict=True))}
+        for name, module in (("policy", self.policy), ("critic", self.critic)):
+            norms = torch._foreach_norm([parameter.detach() for parameter in module.parameters()])
+            values |= {f"{name} parameters": torch.stack(norms).max()}
+        for name, value in values.items():
+            number = float(value)
+            if not math.isfinite(number) or abs(number) > limit:
+                return f"{name} = {number:g}"
+        return None
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,0 +1,50 @@
+"""metrics.csv and TensorBoard event files of a run."""
+
+import csv
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+COLUMNS = (
+    "step", "episodes", "updates", "return_mean", "success_rate", "episode_length",
+    "eval_return", "eval_success", "tau", "entropy", "value", "critic_loss", "particle_spread",
+    "seconds", "steps_per_s",
+)  # fmt: skip
+
+Row = dict[str, float | None]
+
+
+class MetricsLog:
+    """Appends rows; on resume it drops the rows that were written after the checkpoint."""
+
+    def __init__(self, folder: Path, *, resume_step: int | None = None) -> None:
+        path = folder / "metrics.csv"
+        kept: list[list[str]] = []
+        if resume_step is not None and path.exists():
+            with path.open(newline="") as old:
+                kept = [line for line in list(csv.reader(old))[1:] if line and int(line[0]) <= resume_step]
+        self._file = path.open("w", newline="")
+        self._csv = csv.writer(self._file)
+        self._csv.writerow(COLUMNS)
+        self._csv.writerows(kept)
+        purge = None if resume_step is None else resume_step + 1
+        self._board = SummaryWriter(str(folder / "tb"), purge_step=purge)
+
+    def write(self, row: Row) -> None:
+        """Write one row; absent and None entries stay empty."""
+        self._csv.writerow(["" if row.get(name) is None else row[name] for name in COLUMNS])
+        self._file.flush()
+        for name, value in row.items():
+            if value is not None and name != "step":
+                self._board.add_scalar(name, value, int(row["step"] or 0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._board.close()

@@ -1,0 +1,84 @@
+"""What a running training tells, and a progress bar that shows it."""
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainProgress:
+    """State of a running training."""
+
+    step: int
+    """Environment steps done."""
+    total_steps: int
+    """Environment steps asked for."""
+    episodes: int
+    """Episodes done."""
+    return_mean: float | None
+    """Mean return of the last twenty training episodes."""
+    success_rate: float | None
+    """Success of the last evaluation, else of the last twenty training episodes."""
+    tau: float
+    """Temperature."""
+    particle_spread: float
+    """Standard deviation over the particles, in action space, mean over dimensions."""
+    steps_per_s: float
+    """Environment steps a second, updates included."""
+    seconds_left: float
+    """At this pace, to `total_steps`."""
+
+
+class OnProgress(Protocol):
+    """Called about twice a second, and once at the end."""
+
+    def __call__(self, progress: TrainProgress, /) -> None:
+        """Take note of `progress`."""
+
+
+class ProgressBar:
+    """A bar on the terminal; use it as a context, and as the `on_progress` of `train`."""
+
+    def __init__(self, console: Console | None = None, description: str = "training") -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[line]}"),
+            TimeElapsedColumn(),
+        )
+        self._progress = Progress(*columns, console=console)
+        self._task = self._progress.add_task(description, total=None, line="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, progress: TrainProgress, /) -> None:
+        """Move the bar."""
+        self._progress.update(
+            self._task, completed=progress.step, total=progress.total_steps, line=progress_line(progress)
+        )
+
+
+def progress_line(progress: TrainProgress) -> str:
+    """One line of text for `progress`."""
+    parts = [f"{progress.step:,}/{progress.total_steps:,}"]
+    if progress.return_mean is not None:
+        parts.append(f"return {progress.return_mean:.1f}")
+    if progress.success_rate is not None:
+        parts.append(f"success {progress.success_rate:.0%}")
+    parts += [
+        f"τ {progress.tau:.3g}",
+        f"spread {progress.particle_spread:.2f}",
+        f"{progress.steps_per_s:.0f}/s",
+    ]
+    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    return "  ".join([*parts, f"{minutes}:{seconds:02d} left"])

@@ -1,0 +1,188 @@
+"""Replay memory: preallocated tensors, uniform gathers, hindsight goals."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from wpg.controllers.environment import EnvSpec, FloatArray, RewardFunction
+
+
+class Batch(NamedTuple):
+    """Transitions as the learner takes them; B rows."""
+
+    obs: Tensor
+    """(B, obs_dim)."""
+    action: Tensor
+    """(B, action_dim) in [−1, 1]."""
+    reward: Tensor
+    """(B,)."""
+    terminated: Tensor
+    """(B,) 1 where the next state has no value; a truncated step has 0."""
+    next_obs: Tensor
+    """(B, obs_dim)."""
+
+    def to(self, device: str) -> "Batch":
+        """The batch on `device`."""
+        return self if device == "cpu" else Batch(*(column.to(device) for column in self))
+
+
+class Transition(NamedTuple):
+    """One step of one environment, as the environment gave it."""
+
+    obs: Any
+    """Flat observation, or goal Dict."""
+    action: FloatArray
+    """(action_dim,) in [−1, 1]."""
+    reward: float
+    """Reward of the step."""
+    terminated: bool
+    """Not set by a truncation."""
+    next_obs: Any
+    """What the step led to, before any reset."""
+
+
+class Replay(ABC):
+    """A ring of transitions in one tensor, one transition a row."""
+
+    def __init__(self, capacity: int, columns: list[int]) -> None:
+        self.capacity = capacity
+        self.rows = torch.empty(capacity, sum(columns))
+        self.columns = columns
+        self.size = 0
+        self.position = 0
+
+    @abstractmethod
+    def add(self, env: int, step: Transition) -> None:
+        """Take one transition of environment number `env`."""
+
+    @abstractmethod
+    def end_episode(self, env: int) -> None:
+        """The episode of environment number `env` is over, terminated, truncated or cut."""
+
+    @abstractmethod
+    def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
+        """Draw transitions uniformly, with replacement."""
+
+    def _append(self, rows: Tensor) -> Tensor:
+        """Write rows at the ring's head; returns their row numbers."""
+        index = (torch.arange(len(rows)) + self.position) % self.capacity
+        self.rows[index] = rows
+        self.position = (self.position + len(rows)) % self.capacity
+        self.size = min(self.size + len(rows), self.capacity)
+        return index
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Contents for a checkpoint."""
+        return {"rows": self.rows[: self.size]}
+
+    def restore(self, tensors: dict[str, Tensor], position: int) -> None:
+        """Take back what `tensors` and `position` said."""
+        self.size, self.position = len(tensors["rows"]), position
+        self.rows[: self.size] = tensors["rows"]
+
+
+class FlatReplay(Replay):
+    """Transitions of an environment with a flat observation; each is usable at once."""
+
+    def __init__(self, spec: EnvSpec, capacity: int) -> None:
+        super().__init__(capacity, [spec.obs_dim, spec.action_dim, 1, 1, spec.obs_dim])
+
+    def add(self, env: int, step: Transition) -> None:
+        """See `Replay.add`."""
+        self.rows[self.position] = torch.from_numpy(
+            _row(step.obs, step.action, (step.reward, step.terminated), step.next_obs)
+        )
+        self.position = (self.position + 1) % self.capacity
+        self.size = min(self.size + 1, self.capacity)
+
+    def end_episode(self, env: int) -> None:
+        """Nothing to do: transitions do not depend on how their episode goes on."""
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
+        """See `Replay.sample`."""
+        index = torch.randint(self.size, (batch_size,), generator=generator)
+        obs, action, reward, terminated, next_obs = torch.split(self.rows[index], self.columns, 1)
+        return Batch(obs, action, reward[:, 0], terminated[:, 0], next_obs)
+
+
+class HindsightReplay(Replay):
+    """Goal-conditioned transitions; a share of each batch gets a goal that was reached later on.
+
+    'Future' relabelling: the goal of a drawn step t becomes the achieved goal after a step drawn
+    uniformly from t to the episode's end. The reward is the environment's own `compute_reward`, as is
+    `compute_terminated` where it has one; else the recorded termination stays. An episode becomes
+    usable when it is over: before that its future is not known.
+    Source: Andrychowicz et al. 2017, "Hindsight Experience Replay", section 4.5.
+    """
+
+    def __init__(self, spec: EnvSpec, capacity: int, env: Any, ratio: float) -> None:
+        observation, goal = spec.observation_dim, spec.goal_dim
+        super().__init__(capacity, [observation, spec.action_dim, 1, 1, observation, goal, goal])
+        self.remaining = torch.zeros(capacity, dtype=torch.long)  # steps after this one in its episode
+        self.ratio = ratio
+        self._compute_reward: RewardFunction = env.unwrapped.compute_reward
+        self._compute_terminated: RewardFunction | None = getattr(env.unwrapped, "compute_terminated", None)
+        self._running: dict[int, list[FloatArray]] = {}
+
+    def add(self, env: int, step: Transition) -> None:
+        """See `Replay.add`; the transition is held back until its episode ends."""
+        obs, next_obs = step.obs, step.next_obs
+        parts = (obs["observation"], step.action, (step.reward, step.terminated), next_obs["observation"])
+        row = _row(*parts, next_obs["achieved_goal"], obs["desired_goal"])
+        self._running.setdefault(env, []).append(row)
+
+    def end_episode(self, env: int) -> None:
+        """Move the environment's episode into the ring."""
+        episode = self._running.pop(env, [])[-self.capacity :]
+        if episode:
+            index = self._append(torch.from_numpy(np.stack(episode)))
+            self.remaining[index] = torch.arange(len(episode) - 1, -1, -1)
+
+    def future_rows(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Row numbers drawn uniformly from each row to its episode's end, (B,)."""
+        remaining = self.remaining[index] + 1
+        ahead = (torch.rand(len(index), generator=generator) * remaining).long()
+        return (index + torch.minimum(ahead, remaining - 1)) % self.capacity
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
+        """See `Replay.sample`; the first `ratio` of the rows are relabelled."""
+        index = torch.randint(self.size, (batch_size,), generator=generator)
+        obs, action, reward, terminated, next_obs, achieved, desired = torch.split(
+            self.rows[index], self.columns, 1
+        )
+        n = round(self.ratio * batch_size)
+        if n:
+            goals = torch.split(self.rows[self.future_rows(index[:n], generator)], self.columns, 1)[5]
+            desired[:n] = goals
+            pair = achieved[:n].numpy(), goals.numpy()
+            reward[:n, 0] = torch.from_numpy(np.asarray(self._compute_reward(*pair, {}), np.float32))
+            if self._compute_terminated is not None:
+                terminated[:n, 0] = torch.from_numpy(
+                    np.asarray(self._compute_terminated(*pair, {}), np.float32)
+                )
+        states = torch.cat([obs, desired], 1), torch.cat([next_obs, desired], 1)
+        return Batch(states[0], action, reward[:, 0], terminated[:, 0], states[1])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Replay.tensors`; to be called when no episode is running."""
+        return {**super().tensors(), "remaining": self.remaining[: self.size]}
+
+    def restore(self, tensors: dict[str, Tensor], position: int) -> None:
+        """See `Replay.restore`."""
+        super().restore(tensors, position)
+        self.remaining[: self.size] = tensors["remaining"]
+
+
+def _row(*parts: ArrayLike) -> FloatArray:
+    return np.concatenate(parts, dtype=np.float32, casting="same_kind")
+
+
+def make_replay(spec: EnvSpec, capacity: int, env: Any, hindsight_ratio: float) -> Replay:
+    """The replay memory that fits the environment."""
+    if spec.goal_dim:
+        return HindsightReplay(spec, capacity, env, hindsight_ratio)
+    return FlatReplay(spec, capacity)

@@ -1,0 +1,116 @@
+"""A finished or running training run, as its folder holds it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wpg.controllers import checkpoint
+from wpg.controllers.config import Select, TrainConfig
+from wpg.controllers.critic import Critic
+from wpg.controllers.environment import EnvSpec, FloatArray
+from wpg.controllers.errors import CheckpointFormatError, RunFolderError
+from wpg.controllers.evaluation import Act
+from wpg.controllers.policy import ParticlePolicy
+
+CONFIG_NAME = "config.yaml"
+CHECKPOINT_NAME = "checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Policy and critic at rest, with what they were trained on."""
+
+    config: TrainConfig
+    """Settings of the run."""
+    policy: ParticlePolicy
+    """In eval mode."""
+    critic: Critic
+    """In eval mode."""
+    spec: EnvSpec
+    """Sizes and ranges of the environment."""
+    metadata: dict[str, Any]
+    """`env, seed, steps, updates, episodes, gamma, tau, success_rate` and package versions."""
+
+    def act(self, select: Select | None = None, *, seed: int = 0) -> Act:
+        """Controller for `evaluate`: observation (obs_dim,) -> action in the environment's units."""
+        return make_act(self.policy, self.critic, self.spec, select or self.config.select, seed=seed)
+
+
+def build_networks(
+    spec: EnvSpec, config: TrainConfig, generator: torch.Generator | None = None
+) -> tuple[ParticlePolicy, Critic]:
+    """Networks of the sizes that environment and settings ask for."""
+    sizes = (spec.obs_dim, spec.action_dim)
+    policy = ParticlePolicy(
+        *sizes, num_particles=config.num_particles, hidden=config.hidden, generator=generator
+    )
+    return policy, Critic(*sizes, hidden=config.hidden, generator=generator)
+
+
+def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Select, *, seed: int = 0) -> Act:
+    """Act by the critic's best particle, by the particles' mean, or by a sample of the policy."""
+    generator = torch.Generator().manual_seed(seed)
+    device = policy.weights[0].device
+
+    def choose(obs: torch.Tensor) -> torch.Tensor:
+        if select == "sample":
+            return policy.sample(obs, 1, generator)[0, 0]
+        mean, _ = policy(obs)
+        if select == "mean":
+            return torch.tanh(mean.mean(1))[0]
+        particles = torch.tanh(mean[0])  # (K, A)
+        values = critic(obs.expand(len(particles), -1), particles).amin(0)
+        return particles[values.argmax()]
+
+    @torch.no_grad()
+    def act(obs: FloatArray) -> FloatArray:
+        action = choose(torch.from_numpy(np.asarray(obs, np.float32))[None].to(device))
+        return spec.scale_action(action.cpu().numpy())
+
+    return act
+
+
+def spec_to_json(spec: EnvSpec) -> dict[str, Any]:
+    """The spec as JSON values."""
+    return {**vars(spec), "action_low": spec.action_low.tolist(), "action_high": spec.action_high.tolist()}
+
+
+def spec_from_json(values: dict[str, Any]) -> EnvSpec:
+    """What `spec_to_json` wrote; float32 survives the way through JSON unchanged."""
+    box = {name: np.array(values[name], np.float32) for name in ("action_low", "action_high")}
+    return EnvSpec(**{**values, **box})
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read policy, critic and metadata of a run folder's last checkpoint.
+
+    Raises:
+        RunFolderError: the folder is no run folder.
+        ConfigError: its settings cannot be read.
+        CheckpointFormatError: its checkpoint is missing, damaged or of another version.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG_NAME).is_file():
+        raise RunFolderError(f"{folder} is no run folder: it has no {CONFIG_NAME}")
+    config = TrainConfig.load(folder / CONFIG_NAME)
+    tensors, state = checkpoint.read(
+        folder / CHECKPOINT_NAME, lambda name: name.startswith(("policy.", "critic."))
+    )
+    spec = spec_from_json(state["spec"])
+    policy, critic = build_networks(spec, config)
+    try:
+        for prefix, module in (("policy.", policy), ("critic.", critic)):
+            own = {
+                name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
+            }
+            module.load_state_dict(own)
+    except RuntimeError as error:
+        raise CheckpointFormatError(
+            f"the checkpoint in {folder} does not fit its {CONFIG_NAME}: {error}"
+        ) from error
+    for module in (policy, critic):
+        module.eval().requires_grad_(False)
+    return Run(config=config, policy=policy, critic=critic, spec=spec, metadata=state["metadata"])
