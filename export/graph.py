@@ -10,6 +10,7 @@ dynamics on the Gibbs density exp(Q/τ). Normalisation is folded into the layers
 MLPs; the critic's gradient is its own back-propagation, written out.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -229,7 +230,7 @@ def _refine(graph: _Graph, critics: list[_CriticNodes], u: str, noise: str, spec
     slope = graph.add("Mul", graph.add("Sub", one, graph.add("Mul", a, a)), gradient)
     drift = graph.add("Mul", slope, graph.constant("step_size", eta))
     pull = graph.add("Mul", a, graph.constant("entropy_pull", -2 * eta * spec.temperature))
-    kick = graph.add("Mul", noise, graph.constant("diffusion", (2 * eta * spec.temperature) ** 0.5))
+    kick = graph.add("Mul", noise, graph.constant("diffusion", math.sqrt(2 * eta * spec.temperature)))
     return graph.add("Sum", u, drift, pull, kick)
 
 
