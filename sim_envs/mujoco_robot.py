@@ -68,14 +68,23 @@ def _compile(description: RobotDescription, visuals: bool) -> Any:
     spec.body(arm.tool_link).add_site(name="tool")
     for body in spec.bodies:
         body.gravcomp = 1.0
-    for geom in spec.geoms:  # the arm touches the table, not itself
-        geom.contype, geom.conaffinity = 0, 1
     for joint in description.joints:
         _add_servo(spec, joint.name, joint.torque_max_nm)
-    spec.worldbody.add_geom(
-        name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[2.0, 2.0, 0.1], contype=1, conaffinity=0
-    )
+    _add_table(spec, simulation_model(description).base_link)
     return spec.compile()
+
+
+def _add_table(spec: Any, base_link: str) -> None:
+    """The arm touches the table, not itself: named pairs cost a fifth of what MuJoCo's own search costs."""
+    shapes = [geom for geom in spec.geoms if geom.contype]
+    spec.worldbody.add_geom(
+        name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[2.0, 2.0, 0.1], contype=0, conaffinity=0
+    )
+    for number, geom in enumerate(shapes):
+        geom.name = f"shape{number}"
+        geom.contype = geom.conaffinity = 0
+        if geom.parent.name != base_link:
+            spec.add_pair(geomname1=geom.name, geomname2="table")
 
 
 def _add_servo(spec: Any, joint: str, torque_max_nm: float) -> None:

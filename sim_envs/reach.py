@@ -96,7 +96,7 @@ class ReachEnv(gymnasium.Env[Observation, Action]):
         self._ticks = round(CONTROL_DT_S / description.servo_dt_s)
         self._goal = np.zeros(3)
         self.action_space = spaces.Box(-1.0, 1.0, (description.num_joints,), np.float32)
-        self.observation_space = _observation_space(description)
+        self.observation_space = cast("spaces.Space[Observation]", _observation_space(description))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -111,7 +111,7 @@ class ReachEnv(gymnasium.Env[Observation, Action]):
         self._observe.reset()
         self._state = self.robot.read()
         obs = self._observation()
-        return obs, {"is_success": self._is_success(obs)}
+        return obs, {"is_success": bool(_distance(obs["achieved_goal"], goal) <= GOAL.tolerance_m)}
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One policy period.
@@ -129,18 +129,15 @@ class ReachEnv(gymnasium.Env[Observation, Action]):
             self.robot.advance(self._servo_dt_s)
         self._state = self.robot.read()
         obs = self._observation()
-        info = {"is_success": self._is_success(obs)}
-        reward = float(self.compute_reward(obs["achieved_goal"], obs["desired_goal"], info))
-        return obs, reward, False, False, info
+        distance = _distance(obs["achieved_goal"], obs["desired_goal"])
+        info = {"is_success": bool(distance <= GOAL.tolerance_m)}
+        return obs, float(self._reward_at(distance)), False, False, info
 
     def compute_reward(
         self, achieved_goal: NDArray[np.floating], desired_goal: NDArray[np.floating], info: Any
     ) -> NDArray[np.float32]:
         """Reward of any achieved for any desired goal, (..., 3) and (..., 3) -> (...)."""
-        distance = _distance(achieved_goal, desired_goal)
-        if self._reward == "dense":
-            return -distance
-        return -(distance > GOAL.tolerance_m).astype(np.float32)
+        return self._reward_at(_distance(achieved_goal, desired_goal))
 
     def compute_terminated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> bool:
         """Never: the tool is to stay at the goal."""
@@ -150,7 +147,7 @@ class ReachEnv(gymnasium.Env[Observation, Action]):
         """Never: the time limit truncates."""
         return False
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """Picture of the arm, (height, width, 3); the goal's sphere is as large as the tolerance."""
         if self.render_mode is None:
             return None
@@ -170,14 +167,16 @@ class ReachEnv(gymnasium.Env[Observation, Action]):
             "desired_goal": obs[-3:].copy(),
         }
 
-    @staticmethod
-    def _is_success(obs: Observation) -> bool:
-        return bool(_distance(obs["achieved_goal"], obs["desired_goal"]) <= GOAL.tolerance_m)
+    def _reward_at(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._reward == "dense":
+            return -distance
+        return -(distance > GOAL.tolerance_m).astype(np.float32)
 
 
 def _distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float32]:
     difference = np.asarray(a, np.float32) - np.asarray(b, np.float32)
-    return cast(NDArray[np.float32], np.sqrt((difference * difference).sum(axis=-1)))
+    distance: NDArray[np.float32] = np.sqrt((difference * difference).sum(axis=-1))
+    return distance
 
 
 def _observation_space(description: RobotDescription) -> spaces.Dict:

@@ -18,12 +18,10 @@ STOPPED = {
 
 
 class ServoArm(ABC):
-    """A simulated arm whose joints are servoed, with gravity compensated::
+    """A simulated arm whose joints are servoed, with gravity compensated.
 
-        τ = clip(K (q_d − q) + D (q̇_d − q̇) + g(q), −τ_max, τ_max)
-
-    :attr:`StopMode.DAMP` leaves of this ``−D q̇``, and :attr:`StopMode.RELEASE` nothing. Before it is armed the
-    arm stands still as if on its brakes.
+    ``τ = clip(K (q_d − q) + D (q̇_d − q̇) + g(q), −τ_max, τ_max)``. :attr:`StopMode.DAMP` leaves ``−D q̇`` of
+    this, :attr:`StopMode.RELEASE` nothing. Before it is armed the arm stands still as if on its brakes.
 
     Args:
         description: the robot.
@@ -46,7 +44,7 @@ class ServoArm(ABC):
         """Joints, limits, home, rates."""
         return self._description
 
-    def connect(self) -> None:
+    def connect(self) -> None:  # noqa: B027
         """Nothing to open."""
 
     def arm(self) -> None:

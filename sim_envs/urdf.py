@@ -1,4 +1,4 @@
-"""The robot's URDF, made ready for any engine: meshes found, unused joints welded, massless links weightless."""
+"""The robot's URDF made ready for any engine: meshes found, unused joints welded."""
 
 import importlib.util
 import math
@@ -174,7 +174,10 @@ def _text(values: NDArray[np.float64]) -> str:
 def _rotation(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
     x, y, z = axis / np.linalg.norm(axis)
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * cross @ cross
+    rotation: NDArray[np.float64] = (
+        np.eye(3) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * cross @ cross
+    )
+    return rotation
 
 
 def _roll_pitch_yaw(rotation: NDArray[np.float64]) -> NDArray[np.float64]:

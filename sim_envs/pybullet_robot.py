@@ -1,0 +1,158 @@
+"""An arm in PyBullet (Coumans and Bai)."""
+
+import contextlib
+import ctypes
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.scene import Marker
+from wpg.sim_envs.servo import ServoArm
+from wpg.sim_envs.urdf import load_arm, simulation_model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what the engine prints while it loads: standard output belongs to the program."""
+    libc = ctypes.CDLL(None)
+    saved, sink = (os.dup(1), os.dup(2)), os.open(os.devnull, os.O_WRONLY)
+    _redirect(libc, (sink, sink))
+    try:
+        yield
+    finally:
+        _redirect(libc, saved)
+        for descriptor in (*saved, sink):
+            os.close(descriptor)
+
+
+def _redirect(libc: ctypes.CDLL, to: tuple[int, int]) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    libc.fflush(None)
+    os.dup2(to[0], 1)
+    os.dup2(to[1], 2)
+
+
+with _quiet():
+    import pybullet
+
+GRAVITY_M_S2 = -9.81
+
+
+class PyBulletRobot(ServoArm):
+    """An arm whose servos are torques computed before each physics step."""
+
+    def __init__(self, description: RobotDescription, *, visuals: bool = False) -> None:
+        model = simulation_model(description)
+        self._stiffness, self._damping = model.stiffness_nm_rad, model.damping_nm_s_rad
+        self._torque_max = description.limits("torque_max_nm").tolist()
+        self._zeros = [0.0] * description.num_joints
+        self._client = pybullet.connect(pybullet.DIRECT)
+        with _quiet():
+            self._body, self._tool_link, self._tool_offset = self._load(description)
+        self._joints = list(range(description.num_joints))
+        self._stiff = self._damped = False
+        self._torque = self._zeros
+        super().__init__(description, np.zeros(description.num_joints))
+
+    def tool_position(self) -> Vector:
+        """Where the engine says the tool is, (3,) m in the base frame."""
+        link = pybullet.getLinkState(
+            self._body, self._tool_link, computeForwardKinematics=True, physicsClientId=self._client
+        )
+        rotation = np.array(pybullet.getMatrixFromQuaternion(link[5])).reshape(3, 3)
+        position: Vector = link[4] + rotation @ self._tool_offset
+        return position
+
+    def render(self, markers: tuple[Marker, ...]) -> NDArray[np.uint8]:
+        """The scene with these markers in it, (height, width, 3)."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Free the engine's memory. Never raises; harmless when called twice."""
+        if self._client >= 0 and pybullet.isConnected(self._client):
+            pybullet.disconnect(self._client)
+        self._client = -1
+
+    def _load(self, description: RobotDescription) -> tuple[int, int, Vector]:
+        """Build the world; returns the arm's body, the link that carries the tool, the tool's place on it."""
+        client = self._client
+        arm = load_arm(description)
+        pybullet.setTimeStep(simulation_model(description).step_s, physicsClientId=client)
+        pybullet.setGravity(0.0, 0.0, GRAVITY_M_S2, physicsClientId=client)
+        plane = pybullet.createCollisionShape(pybullet.GEOM_PLANE, physicsClientId=client)
+        pybullet.createMultiBody(baseCollisionShapeIndex=plane, physicsClientId=client)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "arm.urdf"
+            path.write_text(arm.urdf)
+            body = pybullet.loadURDF(
+                str(path),
+                useFixedBase=True,
+                flags=pybullet.URDF_USE_INERTIA_FROM_FILE | pybullet.URDF_MERGE_FIXED_LINKS,
+                physicsClientId=client,
+            )
+        joints = range(pybullet.getNumJoints(body, physicsClientId=client))
+        for joint in (-1, *joints):
+            pybullet.changeDynamics(
+                body, joint, linearDamping=0.0, angularDamping=0.0, jointDamping=0.0, physicsClientId=client
+            )
+        pybullet.setJointMotorControlArray(
+            body, list(joints), pybullet.VELOCITY_CONTROL, forces=self._zeros, physicsClientId=client
+        )
+        links = [pybullet.getJointInfo(body, joint, physicsClientId=client)[12].decode() for joint in joints]
+        return body, links.index(arm.tool_parent), arm.tool_offset_m
+
+    def _place(self, joint_pos: Vector) -> None:
+        self._torque = self._zeros
+        for joint, position in zip(self._joints, joint_pos.tolist(), strict=True):
+            pybullet.resetJointState(self._body, joint, position, 0.0, physicsClientId=self._client)
+
+    def _measure(self) -> tuple[Vector, Vector, Vector]:
+        states = pybullet.getJointStates(self._body, self._joints, physicsClientId=self._client)
+        return (
+            np.array([state[0] for state in states]),
+            np.array([state[1] for state in states]),
+            np.array(self._torque),
+        )
+
+    def _servo(self, *, stiff: bool, damped: bool) -> None:
+        self._stiff, self._damped = stiff, damped
+
+    def _integrate(self, steps: int) -> None:
+        body, client = self._body, self._client
+        for _ in range(steps):
+            self._torque = self._servo_torque()
+            pybullet.setJointMotorControlArray(
+                body, self._joints, pybullet.TORQUE_CONTROL, forces=self._torque, physicsClientId=client
+            )
+            pybullet.stepSimulation(physicsClientId=client)
+
+    def _servo_torque(self) -> list[float]:
+        """The law of :class:`ServoArm`, in plain floats: faster than arrays for a handful of joints."""
+        if not self._damped:
+            return self._zeros
+        states = pybullet.getJointStates(self._body, self._joints, physicsClientId=self._client)
+        if not self._stiff:
+            wanted = [-d * state[1] for d, state in zip(self._damping, states, strict=True)]
+        else:
+            gravity = pybullet.calculateInverseDynamics(
+                self._body,
+                [state[0] for state in states],
+                self._zeros,
+                self._zeros,
+                physicsClientId=self._client,
+            )
+            wanted = [
+                k * (reference - state[0]) - d * state[1] + g
+                for k, reference, d, state, g in zip(
+                    self._stiffness, self._reference.tolist(), self._damping, states, gravity, strict=True
+                )
+            ]
+        return [max(-top, min(top, torque)) for top, torque in zip(self._torque_max, wanted, strict=True)]
