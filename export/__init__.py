@@ -1,7 +1,8 @@
 """The artefact: one ONNX file that holds the particle sampler and the contract it runs under.
 
 ``contract`` and ``reader`` need numpy, msgspec and onnxruntime alone, so that they fit the robot's computer;
-``writer`` and ``graph`` need torch and onnx, and run where the policy was trained.
+``writer`` (``from wpg.export.writer import write_artifact``) needs torch and onnx, and runs where the policy
+was trained.
 
 Exceptions::
 
@@ -11,13 +12,18 @@ Exceptions::
     └── ParityError              the graph does not compute what the policy computes; nothing was written
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from wpg.export.contract import (
+    CONTRACT_VERSION,
     ActionTerm,
     ArtifactError,
     Contract,
     ContractError,
     CorruptArtifactError,
     GoalSpec,
+    GoldenVectors,
     JointSpec,
     ObservationTerm,
     ParityError,
@@ -25,25 +31,53 @@ from wpg.export.contract import (
     Provenance,
     RobotSpec,
     SamplerSpec,
+    contract_schema,
+    decode_contract,
+    encode_contract,
 )
+from wpg.export.description import Section, describe
 from wpg.export.kinematics import ForwardKinematics, Frame, JointFrame, SerialChain
 
+if TYPE_CHECKING:
+    from wpg.export.reader import Artifact, ArtifactSampler, Outputs, Sample, load_artifact
+
+_OF_READER = ("Artifact", "ArtifactSampler", "Outputs", "Sample", "load_artifact")
+
 __all__ = [
+    "CONTRACT_VERSION",
     "ActionTerm",
+    "Artifact",
     "ArtifactError",
+    "ArtifactSampler",
     "Contract",
     "ContractError",
     "CorruptArtifactError",
     "ForwardKinematics",
     "Frame",
     "GoalSpec",
+    "GoldenVectors",
     "JointFrame",
     "JointSpec",
     "ObservationTerm",
+    "Outputs",
     "ParityError",
     "PolicyInterface",
     "Provenance",
     "RobotSpec",
+    "Sample",
     "SamplerSpec",
+    "Section",
     "SerialChain",
+    "contract_schema",
+    "decode_contract",
+    "describe",
+    "encode_contract",
+    "load_artifact",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The reader's names, on first use: environments need the contract without onnxruntime."""
+    if name in _OF_READER:
+        return getattr(importlib.import_module("wpg.export.reader"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@
 The contract is JSON inside the ONNX file. Floats are written so that they read back to the same bits.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -58,6 +58,14 @@ class RobotSpec(Record, frozen=True, kw_only=True):
     joints: tuple[JointSpec, ...]
     kinematics: SerialChain
 
+    def __post_init__(self) -> None:
+        _require_distinct("joint", [joint.name for joint in self.joints])
+        if len(self.joints) != len(self.kinematics.joints):
+            raise ValueError(
+                f"robot {self.name} has {len(self.joints)} joints, but its kinematics "
+                f"{len(self.kinematics.joints)}"
+            )
+
 
 class ObservationTerm(Record, frozen=True, kw_only=True):
     """A run of entries of the observation vector."""
@@ -71,6 +79,14 @@ class ObservationTerm(Record, frozen=True, kw_only=True):
     clip: tuple[float, float] | None = None
     history: Count = 1
     """How many successive values stand here, newest first; ``size`` counts them all."""
+
+    def __post_init__(self) -> None:
+        if self.size % self.history:
+            raise ValueError(
+                f"observation {self.name}: size {self.size} is no multiple of its history {self.history}"
+            )
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise ValueError(f"observation {self.name}: clip {self.clip} is no interval")
 
 
 class ActionTerm(Record, frozen=True, kw_only=True):
@@ -129,6 +145,16 @@ class PolicyInterface(Record, frozen=True, kw_only=True):
     goal: GoalSpec | None = None
     trained_delay_s: tuple[float, float] = (0.0, 0.0)
     """Shortest and longest delay between observation and effect that training has seen."""
+    trained_ranges: dict[str, tuple[float, float]] = msgspec.field(default_factory=dict)
+    """Other quantities that training has varied, with the range, by name with unit: ``friction_nm``."""
+
+    def __post_init__(self) -> None:
+        if not self.observation:
+            raise ValueError("the interface has no observation terms")
+        _require_distinct("observation", [term.name for term in self.observation])
+        for name, (low, high) in {"delay_s": self.trained_delay_s, **self.trained_ranges}.items():
+            if not low <= high:
+                raise ValueError(f"trained range of {name} is inverted: {low} to {high}")
 
     @property
     def obs_dim(self) -> int:
@@ -164,6 +190,8 @@ class Provenance(Record, frozen=True, kw_only=True):
     git_commit: str | None
     packages: dict[str, str]
     config_sha256: str
+    licence: str | None = None
+    """Terms under which the policy may be used, as an SPDX identifier."""
 
 
 class GoldenVectors(Record, frozen=True, kw_only=True):
@@ -190,10 +218,31 @@ class Contract(Record, frozen=True, kw_only=True):
     normaliser: Literal["inside the graph"] = "inside the graph"
     """Inputs are raw values in the units above: normalisation is part of the graph."""
 
+    def __post_init__(self) -> None:
+        size, spec, golden = self.interface.action.size, self.sampler, self.golden
+        steps = 1 + spec.refinement_steps
+        if spec.noise_dim != steps * size:
+            raise ValueError(f"sampler: expected noise_dim {steps} * {size}, found {spec.noise_dim}")
+        batch, particles = len(golden.obs), len(golden.noise[0]) if golden.noise else 0
+        if not batch or not particles:
+            raise ValueError(
+                "golden vectors: expected at least one observation with one particle, found none"
+            )
+        for name, shape in {
+            "obs": (batch, self.interface.obs_dim),
+            "noise": (batch, particles, spec.noise_dim),
+            "particles": (batch, particles, size),
+            "values": (batch, particles),
+            "action": (batch, size),
+            "spread": (batch,),
+        }.items():
+            if not _has_shape(getattr(golden, name), shape):
+                raise ValueError(f"golden vectors: {name}: expected shape {shape}")
+
 
 def encode_contract(contract: Contract) -> str:
     """Contract as JSON; floats keep every bit."""
-    return msgspec.json.encode(contract).decode()
+    return msgspec.json.encode(contract, enc_hook=_plain).decode()
 
 
 def decode_contract(text: str) -> Contract:
@@ -217,8 +266,35 @@ def decode_contract(text: str) -> Contract:
         raise ContractError(f"the contract does not hold together: {error}") from error
 
 
+def _plain(value: Any) -> Any:
+    """Value of a builtin type for numpy's scalars and for subclasses such as torch's version string."""
+    if isinstance(value, np.generic):
+        return value.item()
+    for builtin in (str, int, float):
+        if isinstance(value, builtin):
+            return builtin(value)
+    raise TypeError(f"a contract cannot hold {value!r} of type {type(value).__name__}")
+
+
+def contract_schema() -> dict[str, Any]:
+    """The contract's JSON schema, draft 2020-12."""
+    return msgspec.json.schema(Contract)
+
+
 class _VersionOnly(msgspec.Struct):
     version: int
+
+
+def _require_distinct(what: str, names: list[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{what} names must be distinct, found {', '.join(repeated)} more than once")
+
+
+def _has_shape(rows: Any, shape: tuple[int, ...]) -> bool:
+    if not shape:
+        return not isinstance(rows, tuple)
+    return isinstance(rows, tuple) and len(rows) == shape[0] and all(_has_shape(r, shape[1:]) for r in rows)
 
 
 def float_rows(values: "np.typing.NDArray[np.float32]") -> tuple[Row, ...]:

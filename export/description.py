@@ -1,0 +1,142 @@
+"""The contract as text for people: what ``wpg inspect`` prints and a report shows."""
+
+from typing import NamedTuple
+
+from wpg.export.contract import Contract, ObservationTerm, Row
+
+
+class Section(NamedTuple):
+    """A titled list of names and values."""
+
+    title: str
+    rows: list[tuple[str, str]]
+
+
+def describe(contract: Contract) -> list[Section]:
+    """The contract in sections, without the golden vectors' numbers."""
+    return [
+        _robot(contract),
+        _observation(contract),
+        _action(contract),
+        *_goal(contract),
+        _sampler(contract),
+        _provenance(contract),
+        _golden(contract),
+    ]
+
+
+def _robot(contract: Contract) -> Section:
+    robot = contract.interface.robot
+    if robot is None:
+        return Section("Robot", [("robot", "none: trained in an environment that stands for no robot")])
+    rows = [("robot", robot.name)]
+    for index, joint in enumerate(robot.joints):
+        zero = f", zero at {_number(joint.zero_rad)} rad" if joint.zero_rad else ""
+        turned = ", reversed" if joint.sign < 0 else ""
+        rows.append((f"joint {index}", f"{joint.name} ({joint.unit}{zero}{turned})"))
+    return Section("Robot", rows)
+
+
+def _observation(contract: Contract) -> Section:
+    interface = contract.interface
+    rows = [(term.name, _term(term)) for term in interface.observation]
+    return Section(f"Observation ({interface.obs_dim})", rows)
+
+
+def _term(term: ObservationTerm) -> str:
+    parts = [f"{term.size} from {term.source}"]
+    if term.unit:
+        parts.append(term.unit)
+    if term.scale != 1.0:
+        parts.append(f"scaled by {_number(term.scale)}")
+    if term.clip is not None:
+        parts.append(f"clipped to {_interval(*term.clip)}")
+    if term.history > 1:
+        parts.append(f"{term.history} values, newest first")
+    return ", ".join(parts)
+
+
+def _action(contract: Contract) -> Section:
+    interface = contract.interface
+    action = interface.action
+    rows = [
+        ("mode", action.mode.replace("_", " ")),
+        ("unit", action.unit),
+        ("lowest", _row(action.low)),
+        ("highest", _row(action.high)),
+        ("period", f"{_number(interface.control_dt_s)} s ({_number(1 / interface.control_dt_s)} Hz)"),
+        ("delay in training", f"{_interval(*interface.trained_delay_s)} s"),
+    ]
+    rows += [(f"{name} in training", _interval(*span)) for name, span in interface.trained_ranges.items()]
+    return Section(f"Action ({action.size})", rows)
+
+
+def _goal(contract: Contract) -> list[Section]:
+    goal = contract.interface.goal
+    if goal is None:
+        return []
+    rows = [
+        ("compared with", goal.achieved),
+        ("lowest", f"{_row(goal.low)} m"),
+        ("highest", f"{_row(goal.high)} m"),
+        ("reached within", f"{_number(goal.tolerance_m)} m after {goal.horizon_steps} steps"),
+    ]
+    return [Section("Goal", rows)]
+
+
+def _sampler(contract: Contract) -> Section:
+    spec = contract.sampler
+    refinement = (
+        f"{spec.refinement_steps} Langevin steps of size {_number(spec.step_size)}"
+        if spec.refinement_steps
+        else "none"
+    )
+    rows = [
+        ("particles", f"{spec.num_particles} from {spec.num_components} components"),
+        ("refinement", refinement),
+        ("temperature", _number(spec.temperature)),
+        ("choice", spec.choice),
+        ("noise", f"(B, K, {spec.noise_dim}), standard normal"),
+        ("normaliser", contract.normaliser),
+    ]
+    return Section("Sampler", rows)
+
+
+def _provenance(contract: Contract) -> Section:
+    source = contract.provenance
+    rows = [
+        ("environment", source.env_id),
+        ("seed", str(source.seed)),
+        ("environment steps", f"{source.env_steps:,}"),
+        ("commit", source.git_commit or "unknown"),
+        ("configuration", f"SHA-256 {source.config_sha256[:16]}…"),
+        ("licence", source.licence or "not stated"),
+        *sorted(source.packages.items()),
+    ]
+    return Section("Provenance", rows)
+
+
+def _golden(contract: Contract) -> Section:
+    golden = contract.golden
+    rows = [
+        ("observations", str(len(golden.obs))),
+        ("particles each", str(len(golden.noise[0]))),
+        ("tolerance", f"{_number(golden.tolerance)} of 1 + |value|"),
+        ("contract version", str(contract.version)),
+    ]
+    return Section("Golden vectors", rows)
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def _row(values: Row) -> str:
+    """Numbers in order; one number where they are all the same."""
+    if len(set(values)) == 1 and len(values) > 1:
+        return f"{_number(values[0])} each"
+    return ", ".join(_number(value) for value in values)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{_number(low)} to {_number(high)}"

@@ -1,0 +1,141 @@
+"""The contract keeps every bit, says what is wrong, and is described in full."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wpg.export import (
+    ActionTerm,
+    GoalSpec,
+    ObservationTerm,
+    contract_schema,
+    decode_contract,
+    describe,
+    encode_contract,
+    load_artifact,
+)
+
+DOCS = Path(__file__).parents[2] / "docs" / "contract.md"
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(scale=finite, offset=finite)
+def test_floats_keep_every_bit(scale, offset):
+    term = ActionTerm(mode="joint_position", size=1, unit="rad", scale=(scale,), offset=(offset,))
+    back = msgspec.json.decode(msgspec.json.encode(term), type=ActionTerm)
+    assert np.array([*back.scale, *back.offset]).tobytes() == np.array([scale, offset]).tobytes()
+
+
+@given(value=st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_float32_keeps_every_bit(value):
+    back = msgspec.json.decode(msgspec.json.encode(value), type=float)
+    assert np.float32(back).tobytes() == np.float32(value).tobytes()
+
+
+def test_contract_round_trip(path):
+    contract = load_artifact(path).contract
+    assert decode_contract(encode_contract(contract)) == contract
+
+
+def test_numbers_of_other_libraries_are_stored_as_plain_ones(path):
+    contract = load_artifact(path).contract
+    replace = msgspec.structs.replace
+    interface = replace(
+        contract.interface, control_dt_s=np.float64(0.05), trained_delay_s=(0.0, np.float32(0.5))
+    )
+    back = decode_contract(encode_contract(replace(contract, interface=interface)))
+    assert back.interface.control_dt_s == 0.05
+    assert back.interface.trained_delay_s == (0.0, 0.5)
+
+
+def test_action_limits():
+    term = ActionTerm(mode="joint_position", size=2, unit="rad", scale=(0.5, -0.25), offset=(1.0, 0.0))
+    assert term.low == (0.5, -0.25)
+    assert term.high == (1.5, 0.25)
+
+
+def test_refusals_name_what_is_wrong(interface):
+    replace = msgspec.structs.replace
+    cases = [
+        (lambda: ObservationTerm(name="q", size=7, source="joint_pos", history=2), "no multiple"),
+        (lambda: ObservationTerm(name="q", size=1, source="joint_pos", clip=(1.0, -1.0)), "no interval"),
+        (
+            lambda: ActionTerm(mode="joint_position", size=2, unit="rad", scale=(1.0,), offset=(0.0, 0.0)),
+            "scales",
+        ),
+        (lambda: replace(interface, observation=()), "no observation terms"),
+        (
+            lambda: replace(interface, observation=interface.observation[:1] * 2),
+            "found joint_pos more than once",
+        ),
+        (lambda: replace(interface, trained_ranges={"friction_nm": (2.0, 1.0)}), "friction_nm is inverted"),
+        (
+            lambda: replace(interface.robot, joints=interface.robot.joints[:2]),
+            "2 joints, but its kinematics 3",
+        ),
+        (
+            lambda: GoalSpec(achieved="tool_pos", low=(1.0,), high=(0.0,), tolerance_m=0.1, horizon_steps=1),
+            "goal box",
+        ),
+    ]
+    for build, says in cases:
+        with pytest.raises(ValueError, match=says):
+            build()
+
+
+def test_description_shows_what_a_reader_must_know(path):
+    contract = load_artifact(path).contract
+    text = "\n".join(f"{s.title}: {name} = {value}" for s in describe(contract) for name, value in s.rows)
+    for fact in (
+        "joint1",
+        "joint_vel",
+        "rad/s",
+        "0.05 s (20 Hz)",
+        "5 from 5 components",
+        "-1.5",
+        "wpg/Test-v0",
+    ):
+        assert fact in text
+
+
+def test_every_field_is_documented():
+    documented = DOCS.read_text()
+    for definition in contract_schema()["$defs"].values():
+        for field in definition["properties"]:
+            assert f"`{field}`" in documented, field
+
+
+def test_schema_accepts_the_contract_as_written(path):
+    schema = contract_schema()
+    written = json.loads(encode_contract(load_artifact(path).contract))
+    properties = schema["$defs"]["Contract"]["properties"]
+    assert written.keys() == properties.keys()
+    assert schema["$defs"]["Contract"]["additionalProperties"] is False
+
+
+def test_documented_snippet_runs_without_wpg(path):
+    """The file runs in plain onnxruntime, as the documentation shows."""
+    (snippet,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert len(snippet.strip().splitlines()) <= 10
+    code = snippet.replace("policy.onnx", str(path)) + "\nimport sys; assert 'wpg' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 1
+
+
+def test_reading_needs_neither_torch_nor_onnx(path):
+    code = (
+        "import sys, wpg.export as e; assert 'onnxruntime' not in sys.modules; "
+        f"e.load_artifact({str(path)!r}).verify_golden(); "
+        "assert not {'torch', 'onnx', 'onnxscript'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

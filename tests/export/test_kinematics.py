@@ -1,0 +1,46 @@
+"""Forward kinematics against hand-computed poses."""
+
+import math
+
+import numpy as np
+import pytest
+
+from wpg.export import ForwardKinematics, Frame, JointFrame, SerialChain
+
+# A planar arm: two links of 0.4 m and 0.3 m that turn about z.
+PLANAR = ForwardKinematics(
+    SerialChain(
+        joints=(JointFrame(frame=Frame()), JointFrame(frame=Frame(xyz_m=(0.4, 0.0, 0.0)))),
+        tool=Frame(xyz_m=(0.3, 0.0, 0.0)),
+    )
+)
+
+
+@pytest.mark.parametrize("q", [(0.0, 0.0), (math.pi / 2, 0.0), (0.3, -1.1), (-2.0, 2.5)])
+def test_planar_arm(q):
+    x = 0.4 * math.cos(q[0]) + 0.3 * math.cos(sum(q))
+    y = 0.4 * math.sin(q[0]) + 0.3 * math.sin(sum(q))
+    np.testing.assert_allclose(PLANAR.tool_position(np.array(q)), [x, y, 0.0], atol=1e-12)
+
+
+def test_fixed_frame_turns_roll_then_pitch_then_yaw():
+    """rpy (90°, 0, 90°): x goes to y, y to z, z to x."""
+    matrix = Frame(rpy_rad=(math.pi / 2, 0.0, math.pi / 2)).matrix()
+    np.testing.assert_allclose(matrix[:3, :3], [[0, 0, 1], [1, 0, 0], [0, 1, 0]], atol=1e-12)
+
+
+def test_axis_other_than_z():
+    """A quarter turn about y takes a tool on +z to +x."""
+    chain = SerialChain(
+        joints=(JointFrame(frame=Frame(), axis=(0.0, 1.0, 0.0)),), tool=Frame(xyz_m=(0.0, 0.0, 1.0))
+    )
+    np.testing.assert_allclose(
+        ForwardKinematics(chain).tool_position(np.array([math.pi / 2])), [1.0, 0.0, 0.0], atol=1e-12
+    )
+
+
+def test_refuses_wrong_number_of_joints_and_skew_axes():
+    with pytest.raises(ValueError, match="expected 2 joint positions, got 3"):
+        PLANAR.tool_position(np.zeros(3))
+    with pytest.raises(ValueError, match="unit length"):
+        JointFrame(frame=Frame(), axis=(1.0, 1.0, 0.0))

@@ -1,0 +1,106 @@
+"""The writer refuses what does not compute what the policy computes, and leaves nothing behind."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from wpg.export import ContractError, ParityError, load_artifact, writer
+from wpg.export.graph import build_graph
+
+
+def broken(name, factor):
+    """``build_graph`` with one constant changed."""
+
+    def build(networks, action, spec):
+        model = build_graph(networks, action, spec)
+        (tensor,) = (t for t in model.graph.initializer if t.name == name)
+        tensor.raw_data = (np.frombuffer(tensor.raw_data, np.float32) * np.float32(factor)).tobytes()
+        return model
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("constant", "steps", "factor", "output"),
+    [
+        ("action_scale", 0, 1.001, "particles"),
+        ("policy_log_std_bias", 0, 1.001, "particles"),
+        ("critic1_weight1", 0, 1.001, "values"),
+        ("critic1_action", 1, 1.01, "particles"),
+        ("entropy_pull", 1, 0.5, "particles"),
+    ],
+)
+def test_refuses_a_graph_that_differs(write, tmp_path, monkeypatch, constant, steps, factor, output):  # noqa: PLR0917
+    monkeypatch.setattr(writer, "build_graph", broken(constant, factor))
+    with pytest.raises(ParityError, match=f"{output}: expected the policy's within 1e-05"):
+        write(tmp_path / "policy.onnx", refinement_steps=steps)
+    assert not list(tmp_path.iterdir())
+
+
+def test_refused_file_leaves_the_old_one(write, tmp_path, monkeypatch):
+    file = tmp_path / "policy.onnx"
+    write(file)
+    before = file.read_bytes()
+    monkeypatch.setattr(writer, "build_graph", broken("action_scale", 1.001))
+    with pytest.raises(ParityError):
+        write(file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_refuses_weights_that_are_not_finite(write, networks, tmp_path):
+    policy = copy.deepcopy(networks[0])
+    with torch.no_grad():
+        policy.weights[1][3, 4] = torch.inf
+    with pytest.raises(
+        ParityError, match=r"policy: expected finite weights, found NaN or infinity in weights\.1"
+    ):
+        write(tmp_path / "policy.onnx", policy=policy)
+
+
+def test_refuses_an_interface_of_another_size(write, interface, tmp_path):
+    import msgspec
+
+    shorter = msgspec.structs.replace(interface, observation=interface.observation[:2])
+    with pytest.raises(ContractError, match=r"expected 6 observations and 3 actions .* found 9 and 3"):
+        write(tmp_path / "policy.onnx", interface=shorter)
+
+
+def test_missing_folder_is_an_os_error(write, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write(tmp_path / "absent" / "policy.onnx")
+
+
+def test_same_inputs_give_the_same_bytes(write, tmp_path):
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+    assert write(first).digest == write(second).digest
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_writing_leaves_the_modules_as_they_were(write, networks, tmp_path):
+    states = [copy.deepcopy(module.state_dict()) for module in networks]
+    write(tmp_path / "policy.onnx", refinement_steps=1)
+    for module, before in zip(networks, states, strict=True):
+        assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+        assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_golden_observations_come_from_those_seen(write, tmp_path):
+    seen = (5 + 0.01 * np.random.default_rng(0).standard_normal((100, 9))).astype(np.float32)
+    artifact = write(tmp_path / "policy.onnx", observations=seen, num_particles=40, refinement_steps=2)
+    golden = load_artifact(tmp_path / "policy.onnx").contract.golden
+    assert np.abs(np.array(golden.obs) - 5).max() < 0.2
+    assert np.array(golden.noise).shape == (6, 32, 9)
+    assert artifact.sampler().noise_shape == (40, 9)
+
+
+def test_networks_of_is_plain_data(networks):
+    from wpg.export.graph import Networks
+
+    plain = Networks.of(*networks)
+    assert dataclasses.is_dataclass(plain)
+    assert [weight.shape for weight, _ in plain.policy] == [(9, 48), (48, 48), (48, 30)]
+    assert [weight.shape for weight, _ in plain.critics[1]] == [(12, 64), (64, 64), (64, 1)]
