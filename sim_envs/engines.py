@@ -5,7 +5,7 @@ import importlib.util
 from typing import Literal, get_args
 
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.errors import BridgeError
+from wpg.sim_envs.errors import EngineError
 from wpg.sim_envs.servo import ServoArm
 
 EngineName = Literal["mujoco", "pybullet"]
@@ -14,10 +14,6 @@ _CLASSES: dict[EngineName, tuple[str, str]] = {
     "mujoco": ("wpg.sim_envs.mujoco_robot", "MuJoCoRobot"),
     "pybullet": ("wpg.sim_envs.pybullet_robot", "PyBulletRobot"),
 }
-
-
-class EngineError(BridgeError, ImportError):
-    """A physics engine is unknown or not installed."""
 
 
 def make_robot(

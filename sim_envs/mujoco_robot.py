@@ -4,11 +4,11 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.scene import Marker
+from wpg.sim_envs.mujoco_looks import Offscreen, add_looks
+from wpg.sim_envs.scene import Image, Marker
 from wpg.sim_envs.servo import ServoArm
 from wpg.sim_envs.urdf import load_arm, simulation_model
 
@@ -22,6 +22,7 @@ class MuJoCoRobot(ServoArm):
         self._model = _compile(description, visuals)
         self._data = mujoco.MjData(self._model)
         self._tool = self._data.site("tool").xpos
+        self._offscreen: Offscreen | None = None
         model = simulation_model(description)
         self._stiffness = np.array(model.stiffness_nm_rad)
         self._damping = np.array(model.damping_nm_s_rad)
@@ -33,12 +34,18 @@ class MuJoCoRobot(ServoArm):
         position: Vector = self._tool.copy()
         return position
 
-    def render(self, markers: tuple[Marker, ...]) -> NDArray[np.uint8]:
+    def render(self, markers: tuple[Marker, ...]) -> Image:
         """The scene with these markers in it, (height, width, 3)."""
-        raise NotImplementedError
+        if self._offscreen is None:
+            self._offscreen = Offscreen(self._model)
+        mujoco.mj_forward(self._model, self._data)
+        return self._offscreen.draw(self._data, markers)
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Free the engine's memory. Never raises; harmless when called twice."""
+        if self._offscreen is not None:
+            self._offscreen.close()
+        self._offscreen = None
 
     def _place(self, joint_pos: Vector) -> None:
         mujoco.mj_resetData(self._model, self._data)
@@ -70,6 +77,8 @@ def _compile(description: RobotDescription, visuals: bool) -> Any:
         body.gravcomp = 1.0
     for joint in description.joints:
         _add_servo(spec, joint.name, joint.torque_max_nm)
+    if visuals:
+        add_looks(spec)
     _add_table(spec, simulation_model(description).base_link)
     return spec.compile()
 
@@ -78,7 +87,12 @@ def _add_table(spec: Any, base_link: str) -> None:
     """The arm touches the table, not itself: named pairs cost a fifth of what MuJoCo's own search costs."""
     shapes = [geom for geom in spec.geoms if geom.contype]
     spec.worldbody.add_geom(
-        name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[2.0, 2.0, 0.1], contype=0, conaffinity=0
+        name="table",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[2.0, 2.0, 0.1],
+        contype=0,
+        conaffinity=0,
+        group=3,
     )
     for number, geom in enumerate(shapes):
         geom.name = f"shape{number}"

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.scene import Marker
+from wpg.sim_envs.scene import BACKGROUND_RGB, CAMERA, LIGHT_FROM, TABLE, Image, Marker, Slab
 from wpg.sim_envs.servo import ServoArm
 from wpg.sim_envs.urdf import load_arm, simulation_model
 
@@ -57,6 +56,8 @@ class PyBulletRobot(ServoArm):
         self._client = pybullet.connect(pybullet.DIRECT)
         with _quiet():
             self._body, self._tool_link, self._tool_offset = self._load(description)
+        if visuals:
+            self._show(TABLE)
         self._joints = list(range(description.num_joints))
         self._stiff = self._damped = False
         self._torque = self._zeros
@@ -71,9 +72,32 @@ class PyBulletRobot(ServoArm):
         position: Vector = link[4] + rotation @ self._tool_offset
         return position
 
-    def render(self, markers: tuple[Marker, ...]) -> NDArray[np.uint8]:
+    def render(self, markers: tuple[Marker, ...]) -> Image:
         """The scene with these markers in it, (height, width, 3)."""
-        raise NotImplementedError
+        bodies = [self._show(marker) for marker in markers]
+        view = pybullet.computeViewMatrix(CAMERA.eye_m, CAMERA.target_m, (0.0, 0.0, 1.0))
+        projection = pybullet.computeProjectionMatrixFOV(
+            CAMERA.vertical_fov_deg, CAMERA.width / CAMERA.height, CAMERA.near_m, CAMERA.far_m
+        )
+        _, _, pixels, _, bodies_seen = pybullet.getCameraImage(
+            CAMERA.width,
+            CAMERA.height,
+            view,
+            projection,
+            lightDirection=LIGHT_FROM,
+            shadow=True,
+            lightAmbientCoeff=0.6,
+            lightDiffuseCoeff=0.45,
+            lightSpecularCoeff=0.1,
+            renderer=pybullet.ER_TINY_RENDERER,
+            physicsClientId=self._client,
+        )
+        for body in bodies:
+            pybullet.removeBody(body, physicsClientId=self._client)
+        shape = (CAMERA.height, CAMERA.width)
+        image = np.asarray(pixels, np.uint8).reshape(*shape, 4)[:, :, :3].copy()
+        image[np.asarray(bodies_seen).reshape(shape) < 0] = np.round(255.0 * np.array(BACKGROUND_RGB))
+        return image
 
     def close(self) -> None:
         """Free the engine's memory. Never raises; harmless when called twice."""
@@ -88,7 +112,10 @@ class PyBulletRobot(ServoArm):
         pybullet.setTimeStep(simulation_model(description).step_s, physicsClientId=client)
         pybullet.setGravity(0.0, 0.0, GRAVITY_M_S2, physicsClientId=client)
         plane = pybullet.createCollisionShape(pybullet.GEOM_PLANE, physicsClientId=client)
-        pybullet.createMultiBody(baseCollisionShapeIndex=plane, physicsClientId=client)
+        speck = pybullet.createVisualShape(pybullet.GEOM_SPHERE, radius=1e-4, physicsClientId=client)
+        pybullet.createMultiBody(  # without a shape of its own to show, the plane would hide the table
+            baseCollisionShapeIndex=plane, baseVisualShapeIndex=speck, physicsClientId=client
+        )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "arm.urdf"
             path.write_text(arm.urdf)
@@ -108,6 +135,24 @@ class PyBulletRobot(ServoArm):
         )
         links = [pybullet.getJointInfo(body, joint, physicsClientId=client)[12].decode() for joint in joints]
         return body, links.index(arm.tool_parent), arm.tool_offset_m
+
+    def _show(self, item: Marker | Slab) -> int:
+        """Add a body that is seen and touches nothing."""
+        client = self._client
+        if isinstance(item, Marker):
+            shape = pybullet.createVisualShape(
+                pybullet.GEOM_SPHERE, radius=item.radius_m, rgbaColor=item.rgba, physicsClientId=client
+            )
+            place = item.position_m.tolist()
+        else:
+            shape = pybullet.createVisualShape(
+                pybullet.GEOM_BOX, halfExtents=item.half_size_m, rgbaColor=item.rgba, physicsClientId=client
+            )
+            place = item.center_m
+        body: int = pybullet.createMultiBody(
+            baseVisualShapeIndex=shape, basePosition=place, physicsClientId=client
+        )
+        return body
 
     def _place(self, joint_pos: Vector) -> None:
         self._torque = self._zeros

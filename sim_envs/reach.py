@@ -13,7 +13,7 @@ from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 from wpg.sim_envs.engines import EngineName, make_robot
 from wpg.sim_envs.registration import HORIZON_STEPS
-from wpg.sim_envs.scene import GOAL_RGBA, TOOL_RGBA, Marker
+from wpg.sim_envs.scene import GOAL_RGBA, TOOL_RADIUS_M, TOOL_RGBA, Marker
 
 Observation = dict[str, NDArray[np.float32]]
 Action = NDArray[np.float32]
@@ -152,7 +152,7 @@ class ReachEnv(gymnasium.Env[Observation, Action]):
         if self.render_mode is None:
             return None
         goal = Marker(position_m=self._goal, radius_m=GOAL.tolerance_m, rgba=GOAL_RGBA)
-        tool = Marker(position_m=self.robot.tool_position(), radius_m=0.008, rgba=TOOL_RGBA)
+        tool = Marker(position_m=self.robot.tool_position(), radius_m=TOOL_RADIUS_M, rgba=TOOL_RGBA)
         return self.robot.render((goal, tool))
 
     def close(self) -> None:

@@ -1,11 +1,14 @@
-"""What both engines draw: the same camera, table, floor and markers."""
+"""What both engines draw: the same camera, light, table and markers."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+Point = tuple[float, float, float]
 RGBA = tuple[float, float, float, float]
+Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,18 +21,48 @@ class Marker:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slab:
+    """A box that is seen and touches nothing."""
+
+    center_m: Point
+    half_size_m: Point
+    rgba: RGBA
+
+
+@dataclass(frozen=True, kw_only=True)
 class Camera:
-    """Where the picture is taken from; angles as MuJoCo counts them."""
+    """Where the picture is taken from."""
 
     width: int = 640
     height: int = 480
-    target_m: tuple[float, float, float] = (0.30, 0.0, 0.33)
-    distance_m: float = 1.55
-    azimuth_deg: float = 140.0
-    elevation_deg: float = -20.0
-    vertical_fov_deg: float = 45.0
+    eye_m: Point = (1.25, -0.95, 0.90)
+    target_m: Point = (0.27, 0.0, 0.34)
+    vertical_fov_deg: float = 42.0
+    near_m: float = 0.05
+    far_m: float = 6.0
+
+    @property
+    def distance_m(self) -> float:
+        """From eye to target."""
+        return math.dist(self.eye_m, self.target_m)
+
+    @property
+    def azimuth_deg(self) -> float:
+        """Heading of the view, from +x towards +y."""
+        return math.degrees(math.atan2(self.target_m[1] - self.eye_m[1], self.target_m[0] - self.eye_m[0]))
+
+    @property
+    def elevation_deg(self) -> float:
+        """Pitch of the view, negative downwards."""
+        return math.degrees(math.asin((self.target_m[2] - self.eye_m[2]) / self.distance_m))
 
 
 CAMERA = Camera()
-GOAL_RGBA: RGBA = (0.10, 0.75, 0.30, 0.65)
+LIGHT_FROM: Point = (0.6, -0.9, 2.2)
+"""Direction in which the light stands."""
+TABLE = Slab(center_m=(0.30, 0.0, -0.02), half_size_m=(0.45, 0.5, 0.02), rgba=(0.62, 0.50, 0.39, 1.0))
+BACKGROUND_RGB: Point = (0.86, 0.88, 0.91)
+GOAL_RGBA: RGBA = (0.10, 0.72, 0.30, 0.75)
+TOOL_RADIUS_M = 0.014
+"""Larger than the finger tips that it sits between."""
 TOOL_RGBA: RGBA = (0.95, 0.35, 0.10, 1.0)

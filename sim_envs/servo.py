@@ -3,11 +3,10 @@
 from abc import ABC, abstractmethod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
-from wpg.sim_envs.scene import Marker
+from wpg.sim_envs.scene import Image, Marker
 from wpg.sim_envs.urdf import simulation_model
 
 STOPPED = {
@@ -108,7 +107,7 @@ class ServoArm(ABC):
         """Where the engine says the tool is, (3,) m in the base frame."""
 
     @abstractmethod
-    def render(self, markers: tuple[Marker, ...]) -> NDArray[np.uint8]:
+    def render(self, markers: tuple[Marker, ...]) -> Image:
         """The scene with these markers in it, (height, width, 3)."""
 
     @abstractmethod
