@@ -167,11 +167,19 @@ class _CriticNodes:
         """Values (B, K, 1) and ``∇_a Q`` (B, K, A)."""
         graph = self._graph
         values, hidden = self._forward(a)
-        # d relu(x)/dx is 1 where relu(x) > 0, and relu(x) is never negative: its sign is the mask.
-        gradient = graph.add("Mul", graph.add("Sign", hidden[-1]), self._transposed[-1])
+        gradient = self._through_relu(self._transposed[-1], hidden[-1])
         for below, transposed in zip(reversed(hidden[:-1]), reversed(self._transposed[1:-1]), strict=True):
-            gradient = graph.add("Mul", graph.add("MatMul", gradient, transposed), graph.add("Sign", below))
+            gradient = self._through_relu(graph.add("MatMul", gradient, transposed), below)
         return values, graph.add("MatMul", gradient, self._transposed[0])
+
+    def _through_relu(self, gradient: str, output: str) -> str:
+        """Gradient before a ReLU, from that after it: kept where the output is positive.
+
+        Greater, Cast and Mul run vectorised in onnxruntime; Where and Sign do not.
+        """
+        graph = self._graph
+        positive = graph.add("Greater", output, graph.constant("zero_float", 0.0))
+        return graph.add("Mul", gradient, graph.add("Cast", positive, to=TensorProto.FLOAT))
 
 
 def _noises(graph: _Graph, action_dim: int, spec: SamplerSpec) -> list[str]:
