@@ -37,7 +37,7 @@ class Learner:
         self.policy, self.critic, self.generator = policy, critic, generator
         self.gamma, self.actor_period, self.target_entropy = gamma, actor_period, target_entropy
         self.norm_warmup = norm_warmup
-        device = policy.weights[0].device
+        device = next(policy.parameters()).device
         self.log_tau = torch.tensor(math.log(initial_tau), device=device, requires_grad=True)
         self.updates = 0
         self.metrics = torch.zeros(len(METRICS), device=device)

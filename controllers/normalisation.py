@@ -1,11 +1,12 @@
 """Batch renormalisation, applied by folding it into the linear layer that follows.
 
-A normalisation `y = (x − m)·s + c` in front of `z = y W + b` is one linear layer
+A normalisation `y = x·s + c` in front of `z = y W + b` is one linear layer
 
-    z = x (diag(s) W) + (b + (c − m·s) W),
+    z = x (diag(s) W) + (b + c W),
 
-in training as in evaluation; only where `m` and `s` come from differs. No normalised copy of the
+in training as in evaluation; only where `s` and `c` come from differs. No normalised copy of the
 activations is ever written, and what is exported is the same function by construction.
+Source: Ioffe 2017, "Batch Renormalization", arXiv 1702.03275, eq. 2 to 4.
 """
 
 from typing import NamedTuple
@@ -28,63 +29,88 @@ class BatchUse(NamedTuple):
     """Correct towards the running statistics; off while these are still young."""
 
 
-class FoldedNorm(nn.Module):
-    """Batch renormalisation over the batch axis of `x (..., B, F)`, folded into a linear layer.
+class BatchNorm(NamedTuple):
+    """A normalisation taken from a batch; every tensor is (E, 1, F).
 
-    Source: Ioffe 2017, "Batch Renormalization", arXiv 1702.03275, eq. 2 to 4.
+    `y = x·multiplier + offset` with `multiplier = scale·inverse_std·r` and
+    `offset = shift + scale·d − mean·multiplier`; `r` and `d` are constants to the gradient.
     """
+
+    mean: Tensor
+    inverse_std: Tensor
+    r: Tensor | None
+    d: Tensor | None
+    multiplier: Tensor
+    offset: Tensor
+
+
+class FoldedNorm(nn.Module):
+    """Batch renormalisation over the batch axis of `x (E, B, F)`, for E networks side by side."""
 
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, *shape: int, epsilon: float = 1e-3) -> None:
+    def __init__(self, ensemble: int, features: int, *, epsilon: float) -> None:
         super().__init__()
         self.epsilon = epsilon
-        self.scale = nn.Parameter(torch.ones(*shape))
-        self.shift = nn.Parameter(torch.zeros(*shape))
-        self.register_buffer("running_mean", torch.zeros(*shape))
-        self.register_buffer("running_var", torch.ones(*shape))
+        self.scale = nn.Parameter(torch.ones(ensemble, 1, features))
+        self.shift = nn.Parameter(torch.zeros(ensemble, 1, features))
+        self.register_buffer("running_mean", torch.zeros(ensemble, 1, features))
+        self.register_buffer("running_var", torch.ones(ensemble, 1, features))
 
-    def affine(self, x: Tensor | None = None, use: BatchUse | None = None) -> tuple[Tensor, Tensor]:
-        """Multiplier and offset of the normalisation, each of the parameters' shape (..., 1, F).
-
-        With `x` and `use` they come from the batch, and the running statistics move towards it;
-        without, they come from the running statistics.
-        """
-        if x is None or use is None:
-            at_rest = self.scale * (self.running_var + self.epsilon).rsqrt()
-            return at_rest, self.shift - self.running_mean * at_rest
-        mean = x.mean(-2, keepdim=True)
-        var = (x - mean).square().mean(-2, keepdim=True)
-        multiplier = self.scale * (var + self.epsilon).rsqrt()
-        offset: Tensor = self.shift
-        if use.renormalise:
-            r, d = self._correction(mean, var)
-            multiplier, offset = multiplier * r, offset + self.scale * d
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, use.rate)
-            self.running_var.lerp_(var, use.rate)
-        return multiplier, offset - mean * multiplier
+    def at_rest(self) -> tuple[Tensor, Tensor]:
+        """Multiplier and offset by the running statistics."""
+        multiplier = self.scale * (self.running_var + self.epsilon).rsqrt()
+        return multiplier, self.shift - self.running_mean * multiplier
 
     @torch.no_grad()
-    def _correction(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-        """`r` and `d` that bring a batch's normalisation to that of the running statistics, bounded."""
-        inverse_std = (self.running_var + self.epsilon).rsqrt()
-        r = (var + self.epsilon).sqrt() * inverse_std
-        d = (mean - self.running_mean) * inverse_std
-        return r.clamp(1 / MAX_SCALE, MAX_SCALE), d.clamp(-MAX_SHIFT, MAX_SHIFT)
+    def from_batch(self, x: Tensor, use: BatchUse) -> BatchNorm:
+        """The normalisation by the statistics of `x (E, B, F)`; the running ones move towards these."""
+        mean = x.mean(-2, keepdim=True)
+        var = (x - mean).square_().mean(-2, keepdim=True)
+        inverse_std = (var + self.epsilon).rsqrt()
+        multiplier: Tensor = self.scale * inverse_std
+        offset: Tensor = self.shift
+        r = d = None
+        if use.renormalise:
+            running_inverse_std = (self.running_var + self.epsilon).rsqrt()
+            r = (running_inverse_std / inverse_std).clamp_(1 / MAX_SCALE, MAX_SCALE)
+            d = ((mean - self.running_mean) * running_inverse_std).clamp_(-MAX_SHIFT, MAX_SHIFT)
+            multiplier, offset = multiplier * r, offset + self.scale * d
+        self.running_mean.lerp_(mean, use.rate)
+        self.running_var.lerp_(var, use.rate)
+        return BatchNorm(mean, inverse_std, r, d, multiplier, offset - mean * multiplier)
+
+    @torch.no_grad()
+    def backward(
+        self, norm: BatchNorm, rows: int, multiplier_grad: Tensor, offset_grad: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gradients of scale and shift, and `slope`, `intercept` of what flows back through the statistics.
+
+        The gradient of the loss by `x` gains `x·slope + intercept`, since mean and variance depend on it:
+        `∂mean/∂x = 1/B`, `∂var/∂x = 2(x − mean)/B`.
+        """
+        total = multiplier_grad - norm.mean * offset_grad  # the offset holds −mean·multiplier
+        by_scale = norm.inverse_std if norm.r is None else norm.inverse_std * norm.r
+        scale_grad = total * by_scale
+        inverse_std_grad = total * (self.scale if norm.r is None else self.scale * norm.r)
+        if norm.d is not None:
+            scale_grad = scale_grad + norm.d * offset_grad
+        slope = inverse_std_grad * norm.inverse_std.pow(3) / -rows
+        intercept = norm.multiplier * offset_grad / -rows - norm.mean * slope
+        return scale_grad, offset_grad, slope, intercept
 
 
 def fold(multiplier: Tensor, offset: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Put `y = x·multiplier + offset` into `y weight + bias`.
 
     Args:
-        multiplier: (..., 1, in).
-        offset: (..., 1, in).
-        weight: (..., in, out).
-        bias: (..., 1, out).
+        multiplier: (E, 1, in).
+        offset: (E, 1, in).
+        weight: (E, in, out).
+        bias: (E, 1, out).
 
     Returns:
-        Weight (..., in, out) and bias (..., 1, out) of the folded layer.
+        Weight (E, in, out) and bias (E, 1, out) of the folded layer.
     """
-    return multiplier.transpose(-1, -2) * weight, bias + offset @ weight
+    return multiplier.transpose(-1, -2) * weight, torch.baddbmm(bias, offset, weight)

@@ -1,13 +1,13 @@
 """Particle policy: K particles a state, convolved with a learned heat kernel."""
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from wpg.controllers import flow
-from wpg.controllers.normalisation import BatchUse, FoldedNorm, fold
+from wpg.controllers.network import FoldedMlp
+from wpg.controllers.normalisation import BatchUse
 
 LOG_STD_MIN = -5.0
 LOG_STD_MAX = 2.0
@@ -34,63 +34,35 @@ class ParticlePolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.obs_dim, self.action_dim, self.num_particles = obs_dim, action_dim, num_particles
-        self.normalise = normalise
         sizes = [obs_dim, hidden, hidden, 2 * num_particles * action_dim]
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        self.norms = nn.ModuleList()
-        for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-            bound = 1 / math.sqrt(fan_in)
-            weight = torch.empty(fan_in, fan_out).uniform_(-bound, bound, generator=generator)
-            bias = torch.empty(1, fan_out).uniform_(-bound, bound, generator=generator)
-            self.weights.append(nn.Parameter(weight))
-            self.biases.append(nn.Parameter(bias))
-            if normalise:
-                self.norms.append(FoldedNorm(1, fan_in, epsilon=1e-3 if index else 1e-5))
+        self.network = FoldedMlp(sizes, normalise=normalise, generator=generator)
         self._spread_particles(generator)
 
     @torch.no_grad()
     def _spread_particles(self, generator: torch.Generator | None) -> None:
         """Start with particles apart from each other: from one point they would never part."""
-        self.weights[-1].mul_(0.3)
-        bias = self.biases[-1].view(2, self.num_particles, self.action_dim)
+        head = self.network.own_layers()[-1]
+        head.weight.mul_(0.3)
+        bias = head.bias.view(2, self.num_particles, self.action_dim)
         bias[0] = 0.7 * torch.randn(bias[0].shape, generator=generator) * (self.num_particles > 1)
         bias[1] = math.log(0.5)
 
     def forward(self, obs: Tensor, use: BatchUse | None = None) -> tuple[Tensor, Tensor]:
         """Particles and kernel widths of `obs (B, obs_dim)`: mean and log_std, both (B, K, A), pre-tanh.
 
-        With `use` the batch's own statistics normalise it and the running statistics follow;
-        without, the statistics are frozen.
+        With `use` the batch's own statistics normalise it and the running statistics follow. Without,
+        the statistics are frozen, and the parameters of a normalised trunk are constants.
         """
-        h = obs
-        last = len(self.weights) - 1
-        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if self.normalise:
-                norm = self.norms[index]
-                assert isinstance(norm, FoldedNorm)
-                weight, bias = fold(*norm.affine(None if use is None else h, use), weight, bias)  # noqa: PLW2901
-            h = torch.addmm(bias, h, weight)
-            if index < last:
-                h = torch.relu_(h)
-        heads = h.view(-1, 2, self.num_particles, self.action_dim)
+        heads = self.network(obs, use).view(-1, 2, self.num_particles, self.action_dim)
         return heads[:, 0], heads[:, 1].clamp(LOG_STD_MIN, LOG_STD_MAX)
 
-    @torch.no_grad()
     def folded_layers(self) -> list[tuple[Tensor, Tensor]]:
         """The network at rest as plain layers, ReLU between: [(weight (in, out), bias (1, out))].
 
         The last layer's output, viewed as (B, 2, K, A), is the mean and the log_std before its clamp to
         [LOG_STD_MIN, LOG_STD_MAX].
         """
-        layers = list(zip(self.weights, self.biases, strict=True))
-        if not self.normalise:
-            return [(weight.detach().clone(), bias.detach().clone()) for weight, bias in layers]
-        folded = []
-        for norm, (weight, bias) in zip(self.norms, layers, strict=True):
-            assert isinstance(norm, FoldedNorm)
-            folded.append(fold(*norm.affine(), weight, bias))
-        return folded
+        return [(weight[0], bias[0]) for weight, bias in self.network.folded_layers()]
 
     @torch.no_grad()
     def particles(self, obs: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def build_networks(
 def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Select, *, seed: int = 0) -> Act:
     """Act by the critic's best particle, by the particles' mean, or by a sample of the policy."""
     generator = torch.Generator().manual_seed(seed)
-    device = policy.weights[0].device
+    device = next(policy.parameters()).device
 
     def choose(obs: torch.Tensor) -> torch.Tensor:
         if select == "sample":

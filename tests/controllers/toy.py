@@ -26,7 +26,8 @@ class ReachToy(gym.Env[Any, Any]):
 
     def observe(self) -> dict[str, np.ndarray]:
         tool = self.tool(self.q)
-        return {"observation": np.concatenate([self.q, tool]), "achieved_goal": tool, "desired_goal": self.goal}
+        observation = np.concatenate([self.q, tool])
+        return {"observation": observation, "achieved_goal": tool, "desired_goal": self.goal}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)

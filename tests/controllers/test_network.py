@@ -1,0 +1,137 @@
+"""The hand-written gradient and the folded form against plain autograd on the textbook form."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from wpg.controllers.critic import Critic
+from wpg.controllers.network import FoldedMlp
+from wpg.controllers.normalisation import BatchUse
+from wpg.controllers.policy import ParticlePolicy
+
+
+def textbook(network: FoldedMlp, x: Tensor, use: BatchUse | None) -> Tensor:
+    """Normalise, then multiply, layer by layer, with nothing folded and autograd all the way."""
+    h = x.expand(network.ensemble, *x.shape)
+    layers = network.own_layers()
+    for index, layer in enumerate(layers):
+        norm = layer.norm
+        if norm is not None:
+            running_std = (norm.running_var + norm.epsilon).sqrt()
+            if use is None:
+                h = (h - norm.running_mean) / running_std
+            else:
+                mean, var = h.mean(1, keepdim=True), h.var(1, keepdim=True, unbiased=False)
+                std = (var + norm.epsilon).sqrt()
+                r = (std.detach() / running_std).clamp(1 / 3, 3) if use.renormalise else 1
+                d = ((mean.detach() - norm.running_mean) / running_std).clamp(-5, 5) if use.renormalise else 0
+                h = (h - mean) / std * r + d
+            h = h * norm.scale + norm.shift
+        h = h @ layer.weight + layer.bias
+        if index < len(layers) - 1:
+            h = h.relu()
+    return h
+
+
+def make(ensemble: int, normalise: bool, dtype: torch.dtype) -> FoldedMlp:
+    generator = torch.Generator().manual_seed(1)
+    sizes = [5, 16, 16, 3]
+    network = FoldedMlp(sizes, ensemble=ensemble, normalise=normalise, generator=generator).to(dtype)
+    for layer in network.own_layers():
+        if layer.norm is not None:
+            for tensor, mean in ((layer.norm.scale, 1), (layer.norm.shift, 0), (layer.norm.running_mean, 0)):
+                tensor.data.normal_(mean, 0.3, generator=generator)
+            layer.norm.running_var.uniform_(0.2, 3, generator=generator)
+    return network
+
+
+@pytest.mark.parametrize("ensemble", [1, 2])
+@pytest.mark.parametrize(
+    ("normalise", "use"), [(False, None), (True, BatchUse(0.0, False)), (True, BatchUse(0.0, True))]
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_gradient_equals_autograd(ensemble, normalise, use, dtype, tolerance):
+    network = make(ensemble, normalise, dtype)
+    generator = torch.Generator().manual_seed(2)
+    x = (torch.randn(32, 5, generator=generator, dtype=dtype) * 2 + 1).requires_grad_(True)
+    target = torch.randn(ensemble, 32, 3, generator=generator, dtype=dtype)
+    inputs = [x, *network.parameters()]
+    results = []
+    for output in (network(x, use), textbook(network, x, use)):
+        loss = (output - target).square().mean()
+        results.append((output, torch.autograd.grad(loss, inputs)))
+    (ours, our_grads), (theirs, their_grads) = results
+    assert torch.allclose(ours, theirs, atol=tolerance)
+    for a, b in zip(our_grads, their_grads, strict=True):
+        assert torch.allclose(a, b, atol=tolerance)
+
+
+def test_running_statistics_follow_the_batch():
+    network = make(2, True, torch.float32)
+    norm = network.own_layers()[0].norm
+    before = norm.running_var.clone()
+    x = torch.randn(64, 5) * 3 + 7
+    network(x, BatchUse(0.25, False))
+    assert torch.allclose(norm.running_var, 0.75 * before + 0.25 * x.var(0, unbiased=False), atol=1e-5)
+    network(x, BatchUse(1.0, False))
+    assert torch.allclose(norm.running_mean, x.mean(0).expand(2, 1, 5), atol=1e-5)
+
+
+def test_at_rest_only_the_input_has_a_gradient():
+    network = make(2, True, torch.float32)
+    x = torch.randn(8, 5, requires_grad=True)
+    network(x).sum().backward()
+    assert x.grad is not None
+    assert all(parameter.grad is None for parameter in network.parameters())
+    y = x.detach().requires_grad_(True)
+    textbook(network, y, None).sum().backward()
+    assert torch.allclose(x.grad, y.grad, atol=1e-5)
+
+
+def test_bfloat16_products_stay_near_float32():
+    network = make(2, True, torch.float32)
+    x = torch.randn(64, 5)
+    exact = network(x)
+    network.low_precision = True
+    assert not torch.equal(network(x), exact)
+    assert torch.allclose(network(x), exact, atol=0.05)
+
+
+def trained(module):
+    for step in range(5):
+        use = BatchUse(1 / (step + 1), False)
+        obs = torch.randn(64, 4) * torch.tensor([1.0, 10, 0.01, 100]) + torch.tensor([0.0, 50, 1, -3])
+        if isinstance(module, Critic):
+            module(obs, torch.rand(64, 2) * 2 - 1, use)
+        else:
+            module(obs, use)
+    return module
+
+
+def test_folded_critic_equals_critic():
+    critic = trained(Critic(4, 2, hidden=32))
+    obs, action = torch.randn(9, 4), torch.rand(9, 2) * 2 - 1
+    x = torch.cat([obs, action], 1).expand(2, 9, 6)
+    layers = critic.folded_layers()
+    for index, (weight, bias) in enumerate(layers):
+        x = torch.baddbmm(bias, x, weight)
+        x = x.relu() if index < len(layers) - 1 else x
+    assert [tuple(weight.shape) for weight, _ in layers] == [(2, 6, 32), (2, 32, 32), (2, 32, 1)]
+    assert torch.allclose(x[..., 0], critic(obs, action), atol=1e-5)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_folded_policy_equals_policy(normalise):
+    policy = ParticlePolicy(4, 2, num_particles=3, hidden=32, normalise=normalise)
+    if normalise:
+        trained(policy)
+    obs = torch.randn(9, 4)
+    x = obs
+    layers = policy.folded_layers()
+    for index, (weight, bias) in enumerate(layers):
+        x = x @ weight + bias
+        x = x.relu() if index < len(layers) - 1 else x
+    mean, log_std = policy(obs)
+    heads = x.view(9, 2, 3, 2)
+    assert torch.allclose(heads[:, 0], mean, atol=1e-5)
+    assert torch.allclose(heads[:, 1].clamp(-5, 2), log_std, atol=1e-5)
