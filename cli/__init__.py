@@ -1,1 +1,1 @@
-"""TODO."""
+"""The ``wpg`` command; one module a subcommand."""

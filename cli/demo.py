@@ -1,0 +1,138 @@
+"""``wpg demo``: the main job end to end, each step run as a user would run it by hand."""
+
+import json
+import select
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from wpg.cli.demo_files import DemoFiles, Summary
+from wpg.cli.options import CommandError, write_json
+
+TRAIN_ENV = "wpg/PandaReach-v0"
+OTHER_ENV = "wpg/PandaReachBullet-v0"
+TRAIN_OPTIONS = ("--steps", "20000", "--stop-at-success", "0.98", "--max-seconds", "110")
+ROBOT = "panda"
+LINKS = {"serial": "pty:", "udp": "udp://127.0.0.1:0"}
+STARTUP_S = 60.0
+
+
+def demo(*, out: Path | None = None, seed: int = 0, episodes: int = 100, goals: int = 20) -> None:
+    """Train a Panda to reach in MuJoCo, export it, run it over serial and UDP on an emulated arm, report.
+
+    Args:
+        out: Folder for everything, new; by default runs/demo-DATE.
+        seed: Seed of training, goals and noise.
+        episodes: Episodes of each evaluation in simulation.
+        goals: Goals of each run through the real-time loop.
+    """
+    from wpg.cli.report import write_report  # noqa: PLC0415  matplotlib is not part of the bare bridge
+
+    started = time.monotonic()
+    files = DemoFiles(out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S"))
+    if files.root.exists():
+        raise CommandError(f"{files.root} exists already: choose another folder with --out")
+    files.root.mkdir(parents=True)
+    console = Console()
+    steps = Steps(console)
+
+    steps.run(
+        "train in MuJoCo, and export",
+        ("train", TRAIN_ENV, *TRAIN_OPTIONS, "--seed", str(seed), "--out", str(files.run)),
+    )
+    for env, engine in ((TRAIN_ENV, "mujoco"), (OTHER_ENV, "pybullet")):
+        steps.run(
+            f"evaluate the exported file in {engine}",
+            ("evaluate", str(files.artifact), "--env", env, "--episodes", str(episodes))
+            + ("--json", str(files.evaluation(engine))),
+        )
+    for name, url in LINKS.items():
+        with steps.emulator(url, files.witness(name)) as link:
+            steps.run(
+                f"run it over {link}",
+                ("run", str(files.artifact), "--robot", ROBOT, "--link", link, "--goals", str(goals))
+                + ("--seed", str(seed), "--log", str(files.log(name)), "--json", str(files.result(name))),
+            )
+    steps.title("report")
+    summary = write_report(files, tuple(LINKS), steps.commands, started)
+    write_json(files.summary, summary)
+    console.print(_table(summary))
+    console.print(f"report: {files.report.resolve()}", soft_wrap=True)
+
+
+class Steps:
+    """Runs subcommands as processes of their own, and remembers them for the report."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.commands: list[str] = []
+
+    def title(self, text: str) -> None:
+        """Say what happens now."""
+        self._console.print(f"[bold]▸ {text}[/bold]", highlight=False)
+
+    def run(self, title: str, arguments: Sequence[str]) -> None:
+        """Run ``wpg`` with these arguments to its end.
+
+        Raises:
+            CommandError: it failed; its own line says why.
+        """
+        self.title(title)
+        code = subprocess.run(self._command(arguments), check=False).returncode
+        if code != 0:
+            raise CommandError(f"the demo stops here: `{self.commands[-1]}` ended with exit code {code}")
+
+    @contextmanager
+    def emulator(self, url: str, witness: Path) -> Iterator[str]:
+        """An emulated robot in another process, as long as the context lasts; gives its link."""
+        arguments = ("emulate", ROBOT, "--link", url, "--json", str(witness))
+        process = subprocess.Popen(self._command(arguments), stdout=subprocess.PIPE, text=True)
+        try:
+            yield _announced(process)["link"]
+        finally:
+            process.terminate()
+            process.wait(STARTUP_S)
+
+    def _command(self, arguments: Sequence[str]) -> list[str]:
+        self.commands.append(shlex.join(("wpg", *arguments)))
+        return [sys.executable, "-m", "wpg.cli.main", *arguments]
+
+
+def _announced(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    """The first line of an emulator, once it serves."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], STARTUP_S)
+    line = process.stdout.readline() if ready else ""
+    if not line:
+        raise CommandError(f"the emulator did not start within {STARTUP_S:.0f} s")
+    announced: dict[str, Any] = json.loads(line)
+    return announced
+
+
+def _table(summary: Summary) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    rows = {
+        "training": f"{summary.train_s:.0f} s",
+        "success in MuJoCo": f"{summary.success_mujoco:.0%}",
+        "success in PyBullet, never trained on": f"{summary.success_pybullet:.0%}",
+        "success over the serial pty": f"{summary.success_serial:.0%} of {summary.goals_serial} goals",
+        "success over UDP": f"{summary.success_udp:.0%} of {summary.goals_udp} goals",
+        "limit violations, by bridge and emulators": str(summary.limit_violations),
+        "loop rate": f"{summary.rate_hz:.1f} Hz",
+        "lateness p50 / p99 / max": " / ".join(
+            f"{summary.lateness_us[key]:.0f}" for key in ("p50", "p99", "max")
+        )
+        + " µs",
+        "wall time": f"{summary.wall_s:.0f} s",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table

@@ -1,0 +1,68 @@
+"""What the demo leaves behind."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+
+@dataclass(frozen=True)
+class DemoFiles:
+    """Names of the files in the demo's folder."""
+
+    root: Path
+
+    @property
+    def run(self) -> Path:
+        """Run folder of the training."""
+        return self.root / "run"
+
+    @property
+    def artifact(self) -> Path:
+        """The exported policy."""
+        return self.run / "policy.onnx"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.root / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        """The page's figures as JSON."""
+        return self.root / "summary.json"
+
+    def evaluation(self, engine: str) -> Path:
+        """What `wpg evaluate --json` wrote."""
+        return self.root / f"evaluation_{engine}.json"
+
+    def witness(self, link: str) -> Path:
+        """What `wpg emulate --json` wrote."""
+        return self.root / f"witness_{link}.json"
+
+    def result(self, link: str) -> Path:
+        """What `wpg run --json` wrote."""
+        return self.root / f"run_{link}.json"
+
+    def log(self, link: str) -> Path:
+        """What `wpg run --log` wrote."""
+        return self.root / f"run_{link}.mcap"
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """Keys of summary.json."""
+
+    wall_s: float
+    train_s: float
+    success_mujoco: float
+    success_pybullet: float
+    success_serial: float
+    success_udp: float
+    goals_serial: int
+    goals_udp: int
+    limit_violations: int
+    """The bridge's count and the emulators', added."""
+    rate_hz: float
+    """The slower link's."""
+    lateness_us: dict[str, float]
+    """The worse link's, percentile by percentile."""

@@ -1,0 +1,70 @@
+"""``wpg emulate``: a simulated robot behind real bytes."""
+
+import signal
+from types import FrameType
+from typing import Annotated, Literal
+
+import msgspec
+import tyro
+
+from wpg.cli.options import JsonFile, write_json
+from wpg.hardware_bridge.description import ProtocolName, RobotDescription, load_description
+from wpg.hardware_bridge.emulator import Emulator
+from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.robot import SimulatedRobot
+
+Engine = Literal["mujoco", "pybullet", "kinematic"]
+
+
+class StopFlag:
+    """True from the first SIGTERM or SIGINT on."""
+
+    def __init__(self) -> None:
+        self._set = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._set = True
+
+    def __call__(self) -> bool:
+        """Whether a signal has come."""
+        return self._set
+
+
+def emulate(
+    robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")],
+    *,
+    link: str,
+    protocol: ProtocolName | None = None,
+    engine: Engine = "mujoco",
+    json: JsonFile = None,
+) -> None:
+    """Serve an emulated robot in real time until SIGTERM.
+
+    The first line printed is JSON: link (what `wpg run --link` is given), robot, protocol, pid.
+
+    Args:
+        robot: A robot's name or the path of its .toml file.
+        link: Where to serve: pty:, udp://127.0.0.1:7700, tcp://127.0.0.1:7700, serial:///dev/ttyUSB0. Port 0
+            takes a free one.
+        protocol: Device protocol; by default the robot's own.
+        engine: Physics behind it; kinematic needs no simulator.
+    """
+    description = load_description(robot)
+    should_stop = StopFlag()
+    emulator = Emulator(_make_robot(description, engine), link, protocol=protocol or description.protocol)
+    try:
+        print(msgspec.json.encode(emulator.hello()).decode(), flush=True)
+        witness = emulator.serve(should_stop)
+    finally:
+        write_json(json, emulator.witness)
+        emulator.close()
+
+
+def _make_robot(description: RobotDescription, engine: Engine) -> SimulatedRobot:
+    if engine == "kinematic":
+        return KinematicRobot(description)
+    from wpg.sim_envs.engines import make_robot  # noqa: PLC0415  the bare bridge has no simulator
+
+    return make_robot(description, engine)

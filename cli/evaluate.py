@@ -1,0 +1,105 @@
+"""``wpg evaluate``: return and success of a run folder or an artefact, with 95 % intervals."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+import tyro
+from rich.console import Console
+
+from wpg.cli.environments import register_environments
+from wpg.cli.options import CommandError, JsonFile, write_json
+
+if TYPE_CHECKING:
+    from wpg.controllers.evaluation import Evaluation
+
+Select = Literal["best", "mean", "sample"]
+
+
+class EvaluationResult(msgspec.Struct, kw_only=True):
+    """Keys of ``wpg evaluate --json``."""
+
+    env: str
+    episodes: int
+    return_mean: float
+    return_ci95: tuple[float, float]
+    success_rate: float | None
+    success_ci95: tuple[float, float] | None
+    select: Select
+
+
+def evaluate(
+    policy: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")],
+    *,
+    env: str | None = None,
+    episodes: int = 100,
+    select: Select = "best",
+    seed: int = 0,
+    json: JsonFile = None,
+) -> None:
+    """Measure a policy in simulation.
+
+    Args:
+        policy: A run folder or an exported .onnx file.
+        env: Gymnasium id; by default the one the policy was trained in.
+        episodes: Episodes to run.
+        select: The critic's best particle, the particles' mean, or a random one.
+        seed: Seed of resets and noise.
+    """
+    result = evaluate_policy(policy, env=env, episodes=episodes, select=select, seed=seed)
+    console = Console()
+    console.print(f"{result.env}: {result.episodes} episodes, acting by {select}")
+    console.print(
+        f"  return  {result.return_mean:9.2f}   95 % [{result.return_ci95[0]:.2f}, {result.return_ci95[1]:.2f}]"
+    )
+    if result.success_rate is not None and result.success_ci95 is not None:
+        low, high = result.success_ci95
+        console.print(f"  success {result.success_rate:9.1%}   95 % [{low:.1%}, {high:.1%}]")
+    write_json(
+        json,
+        EvaluationResult(
+            env=result.env,
+            episodes=result.episodes,
+            return_mean=result.return_mean,
+            return_ci95=result.return_ci95,
+            success_rate=result.success_rate,
+            success_ci95=result.success_ci95,
+            select=select,
+        ),
+    )
+
+
+def evaluate_policy(
+    policy: Path, *, env: str | None, episodes: int, select: Select, seed: int = 0
+) -> "Evaluation":
+    """Evaluate a run folder or an artefact in the environment it was trained in, or in ``env``."""
+    from gymnasium.spaces import Box  # noqa: PLC0415  torch and gymnasium are not part of the bare bridge
+
+    from wpg.cli.artifacts import artifact_act  # noqa: PLC0415
+    from wpg.controllers import evaluate as evaluate_act  # noqa: PLC0415
+    from wpg.controllers import load_run  # noqa: PLC0415
+    from wpg.controllers.environment import inspect_env, make_env  # noqa: PLC0415
+    from wpg.export.reader import load_artifact  # noqa: PLC0415
+
+    register_environments()
+    if episodes < 1:
+        raise CommandError(f"--episodes must be at least 1, it is {episodes}")
+    if policy.is_dir():
+        run = load_run(policy)
+        act, trained_in, obs_dim = run.act(select, seed=seed), run.config.env, run.spec.obs_dim
+        return evaluate_act(act, env or trained_in, episodes, seed=seed)
+    artifact = load_artifact(policy)
+    interface = artifact.contract.interface
+    opened = make_env(env or artifact.contract.provenance.env_id)
+    try:
+        spec = inspect_env(opened)
+        if (spec.obs_dim, spec.action_dim) != (interface.obs_dim, interface.action.size):
+            raise CommandError(
+                f"{policy} sees {interface.obs_dim} values and gives {interface.action.size}, "
+                f"{spec.env_id} has {spec.obs_dim} and takes {spec.action_dim}"
+            )
+        assert isinstance(opened.action_space, Box)
+        act = artifact_act(artifact, opened.action_space, select, seed=seed)
+        return evaluate_act(act, opened, episodes, seed=seed)
+    finally:
+        opened.close()

@@ -1,0 +1,63 @@
+"""``wpg list``: what there is to choose from."""
+
+import importlib.util
+from typing import get_args
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from wpg.cli.environments import register_environments
+from wpg.hardware_bridge.description import ProtocolName, available_robots, load_description
+
+LINKS = {
+    "pty:": "a pseudo-terminal that the emulator opens",
+    "serial:///dev/ttyUSB0?baudrate=1000000": "a serial port",
+    "udp://HOST:PORT": "datagrams",
+    "tcp://HOST:PORT": "a stream",
+}
+
+
+class Listing(msgspec.Struct, kw_only=True):
+    """Keys of ``wpg list --json``."""
+
+    envs: list[str]
+    robots: list[str]
+    links: list[str]
+    protocols: list[str]
+
+
+def list_names(*, json: bool = False) -> None:
+    """Show environments, robots, links and protocols.
+
+    Args:
+        json: Print JSON instead of a table.
+    """
+    listing = Listing(
+        envs=_environments(),
+        robots=list(available_robots()),
+        links=list(LINKS),
+        protocols=list(get_args(ProtocolName)),
+    )
+    if json:
+        print(msgspec.json.encode(listing).decode())
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name in listing.envs or ["(none: pip install 'wpg[train]')"]:
+        table.add_row("env", name, "")
+    for name in listing.robots:
+        table.add_row("robot", name, load_description(name).title)
+    for name, meaning in LINKS.items():
+        table.add_row("link", name, meaning)
+    for name in listing.protocols:
+        table.add_row("protocol", name, "")
+    Console().print(table)
+
+
+def _environments() -> list[str]:
+    if importlib.util.find_spec("gymnasium") is None:
+        return []
+    import gymnasium  # noqa: PLC0415  the bare bridge has none
+
+    register_environments()
+    return sorted(env_id for env_id, spec in gymnasium.registry.items() if spec.namespace == "wpg")

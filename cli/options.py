@@ -1,0 +1,26 @@
+"""Option types that several subcommands share."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import tyro
+
+T = TypeVar("T")
+
+JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="Also write the result here, as JSON.")]
+ArtifactPath = Annotated[
+    Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="An exported policy (.onnx).")
+]
+
+
+class CommandError(RuntimeError):
+    """A command cannot do what it was asked; the message says why and what to do."""
+
+
+def write_json(path: Path | None, result: Any) -> None:
+    """Write ``result`` (a msgspec struct, dataclass or plain data) as indented JSON, if a path was given."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")

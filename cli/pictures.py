@@ -1,0 +1,68 @@
+"""Pictures of the policy at work, rendered without a screen."""
+
+import io
+from dataclasses import dataclass
+
+import gymnasium
+import matplotlib.image
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+from wpg.cli.artifacts import artifact_act
+from wpg.controllers import flatten_obs
+from wpg.export.reader import Artifact
+from wpg.sim_envs.errors import RenderError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """Moments of one episode."""
+
+    env: str
+    times_s: tuple[float, ...]
+    pngs: tuple[bytes, ...]
+
+
+def picture_strip(artifact: Artifact, envs: tuple[str, ...], seed: int, moments: tuple[int, ...]) -> Strip:
+    """One episode of the policy, seen after each of these numbers of steps, in the first env that can be drawn.
+
+    Raises:
+        RenderError: none of them can be drawn on this machine.
+    """
+    for env_id in envs:
+        env = gymnasium.make(env_id, render_mode="rgb_array")
+        try:
+            pngs = _episode(env, artifact, seed, moments)
+        except RenderError:
+            if env_id == envs[-1]:
+                raise
+            continue
+        finally:
+            env.close()
+        dt = artifact.contract.interface.control_dt_s
+        return Strip(env=env_id, times_s=tuple(dt * moment for moment in moments), pngs=pngs)
+    raise ValueError("no environments to draw")
+
+
+def _episode(
+    env: gymnasium.Env[dict[str, NDArray[np.float32]], NDArray[np.float32]],
+    artifact: Artifact,
+    seed: int,
+    moments: tuple[int, ...],
+) -> tuple[bytes, ...]:
+    assert isinstance(env.action_space, Box)
+    act = artifact_act(artifact, env.action_space, "best", seed=seed)
+    obs, _ = env.reset(seed=seed)
+    pngs = []
+    for step in range(max(moments) + 1):
+        if step in moments:
+            pngs.append(_png(np.asarray(env.render())))
+        obs, *_ = env.step(act(flatten_obs(obs)))
+    return tuple(pngs)
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    matplotlib.image.imsave(buffer, image, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,79 @@
+"""``wpg train``: learn a policy, and export it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from wpg.cli.environments import register_environments
+from wpg.cli.options import CommandError
+
+
+def train(
+    env: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")] = None,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    resume: Path | None = None,
+    num_envs: int = 1,
+    device: str = "cpu",
+    particles: int = 16,
+    stop_at_success: float | None = None,
+    max_seconds: float | None = None,
+) -> None:
+    """Train a policy by Wasserstein policy gradient and export it.
+
+    Writes config.yaml, metrics.csv, TensorBoard logs, checkpoint/ and policy.onnx under the run folder.
+
+    Args:
+        env: Gymnasium id, of wpg or of any other package.
+        steps: Environment steps in all; 100,000 unless a run is resumed.
+        seed: Seed of everything random.
+        out: Run folder, new; by default runs/ENV-seedS.
+        resume: Go on with the run in this folder, to --steps steps if given.
+        num_envs: Environments stepped side by side.
+        device: Torch device of the updates.
+        particles: Particles of the policy.
+        stop_at_success: Stop when evaluated success is at least this, twice in a row.
+        max_seconds: Stop after this many seconds.
+    """
+    from wpg.cli.artifacts import export_run  # noqa: PLC0415  torch is not part of the bare bridge
+    from wpg.controllers import ProgressBar, TrainConfig  # noqa: PLC0415
+    from wpg.controllers import resume as resume_run  # noqa: PLC0415
+    from wpg.controllers import train as train_policy  # noqa: PLC0415
+
+    register_environments()
+    console = Console()
+    if resume is not None:
+        if env is not None or out is not None:
+            raise CommandError("--resume takes environment and folder from the run: leave out ENV and --out")
+        with ProgressBar(console) as bar:
+            result = resume_run(resume, steps=steps, max_seconds=max_seconds, on_progress=bar)
+    elif env is None:
+        raise CommandError("which environment? `wpg train ENV`; `wpg list` shows what there is")
+    else:
+        config = TrainConfig(
+            env=env,
+            steps=steps or 100_000,
+            seed=seed,
+            num_envs=num_envs,
+            device=device,
+            num_particles=particles,
+            stop_at_success=stop_at_success,
+            max_seconds=max_seconds,
+        )
+        folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{seed}"
+        with ProgressBar(console) as bar:
+            result = train_policy(config, out=folder, on_progress=bar)
+    artifact = export_run(result.folder, result.folder / "policy.onnx")
+    console.print(
+        f"{result.steps:,} steps in {result.train_seconds:.0f} s, stopped by {result.stopped_by}; "
+        f"last evaluation: return {_number(result.return_mean, '.1f')}, success {_number(result.success_rate, '.0%')}"
+    )
+    console.print(f"exported to {artifact}; next: wpg evaluate {result.folder}")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "none" if value is None else format(value, form)
