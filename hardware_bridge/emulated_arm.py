@@ -1,0 +1,123 @@
+"""A simulated arm with the manners of a real one: it must be armed, and it holds when nobody commands it."""
+
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.protocols.native import Refusal
+from wpg.hardware_bridge.robot import JointCommand, RobotStatus, SimulatedRobot, StopMode, Vector
+from wpg.hardware_bridge.witness import CommandJudge, EmulatorWitness, count, milliseconds
+
+MAX_BEHIND_S = 0.25
+"""An emulator that fell further behind than this lets the lost time go."""
+
+_REFUSALS = {
+    "not_finite": Refusal.NOT_FINITE,
+    "position": Refusal.POSITION_LIMIT,
+    "velocity": Refusal.VELOCITY_LIMIT,
+}
+
+
+class EmulatedArm:
+    """What stands behind every emulated device protocol. Time is told to it, so that it runs on any clock.
+
+    Args:
+        robot: the simulated arm, which this object has for itself.
+        now_s: the time at which its life begins.
+    """
+
+    def __init__(self, robot: SimulatedRobot, now_s: float) -> None:
+        self._robot = robot
+        self._judge = CommandJudge(robot.description)
+        self._advanced_to_s = now_s
+        self._last_command_s = now_s
+        self._step_s = physics_step_s(robot.description)
+        self.witness = EmulatorWitness(robot=robot.description.name)
+        self.tick = 0
+        """Tick of the last command that was followed."""
+        self.refusal = Refusal.NONE
+        robot.connect()
+        self.state = robot.read()
+
+    @property
+    def description(self) -> RobotDescription:
+        """Joints, limits, rates."""
+        return self._robot.description
+
+    @property
+    def status(self) -> RobotStatus:
+        """What the arm says of itself."""
+        return self.state.status
+
+    def arm(self, now_s: float) -> None:
+        """Enable torque at the present position."""
+        self._robot.arm()
+        self._observe()
+        self._judge.start(self.state.joint_pos)
+        self._last_command_s = now_s
+        self.refusal = Refusal.NONE
+        self.witness.arms += 1
+
+    def stop(self, mode: StopMode) -> None:
+        """Leave motion because somebody asked for it."""
+        self._robot.stop(mode)
+        self._observe()
+        count(self.witness.stops, mode.name.lower())
+
+    def command(self, joint_pos: Vector, joint_vel: Vector, tick: int, now_s: float) -> None:
+        """Follow a set-point, or refuse it: not armed, not finite, outside the limits."""
+        if self.status is not RobotStatus.ARMED:
+            self.refuse(Refusal.NOT_ARMED)
+            return
+        if len(joint_pos) != self.description.num_joints:
+            self.refuse(Refusal.WRONG_SIZE)
+            return
+        outside = self._judge.judge(joint_pos, joint_vel, tick)
+        # An acceleration is witnessed but followed: refusing it would only make the next command worse.
+        refusals = [_REFUSALS[kind] for kind in outside if kind in _REFUSALS]
+        self.refusal = refusals[0] if refusals else Refusal.NONE
+        self.witness.saw_command(self.refusal, outside)
+        if refusals:
+            return
+        self._judge.accept(joint_pos, tick)
+        self._robot.write(JointCommand(joint_pos=joint_pos, joint_vel=joint_vel))
+        self.tick, self._last_command_s = tick, now_s
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Count a command that was not followed."""
+        self.refusal = refusal
+        self.witness.saw_command(refusal, ())
+
+    def advance_to(self, now_s: float) -> None:
+        """Let the arm live up to ``now_s``, and hold it when its watchdog runs out."""
+        self.witness.late_ms_max = max(
+            self.witness.late_ms_max, milliseconds(now_s - self._advanced_to_s - self._step_s)
+        )
+        if now_s - self._advanced_to_s > MAX_BEHIND_S:
+            self._advanced_to_s = now_s - self._step_s
+        steps = int((now_s - self._advanced_to_s) / self._step_s + 1e-9)
+        if steps > 0:
+            self._robot.advance(steps * self._step_s)
+            self._advanced_to_s += steps * self._step_s
+            self._observe()
+        silence_s = now_s - self._last_command_s
+        if self.status is RobotStatus.ARMED and silence_s >= self.description.watchdog_s:
+            self._robot.stop(StopMode.HOLD)
+            self._observe()
+            self.witness.holds += 1
+            self.witness.hold_delay_ms_max = max(self.witness.hold_delay_ms_max, milliseconds(silence_s))
+
+    @property
+    def next_step_s(self) -> float:
+        """When :meth:`advance_to` will have something to do."""
+        return self._advanced_to_s + self._step_s
+
+    def close(self) -> None:
+        """Release the simulated arm."""
+        self._robot.close()
+
+    def _observe(self) -> None:
+        self.state = self._robot.read()
+        self.witness.saw_joints(self.state.joint_pos, self.state.joint_vel)
+
+
+def physics_step_s(description: RobotDescription) -> float:
+    """The simulator's step, which is what its time advances by at least."""
+    return description.servo_dt_s if description.simulation is None else description.simulation.step_s

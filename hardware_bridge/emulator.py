@@ -1,0 +1,102 @@
+"""A robot behind real bytes: serves a simulated arm in real time over a link."""
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from wpg.hardware_bridge.clock import Clock, RealClock
+from wpg.hardware_bridge.emulated_arm import EmulatedArm
+from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.links import Link, serve_link
+from wpg.hardware_bridge.native_device import NativeDevice
+from wpg.hardware_bridge.robot import SimulatedRobot
+from wpg.hardware_bridge.witness import EmulatorWitness
+
+
+class EmulatedDevice(Protocol):
+    """A device protocol without I/O."""
+
+    def feed(self, data: bytes, now_s: float) -> bytes:
+        """What is to be answered to ``data``."""
+        ...
+
+
+class Emulator:
+    """Serves one simulated arm behind one device protocol on one link.
+
+    Clients may come, go and be killed: the arm's watchdog holds it, and the next client finds it there.
+
+    Args:
+        robot: the simulated arm; the emulator closes it.
+        url: where to serve, e.g. ``pty:`` or ``udp://127.0.0.1:0``.
+        protocol: device protocol.
+        key: shared secret of the native protocol.
+        wrap_link: puts something between protocol and link, e.g. faults.
+
+    Raises:
+        LinkError: the link cannot be opened.
+    """
+
+    def __init__(
+        self,
+        robot: SimulatedRobot,
+        url: str,
+        *,
+        protocol: str = "native",
+        key: bytes | None = None,
+        clock: Clock | None = None,
+        wrap_link: Callable[[Link], Link] | None = None,
+    ) -> None:
+        self._clock = clock or RealClock()
+        self._link = serve_link(url)
+        self.url = self._link.url
+        """What a client opens."""
+        if wrap_link is not None:
+            self._link = wrap_link(self._link)
+        self.protocol = protocol
+        self._arm = EmulatedArm(robot, self._clock.now())
+        self._device = make_device(protocol, self._arm, key)
+
+    @property
+    def witness(self) -> EmulatorWitness:
+        """What was seen so far."""
+        return self._arm.witness
+
+    def hello(self) -> dict[str, str | int]:
+        """Where and what is served: the first line that ``wpg emulate`` prints."""
+        return {
+            "link": self.url,
+            "robot": self._arm.description.name,
+            "protocol": self.protocol,
+            "pid": os.getpid(),
+        }
+
+    def serve(self, should_stop: Callable[[], bool]) -> EmulatorWitness:
+        """Live in real time until ``should_stop()``, which is asked at every physics step.
+
+        Raises:
+            LinkError: the link itself died, e.g. a serial adapter was pulled out.
+        """
+        clock, link, arm = self._clock, self._link, self._arm
+        while not should_stop():
+            data = link.receive(arm.next_step_s - clock.now())
+            if data and (reply := self._device.feed(data, clock.now())):
+                link.send(reply)
+            arm.advance_to(clock.now())
+        return self.witness
+
+    def close(self) -> None:
+        """Close link and arm; harmless when called twice."""
+        self._link.close()
+        self._arm.close()
+
+
+def make_device(protocol: str, arm: EmulatedArm, key: bytes | None = None) -> EmulatedDevice:
+    """The device side of a protocol.
+
+    Raises:
+        BridgeError: no emulator of this protocol.
+    """
+    if protocol != "native":
+        raise BridgeError(f"no emulator of protocol {protocol!r}: expected native")
+    return NativeDevice(arm, key)

@@ -1,0 +1,95 @@
+"""An arm without dynamics: follows its commands with a lag. Needs no simulator."""
+
+import math
+
+import numpy as np
+
+from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
+
+_STATUS_OF_STOP = {
+    StopMode.HOLD: RobotStatus.HOLDING,
+    StopMode.DAMP: RobotStatus.DAMPING,
+    StopMode.RELEASE: RobotStatus.RELEASED,
+}
+
+
+class KinematicRobot:
+    """Joints that close the gap to their set-point exponentially, ``q' = (q_d + lag q_d' - q) / lag``.
+
+    Args:
+        description: the robot.
+        lag_s: time constant of every joint.
+    """
+
+    def __init__(self, description: RobotDescription, lag_s: float = 0.02) -> None:
+        self._description = description
+        self._lag_s = lag_s
+        self._kinematics = ForwardKinematics(description.kinematics())
+        self._status = RobotStatus.IDLE
+        self._time_s = 0.0
+        self._sequence = 0
+        self._place(description.limits("home_rad"))
+
+    def _place(self, joint_pos: Vector) -> None:
+        self._pos = np.array(joint_pos, dtype=np.float64)
+        self._vel = np.zeros_like(self._pos)
+        self._target = self._pos.copy()
+
+    @property
+    def description(self) -> RobotDescription:
+        """Joints, limits, home, rates."""
+        return self._description
+
+    def connect(self) -> None:
+        """Nothing to open."""
+
+    def arm(self) -> None:
+        """Hold the present position and follow commands from now on."""
+        self._place(self._pos)
+        self._status = RobotStatus.ARMED
+
+    def reset(self, joint_pos: Vector) -> None:
+        """At rest at ``joint_pos`` (num_joints,) rad, armed, at time zero."""
+        self._place(joint_pos)
+        self._time_s, self._sequence = 0.0, 0
+        self._status = RobotStatus.ARMED
+
+    def read(self) -> RobotState:
+        """The state after the last advance; torque is always zero."""
+        return RobotState(
+            joint_pos=self._pos.copy(),
+            joint_vel=self._vel.copy(),
+            joint_torque=np.zeros_like(self._pos),
+            time_s=self._time_s,
+            sequence=self._sequence,
+            status=self._status,
+        )
+
+    def write(self, command: JointCommand) -> JointCommand:
+        """Follow a set-point; where the arm is not armed, the one that it stands at is returned instead."""
+        if self._status is RobotStatus.ARMED:
+            self._target = command.joint_pos + self._lag_s * command.joint_vel
+            return command
+        return JointCommand(joint_pos=self._target.copy(), joint_vel=np.zeros_like(self._target))
+
+    def stop(self, mode: StopMode) -> None:
+        """Stand still here: this arm has no weight, so it does so in every mode."""
+        self._place(self._pos)
+        self._status = _STATUS_OF_STOP[mode]
+
+    def advance(self, duration_s: float) -> None:
+        """Let simulated time pass."""
+        before = self._pos
+        self._pos = before + (self._target - before) * -math.expm1(-duration_s / self._lag_s)
+        self._vel = (self._pos - before) / duration_s
+        self._time_s += duration_s
+        self._sequence += 1
+
+    def tool_position(self) -> Vector:
+        """Where the tool is, (3,) m in the base frame."""
+        return self._kinematics.tool_position(self._pos)
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,90 @@
+"""What every link can do."""
+
+import errno
+import os
+import select
+from abc import ABC, abstractmethod
+
+from wpg.hardware_bridge.errors import LinkError
+
+CHUNK = 65536
+SEND_TIMEOUT_S = 0.002
+"""How long a full transmit buffer is waited for before the bytes are dropped."""
+
+
+class Link(ABC):
+    """A non-blocking byte transport with deadlines.
+
+    Datagram links keep each ``send`` whole; stream links may split and join. Protocols must do with either.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        """What the other end opens to reach this one, or what this end was opened with."""
+
+    def receive(self, timeout_s: float) -> bytes:
+        """Whatever has arrived; waits for it at most ``timeout_s``.
+
+        Returns:
+            Empty when nothing came in time.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+        descriptors = self._descriptors()
+        if not wait_readable(descriptors, timeout_s):
+            return b""
+        return self._receive_ready()
+
+    @abstractmethod
+    def send(self, data: bytes) -> bool:
+        """Send ``data``, without waiting for the other end.
+
+        Returns:
+            False where the other end does not take it: the bytes, or the rest of them, are dropped.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the link; harmless when called twice."""
+
+    @abstractmethod
+    def _descriptors(self) -> tuple[int, ...]:
+        """File descriptors that become readable when something arrives."""
+
+    @abstractmethod
+    def _receive_ready(self) -> bytes:
+        """Take what has arrived, without waiting."""
+
+    def _dead(self, reason: str) -> LinkError:
+        return LinkError(f"link {self.url}: {reason}")
+
+
+def wait_readable(descriptors: tuple[int, ...], timeout_s: float) -> bool:
+    """True when one of the descriptors has something, within ``timeout_s``."""
+    if not descriptors:
+        raise LinkError("the link is closed")
+    # select takes microseconds; poll would round the deadline to milliseconds.
+    ready, _, _ = select.select(descriptors, (), (), max(0.0, timeout_s))
+    return bool(ready)
+
+
+def write_all(descriptor: int, data: bytes) -> bool:
+    """Write to a non-blocking stream; False when it stays full for :data:`SEND_TIMEOUT_S`.
+
+    Raises:
+        OSError: the stream is dead.
+    """
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EINTR):
+                raise
+            if not select.select((), (descriptor,), (), SEND_TIMEOUT_S)[1]:
+                return False
+    return True

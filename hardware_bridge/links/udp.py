@@ -1,0 +1,112 @@
+"""UDP datagrams."""
+
+import errno
+import socket
+
+from wpg.hardware_bridge.links.base import CHUNK, Link
+from wpg.hardware_bridge.links.url import LinkUrl
+
+Address = tuple[str, int]
+
+
+class UdpLink(Link):
+    """The bridge's end: talks to one address and hears that one alone."""
+
+    def __init__(self, url: LinkUrl) -> None:
+        super().__init__(url.text)
+        try:
+            family, kind, proto, _, address = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_DGRAM)[
+                0
+            ]
+            self._socket = socket.socket(family, kind, proto)
+            self._socket.setblocking(False)
+            self._socket.connect(address)
+        except OSError as error:
+            raise self._dead(f"{url.host} cannot be reached: {error.strerror or error}") from error
+
+    def send(self, data: bytes) -> bool:
+        """Send one datagram."""
+        try:
+            return self._socket.send(data) == len(data)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise self._dead(_reason(error)) from error
+
+    def _descriptors(self) -> tuple[int, ...]:
+        return (self._socket.fileno(),) if self._socket.fileno() >= 0 else ()
+
+    def _receive_ready(self) -> bytes:
+        try:
+            return self._socket.recv(CHUNK)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise self._dead(_reason(error)) from error
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+class UdpServerLink(Link):
+    """The robot's end: answers whoever spoke last."""
+
+    def __init__(self, url: LinkUrl) -> None:
+        super().__init__(url.text)
+        self._peer: Address | None = None
+        try:
+            family, kind, proto, _, address = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_DGRAM)[
+                0
+            ]
+            self._socket = socket.socket(family, kind, proto)
+            self._socket.setblocking(False)
+            self._socket.bind(address)
+        except OSError as error:
+            raise self._dead(bind_reason(error, url)) from error
+        self.url = bound_url("udp", url.host, self._socket)
+
+    def send(self, data: bytes) -> bool:
+        """Send one datagram to the last peer; False while there is none."""
+        if self._peer is None:
+            return False
+        try:
+            return self._socket.sendto(data, self._peer) == len(data)
+        except OSError:
+            # A peer that has gone is no fault of this end: the next one may come from elsewhere.
+            return False
+
+    def _descriptors(self) -> tuple[int, ...]:
+        return (self._socket.fileno(),) if self._socket.fileno() >= 0 else ()
+
+    def _receive_ready(self) -> bytes:
+        try:
+            data, self._peer = self._socket.recvfrom(CHUNK)
+        except OSError:
+            return b""
+        return data
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def bound_url(scheme: str, host: str, bound: socket.socket) -> str:
+    """URL with the port that the system gave."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}:{bound.getsockname()[1]}"
+
+
+def bind_reason(error: OSError, url: LinkUrl) -> str:
+    """Why a server's end could not be opened, and what to do."""
+    if error.errno == errno.EADDRINUSE:
+        return f"port {url.port} is in use; choose another, or port 0 for any free one"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{url.host} is no address of this machine; 127.0.0.1 serves this machine alone"
+    return f"cannot listen on {url.host}:{url.port}: {error.strerror or error}"
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ECONNREFUSED:
+        return "nothing listens there; is the robot (or its emulator) running?"
+    return f"the network failed: {error.strerror or error}"

@@ -1,0 +1,70 @@
+"""The URL grammar of links."""
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+from wpg.hardware_bridge.errors import LinkUrlError
+
+DEFAULT_BAUDRATE = 1_000_000
+LINK_SCHEMES = ("serial", "udp", "tcp", "pty")
+
+_EXAMPLES = {
+    "serial": "serial:///dev/ttyUSB0?baudrate=1000000",
+    "udp": "udp://192.168.1.10:7700",
+    "tcp": "tcp://192.168.1.10:7700",
+    "pty": "pty:",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkUrl:
+    """A link's URL, taken apart and checked."""
+
+    text: str
+    scheme: str
+    path: str = ""
+    host: str = ""
+    port: int = 0
+    baudrate: int = DEFAULT_BAUDRATE
+
+    def error(self, reason: str) -> LinkUrlError:
+        """An error that names this URL."""
+        return LinkUrlError(f"link {self.text!r}: {reason}")
+
+
+def parse_link_url(text: str) -> LinkUrl:
+    """Read a link's URL.
+
+    Raises:
+        LinkUrlError: unknown scheme, missing part or unknown option; shows a URL that would do.
+    """
+
+    def refuse(reason: str) -> LinkUrlError:
+        example = _EXAMPLES.get(text.split(":", 1)[0])
+        shown = example if example else ", ".join(_EXAMPLES.values())
+        return LinkUrlError(f"link {text!r}: {reason}; for example {shown}")
+
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise refuse(str(error)) from error
+    if parts.scheme not in LINK_SCHEMES:
+        raise refuse(f"expected one of the schemes {', '.join(LINK_SCHEMES)}")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    baudrate = options.pop("baudrate", str(DEFAULT_BAUDRATE)) if parts.scheme == "serial" else "1"
+    if options:
+        raise refuse(f"unknown option {', '.join(sorted(options))}")
+    if not baudrate.isdecimal() or int(baudrate) == 0:
+        raise refuse(f"baudrate must be a positive number, found {baudrate!r}")
+    if parts.scheme == "serial":
+        if parts.netloc or not parts.path.startswith("/") or parts.path == "/":
+            raise refuse("expected the path of a port after serial://")
+        return LinkUrl(text=text, scheme="serial", path=parts.path, baudrate=int(baudrate))
+    if parts.scheme == "pty":
+        if parts.netloc or parts.path:
+            raise refuse("a pty has no address of its own")
+        return LinkUrl(text=text, scheme="pty")
+    if not parts.hostname or port is None or parts.path not in ("", "/"):
+        raise refuse("expected host:port")
+    return LinkUrl(text=text, scheme=parts.scheme, host=parts.hostname, port=port)

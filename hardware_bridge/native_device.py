@@ -1,0 +1,131 @@
+"""The device's side of the native protocol: sessions, who commands, what is answered."""
+
+import secrets
+from collections import OrderedDict
+
+from wpg.hardware_bridge.emulated_arm import EmulatedArm
+from wpg.hardware_bridge.protocols.native import (
+    Arm,
+    Command,
+    Frame,
+    FrameDecoder,
+    Identify,
+    Identity,
+    Message,
+    Poll,
+    Refusal,
+    State,
+    Stop,
+    encode_frame,
+)
+from wpg.hardware_bridge.robot import RobotStatus
+
+MAX_SESSIONS = 8
+_SEQUENCE_MASK = 0xFFFFFFFF
+_HALF = 0x80000000
+
+
+class NativeDevice:
+    """Turns received bytes into commands of an arm, and its states into bytes.
+
+    A client asks who is there and is given a session; frames count upwards within it, and one that does not is
+    dropped, so that nothing recorded earlier can be played back. The session that armed commands alone until
+    the arm is no longer armed; any session may stop it.
+
+    Args:
+        arm: what is commanded.
+        key: shared secret; frames without its tag are dropped and counted.
+    """
+
+    protocol = "native"
+
+    def __init__(self, arm: EmulatedArm, key: bytes | None = None) -> None:
+        self._arm = arm
+        self._key = key
+        self._decoder = FrameDecoder(key)
+        self._sessions: OrderedDict[int, int] = OrderedDict()
+        self._commander: int | None = None
+        self._sequence = 0
+
+    def feed(self, data: bytes, now_s: float) -> bytes:
+        """What is to be answered to ``data``."""
+        replies = [self._answer(frame, now_s) for frame in self._decoder.feed(data)]
+        witness = self._arm.witness
+        witness.frames_ok = self._decoder.frames_ok
+        witness.frames_bad = self._decoder.frames_bad
+        witness.frames_unauthenticated = self._decoder.frames_unauthenticated
+        return b"".join(replies)
+
+    def _answer(self, frame: Frame, now_s: float) -> bytes:
+        if isinstance(frame.message, Identify):
+            return self._encode(frame.session, self._identity(frame.sequence))
+        if not self._is_new(frame):
+            self._arm.witness.frames_foreign += 1
+            return b""
+        match frame.message:
+            case Command() as command:
+                self._command(frame.session, command, now_s)
+                return b""
+            case Arm():
+                self._arm_for(frame.session, now_s)
+            case Stop(mode):
+                self._arm.stop(mode)
+            case Poll():
+                pass
+            case _:
+                return b""
+        return self._encode(frame.session, self._state(frame))
+
+    def _is_new(self, frame: Frame) -> bool:
+        last = self._sessions.get(frame.session)
+        if last is None or not 0 < (frame.sequence - last) & _SEQUENCE_MASK < _HALF:
+            return False
+        self._sessions[frame.session] = frame.sequence
+        return True
+
+    def _identity(self, reply_to: int) -> Identity:
+        session = secrets.randbits(32)
+        self._sessions[session] = 0
+        while len(self._sessions) > MAX_SESSIONS:
+            oldest = next(known for known in self._sessions if known != self._commander)
+            del self._sessions[oldest]
+        description = self._arm.description
+        return Identity(
+            reply_to=reply_to,
+            session=session,
+            watchdog_us=round(description.watchdog_s * 1e6),
+            servo_rate_mhz=round(description.servo_rate_hz * 1e3),
+            robot=description.name,
+            joint_names=description.joint_names,
+        )
+
+    def _command(self, session: int, command: Command, now_s: float) -> None:
+        if session == self._commander:
+            self._arm.command(command.joint_pos, command.joint_vel, command.tick, now_s)
+        else:
+            self._arm.witness.frames_foreign += 1
+
+    def _arm_for(self, session: int, now_s: float) -> None:
+        if self._arm.status is RobotStatus.ARMED and session != self._commander:
+            self._arm.witness.frames_foreign += 1
+            return
+        self._commander = session
+        self._arm.arm(now_s)
+
+    def _state(self, request: Frame) -> State:
+        state = self._arm.state
+        commands = state.status is not RobotStatus.ARMED or request.session == self._commander
+        return State(
+            reply_to=request.sequence,
+            tick=self._arm.tick,
+            status=state.status,
+            refusal=self._arm.refusal if commands else Refusal.NOT_COMMANDER,
+            joint_pos=state.joint_pos,
+            joint_vel=state.joint_vel,
+            joint_torque=state.joint_torque,
+        )
+
+    def _encode(self, session: int, message: Message) -> bytes:
+        self._sequence = (self._sequence + 1) & _SEQUENCE_MASK
+        time_us = round(self._arm.state.time_s * 1e6)
+        return encode_frame(Frame(session, self._sequence, time_us, message), self._key)

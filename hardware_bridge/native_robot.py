@@ -1,0 +1,279 @@
+"""A robot that speaks the native frame protocol."""
+
+import secrets
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.hardware_bridge.clock import Clock, RealClock
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.links import Link, open_link
+from wpg.hardware_bridge.protocols.native import (
+    Arm,
+    Command,
+    Frame,
+    FrameDecoder,
+    Identify,
+    Identity,
+    Message,
+    Poll,
+    Refusal,
+    State,
+    Stop,
+    encode_frame,
+)
+from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
+
+IDENTIFY_TIMEOUT_S = 2.0
+IDENTIFY_PERIOD_S = 0.1
+REQUEST_TIMEOUT_S = 0.1
+REQUEST_ATTEMPTS = 5
+
+_STATUS_OF_STOP = {
+    StopMode.HOLD: RobotStatus.HOLDING,
+    StopMode.DAMP: RobotStatus.DAMPING,
+    StopMode.RELEASE: RobotStatus.RELEASED,
+}
+
+
+class NativeRobot:
+    """Driver of the native protocol over any link.
+
+    Args:
+        description: the robot that is expected to answer.
+        link: URL, or what opens the link.
+        key: shared secret; frames are tagged with it, and answers without its tag are dropped.
+        read_timeout_s: how long :meth:`read` waits; by default half a servo period.
+    """
+
+    def __init__(
+        self,
+        description: RobotDescription,
+        link: str | Callable[[], Link],
+        *,
+        key: bytes | None = None,
+        read_timeout_s: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._description = description
+        self._open = (lambda: open_link(link)) if isinstance(link, str) else link
+        self._key = key
+        self._read_timeout_s = read_timeout_s or description.servo_dt_s / 2
+        self._clock = clock or RealClock()
+        self._low, self._high = float32_inside(
+            description.limits("position_min_rad"), description.limits("position_max_rad")
+        )
+        speed = description.limits("velocity_max_rad_s")
+        self._slowest, self._fastest = float32_inside(-speed, speed)
+        self._link: Link | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._decoder = FrameDecoder(self._key)
+        self._session = 0
+        self._sequence = 0
+        self._tick = 0
+        self._time_us = -1
+        self._num_states = 0
+
+    @property
+    def description(self) -> RobotDescription:
+        """Joints, limits, home, rates."""
+        return self._description
+
+    @property
+    def frames_bad(self) -> int:
+        """Frames received that were damaged."""
+        return self._decoder.frames_bad
+
+    def connect(self) -> None:
+        """Open the link, and make sure that the expected robot answers.
+
+        Raises:
+            LinkError: the link cannot be opened, or nobody answers.
+            ProtocolError: somebody else answers; names what was expected and found.
+        """
+        self.close()
+        self._forget()
+        self._link = self._open()
+        try:
+            identity = self._identify()
+            self._check(identity)
+        except BaseException:
+            self.close()
+            raise
+        self._session = identity.session
+
+    def arm(self) -> None:
+        """Enable torque at the present position; follow commands from now on.
+
+        Raises:
+            ProtocolError: the robot refuses.
+            StaleStateError: the robot does not answer.
+        """
+        state = self._request(Arm())
+        if state.status is not RobotStatus.ARMED:
+            raise ProtocolError(f"the robot does not arm: it reports {state.status.name}")
+        if state.refusal is Refusal.NOT_COMMANDER:
+            raise ProtocolError("the robot does not arm: another client commands it")
+
+    def read(self) -> RobotState:
+        """State that answers this call's own poll; where that is late, the newest that came meanwhile.
+
+        Raises:
+            StaleStateError: neither came within the read timeout.
+            LinkError: the link is dead.
+        """
+        return self._as_robot_state(self._ask(Poll(), self._read_timeout_s))
+
+    def write(self, command: JointCommand) -> JointCommand:
+        """Send a set-point.
+
+        Returns:
+            What was sent: clipped to the position and velocity limits, in the wire's float32.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+        sent = JointCommand(
+            joint_pos=_float32(np.clip(command.joint_pos, self._low, self._high)),
+            joint_vel=_float32(np.clip(command.joint_vel, self._slowest, self._fastest)),
+        )
+        self._tick = (self._tick + 1) & 0xFFFFFFFF
+        self._send(Command(self._tick, sent.joint_pos, sent.joint_vel))
+        return sent
+
+    def stop(self, mode: StopMode) -> None:
+        """Leave motion, and make sure by the state that comes back.
+
+        Raises:
+            ProtocolError: the robot answers, but has not stopped in this mode.
+            StaleStateError: the robot does not answer.
+            LinkError: the link is dead.
+        """
+        state = self._request(Stop(mode))
+        if state.status is not _STATUS_OF_STOP[mode]:
+            raise ProtocolError(f"stop: expected {_STATUS_OF_STOP[mode].name}, found {state.status.name}")
+
+    def close(self) -> None:
+        """Release the link."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _identify(self) -> Identity:
+        self._session = secrets.randbits(32)
+        deadline = self._clock.now() + IDENTIFY_TIMEOUT_S
+        num_bytes = 0
+        while (now := self._clock.now()) < deadline:
+            self._send(Identify())
+            attempt_ends = min(now + IDENTIFY_PERIOD_S, deadline)
+            while (remaining := attempt_ends - self._clock.now()) > 0:
+                data = self._connected.receive(remaining)
+                num_bytes += len(data)
+                for frame in self._decoder.feed(data):
+                    if isinstance(frame.message, Identity) and frame.session == self._session:
+                        return frame.message
+        if num_bytes == 0:
+            raise LinkError(
+                f"link {self._connected.url}: nobody answers within {IDENTIFY_TIMEOUT_S:g} s; is the robot "
+                "powered, and is this its port?"
+            )
+        raise ProtocolError(
+            f"link {self._connected.url}: expected native frames, found {num_bytes} bytes that are none "
+            f"({self._decoder.frames_unauthenticated} frames with another key); check protocol, baudrate and key"
+        )
+
+    def _check(self, identity: Identity) -> None:
+        description = self._description
+        for what, expected, found in (
+            ("robot", description.name, identity.robot),
+            ("joints", ", ".join(description.joint_names), ", ".join(identity.joint_names)),
+            ("servo rate", f"{description.servo_rate_hz:g} Hz", f"{identity.servo_rate_mhz / 1e3:g} Hz"),
+        ):
+            if expected != found:
+                raise ProtocolError(f"link {self._connected.url}: {what}: expected {expected}, found {found}")
+        if not 0 < identity.watchdog_us <= round(description.watchdog_s * 1e6):
+            raise ProtocolError(
+                f"link {self._connected.url}: watchdog: expected at most {description.watchdog_s * 1e3:g} ms, "
+                f"found {identity.watchdog_us / 1e3:g} ms"
+            )
+
+    def _request(self, message: Message) -> State:
+        """Send until answered."""
+        for _ in range(REQUEST_ATTEMPTS):
+            try:
+                return self._ask(message, REQUEST_TIMEOUT_S, any_state=False)
+            except StaleStateError:
+                continue
+        raise StaleStateError(
+            f"link {self._connected.url}: {type(message).__name__.lower()} not answered within "
+            f"{REQUEST_ATTEMPTS * REQUEST_TIMEOUT_S:g} s"
+        )
+
+    def _ask(self, message: Message, timeout_s: float, *, any_state: bool = True) -> State:
+        sequence = self._send(message)
+        deadline = self._clock.now() + timeout_s
+        newest: State | None = None
+        while True:
+            data = self._connected.receive(max(0.0, deadline - self._clock.now()))
+            for frame in self._decoder.feed(data):
+                if isinstance(frame.message, State) and self._is_newest(frame):
+                    newest = frame.message
+            if newest is not None and newest.reply_to == sequence:
+                return newest
+            if not data and self._clock.now() >= deadline:
+                break
+        if newest is not None and any_state:
+            return newest
+        raise StaleStateError(
+            f"link {self._connected.url}: no state within {timeout_s * 1e3:g} ms of poll {sequence}"
+        )
+
+    def _is_newest(self, frame: Frame) -> bool:
+        if frame.session != self._session or frame.time_us < self._time_us:
+            return False
+        if frame.time_us > self._time_us:
+            self._time_us = frame.time_us
+            self._num_states += 1
+        return True
+
+    def _as_robot_state(self, state: State) -> RobotState:
+        if len(state.joint_pos) != self._description.num_joints:
+            raise StaleStateError(
+                f"state of {len(state.joint_pos)} joints, expected {self._description.num_joints}"
+            )
+        return RobotState(
+            joint_pos=state.joint_pos,
+            joint_vel=state.joint_vel,
+            joint_torque=state.joint_torque,
+            time_s=self._time_us * 1e-6,
+            sequence=self._num_states,
+            status=state.status,
+        )
+
+    def _send(self, message: Message) -> int:
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        time_us = round(self._clock.now() * 1e6)
+        self._connected.send(encode_frame(Frame(self._session, self._sequence, time_us, message), self._key))
+        return self._sequence
+
+    @property
+    def _connected(self) -> Link:
+        if self._link is None:
+            raise LinkError("the robot is not connected: call connect() first")
+        return self._link
+
+
+def float32_inside(low: Vector, high: Vector) -> tuple[Vector, Vector]:
+    """Limits rounded inwards to float32, so that rounding never leaves them; two (num_joints,)."""
+    inner_low, inner_high = low.astype(np.float32), high.astype(np.float32)
+    inner_low = np.where(inner_low < low, np.nextafter(inner_low, np.float32(np.inf)), inner_low)
+    inner_high = np.where(inner_high > high, np.nextafter(inner_high, np.float32(-np.inf)), inner_high)
+    return inner_low.astype(np.float64), inner_high.astype(np.float64)
+
+
+def _float32(values: Vector) -> NDArray[np.float64]:
+    return values.astype(np.float32).astype(np.float64)

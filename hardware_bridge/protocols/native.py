@@ -1,0 +1,320 @@
+"""The native frame protocol: what a microcontroller, or the emulator, speaks to the bridge.
+
+A frame is ``0x00 COBS(header, payload[, tag], crc32) 0x00``, little-endian; the layout stands in
+``docs/native_protocol.md``. The same bytes travel over streams and datagrams.
+"""
+
+import hashlib
+import hmac
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+from cobs import cobs
+from numpy.typing import NDArray
+
+from wpg.hardware_bridge.errors import FrameError
+from wpg.hardware_bridge.robot import RobotStatus, StopMode, Vector
+
+PROTOCOL_VERSION = 1
+MAX_ENCODED_SIZE = 2048
+TAG_SIZE = 16
+KEYED = 0x80
+"""Set in the type byte of a frame that carries a tag."""
+
+_HEADER = struct.Struct("<BBIIQ")
+_CRC = struct.Struct("<I")
+_IDENTITY = struct.Struct("<IIIIB")
+_STATE = struct.Struct("<IIBBB")
+_COMMAND = struct.Struct("<IB")
+
+
+class Refusal(IntEnum):
+    """Why the device did not follow the last command."""
+
+    NONE = 0
+    NOT_ARMED = 1
+    NOT_FINITE = 2
+    POSITION_LIMIT = 3
+    VELOCITY_LIMIT = 4
+    NOT_COMMANDER = 5
+    WRONG_SIZE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """Who is there? The header's session is a number of the asker's choice, which the answer repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which robot this is, and the session under which it takes further frames."""
+
+    reply_to: int
+    session: int
+    watchdog_us: int
+    servo_rate_mhz: int
+    """Thousandths of a hertz."""
+    robot: str
+    joint_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Ask for a state."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Answer to poll, arm and stop. Joint values travel as float32."""
+
+    reply_to: int
+    """Sequence number of the frame this answers."""
+    tick: int
+    """Tick of the last command that was followed."""
+    status: RobotStatus
+    refusal: Refusal
+    """Of the last command; NONE when it was followed."""
+    joint_pos: Vector
+    joint_vel: Vector
+    joint_torque: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A set-point; never answered by itself, the next state tells."""
+
+    tick: int
+    """Counts servo periods, so that speed can be judged whatever the link's jitter."""
+    joint_pos: Vector
+    joint_vel: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Enable torque at the present position and follow this session's commands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Leave motion."""
+
+    mode: StopMode
+
+
+Message: TypeAlias = Identify | Identity | Poll | State | Command | Arm | Stop
+_TYPES: dict[type[Message], int] = {
+    Identify: 1,
+    Identity: 2,
+    Poll: 3,
+    State: 4,
+    Command: 5,
+    Arm: 6,
+    Stop: 7,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A message with its header."""
+
+    session: int
+    sequence: int
+    """Counts the sender's frames within the session."""
+    time_us: int
+    """The sender's clock."""
+    message: Message
+
+
+def encode_frame(frame: Frame, key: bytes | None = None) -> bytes:
+    """Bytes of a frame, delimiters included.
+
+    Args:
+        frame: what to send.
+        key: shared secret; the frame is then tagged with keyed BLAKE2s.
+    """
+    kind = _TYPES[type(frame.message)] | (KEYED if key else 0)
+    body = _HEADER.pack(PROTOCOL_VERSION, kind, frame.session, frame.sequence, frame.time_us)
+    body += _payload(frame.message)
+    if key:
+        body += _tag(body, key)
+    return b"\0" + cobs.encode(body + _CRC.pack(zlib.crc32(body))) + b"\0"
+
+
+class UnauthenticatedError(FrameError):
+    """A frame without a tag, or with one that another key made."""
+
+
+def decode_frame(encoded: bytes, key: bytes | None = None) -> Frame:
+    """Frame from the bytes between two delimiters.
+
+    Raises:
+        FrameError: these bytes are no frame.
+        UnauthenticatedError: a frame, but not from a holder of ``key``.
+    """
+    body = _checked_body(encoded)
+    version, kind, session, sequence, time_us = _HEADER.unpack_from(body)
+    if version != PROTOCOL_VERSION:
+        raise FrameError(f"protocol version: expected {PROTOCOL_VERSION}, found {version}")
+    end = len(body) - (TAG_SIZE if kind & KEYED else 0)
+    if key and not (kind & KEYED and hmac.compare_digest(body[end:], _tag(body[:end], key))):
+        raise UnauthenticatedError("frame without a valid tag")
+    decode = _DECODERS.get(kind & ~KEYED)
+    if decode is None:
+        raise FrameError(f"unknown frame type {kind & ~KEYED}")
+    try:
+        return Frame(session, sequence, time_us, decode(body[_HEADER.size : end]))
+    except (struct.error, ValueError, IndexError) as error:
+        raise FrameError(f"frame type {kind & ~KEYED} of wrong content: {error}") from error
+
+
+class FrameDecoder:
+    """Frames from a stream that may be cut, joined or damaged anywhere.
+
+    Args:
+        key: shared secret; frames without its tag are dropped and counted.
+    """
+
+    def __init__(self, key: bytes | None = None) -> None:
+        self._key = key
+        self._rest = b""
+        self._skipping = False
+        self.frames_ok = 0
+        self.frames_bad = 0
+        self.frames_unauthenticated = 0
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Frames that ``data`` completes, in order; never raises."""
+        *chunks, rest = (self._rest + data).split(b"\0")
+        frames = []
+        for chunk in chunks:
+            if self._skipping:
+                self._skipping = False
+            elif chunk and (frame := self._decode(chunk)) is not None:
+                frames.append(frame)
+        if len(rest) > MAX_ENCODED_SIZE:
+            self.frames_bad += not self._skipping
+            self._skipping = True
+        self._rest = b"" if self._skipping else rest
+        return frames
+
+    def _decode(self, chunk: bytes) -> Frame | None:
+        try:
+            frame = decode_frame(chunk, self._key)
+        except UnauthenticatedError:
+            self.frames_unauthenticated += 1
+            return None
+        except FrameError:
+            self.frames_bad += 1
+            return None
+        self.frames_ok += 1
+        return frame
+
+
+def _checked_body(encoded: bytes) -> bytes:
+    if len(encoded) > MAX_ENCODED_SIZE:
+        raise FrameError(f"frame of {len(encoded)} bytes, at most {MAX_ENCODED_SIZE} allowed")
+    try:
+        checked: bytes = cobs.decode(encoded)
+    except cobs.DecodeError as error:
+        raise FrameError(f"not COBS: {error}") from error
+    body, crc = checked[: -_CRC.size], checked[-_CRC.size :]
+    if len(body) < _HEADER.size or _CRC.pack(zlib.crc32(body)) != crc:
+        raise FrameError(f"bad checksum over {len(checked)} bytes")
+    return body
+
+
+def _tag(body: bytes, key: bytes) -> bytes:
+    return hashlib.blake2s(body, key=key, digest_size=TAG_SIZE).digest()
+
+
+def _payload(message: Message) -> bytes:
+    match message:
+        case Command():
+            head = _COMMAND.pack(message.tick, len(message.joint_pos))
+            return head + _floats(message.joint_pos) + _floats(message.joint_vel)
+        case State():
+            count = len(message.joint_pos)
+            head = _STATE.pack(message.reply_to, message.tick, message.status, message.refusal, count)
+            values = (message.joint_pos, message.joint_vel, message.joint_torque)
+            return head + b"".join(map(_floats, values))
+        case Identity():
+            names = (message.robot, *message.joint_names)
+            head = _IDENTITY.pack(
+                message.reply_to,
+                message.session,
+                message.watchdog_us,
+                message.servo_rate_mhz,
+                len(message.joint_names),
+            )
+            return head + b"".join(map(_string, names))
+        case Stop():
+            return bytes([message.mode])
+    return b""
+
+
+def _floats(values: Vector) -> bytes:
+    return values.astype("<f4").tobytes()
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return bytes([len(data)]) + data
+
+
+def _decode_identity(payload: bytes) -> Identity:
+    reply_to, session, watchdog_us, servo_rate_mhz, count = _IDENTITY.unpack_from(payload)
+    names, start = [], _IDENTITY.size
+    for _ in range(count + 1):
+        end = start + 1 + payload[start]
+        names.append(payload[start + 1 : end].decode())
+        start = end
+    if start != len(payload):
+        raise ValueError(f"{len(payload)} bytes, names end at {start}")
+    return Identity(reply_to, session, watchdog_us, servo_rate_mhz, names[0], tuple(names[1:]))
+
+
+def _decode_state(payload: bytes) -> State:
+    reply_to, tick, status, refusal, count = _STATE.unpack_from(payload)
+    values = _split_floats(payload, _STATE.size, count, 3)
+    return State(reply_to, tick, RobotStatus(status), Refusal(refusal), *values)
+
+
+def _decode_command(payload: bytes) -> Command:
+    tick, count = _COMMAND.unpack_from(payload)
+    return Command(tick, *_split_floats(payload, _COMMAND.size, count, 2))
+
+
+def _split_floats(payload: bytes, start: int, count: int, groups: int) -> NDArray[np.float64]:
+    if len(payload) != start + 4 * groups * count:
+        raise ValueError(f"expected {groups} times {count} values, found {len(payload) - start} bytes")
+    return np.frombuffer(payload, "<f4", offset=start).astype(np.float64).reshape(groups, count)
+
+
+def _empty(kind: Callable[[], Message]) -> Callable[[bytes], Message]:
+    def decode(payload: bytes) -> Message:
+        if payload:
+            raise ValueError(f"expected no payload, found {len(payload)} bytes")
+        return kind()
+
+    return decode
+
+
+def _decode_stop(payload: bytes) -> Stop:
+    (mode,) = payload
+    return Stop(StopMode(mode))
+
+
+_DECODERS: dict[int, Callable[[bytes], Message]] = {
+    1: _empty(Identify),
+    2: _decode_identity,
+    3: _empty(Poll),
+    4: _decode_state,
+    5: _decode_command,
+    6: _empty(Arm),
+    7: _decode_stop,
+}

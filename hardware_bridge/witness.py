@@ -1,0 +1,123 @@
+"""What the robot's own end saw: the evidence that it was never asked to leave its limits."""
+
+import math
+
+import msgspec
+import numpy as np
+
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.protocols.native import Refusal
+from wpg.hardware_bridge.robot import Vector
+
+
+class EmulatorWitness(msgspec.Struct, kw_only=True):
+    """Counts and extremes of one emulator's life; its JSON is what ``wpg emulate --json`` writes."""
+
+    robot: str
+    frames_ok: int = 0
+    frames_bad: int = 0
+    frames_unauthenticated: int = 0
+    frames_foreign: int = 0
+    """Whole frames outside a session, repeated, or from a client that does not command."""
+    commands_ok: int = 0
+    commands_refused: dict[str, int] = msgspec.field(default_factory=dict)
+    commands_outside_limits: int = 0
+    """Commands outside the published limits, whether refused or not."""
+    commands_outside_limits_by: dict[str, int] = msgspec.field(default_factory=dict)
+    arms: int = 0
+    holds: int = 0
+    """How often the watchdog held the arm."""
+    hold_delay_ms_max: float = 0.0
+    """Longest time between the last valid command and the watchdog's hold."""
+    stops: dict[str, int] = msgspec.field(default_factory=dict)
+    """Stops that were asked for, by mode."""
+    joint_pos_min: list[float] = msgspec.field(default_factory=list)
+    """Smallest measured position of each joint, rad."""
+    joint_pos_max: list[float] = msgspec.field(default_factory=list)
+    joint_vel_max: list[float] = msgspec.field(default_factory=list)
+    """Largest measured speed of each joint, rad/s."""
+    late_ms_max: float = 0.0
+    """How far the emulator's own clock fell behind at worst."""
+
+    def saw_joints(self, joint_pos: Vector, joint_vel: Vector) -> None:
+        """Widen the extremes by one measurement."""
+        speed = np.abs(joint_vel)
+        if not self.joint_pos_min:
+            self.joint_pos_min, self.joint_pos_max = joint_pos.tolist(), joint_pos.tolist()
+            self.joint_vel_max = speed.tolist()
+            return
+        self.joint_pos_min = np.minimum(self.joint_pos_min, joint_pos).tolist()
+        self.joint_pos_max = np.maximum(self.joint_pos_max, joint_pos).tolist()
+        self.joint_vel_max = np.maximum(self.joint_vel_max, speed).tolist()
+
+    def saw_command(self, refusal: Refusal, outside: tuple[str, ...]) -> None:
+        """Count one command."""
+        if refusal is Refusal.NONE:
+            self.commands_ok += 1
+        else:
+            count(self.commands_refused, refusal.name.lower())
+        self.commands_outside_limits += bool(outside)
+        for kind in outside:
+            count(self.commands_outside_limits_by, kind)
+
+
+class CommandJudge:
+    """Holds successive commands against a robot's published limits, independently of who sent them.
+
+    Speed is judged over the servo periods between two commands, which the commands number themselves, not over
+    their arrival: a link's jitter is no speed. Between commands k and k+1, n periods apart::
+
+        v = Δq / (n dt)        a = (v - v_before) / ((n + n_before) dt / 2)
+
+    The first command after arming is judged by the velocity limit from where the arm stands, and the arm is
+    taken to be at rest then.
+    """
+
+    def __init__(self, description: RobotDescription) -> None:
+        self._low = description.limits("position_min_rad")
+        self._high = description.limits("position_max_rad")
+        self._velocity = description.limits("velocity_max_rad_s")
+        self._acceleration = description.limits("acceleration_max_rad_s2")
+        self._dt_s = description.servo_dt_s
+        self.start(description.limits("home_rad"))
+
+    def start(self, joint_pos: Vector) -> None:
+        """Begin anew from an arm at rest at ``joint_pos`` (num_joints,) rad."""
+        self._pos = joint_pos.copy()
+        self._vel = np.zeros_like(joint_pos)
+        self._tick: int | None = None
+        self._periods = 1
+
+    def judge(self, joint_pos: Vector, joint_vel: Vector, tick: int) -> tuple[str, ...]:
+        """Limits that a command leaves: of ``not_finite``, ``position``, ``velocity``, ``acceleration``."""
+        if not (np.isfinite(joint_pos).all() and np.isfinite(joint_vel).all()):
+            return ("not_finite",)
+        periods = 1 if self._tick is None else tick - self._tick
+        velocity = (joint_pos - self._pos) / (max(periods, 1) * self._dt_s)
+        outside = []
+        if (joint_pos < self._low).any() or (joint_pos > self._high).any():
+            outside.append("position")
+        if (np.maximum(np.abs(velocity), np.abs(joint_vel)) > self._velocity).any():
+            outside.append("velocity")
+        if self._tick is not None:
+            between_s = (max(periods, 1) + self._periods) * self._dt_s / 2
+            if (np.abs(velocity - self._vel) > self._acceleration * between_s).any():
+                outside.append("acceleration")
+        return tuple(outside)
+
+    def accept(self, joint_pos: Vector, tick: int) -> None:
+        """The command was followed: the next one is judged against it."""
+        if self._tick is not None:
+            self._periods = max(tick - self._tick, 1)
+            self._vel = (joint_pos - self._pos) / (self._periods * self._dt_s)
+        self._tick, self._pos = tick, joint_pos.copy()
+
+
+def count(counts: dict[str, int], name: str) -> None:
+    """One more of ``name``."""
+    counts[name] = counts.get(name, 0) + 1
+
+
+def milliseconds(seconds: float) -> float:
+    """Seconds as milliseconds, to the microsecond."""
+    return math.ceil(seconds * 1e6) / 1e3
