@@ -8,20 +8,54 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from wpg.export.kinematics import Record, SerialChain
+from wpg.export.interface import (
+    ActionMode,
+    ActionTerm,
+    Count,
+    GoalSpec,
+    JointSpec,
+    ObservationSource,
+    ObservationTerm,
+    PolicyInterface,
+    RobotSpec,
+    Row,
+    Seconds,
+)
+from wpg.export.kinematics import Record
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "ActionChoice",
+    "ActionMode",
+    "ActionTerm",
+    "ArtifactError",
+    "Contract",
+    "ContractError",
+    "CorruptArtifactError",
+    "GoalSpec",
+    "GoldenVectors",
+    "JointSpec",
+    "ObservationSource",
+    "ObservationTerm",
+    "ParityError",
+    "PolicyInterface",
+    "Provenance",
+    "RobotSpec",
+    "Row",
+    "SamplerSpec",
+    "Seconds",
+    "contract_schema",
+    "decode_contract",
+    "encode_contract",
+    "float_rows",
+    "graph_inputs",
+    "graph_outputs",
+    "noise_size",
+]
 
 CONTRACT_VERSION = 1
 
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Row = tuple[float, ...]
-
-ObservationSource = Literal[
-    "joint_pos", "joint_vel", "joint_torque", "tool_pos", "goal", "external", "environment"
-]
-ActionMode = Literal[
-    "joint_position_delta", "joint_position", "joint_velocity", "joint_torque", "environment"
-]
+ActionChoice = Literal["best", "best_with_hysteresis", "medoid", "sample"]
 
 
 class ArtifactError(ValueError):
@@ -40,128 +74,6 @@ class ParityError(ArtifactError):
     """The exported graph does not compute what the policy computes."""
 
 
-class JointSpec(Record, frozen=True, kw_only=True):
-    """One joint, in the order in which the policy knows it."""
-
-    name: str
-    unit: Literal["rad"] = "rad"
-    zero_rad: float = 0.0
-    """Policy angle at which the robot reports zero."""
-    sign: Literal[1, -1] = 1
-    """-1 where the robot counts the other way round."""
-
-
-class RobotSpec(Record, frozen=True, kw_only=True):
-    """The robot a policy was trained for."""
-
-    name: str
-    joints: tuple[JointSpec, ...]
-    kinematics: SerialChain
-
-    def __post_init__(self) -> None:
-        _require_distinct("joint", [joint.name for joint in self.joints])
-        if len(self.joints) != len(self.kinematics.joints):
-            raise ValueError(
-                f"robot {self.name} has {len(self.joints)} joints, but its kinematics "
-                f"{len(self.kinematics.joints)}"
-            )
-
-
-class ObservationTerm(Record, frozen=True, kw_only=True):
-    """A run of entries of the observation vector."""
-
-    name: str
-    size: Count
-    source: ObservationSource
-    unit: str = ""
-    scale: float = 1.0
-    """The source's value is multiplied by this before it is clipped."""
-    clip: tuple[float, float] | None = None
-    history: Count = 1
-    """How many successive values stand here, newest first; ``size`` counts them all."""
-
-    def __post_init__(self) -> None:
-        if self.size % self.history:
-            raise ValueError(
-                f"observation {self.name}: size {self.size} is no multiple of its history {self.history}"
-            )
-        if self.clip is not None and not self.clip[0] < self.clip[1]:
-            raise ValueError(f"observation {self.name}: clip {self.clip} is no interval")
-
-
-class ActionTerm(Record, frozen=True, kw_only=True):
-    """What the graph's ``action`` output means."""
-
-    mode: ActionMode
-    size: Count
-    unit: str
-    scale: Row
-    """The policy acts in [-1, 1]; the graph's output is ``offset + scale * a``, in ``unit``."""
-    offset: Row
-
-    @property
-    def low(self) -> Row:
-        """Smallest output the graph can give, per dimension."""
-        return tuple(o - abs(s) for o, s in zip(self.offset, self.scale, strict=True))
-
-    @property
-    def high(self) -> Row:
-        """Largest output the graph can give, per dimension."""
-        return tuple(o + abs(s) for o, s in zip(self.offset, self.scale, strict=True))
-
-    def __post_init__(self) -> None:
-        if not len(self.scale) == len(self.offset) == self.size:
-            raise ValueError(
-                f"action has size {self.size}, but {len(self.scale)} scales and {len(self.offset)} offsets"
-            )
-
-
-class GoalSpec(Record, frozen=True, kw_only=True):
-    """The box goals are drawn from, and when one counts as reached."""
-
-    achieved: Literal["tool_pos"]
-    """The source that is compared with the goal."""
-    low: Row
-    high: Row
-    tolerance_m: Annotated[float, msgspec.Meta(gt=0)]
-    horizon_steps: Count
-    """Policy steps a goal is given; it is reached when the last of them ends within the tolerance."""
-
-    def __post_init__(self) -> None:
-        if len(self.low) != len(self.high) or any(
-            lo > hi for lo, hi in zip(self.low, self.high, strict=False)
-        ):
-            raise ValueError(f"goal box is inverted or ragged: low {self.low}, high {self.high}")
-
-
-class PolicyInterface(Record, frozen=True, kw_only=True):
-    """Everything about a task that the deployed policy relies on; an environment declares it."""
-
-    robot: RobotSpec | None
-    """None for an environment that stands for no robot; such an artefact cannot be run on one."""
-    observation: tuple[ObservationTerm, ...]
-    action: ActionTerm
-    control_dt_s: Seconds
-    goal: GoalSpec | None = None
-    trained_delay_s: tuple[float, float] = (0.0, 0.0)
-    """Shortest and longest delay between observation and effect that training has seen."""
-    trained_ranges: dict[str, tuple[float, float]] = msgspec.field(default_factory=dict)
-    """Other quantities that training has varied, with the range, by name with unit: ``friction_nm``."""
-
-    def __post_init__(self) -> None:
-        if not self.observation:
-            raise ValueError("the interface has no observation terms")
-        _require_distinct("observation", [term.name for term in self.observation])
-        for name, (low, high) in {"delay_s": self.trained_delay_s, **self.trained_ranges}.items():
-            if not low <= high:
-                raise ValueError(f"trained range of {name} is inverted: {low} to {high}")
-
-    @property
-    def obs_dim(self) -> int:
-        """Entries of the observation vector."""
-        return sum(term.size for term in self.observation)
-
-
 class SamplerSpec(Record, frozen=True, kw_only=True):
     """How actions are drawn and chosen inside the graph."""
 
@@ -170,15 +82,20 @@ class SamplerSpec(Record, frozen=True, kw_only=True):
     num_components: Count
     """Components of the policy's mixture; particle k is drawn from component k mod num_components."""
     noise_dim: Count
-    """Last axis of the ``noise`` input, standard normal: (1 + refinement_steps) * action size."""
+    """Last axis of the ``noise`` input, standard normal: (1 + refinement_steps) * action size, and one more
+    for the choice ``sample``."""
     refinement_steps: Annotated[int, msgspec.Meta(ge=0)]
     """Langevin steps on the critic's action gradient that every particle takes inside the graph."""
     step_size: Annotated[float, msgspec.Meta(ge=0)]
     """η of a refinement step, u += η v + sqrt(2 η τ) ξ, before the tanh; 0 without refinement."""
     temperature: Annotated[float, msgspec.Meta(gt=0)]
     """τ of the Gibbs policy, which also scales the refinement's diffusion."""
-    choice: Literal["best"] = "best"
-    """The chosen action is the particle with the highest critic value."""
+    choice: ActionChoice = "best"
+    """Which particle becomes the action: the one that the critic values most, the same unless another mode is
+    better by a margin, the one nearest to all others, or one at random."""
+    switch_cost: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Of ``best_with_hysteresis``: value that one unit of distance from the previous action costs, with
+    actions in [-1, 1]."""
 
 
 class Provenance(Record, frozen=True, kw_only=True):
@@ -199,6 +116,8 @@ class GoldenVectors(Record, frozen=True, kw_only=True):
 
     obs: tuple[Row, ...]
     noise: tuple[tuple[Row, ...], ...]
+    previous: tuple[Row, ...] | None = None
+    """Actions chosen before, for a choice that looks back."""
     particles: tuple[tuple[Row, ...], ...]
     values: tuple[Row, ...]
     action: tuple[Row, ...]
@@ -220,9 +139,9 @@ class Contract(Record, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         size, spec, golden = self.interface.action.size, self.sampler, self.golden
-        steps = 1 + spec.refinement_steps
-        if spec.noise_dim != steps * size:
-            raise ValueError(f"sampler: expected noise_dim {steps} * {size}, found {spec.noise_dim}")
+        noise_dim = noise_size(size, spec.refinement_steps, spec.choice)
+        if spec.noise_dim != noise_dim:
+            raise ValueError(f"sampler: expected noise_dim {noise_dim}, found {spec.noise_dim}")
         batch, particles = len(golden.obs), len(golden.noise[0]) if golden.noise else 0
         if not batch or not particles:
             raise ValueError(
@@ -235,9 +154,33 @@ class Contract(Record, frozen=True, kw_only=True):
             "values": (batch, particles),
             "action": (batch, size),
             "spread": (batch,),
+            **({"previous": (batch, size)} if spec.choice == "best_with_hysteresis" else {}),
         }.items():
             if not _has_shape(getattr(golden, name), shape):
                 raise ValueError(f"golden vectors: {name}: expected shape {shape}")
+
+
+def noise_size(action_dim: int, refinement_steps: int, choice: ActionChoice) -> int:
+    """Noise that a particle takes: one vector to be drawn, one a refinement step, one number for lots."""
+    return (1 + refinement_steps) * action_dim + (choice == "sample")
+
+
+def graph_inputs(obs_dim: int, action_dim: int, spec: SamplerSpec) -> dict[str, tuple[str | int, ...]]:
+    """Shapes of the graph's inputs by name; B observations and K particles are free."""
+    inputs: dict[str, tuple[str | int, ...]] = {"obs": ("B", obs_dim), "noise": ("B", "K", spec.noise_dim)}
+    if spec.choice == "best_with_hysteresis":
+        inputs["previous"] = ("B", action_dim)
+    return inputs
+
+
+def graph_outputs(action_dim: int) -> dict[str, tuple[str | int, ...]]:
+    """Shapes of the graph's outputs by name."""
+    return {
+        "particles": ("B", "K", action_dim),
+        "values": ("B", "K"),
+        "action": ("B", action_dim),
+        "spread": ("B",),
+    }
 
 
 def encode_contract(contract: Contract) -> str:
@@ -283,12 +226,6 @@ def contract_schema() -> dict[str, Any]:
 
 class _VersionOnly(msgspec.Struct):
     version: int
-
-
-def _require_distinct(what: str, names: list[str]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{what} names must be distinct, found {', '.join(repeated)} more than once")
 
 
 def _has_shape(rows: Any, shape: tuple[int, ...]) -> bool:

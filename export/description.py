@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from wpg.export.contract import Contract, ObservationTerm, Row
+from wpg.export.contract import Contract, ObservationTerm, Row, SamplerSpec
 
 
 class Section(NamedTuple):
@@ -95,11 +95,22 @@ def _sampler(contract: Contract) -> Section:
         ("particles", f"{spec.num_particles} from {spec.num_components} components"),
         ("refinement", refinement),
         ("temperature", _number(spec.temperature)),
-        ("choice", spec.choice),
+        ("choice", _choice(spec)),
         ("noise", f"(B, K, {spec.noise_dim}), standard normal"),
         ("normaliser", contract.normaliser),
     ]
     return Section("Sampler", rows)
+
+
+def _choice(spec: SamplerSpec) -> str:
+    return {
+        "best": "the particle with the highest value",
+        "best_with_hysteresis": (
+            f"the highest value, less {_number(spec.switch_cost)} per unit of distance from the action before"
+        ),
+        "medoid": "the particle nearest to all others",
+        "sample": "one particle at random",
+    }[spec.choice]
 
 
 def _provenance(contract: Contract) -> Section:

@@ -12,21 +12,19 @@ MLPs; the critic's gradient is its own back-propagation, written out.
 
 import math
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from wpg.controllers.critic import Critic
 from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, ParticlePolicy
-from wpg.export.contract import ActionTerm, SamplerSpec
-
-OPSET = 18
-IR_VERSION = 9
+from wpg.export.builder import GraphBuilder
+from wpg.export.choice import add_choice, add_spread
+from wpg.export.contract import ActionTerm, SamplerSpec, graph_inputs, graph_outputs
 
 Array = NDArray[Any]
 Layer = tuple[Array, Array]
@@ -62,10 +60,11 @@ class Networks:
 def build_graph(networks: Networks, action: ActionTerm, spec: SamplerSpec) -> onnx.ModelProto:
     """The sampler as a model without metadata.
 
-    Inputs ``obs (B, obs_dim)`` and ``noise (B, K, noise_dim)``; outputs ``particles (B, K, A)``,
+    Inputs ``obs (B, obs_dim)``, ``noise (B, K, noise_dim)`` and, for a choice that looks back,
+    ``previous (B, A)``; outputs ``particles (B, K, A)``,
     ``values (B, K)``, ``action (B, A)`` and ``spread (B,)``; B and K are free.
     """
-    graph = _Graph()
+    graph = GraphBuilder()
     noises = _noises(graph, action.size, spec)
     u = _mixture_particles(graph, networks, action.size, noises[0])
     critics = [
@@ -81,62 +80,17 @@ def build_graph(networks: Networks, action: ActionTerm, spec: SamplerSpec) -> on
         graph.constant("action_offset", action.offset),
     )
     graph.add("Add", graph.add("Mul", a, scale), offset, out="particles")
-    _choose(graph)
-    _spread(graph)
-    return graph.model(networks.obs_dim, action.size, spec.noise_dim)
-
-
-class _Graph:
-    """Collects nodes and constants; values are referred to by name."""
-
-    def __init__(self) -> None:
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
-        self._names = count()
-
-    def add(self, op: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
-        """Append a node with one output and return the output's name."""
-        (name,) = self.add_many(op, *inputs, outs=[out], **attributes)
-        return name
-
-    def add_many(self, op: str, *inputs: str, outs: "list[str | None]", **attributes: Any) -> list[str]:
-        """Append a node and return its outputs' names."""
-        names = [out or f"{op.lower()}_{next(self._names)}" for out in outs]
-        self._nodes.append(helper.make_node(op, list(inputs), names, name=names[0], **attributes))
-        return names
-
-    def constant(self, name: str, values: Any, dtype: type = np.float32) -> str:
-        """A constant, stored once under its name."""
-        self._constants[name] = numpy_helper.from_array(np.asarray(values, dtype), name)
-        return name
-
-    def ints(self, *values: int) -> str:
-        """A constant (len(values),) of int64."""
-        return self.constant("ints_" + "_".join(map(str, values)), values, np.int64)
-
-    def model(self, obs_dim: int, action_dim: int, noise_dim: int) -> onnx.ModelProto:
-        """The whole as a model with its declared inputs and outputs."""
-        graph = helper.make_graph(
-            self._nodes,
-            "particle_sampler",
-            [_floats("obs", "B", obs_dim), _floats("noise", "B", "K", noise_dim)],
-            [
-                _floats("particles", "B", "K", action_dim),
-                _floats("values", "B", "K"),
-                _floats("action", "B", action_dim),
-                _floats("spread", "B"),
-            ],
-            list(self._constants.values()),
-        )
-        return helper.make_model(
-            graph, producer_name="wpg", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
-        )
+    add_choice(graph, a, action, spec)
+    add_spread(graph)
+    return graph.model(
+        inputs=graph_inputs(networks.obs_dim, action.size, spec), outputs=graph_outputs(action.size)
+    )
 
 
 class _CriticNodes:
     """One critic as nodes: its values, and the gradient of its values, at actions (B, K, A)."""
 
-    def __init__(self, graph: _Graph, name: str, layers: list[Layer], networks: Networks) -> None:
+    def __init__(self, graph: GraphBuilder, name: str, layers: list[Layer], networks: Networks) -> None:
         self._graph = graph
         (first, bias), *rest = layers
         split = networks.obs_dim
@@ -182,16 +136,19 @@ class _CriticNodes:
         return graph.add("Mul", gradient, graph.add("Cast", positive, to=TensorProto.FLOAT))
 
 
-def _noises(graph: _Graph, action_dim: int, spec: SamplerSpec) -> list[str]:
+def _noises(graph: GraphBuilder, action_dim: int, spec: SamplerSpec) -> list[str]:
     """Noise of the draw and of every refinement step, each (B, K, A)."""
-    if spec.refinement_steps == 0:
+    parts = [action_dim] * (1 + spec.refinement_steps) + [1] * (spec.choice == "sample")
+    if len(parts) == 1:
         return ["noise"]
-    sizes = graph.ints(*[action_dim] * (1 + spec.refinement_steps))
     outs: list[str | None] = [f"noise_{step}" for step in range(1 + spec.refinement_steps)]
-    return graph.add_many("Split", "noise", sizes, outs=outs, axis=2)
+    if spec.choice == "sample":
+        outs.append("lottery")
+    names = graph.add_many("Split", "noise", graph.ints(*parts), outs=outs, axis=2)
+    return names[: 1 + spec.refinement_steps]
 
 
-def _mixture_particles(graph: _Graph, networks: Networks, action_dim: int, noise: str) -> str:
+def _mixture_particles(graph: GraphBuilder, networks: Networks, action_dim: int, noise: str) -> str:
     """Pre-tanh particles ``μ + σ ξ`` (B, K, A); particle k is of component k mod C."""
     h = "obs"
     *hidden, (weight, bias) = networks.policy
@@ -226,7 +183,7 @@ def _mixture_particles(graph: _Graph, networks: Networks, action_dim: int, noise
     return graph.add("Add", mean, graph.add("Mul", graph.add("Exp", clipped), noise))
 
 
-def _refine(graph: _Graph, critics: list[_CriticNodes], u: str, noise: str, spec: SamplerSpec) -> str:
+def _refine(graph: GraphBuilder, critics: list[_CriticNodes], u: str, noise: str, spec: SamplerSpec) -> str:
     """One Langevin step in pre-tanh space."""
     a = graph.add("Tanh", u)
     lowest, gradient = critics[0].values_and_gradient(a)
@@ -240,23 +197,6 @@ def _refine(graph: _Graph, critics: list[_CriticNodes], u: str, noise: str, spec
     pull = graph.add("Mul", a, graph.constant("entropy_pull", -2 * eta * spec.temperature))
     kick = graph.add("Mul", noise, graph.constant("diffusion", math.sqrt(2 * eta * spec.temperature)))
     return graph.add("Sum", u, drift, pull, kick)
-
-
-def _choose(graph: _Graph) -> None:
-    """``action``: of a state's particles the one with the highest value."""
-    best = graph.add("ArgMax", "values", axis=1, keepdims=1)
-    graph.add("GatherND", "particles", best, out="action", batch_dims=1)
-
-
-def _spread(graph: _Graph) -> None:
-    """``spread``: root mean square distance of the particles from their mean."""
-    centred = graph.add("Sub", "particles", graph.add("ReduceMean", "particles", graph.ints(1), keepdims=1))
-    squares = graph.add("ReduceSumSquare", centred, graph.ints(2), keepdims=0)
-    graph.add("Sqrt", graph.add("ReduceMean", squares, graph.ints(1), keepdims=0), out="spread")
-
-
-def _floats(name: str, *shape: str | int) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 def _array(tensor: torch.Tensor) -> Array:

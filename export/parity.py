@@ -29,28 +29,66 @@ class Reference:
     """The sampler in float64, from the modules as trained: nothing folded, gradients by autograd."""
 
     def __init__(self, policy: ParticlePolicy, critic: Critic, action: ActionTerm, spec: SamplerSpec) -> None:
-        self._policy = copy.deepcopy(policy).cpu().double().eval().requires_grad_(False)
-        self._critic = copy.deepcopy(critic).cpu().double().eval().requires_grad_(False)
+        self._policy, self._critic = copy.deepcopy(policy), copy.deepcopy(critic)
+        for module in (self._policy, self._critic):
+            module.cpu().double().eval().requires_grad_(False)
+            module.network.low_precision = False
         self._scale = torch.tensor(action.scale, dtype=torch.float64)
         self._offset = torch.tensor(action.offset, dtype=torch.float64)
         self._spec = spec
+        self.refines = spec.refinement_steps > 0
+        self.num_particles, self.noise_dim = spec.num_particles, spec.noise_dim
 
-    def __call__(self, obs: Floats, noise: Floats) -> Outputs:
+    def __call__(self, obs: Floats, noise: Floats, previous: Floats | None = None) -> Outputs:
         """Outputs for ``obs (B, obs_dim)`` and ``noise (B, K, noise_dim)``, rounded to float32."""
-        states = torch.from_numpy(obs).double()
-        first, *steps = (
-            torch.from_numpy(noise).double().view(*noise.shape[:2], -1, len(self._scale)).unbind(2)
-        )
+        states, xi = torch.from_numpy(obs).double(), torch.from_numpy(noise).double()
+        size = len(self._scale)
         mean, log_std = self._policy(states)
         component = torch.arange(noise.shape[1]) % mean.shape[1]
-        u = mean[:, component] + log_std[:, component].exp() * first
-        for xi in steps:
-            u = self._langevin(states, u, xi)
+        u = mean[:, component] + log_std[:, component].exp() * xi[..., :size]
+        for step in range(1, 1 + self._spec.refinement_steps):
+            u = self._langevin(states, u, xi[..., step * size : (step + 1) * size])
         a = torch.tanh(u)
-        return outputs_of(
-            (self._offset + self._scale * a).numpy().astype(np.float32),
-            self._value(states, a).numpy().astype(np.float32),
+        particles = (self._offset + self._scale * a).numpy().astype(np.float32)
+        values = self._value(states, a).numpy().astype(np.float32)
+        return self.implied(particles, values, noise, previous)
+
+    def implied(
+        self, particles: Floats, values: Floats, noise: Floats, previous: Floats | None = None
+    ) -> Outputs:
+        """All outputs, where particles (B, K, A) and their values (B, K) are given."""
+        chosen = self.scores(particles, values, noise, previous).argmax(1)
+        centred = particles - particles.mean(1, keepdims=True, dtype=np.float64)
+        return Outputs(
+            particles=particles,
+            values=values,
+            action=particles[np.arange(len(chosen)), chosen],
+            spread=np.sqrt(np.square(centred).sum(-1).mean(-1)).astype(np.float32),
         )
+
+    def scores(
+        self, particles: Floats, values: Floats, noise: Floats, previous: Floats | None
+    ) -> NDArray[np.float64]:
+        """What the choice goes by, (B, K): the particle with the highest score becomes the action."""
+        a = (particles - self._offset.numpy()) / self._scale.numpy()
+        match self._spec.choice:
+            case "sample":
+                return noise[..., -1].astype(np.float64)
+            case "medoid":
+                sums: NDArray[np.float64] = np.linalg.norm(a[:, :, None] - a[:, None], axis=-1).sum(-1)
+                return -sums
+            case "best_with_hysteresis" if previous is not None:
+                before = (previous - self._offset.numpy()) / self._scale.numpy()
+                cost: NDArray[np.float64] = np.linalg.norm(a - before[:, None], axis=-1)
+                return values - self._spec.switch_cost * cost
+        return values.astype(np.float64)
+
+    def previous_actions(self, obs: Floats, rng: np.random.Generator) -> Floats | None:
+        """Actions (B, A) that may have been chosen before, where the choice looks back."""
+        if self._spec.choice != "best_with_hysteresis":
+            return None
+        a = rng.uniform(-1, 1, (len(obs), len(self._scale)))
+        return (self._offset.numpy() + self._scale.numpy() * a).astype(np.float32)
 
     def _value(self, states: Tensor, a: Tensor) -> Tensor:
         """Smallest critic value (B, K) of actions (B, K, A)."""
@@ -67,26 +105,16 @@ class Reference:
         return u.detach() + eta * velocity + math.sqrt(2 * eta * tau) * xi
 
 
-def outputs_of(particles: Floats, values: Floats) -> Outputs:
-    """The outputs that follow from particles (B, K, A) and their values (B, K): choice and spread."""
-    best = values.argmax(1)
-    centred = particles - particles.mean(1, keepdims=True, dtype=np.float64)
-    return Outputs(
-        particles=particles,
-        values=values,
-        action=particles[np.arange(len(best)), best],
-        spread=np.sqrt(np.square(centred).sum(-1).mean(-1)).astype(np.float32),
-    )
-
-
-def relative_error(found: Floats, expected: Floats) -> NDArray[np.float64]:
+def relative_error(found: NDArray[np.floating], expected: NDArray[np.floating]) -> NDArray[np.float64]:
     """``|found − expected| / (1 + |expected|)``, infinite where either is not finite."""
     with np.errstate(invalid="ignore"):
         error = np.abs(found.astype(np.float64) - expected) / (1 + np.abs(expected, dtype=np.float64))
     return np.where(np.isfinite(error), error, np.inf)
 
 
-def check_outputs(found: Outputs, expected: Outputs, spec: SamplerSpec) -> float:
+def check_outputs(
+    found: Outputs, reference: Reference, obs: Floats, noise: Floats, previous: Floats | None
+) -> float:
     """Compare a run of the graph with the reference.
 
     Particles and values are held against the reference's; action and spread against what follows from the
@@ -98,26 +126,29 @@ def check_outputs(found: Outputs, expected: Outputs, spec: SamplerSpec) -> float
     Raises:
         ParityError: an output is off by more than the tolerance.
     """
+    expected = reference(obs, noise, previous)
     errors = {
         "particles": relative_error(found.particles, expected.particles).max(-1),  # (B, K)
         "values": relative_error(found.values, expected.values),
     }
-    allowed = int(KINK_SHARE * found.values.size) + 1 if spec.refinement_steps else 0
+    allowed = int(KINK_SHARE * found.values.size) + 1 if reference.refines else 0
     worst = 0.0
     for name, error in errors.items():
         ordered = np.sort(error, axis=None)
         worst = max(worst, float(ordered[max(ordered.size - 1 - allowed, 0)]))
         _refuse_above(worst, name)
-    implied = outputs_of(found.particles, found.values)
-    _refuse_above(float(relative_error(found.action, implied.action).max()), "action")
+    implied = reference.implied(found.particles, found.values, noise, previous)
     _refuse_above(float(relative_error(found.spread, implied.spread).max()), "spread")
+    scores = reference.scores(found.particles, found.values, noise, previous)
+    is_action = (found.particles == found.action[:, None]).all(-1)  # (B, K)
+    best, chosen = scores.max(1), np.where(is_action, scores, -np.inf).max(1)
+    _refuse_above(float(relative_error(chosen, best).max()), "action")
     return worst
 
 
 def check_parity(
-    run: Callable[[Floats, Floats], Outputs],
+    run: Callable[[Floats, Floats, Floats | None], Outputs],
     reference: Reference,
-    spec: SamplerSpec,
     observations: Floats,
     rng: np.random.Generator,
 ) -> float:
@@ -126,7 +157,6 @@ def check_parity(
     Args:
         run: the graph.
         reference: what it shall compute.
-        spec: the sampler's.
         observations: (N, obs_dim), N at least 8.
         rng: for the noise.
 
@@ -134,10 +164,11 @@ def check_parity(
         Largest error.
     """
     worst = 0.0
-    for batch, particles in ((1, 1), (7, 8), (len(observations), spec.num_particles), (1, 256)):
+    for batch, particles in ((1, 1), (7, 8), (len(observations), reference.num_particles), (1, 256)):
         obs = rng.choice(observations, batch, replace=False)
-        noise = rng.standard_normal((batch, particles, spec.noise_dim), dtype=np.float32)
-        worst = max(worst, check_outputs(run(obs, noise), reference(obs, noise), spec))
+        noise = rng.standard_normal((batch, particles, reference.noise_dim), dtype=np.float32)
+        previous = reference.previous_actions(obs, rng)
+        worst = max(worst, check_outputs(run(obs, noise, previous), reference, obs, noise, previous))
     return worst
 
 

@@ -10,13 +10,19 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from wpg.export.contract import Contract, ContractError, CorruptArtifactError, decode_contract
+from wpg.export.contract import (
+    Contract,
+    ContractError,
+    CorruptArtifactError,
+    decode_contract,
+    graph_inputs,
+    graph_outputs,
+)
 from wpg.export.digest import actual_digest, is_sealed, stored_digest
 
 CONTRACT_KEY = "wpg.contract"
 
 Floats = NDArray[np.float32]
-_Dims = list[int | None]
 
 
 class Outputs(NamedTuple):
@@ -55,14 +61,19 @@ class Artifact:
         """SHA-256 of the file's graph and contract."""
         self._session = session
 
-    def run(self, obs: Floats, noise: Floats) -> Outputs:
+    def run(self, obs: Floats, noise: Floats, previous: Floats | None = None) -> Outputs:
         """Outputs for a batch, in fresh arrays.
 
         Args:
             obs: (B, obs_dim), raw units.
             noise: (B, K, noise_dim), standard normal; any K.
+            previous: (B, A) actions chosen before, for a choice that looks back; without, it does not.
         """
-        return Outputs(*self._session.run(list(Outputs._fields), {"obs": obs, "noise": noise}))
+        feed = {"obs": obs, "noise": noise}
+        if self.contract.sampler.choice == "best_with_hysteresis":
+            blank = np.full((len(obs), self.contract.interface.action.size), np.nan, np.float32)
+            feed["previous"] = blank if previous is None else previous
+        return Outputs(*self._session.run(list(Outputs._fields), feed))
 
     def sampler(self, num_particles: int | None = None) -> "ArtifactSampler":
         """A sampler for one observation at a time, with its own buffers.
@@ -82,7 +93,8 @@ class Artifact:
             CorruptArtifactError: the error is above the contract's tolerance.
         """
         golden = self.contract.golden
-        found = self.run(np.array(golden.obs, np.float32), np.array(golden.noise, np.float32))
+        previous = None if golden.previous is None else np.array(golden.previous, np.float32)
+        found = self.run(np.array(golden.obs, np.float32), np.array(golden.noise, np.float32), previous)
         worst = 0.0
         for name, values in found._asdict().items():
             expected = np.array(getattr(golden, name), np.float32)
@@ -99,7 +111,8 @@ class Artifact:
 class ArtifactSampler:
     """Draws particles for one observation at a time, from buffers that are bound once.
 
-    One thread; not to be shared between threads.
+    It remembers the action chosen last where the contract's choice looks back. Not to be shared between
+    threads.
     """
 
     def __init__(self, session: Any, contract: Contract, num_particles: int | None = None) -> None:
@@ -121,6 +134,10 @@ class ArtifactSampler:
         self._binding = session.io_binding()
         self._binding.bind_cpu_input("obs", self._obs)
         self._binding.bind_cpu_input("noise", self._noise)
+        self._previous = np.full((1, size), np.nan, np.float32)
+        self._looks_back = spec.choice == "best_with_hysteresis"
+        if self._looks_back:
+            self._binding.bind_cpu_input("previous", self._previous)
         for name, array in outputs._asdict().items():
             self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
 
@@ -142,7 +159,13 @@ class ArtifactSampler:
         self._obs[0] = obs
         self._noise[0] = noise
         self._session.run_with_iobinding(self._binding)
+        if self._looks_back:
+            self._previous[0] = self._sample.action
         return self._sample
+
+    def reset(self) -> None:
+        """Forget the previous action, as at the start of an episode."""
+        self._previous.fill(np.nan)
 
 
 def load_artifact(path: Path | str) -> Artifact:
@@ -195,7 +218,6 @@ def _session(data: bytes, path: Path) -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common root for what it raises
@@ -207,17 +229,9 @@ def _session(data: bytes, path: Path) -> Any:
 
 def _check_graph(session: Any, contract: Contract, path: Path) -> None:
     """The graph has the inputs and outputs that the contract speaks of, and no others."""
-    size, spec = contract.interface.action.size, contract.sampler
-    expected_inputs: dict[str, _Dims] = {
-        "obs": [None, contract.interface.obs_dim],
-        "noise": [None, None, spec.noise_dim],
-    }
-    expected_outputs: dict[str, _Dims] = {
-        "particles": [None, None, size],
-        "values": [None, None],
-        "action": [None, size],
-        "spread": [None],
-    }
+    size = contract.interface.action.size
+    expected_inputs = graph_inputs(contract.interface.obs_dim, size, contract.sampler)
+    expected_outputs = graph_outputs(size)
     for kind, nodes, expected in (
         ("input", session.get_inputs(), expected_inputs),
         ("output", session.get_outputs(), expected_outputs),
@@ -227,7 +241,7 @@ def _check_graph(session: Any, contract: Contract, path: Path) -> None:
             raise ContractError(f"{path}: graph {kind}s: expected {sorted(expected)}, found {sorted(found)}")
         for name, shape in expected.items():
             node = found[name]
-            dims: _Dims = [dim if isinstance(dim, int) else None for dim in node.shape]
+            dims = tuple(node.shape)
             if node.type != "tensor(float)" or dims != shape:
                 raise ContractError(
                     f"{path}: graph {kind} {name}: expected tensor(float) {_shape(shape)}, "
@@ -235,5 +249,5 @@ def _check_graph(session: Any, contract: Contract, path: Path) -> None:
                 )
 
 
-def _shape(dims: _Dims) -> str:
-    return "(" + ", ".join("any" if dim is None else str(dim) for dim in dims) + ")"
+def _shape(dims: tuple[str | int, ...]) -> str:
+    return "(" + ", ".join(map(str, dims)) + ")"

@@ -11,10 +11,10 @@ import onnx
 from onnx import helper
 
 from wpg.controllers.critic import Critic
-from wpg.controllers.normalisation import FoldedNorm
 from wpg.controllers.policy import ParticlePolicy
 from wpg.export.contract import (
     CONTRACT_VERSION,
+    ActionChoice,
     Contract,
     ContractError,
     GoldenVectors,
@@ -24,6 +24,7 @@ from wpg.export.contract import (
     SamplerSpec,
     encode_contract,
     float_rows,
+    noise_size,
 )
 from wpg.export.digest import seal
 from wpg.export.graph import Networks, build_graph
@@ -48,6 +49,8 @@ def write_artifact(
     num_particles: int | None = None,
     refinement_steps: int = 0,
     step_size: float = 0.05,
+    choice: ActionChoice = "best",
+    switch_cost: float | None = None,
     observations: Floats | None = None,
     seed: int = 0,
 ) -> Artifact:
@@ -64,6 +67,8 @@ def write_artifact(
             components of the policy.
         refinement_steps: Langevin steps M of every particle.
         step_size: η of a step.
+        choice: which particle becomes the action.
+        switch_cost: of ``best_with_hysteresis``; by default the temperature.
         observations: (N, obs_dim) seen in training, for golden vectors and checks; by default they are drawn
             from the mean and variance that the policy has normalised its inputs with.
         seed: of the golden vectors and of the checks.
@@ -81,10 +86,12 @@ def write_artifact(
     spec = SamplerSpec(
         num_particles=num_particles or policy.num_particles,
         num_components=policy.num_particles,
-        noise_dim=(1 + refinement_steps) * policy.action_dim,
+        noise_dim=noise_size(policy.action_dim, refinement_steps, choice),
         refinement_steps=refinement_steps,
         step_size=step_size if refinement_steps else 0.0,
         temperature=temperature,
+        choice=choice,
+        switch_cost=_switch_cost(choice, switch_cost, temperature),
     )
     rng = np.random.default_rng(seed)
     reference = Reference(policy, critic, interface.action, spec)
@@ -100,9 +107,15 @@ def write_artifact(
     path = Path(path)
     with _replacing(path, data) as temporary:
         artifact = artifact_from_bytes(temporary.read_bytes(), path)
-        check_parity(artifact.run, reference, spec, candidates.reshape(-1, policy.obs_dim), rng)
+        check_parity(artifact.run, reference, candidates.reshape(-1, policy.obs_dim), rng)
         artifact.verify_golden()
     return artifact
+
+
+def _switch_cost(choice: ActionChoice, cost: float | None, temperature: float) -> float:
+    if choice != "best_with_hysteresis":
+        return 0.0
+    return temperature if cost is None else cost
 
 
 def _check_sizes(policy: ParticlePolicy, critic: Critic, interface: PolicyInterface) -> None:
@@ -124,11 +137,9 @@ def _observations(policy: ParticlePolicy, seen: Floats | None, rng: np.random.Ge
     mean, std = np.zeros(policy.obs_dim), np.ones(policy.obs_dim)
     if seen is not None:
         mean, std = seen.mean(0), seen.std(0)
-    elif policy.normalise:
-        norm = policy.norms[0]
-        assert isinstance(norm, FoldedNorm)
-        mean = norm.running_mean.numpy().reshape(-1)
-        std = norm.running_var.sqrt().numpy().reshape(-1)
+    elif (norm := policy.network.own_layers()[0].norm) is not None:
+        mean = norm.running_mean.cpu().numpy().reshape(-1)
+        std = norm.running_var.sqrt().cpu().numpy().reshape(-1)
     directions = rng.standard_normal((len(OBSERVATION_SCALES), 16, policy.obs_dim))
     around: Floats = (mean + np.array(OBSERVATION_SCALES)[:, None, None] * std * directions).astype(
         np.float32
@@ -148,7 +159,8 @@ def _golden(
         chosen.append(obs[steadiest])
         noises.append(noise[steadiest])
     obs, noise = np.concatenate(chosen), np.concatenate(noises)
-    expected = reference(obs, noise)
+    previous = reference.previous_actions(obs, rng)
+    expected = reference(obs, noise, previous)
     return GoldenVectors(
         obs=float_rows(obs),
         noise=tuple(float_rows(rows) for rows in noise),
@@ -156,6 +168,7 @@ def _golden(
         values=float_rows(expected.values),
         action=float_rows(expected.action),
         spread=tuple(expected.spread.tolist()),
+        previous=None if previous is None else float_rows(previous),
         tolerance=GOLDEN_TOLERANCE,
     )
 

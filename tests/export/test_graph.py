@@ -5,7 +5,7 @@ import onnx
 import pytest
 import torch
 
-from wpg.export.parity import KINK_SHARE, TOLERANCE, Reference, outputs_of, relative_error
+from wpg.export.parity import KINK_SHARE, TOLERANCE, Reference, relative_error
 
 
 @pytest.fixture(scope="module", params=[0, 1, 4], ids=lambda steps: f"M{steps}")
@@ -14,8 +14,8 @@ def artifact(request, write, tmp_path_factory):
 
 
 def observations(policy, rng, number, scale):
-    norm = policy.norms[0]
-    mean, std = norm.running_mean.numpy(), norm.running_var.sqrt().numpy()
+    norm = policy.network.own_layers()[0].norm
+    mean, std = norm.running_mean[0].numpy(), norm.running_var[0].sqrt().numpy()
     return (mean + scale * std * rng.standard_normal((number, policy.obs_dim))).astype(np.float32)
 
 
@@ -27,11 +27,12 @@ def test_parity_with_torch(artifact, networks, interface, batch, particles, scal
     rng = np.random.default_rng(batch * particles)
     obs = observations(networks[0], rng, batch, scale)
     noise = rng.standard_normal((batch, particles, spec.noise_dim), dtype=np.float32)
-    found, expected = artifact.run(obs, noise), Reference(*networks, interface.action, spec)(obs, noise)
+    reference = Reference(*networks, interface.action, spec)
+    found, expected = artifact.run(obs, noise), reference(obs, noise)
     allowed = KINK_SHARE * found.values.size if spec.refinement_steps else 0
     assert (relative_error(found.particles, expected.particles).max(-1) > TOLERANCE).sum() <= allowed
     assert (relative_error(found.values, expected.values) > TOLERANCE).sum() <= allowed
-    implied = outputs_of(found.particles, found.values)
+    implied = reference.implied(found.particles, found.values, noise)
     np.testing.assert_array_equal(found.action, implied.action)
     np.testing.assert_allclose(found.spread, implied.spread, rtol=1e-5, atol=1e-7)
 

@@ -54,9 +54,10 @@ def test_refused_file_leaves_the_old_one(write, tmp_path, monkeypatch):
 def test_refuses_weights_that_are_not_finite(write, networks, tmp_path):
     policy = copy.deepcopy(networks[0])
     with torch.no_grad():
-        policy.weights[1][3, 4] = torch.inf
+        policy.network.own_layers()[1].weight[0, 3, 4] = torch.inf
     with pytest.raises(
-        ParityError, match=r"policy: expected finite weights, found NaN or infinity in weights\.1"
+        ParityError,
+        match=r"policy: expected finite weights, found NaN or infinity in network\.layers\.1\.weight",
     ):
         write(tmp_path / "policy.onnx", policy=policy)
 

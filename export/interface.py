@@ -1,0 +1,146 @@
+"""What an environment declares about itself: all that a deployed policy relies on."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from wpg.export.kinematics import Record, SerialChain
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Row = tuple[float, ...]
+
+ObservationSource = Literal[
+    "joint_pos", "joint_vel", "joint_torque", "tool_pos", "goal", "external", "environment"
+]
+ActionMode = Literal[
+    "joint_position_delta", "joint_position", "joint_velocity", "joint_torque", "environment"
+]
+
+
+class JointSpec(Record, frozen=True, kw_only=True):
+    """One joint, in the order in which the policy knows it."""
+
+    name: str
+    unit: Literal["rad"] = "rad"
+    zero_rad: float = 0.0
+    """Policy angle at which the robot reports zero."""
+    sign: Literal[1, -1] = 1
+    """-1 where the robot counts the other way round."""
+
+
+class RobotSpec(Record, frozen=True, kw_only=True):
+    """The robot a policy was trained for."""
+
+    name: str
+    joints: tuple[JointSpec, ...]
+    kinematics: SerialChain
+
+    def __post_init__(self) -> None:
+        _require_distinct("joint", [joint.name for joint in self.joints])
+        if len(self.joints) != len(self.kinematics.joints):
+            raise ValueError(
+                f"robot {self.name} has {len(self.joints)} joints, but its kinematics "
+                f"{len(self.kinematics.joints)}"
+            )
+
+
+class ObservationTerm(Record, frozen=True, kw_only=True):
+    """A run of entries of the observation vector."""
+
+    name: str
+    size: Count
+    source: ObservationSource
+    unit: str = ""
+    scale: float = 1.0
+    """The source's value is multiplied by this before it is clipped."""
+    clip: tuple[float, float] | None = None
+    history: Count = 1
+    """How many successive values stand here, newest first; ``size`` counts them all."""
+
+    def __post_init__(self) -> None:
+        if self.size % self.history:
+            raise ValueError(
+                f"observation {self.name}: size {self.size} is no multiple of its history {self.history}"
+            )
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise ValueError(f"observation {self.name}: clip {self.clip} is no interval")
+
+
+class ActionTerm(Record, frozen=True, kw_only=True):
+    """What the graph's ``action`` output means."""
+
+    mode: ActionMode
+    size: Count
+    unit: str
+    scale: Row
+    """The policy acts in [-1, 1]; the graph's output is ``offset + scale * a``, in ``unit``."""
+    offset: Row
+
+    @property
+    def low(self) -> Row:
+        """Smallest output the graph can give, per dimension."""
+        return tuple(o - abs(s) for o, s in zip(self.offset, self.scale, strict=True))
+
+    @property
+    def high(self) -> Row:
+        """Largest output the graph can give, per dimension."""
+        return tuple(o + abs(s) for o, s in zip(self.offset, self.scale, strict=True))
+
+    def __post_init__(self) -> None:
+        if not len(self.scale) == len(self.offset) == self.size:
+            raise ValueError(
+                f"action has size {self.size}, but {len(self.scale)} scales and {len(self.offset)} offsets"
+            )
+
+
+class GoalSpec(Record, frozen=True, kw_only=True):
+    """The box goals are drawn from, and when one counts as reached."""
+
+    achieved: Literal["tool_pos"]
+    """The source that is compared with the goal."""
+    low: Row
+    high: Row
+    tolerance_m: Annotated[float, msgspec.Meta(gt=0)]
+    horizon_steps: Count
+    """Policy steps a goal is given; it is reached when the last of them ends within the tolerance."""
+
+    def __post_init__(self) -> None:
+        if len(self.low) != len(self.high) or any(
+            lo > hi for lo, hi in zip(self.low, self.high, strict=False)
+        ):
+            raise ValueError(f"goal box is inverted or ragged: low {self.low}, high {self.high}")
+
+
+class PolicyInterface(Record, frozen=True, kw_only=True):
+    """Everything about a task that the deployed policy relies on; an environment declares it."""
+
+    robot: RobotSpec | None
+    """None for an environment that stands for no robot; such an artefact cannot be run on one."""
+    observation: tuple[ObservationTerm, ...]
+    action: ActionTerm
+    control_dt_s: Seconds
+    goal: GoalSpec | None = None
+    trained_delay_s: tuple[float, float] = (0.0, 0.0)
+    """Shortest and longest delay between observation and effect that training has seen."""
+    trained_ranges: dict[str, tuple[float, float]] = msgspec.field(default_factory=dict)
+    """Other quantities that training has varied, with the range, by name with unit: ``friction_nm``."""
+
+    def __post_init__(self) -> None:
+        if not self.observation:
+            raise ValueError("the interface has no observation terms")
+        _require_distinct("observation", [term.name for term in self.observation])
+        for name, (low, high) in {"delay_s": self.trained_delay_s, **self.trained_ranges}.items():
+            if not low <= high:
+                raise ValueError(f"trained range of {name} is inverted: {low} to {high}")
+
+    @property
+    def obs_dim(self) -> int:
+        """Entries of the observation vector."""
+        return sum(term.size for term in self.observation)
+
+
+def _require_distinct(what: str, names: list[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{what} names must be distinct, found {', '.join(repeated)} more than once")

@@ -1,0 +1,96 @@
+"""Which particle becomes the action."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from wpg.export.contract import ActionChoice
+from wpg.export.parity import Reference
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def artifacts(write, tmp_path_factory):
+    """One artefact a rule."""
+    folder = tmp_path_factory.mktemp("choice")
+    return {
+        rule: write(folder / f"{rule}.onnx", choice=rule, switch_cost=0.7, refinement_steps=1)
+        for rule in get_args(ActionChoice)
+    }
+
+
+def inputs(artifact):
+    """Observations (20, 9) and noise (20, 11, noise_dim)."""
+    obs = np.array(artifact.contract.golden.obs, np.float32)[RNG.integers(6, size=20)]
+    return obs, RNG.standard_normal((20, 11, artifact.contract.sampler.noise_dim), dtype=np.float32)
+
+
+@pytest.mark.parametrize("rule", get_args(ActionChoice))
+def test_action_is_the_particle_with_the_highest_score(artifacts, rule, networks, interface):
+    artifact = artifacts[rule]
+    obs, noise = inputs(artifact)
+    reference = Reference(*networks, interface.action, artifact.contract.sampler)
+    previous = reference.previous_actions(obs, RNG)
+    found = artifact.run(obs, noise, previous)
+    np.testing.assert_array_equal(
+        found.action, reference.implied(found.particles, found.values, noise, previous).action
+    )
+
+
+@pytest.mark.parametrize("rule", get_args(ActionChoice))
+def test_golden_vectors_replay(artifacts, rule):
+    assert artifacts[rule].verify_golden() < 1e-5
+
+
+def test_sample_takes_every_particle_alike(artifacts):
+    artifact = artifacts["sample"]
+    obs = np.repeat(np.array(artifact.contract.golden.obs[:1], np.float32), 2000, 0)
+    noise = np.repeat(RNG.standard_normal((1, 5, 7), dtype=np.float32), 2000, 0)
+    noise[..., -1] = RNG.standard_normal((2000, 5))
+    found = artifact.run(obs, noise)
+    taken = (found.particles == found.action[:, None]).all(-1).sum(0)
+    assert taken.sum() == 2000
+    assert np.abs(taken - 400).max() < 100  # 5.6 standard deviations
+
+
+def test_medoid_by_brute_force(artifacts, interface):
+    found = artifacts["medoid"].run(*inputs(artifacts["medoid"]))
+    a = (found.particles - np.array(interface.action.offset)) / np.array(interface.action.scale)
+    for row in range(len(a)):
+        sums = [sum(np.linalg.norm(x - y) for y in a[row]) for x in a[row]]
+        np.testing.assert_array_equal(found.action[row], found.particles[row, int(np.argmin(sums))])
+
+
+def test_hysteresis_stays_unless_the_gain_is_worth_the_way(artifacts, interface):
+    artifact = artifacts["best_with_hysteresis"]
+    obs, noise = inputs(artifact)
+    free = artifact.run(obs, noise)
+    best = free.particles[np.arange(20), free.values.argmax(1)]
+    np.testing.assert_array_equal(free.action, best)  # nothing came before
+    scale = np.array(interface.action.scale)
+    moved = stayed = 0
+    for k in range(11):
+        previous = free.particles[:, k]
+        found = artifact.run(obs, noise, previous)
+        way = np.linalg.norm((free.particles - previous[:, None]) / scale, axis=-1)
+        better = (free.values - free.values[:, k, None] > 0.7 * way + 1e-5).any(1)
+        stays = (found.action == previous).all(1)
+        assert (stays == ~better).mean() > 0.95  # but for ties
+        moved, stayed = moved + (~stays).sum(), stayed + stays.sum()
+    assert moved
+    assert stayed
+
+
+def test_sampler_remembers_the_action_until_reset(artifacts):
+    artifact = artifacts["best_with_hysteresis"]
+    obs, noise = inputs(artifact)
+    free = artifact.run(obs, noise)
+    sampler = artifact.sampler(11)
+    first = sampler.draw(obs[0], noise[0]).action.copy()
+    np.testing.assert_array_equal(first, free.action[0])
+    second = sampler.draw(obs[1], noise[1]).action.copy()
+    np.testing.assert_array_equal(second, artifact.run(obs[1:2], noise[1:2], first[None]).action[0])
+    sampler.reset()
+    np.testing.assert_array_equal(sampler.draw(obs[1], noise[1]).action, free.action[1])
