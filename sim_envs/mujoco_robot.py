@@ -71,7 +71,7 @@ def _compile(description: RobotDescription, visuals: bool) -> Any:
     text = arm.urdf.replace("</robot>", KEEP_VISUALS) if visuals else arm.urdf
     spec = mujoco.MjSpec.from_string(text)
     spec.option.timestep = simulation_model(description).step_s
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.body(arm.tool_link).add_site(name="tool")
     for body in spec.bodies:
         body.gravcomp = 1.0
