@@ -28,9 +28,9 @@ _HALF = 0x80000000
 class NativeDevice:
     """Turns received bytes into commands of an arm, and its states into bytes.
 
-    A client asks who is there and is given a session; frames count upwards within it, and one that does not is
-    dropped, so that nothing recorded earlier can be played back. The session that armed commands alone until
-    the arm is no longer armed; any session may stop it.
+    A client asks who is there and is given a session; frames count upwards within it, and one that does not
+    is dropped, so that nothing recorded earlier can be played back. The session that armed commands alone
+    until the arm is no longer armed; any session may stop it.
 
     Args:
         arm: what is commanded.

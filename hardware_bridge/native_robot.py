@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ class NativeRobot:
         clock: Clock | None = None,
     ) -> None:
         self._description = description
-        self._open = (lambda: open_link(link)) if isinstance(link, str) else link
+        self._open: Callable[[], Link] = partial(open_link, link) if isinstance(link, str) else link
         self._key = key
         self._read_timeout_s = read_timeout_s or description.servo_dt_s / 2
         self._clock = clock or RealClock()
@@ -183,7 +184,8 @@ class NativeRobot:
             )
         raise ProtocolError(
             f"link {self._connected.url}: expected native frames, found {num_bytes} bytes that are none "
-            f"({self._decoder.frames_unauthenticated} frames with another key); check protocol, baudrate and key"
+            f"({self._decoder.frames_unauthenticated} frames with another key); "
+            "check protocol, baudrate and key"
         )
 
     def _check(self, identity: Identity) -> None:
@@ -197,8 +199,8 @@ class NativeRobot:
                 raise ProtocolError(f"link {self._connected.url}: {what}: expected {expected}, found {found}")
         if not 0 < identity.watchdog_us <= round(description.watchdog_s * 1e6):
             raise ProtocolError(
-                f"link {self._connected.url}: watchdog: expected at most {description.watchdog_s * 1e3:g} ms, "
-                f"found {identity.watchdog_us / 1e3:g} ms"
+                f"link {self._connected.url}: watchdog: expected at most "
+                f"{description.watchdog_s * 1e3:g} ms, found {identity.watchdog_us / 1e3:g} ms"
             )
 
     def _request(self, message: Message) -> State:

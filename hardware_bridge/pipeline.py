@@ -1,4 +1,4 @@
-"""From robot state to observation, from action to joint target: the same code in training and on the robot."""
+"""From robot state to observation, from action to joint target: one code for training and robot."""
 
 from collections.abc import Mapping
 

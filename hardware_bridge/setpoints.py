@@ -23,10 +23,17 @@ class SetpointGenerator:
         self._input = InputParameter(self._num_joints)
         self._output = OutputParameter(self._num_joints)
         share = description.motion_fraction
-        self._input.max_velocity = (share * description.limits("velocity_max_rad_s")).tolist()
-        self._input.max_acceleration = (share * description.limits("acceleration_max_rad_s2")).tolist()
-        self._input.max_jerk = (share * description.limits("jerk_max_rad_s3")).tolist()
+        self._velocity = share * description.limits("velocity_max_rad_s")
+        self._acceleration = share * description.limits("acceleration_max_rad_s2")
+        self._jerk = share * description.limits("jerk_max_rad_s3")
+        self.set_pace(1.0)
         self.reset(description.limits("home_rad"))
+
+    def set_pace(self, pace: float) -> None:
+        """Use only this part of ``motion_fraction``, in (0, 1]; to be lowered at rest only."""
+        self._input.max_velocity = (pace * self._velocity).tolist()
+        self._input.max_acceleration = (pace * self._acceleration).tolist()
+        self._input.max_jerk = (pace * self._jerk).tolist()
 
     def reset(self, joint_pos: Vector) -> None:
         """Stand still at ``joint_pos`` (num_joints,) rad: the start, and after every hold."""

@@ -64,8 +64,8 @@ class EmulatorWitness(msgspec.Struct, kw_only=True):
 class CommandJudge:
     """Holds successive commands against a robot's published limits, independently of who sent them.
 
-    Speed is judged over the servo periods between two commands, which the commands number themselves, not over
-    their arrival: a link's jitter is no speed. Between commands k and k+1, n periods apart::
+    Speed is judged over the servo periods between two commands, which the commands number themselves, not
+    over their arrival: a link's jitter is no speed. Between commands k and k+1, n periods apart::
 
         v = Δq / (n dt)        a = (v - v_before) / ((n + n_before) dt / 2)
 

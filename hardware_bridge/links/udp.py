@@ -6,7 +6,7 @@ import socket
 from wpg.hardware_bridge.links.base import CHUNK, Link
 from wpg.hardware_bridge.links.url import LinkUrl
 
-Address = tuple[str, int]
+Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 
 
 class UdpLink(Link):
@@ -15,11 +15,7 @@ class UdpLink(Link):
     def __init__(self, url: LinkUrl) -> None:
         super().__init__(url.text)
         try:
-            family, kind, proto, _, address = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_DGRAM)[
-                0
-            ]
-            self._socket = socket.socket(family, kind, proto)
-            self._socket.setblocking(False)
+            self._socket, address = _resolve(url)
             self._socket.connect(address)
         except OSError as error:
             raise self._dead(f"{url.host} cannot be reached: {error.strerror or error}") from error
@@ -56,11 +52,7 @@ class UdpServerLink(Link):
         super().__init__(url.text)
         self._peer: Address | None = None
         try:
-            family, kind, proto, _, address = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_DGRAM)[
-                0
-            ]
-            self._socket = socket.socket(family, kind, proto)
-            self._socket.setblocking(False)
+            self._socket, address = _resolve(url)
             self._socket.bind(address)
         except OSError as error:
             raise self._dead(bind_reason(error, url)) from error
@@ -89,6 +81,14 @@ class UdpServerLink(Link):
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+def _resolve(url: LinkUrl) -> tuple[socket.socket, Address]:
+    found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_DGRAM)
+    family, kind, proto, _, address = found[0]
+    connection = socket.socket(family, kind, proto)
+    connection.setblocking(False)
+    return connection, address
 
 
 def bound_url(scheme: str, host: str, bound: socket.socket) -> str:

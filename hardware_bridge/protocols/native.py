@@ -142,7 +142,8 @@ def encode_frame(frame: Frame, key: bytes | None = None) -> bytes:
     body += _payload(frame.message)
     if key:
         body += _tag(body, key)
-    return b"\0" + cobs.encode(body + _CRC.pack(zlib.crc32(body))) + b"\0"
+    encoded: bytes = cobs.encode(body + _CRC.pack(zlib.crc32(body)))
+    return b"\0" + encoded + b"\0"
 
 
 class UnauthenticatedError(FrameError):

@@ -1,0 +1,85 @@
+"""What must hold before torque is enabled: the policy was trained for this robot, and the arm stands well."""
+
+import numpy as np
+
+from wpg.export.contract import ContractError, PolicyInterface
+from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
+from wpg.hardware_bridge.robot import RobotState, RobotStatus
+
+
+def check_interface(interface: PolicyInterface, description: RobotDescription) -> None:
+    """The policy fits the robot.
+
+    Raises:
+        ContractError: names what the policy expects and what the robot is.
+    """
+    spec = interface.robot
+    if spec is None:
+        raise ContractError("the policy was trained in an environment that stands for no robot")
+    own = description.robot_spec()
+    if spec.name != own.name:
+        raise ContractError(f"robot: the policy was trained for {spec.name}, found {own.name}")
+    expected, found = ([joint.name for joint in robot.joints] for robot in (spec, own))
+    if expected != found:
+        raise ContractError(
+            f"joints: the policy expects {', '.join(expected)} in this order, found {', '.join(found)}"
+        )
+    for theirs, ours in zip(spec.joints, own.joints, strict=True):
+        if theirs != ours:
+            raise ContractError(
+                f"joint {ours.name}: the policy expects zero {theirs.zero_rad} rad and sign {theirs.sign}, "
+                f"found zero {ours.zero_rad} rad and sign {ours.sign}"
+            )
+    if spec.kinematics != own.kinematics:
+        home = description.limits("home_rad")
+        tools = (ForwardKinematics(chain).tool_position(home) for chain in (spec.kinematics, own.kinematics))
+        theirs_m, ours_m = (np.round(tool, 6).tolist() for tool in tools)
+        raise ContractError(
+            f"kinematics: the policy was trained on another chain of links (tool at home: {theirs_m} m, "
+            f"this robot's: {ours_m} m)"
+        )
+    ObservationPipeline(interface)
+    ActionPipeline(interface, description)
+    ticks_per_step(interface, description)
+
+
+def ticks_per_step(interface: PolicyInterface, description: RobotDescription) -> int:
+    """Servo periods in a policy period.
+
+    Raises:
+        ContractError: it is no whole number.
+    """
+    ratio = interface.control_dt_s * description.servo_rate_hz
+    if round(ratio) < 1 or abs(ratio - round(ratio)) > 1e-6:
+        raise ContractError(
+            f"control_dt: the policy's {interface.control_dt_s} s is no multiple of the servo period "
+            f"{description.servo_dt_s} s"
+        )
+    return round(ratio)
+
+
+def check_stance(state: RobotState, description: RobotDescription) -> None:
+    """The arm may be armed where it stands.
+
+    A position outside the limits by less than half a servo period at full speed is let pass: the first command
+    brings it back.
+
+    Raises:
+        BridgeError: the device reports a fault, or a joint stands outside its limits.
+    """
+    if state.status is RobotStatus.FAULT:
+        raise BridgeError("the robot reports a fault: clear it at the robot before running a policy")
+    if not np.isfinite(state.joint_pos).all():
+        raise BridgeError(f"joint positions are not finite: {state.joint_pos.tolist()}")
+    margin = 0.5 * description.servo_dt_s * description.limits("velocity_max_rad_s")
+    low = description.limits("position_min_rad") - margin
+    high = description.limits("position_max_rad") + margin
+    for index in np.flatnonzero((state.joint_pos < low) | (state.joint_pos > high)):
+        joint = description.joints[index]
+        raise BridgeError(
+            f"joint {joint.name} stands at {state.joint_pos[index]:.4f} rad, expected "
+            f"{joint.position_min_rad} to {joint.position_max_rad}: move it back by hand"
+        )

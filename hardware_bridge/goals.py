@@ -1,0 +1,88 @@
+"""Goals one after the other, and whether each was reached."""
+
+import msgspec
+import numpy as np
+
+from wpg.export.contract import ContractError, GoalSpec
+from wpg.hardware_bridge.robot import Vector
+
+
+class GoalResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How one goal ended."""
+
+    goal: tuple[float, ...]
+    """Where the tool was to be, m."""
+    error_m: float
+    """Distance of the tool from the goal after the last step."""
+    reached: bool
+    start_s: float
+    """When it was set, in the run's time."""
+    end_s: float
+
+
+class GoalSequence:
+    """Draws goals uniformly from the contract's box and judges each at its last step.
+
+    Args:
+        spec: box, tolerance and horizon.
+        count: how many; None for no end.
+        seed: of the draws.
+        fixed: (3,) use this goal instead of drawing.
+
+    Raises:
+        ContractError: the fixed goal lies outside the box that the policy was trained on.
+    """
+
+    def __init__(
+        self, spec: GoalSpec, *, count: int | None, seed: int, fixed: tuple[float, ...] | None = None
+    ) -> None:
+        if fixed is not None and not _inside(fixed, spec):
+            raise ContractError(f"goal: expected a point from {spec.low} to {spec.high}, found {fixed}")
+        self._spec = spec
+        self._count = count
+        self._fixed = fixed
+        self._generator = np.random.default_rng(seed)
+        self._steps = 0
+        self._start_s = 0.0
+        self.results: list[GoalResult] = []
+        self.current: Vector = self._draw()
+        """(3,) m."""
+
+    def _draw(self) -> Vector:
+        drawn = self._generator.uniform(self._spec.low, self._spec.high)
+        # Through float32, as training draws them.
+        return np.asarray(drawn if self._fixed is None else self._fixed, np.float32).astype(np.float64)
+
+    @property
+    def finished(self) -> bool:
+        """All goals have been judged."""
+        return self._count is not None and len(self.results) >= self._count
+
+    def step(self, tool_position: Vector, now_s: float) -> bool:
+        """To be called before every policy step with where the tool is, (3,) m; True when the goal changed."""
+        if self._steps < self._spec.horizon_steps:
+            self._start_s = now_s if self._steps == 0 else self._start_s
+            self._steps += 1
+            return False
+        error = self.error(tool_position)
+        result = GoalResult(
+            goal=tuple(self.current.tolist()),
+            error_m=error,
+            reached=error <= self._spec.tolerance_m,
+            start_s=self._start_s,
+            end_s=now_s,
+        )
+        self.results.append(result)
+        self.current = self._draw()
+        self._steps, self._start_s = 1, now_s
+        return True
+
+    def error(self, tool_position: Vector) -> float:
+        """Distance from the present goal, m."""
+        return float(np.linalg.norm(tool_position - self.current))
+
+
+def _inside(goal: tuple[float, ...], spec: GoalSpec) -> bool:
+    return len(goal) == len(spec.low) and all(
+        low <= value <= high for value, low, high in zip(goal, spec.low, spec.high, strict=True)
+    )

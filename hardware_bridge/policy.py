@@ -1,0 +1,60 @@
+"""What decides: anything that turns an observation into an action, and the exported artefact as such."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.export.contract import PolicyInterface
+from wpg.export.reader import Artifact
+
+Floats = NDArray[np.float32]
+
+
+class Decision(NamedTuple):
+    """An action, and how far the policy's particles were apart."""
+
+    action: Floats
+    """(action_dim,) in the unit of the interface's action term; valid until the next decision."""
+    spread: float = 0.0
+    """Root mean square distance of the particles from their mean, in the action's unit."""
+
+
+class Policy(Protocol):
+    """What the control loop asks at every policy step."""
+
+    @property
+    def interface(self) -> PolicyInterface:
+        """What it was trained to see and to command."""
+        ...
+
+    def act(self, obs: Floats) -> Decision:
+        """Decide on one observation, (obs_dim,)."""
+        ...
+
+
+class SampledPolicy:
+    """An artefact's sampler with its own seeded noise: the same seed decides alike, bit for bit.
+
+    Args:
+        artifact: the loaded file.
+        seed: of the noise; decision n uses the n-th draw of ``numpy.random.SFC64(seed)``.
+        num_particles: particles to draw; by default the contract's.
+    """
+
+    def __init__(self, artifact: Artifact, seed: int = 0, num_particles: int | None = None) -> None:
+        self._sampler = artifact.sampler(num_particles)
+        self._interface = artifact.contract.interface
+        self._noise = np.zeros(self._sampler.noise_shape, np.float32)
+        self._generator = np.random.Generator(np.random.SFC64(seed))
+
+    @property
+    def interface(self) -> PolicyInterface:
+        """The contract's."""
+        return self._interface
+
+    def act(self, obs: Floats) -> Decision:
+        """Draw particles and take the one the graph chooses."""
+        self._generator.standard_normal(out=self._noise, dtype=np.float32)
+        sample = self._sampler.draw(obs, self._noise)
+        return Decision(sample.action, float(sample.spread))

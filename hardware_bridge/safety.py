@@ -1,0 +1,134 @@
+"""The last word on every command: whatever is asked for, what is sent stays inside the robot's limits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.robot import JointCommand, Vector
+from wpg.hardware_bridge.witness import count
+
+REST_RAD_S = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyConfig:
+    """When the loop holds the arm, when it goes on, and when it gives up."""
+
+    stale_ticks: int = 4
+    """The arm is held once no state has come for this many servo periods."""
+    overrun_ticks: int = 10
+    """The arm is held after this many deadlines missed in a row."""
+    tracking_error_max_rad: float = 0.5
+    """The arm is held when a joint is this far from its set-point: something is in the way."""
+    recover_after_s: float = 0.2
+    """A held arm must be at rest and answer for this long before it moves on."""
+    hold_timeout_s: float = 2.0
+    """The run ends when a hold lasts longer."""
+    holds_max: int = 10
+    """The run ends at the hold after this many."""
+
+    def __post_init__(self) -> None:
+        for name in ("stale_ticks", "overrun_ticks", "tracking_error_max_rad", "hold_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, found {getattr(self, name)}")
+
+
+class SafetyFilter:
+    """Bounds position, velocity and acceleration of successive commands at the servo period.
+
+    With q and v the last command sent and its velocity, the next velocity v' of each joint is kept in::
+
+        |v'| <= v_max,   |v' - v| <= a_max dt,   v' dt + v'^2 / (2 a_brake) <= distance to the limit ahead
+
+    The last bound lets the joint always come to rest before its position limit without breaking the second;
+    since a_brake < a_max, the three always have a common solution. ``a_max`` and ``v_max`` are reduced by what
+    rounding a position to float32 may add to them.
+
+    Args:
+        description: the robot's limits.
+        dt_s: time between commands.
+    """
+
+    def __init__(self, description: RobotDescription, dt_s: float) -> None:
+        self._dt_s = dt_s
+        self._low = description.limits("position_min_rad")
+        self._high = description.limits("position_max_rad")
+        largest = np.maximum(np.abs(self._low), np.abs(self._high)).astype(np.float32)
+        rounding = np.spacing(largest).astype(np.float64)
+        velocity = description.limits("velocity_max_rad_s")
+        acceleration = description.limits("acceleration_max_rad_s2")
+        self._velocity = np.maximum(velocity - rounding / dt_s, velocity / 2)
+        self._acceleration = np.maximum(acceleration - 2 * rounding / dt_s**2, acceleration / 2)
+        self._brake = 0.9 * self._acceleration
+        self.events: dict[str, int] = {}
+        """How often a command was changed, by the limit that it would have left."""
+        self.start(description.limits("home_rad"))
+
+    def start(self, joint_pos: Vector) -> None:
+        """The arm is at rest at ``joint_pos`` (num_joints,) rad."""
+        self._pos = np.clip(joint_pos, self._low, self._high)
+        self._vel = np.zeros_like(self._pos)
+
+    @property
+    def joint_pos(self) -> Vector:
+        """Last position sent, (num_joints,) rad."""
+        return self._pos
+
+    @property
+    def at_rest(self) -> bool:
+        """The commands stand still."""
+        return bool((np.abs(self._vel) < REST_RAD_S).all())
+
+    def follow(self, command: JointCommand) -> JointCommand:
+        """The command, or the nearest to it that the limits allow; braking, when it is not finite."""
+        if not (np.isfinite(command.joint_pos).all() and np.isfinite(command.joint_vel).all()):
+            count(self.events, "non_finite_command")
+            return self.brake()
+        wanted = (command.joint_pos - self._pos) / self._dt_s
+        allowed = self._bounded(wanted)
+        change = np.abs(wanted - allowed) > 1e-9
+        if not change.any():
+            return JointCommand(
+                joint_pos=command.joint_pos,
+                joint_vel=np.clip(command.joint_vel, -self._velocity, self._velocity),
+            )
+        self._count(command.joint_pos, wanted)
+        return self._moved(allowed)
+
+    def brake(self) -> JointCommand:
+        """The next command on the quickest way to rest."""
+        return self._moved(self._bounded(np.zeros_like(self._vel)))
+
+    def sent(self, command: JointCommand) -> None:
+        """What the robot was really sent: the next command continues from there."""
+        self._vel = (command.joint_pos - self._pos) / self._dt_s
+        self._pos = command.joint_pos
+
+    def _bounded(self, velocity: Vector) -> Vector:
+        """Velocity within all three bounds, (num_joints,) rad/s."""
+        step = self._acceleration * self._dt_s
+        slowest = np.maximum(self._vel - step, -self._velocity)
+        fastest = np.minimum(self._vel + step, self._velocity)
+        # The position bound goes last: it is the one that must never give.
+        bounded = np.clip(velocity, slowest, fastest)
+        return np.clip(
+            bounded, -self._braking_speed(self._pos - self._low), self._braking_speed(self._high - self._pos)
+        )
+
+    def _braking_speed(self, distance: Vector) -> Vector:
+        """Largest v' with v' dt + v'^2 / (2 a_brake) <= distance."""
+        ahead = np.maximum(distance, 0.0)
+        return self._brake * (np.sqrt(self._dt_s**2 + 2 * ahead / self._brake) - self._dt_s)
+
+    def _moved(self, velocity: Vector) -> JointCommand:
+        position = np.clip(self._pos + velocity * self._dt_s, self._low, self._high)
+        return JointCommand(joint_pos=position, joint_vel=velocity)
+
+    def _count(self, joint_pos: Vector, velocity: Vector) -> None:
+        if (joint_pos < self._low).any() or (joint_pos > self._high).any():
+            count(self.events, "position_limit")
+        elif (np.abs(velocity) > self._velocity).any():
+            count(self.events, "velocity_limit")
+        else:
+            count(self.events, "acceleration_limit")
