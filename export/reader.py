@@ -94,7 +94,10 @@ class Artifact:
         """
         golden = self.contract.golden
         previous = None if golden.previous is None else np.array(golden.previous, np.float32)
-        found = self.run(np.array(golden.obs, np.float32), np.array(golden.noise, np.float32), previous)
+        try:
+            found = self.run(np.array(golden.obs, np.float32), np.array(golden.noise, np.float32), previous)
+        except Exception as refusal:  # onnxruntime has no common root for what it raises
+            raise CorruptArtifactError(f"{self.path}: golden vectors: {_one_line(refusal)}") from refusal
         worst = 0.0
         for name, values in found._asdict().items():
             expected = np.array(getattr(golden, name), np.float32)
@@ -186,16 +189,16 @@ def load_artifact(path: Path | str) -> Artifact:
 def artifact_from_bytes(data: bytes, path: Path) -> Artifact:
     """Artefact from a file's content; ``path`` is what the errors name."""
     digest = _checked_digest(data, path)
-    session = _session(data, path)
-    text = session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
+    loaded = _load(data, path)
+    text = loaded.metadata.get(CONTRACT_KEY)
     if text is None:
         raise CorruptArtifactError(f"{path}: expected the metadata entry {CONTRACT_KEY}, found none")
     try:
         contract = decode_contract(text)
     except ContractError as error:
         raise ContractError(f"{path}: {error}") from error
-    _check_graph(session, contract, path)
-    return Artifact(path, contract, digest, session)
+    _check_graph(loaded, contract, path)
+    return Artifact(path, contract, digest, loaded.session)
 
 
 def _checked_digest(data: bytes, path: Path) -> str:
@@ -213,30 +216,45 @@ def _checked_digest(data: bytes, path: Path) -> str:
     return actual
 
 
-def _session(data: bytes, path: Path) -> Any:
+class _Loaded(NamedTuple):
+    session: Any
+    metadata: dict[str, str]
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+
+
+def _load(data: bytes, path: Path) -> _Loaded:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return _Loaded(
+            session,
+            session.get_modelmeta().custom_metadata_map,
+            {node.name: node for node in session.get_inputs()},
+            {node.name: node for node in session.get_outputs()},
+        )
     except Exception as error:  # onnxruntime has no common root for what it raises
-        reason = " ".join(str(error).split())
         raise CorruptArtifactError(
-            f"{path}: onnxruntime {ort.__version__} cannot load it: {reason}"
+            f"{path}: onnxruntime {ort.__version__} cannot load it: {_one_line(error)}"
         ) from error
 
 
-def _check_graph(session: Any, contract: Contract, path: Path) -> None:
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _check_graph(loaded: _Loaded, contract: Contract, path: Path) -> None:
     """The graph has the inputs and outputs that the contract speaks of, and no others."""
     size = contract.interface.action.size
     expected_inputs = graph_inputs(contract.interface.obs_dim, size, contract.sampler)
     expected_outputs = graph_outputs(size)
-    for kind, nodes, expected in (
-        ("input", session.get_inputs(), expected_inputs),
-        ("output", session.get_outputs(), expected_outputs),
+    for kind, found, expected in (
+        ("input", loaded.inputs, expected_inputs),
+        ("output", loaded.outputs, expected_outputs),
     ):
-        found = {node.name: node for node in nodes}
         if found.keys() != expected.keys():
             raise ContractError(f"{path}: graph {kind}s: expected {sorted(expected)}, found {sorted(found)}")
         for name, shape in expected.items():
