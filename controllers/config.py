@@ -34,8 +34,8 @@ class TrainConfig:
     """Adam's step size, for policy, critics and temperature."""
     gamma: float | None = None
     """Discount; None takes `default_gamma`."""
-    updates_per_step: int = 1
-    """Critic updates an environment step."""
+    updates_per_step: float = 1.0
+    """Critic updates an environment step; may be a fraction."""
     actor_period: int = 3
     """Critic updates from one actor and temperature update to the next."""
     initial_tau: float = 0.1

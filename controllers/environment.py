@@ -1,8 +1,10 @@
 """What the learner needs to know of a Gymnasium environment, and a clear line for those it cannot take."""
 
 import difflib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import gymnasium as gym
@@ -58,11 +60,20 @@ def make_env(env_id: str) -> Env:
         UnknownEnvError: no such id, or the package that registers it is not installed.
     """
     try:
+        if env_id not in gym.registry and ":" not in env_id:
+            _load_plugins()
         return gym.make(env_id, disable_env_checker=True)
-    except (gym.error.Error, ModuleNotFoundError) as error:
+    except (gym.error.Error, ImportError) as error:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "; `wpg list` shows what there is"
         raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
+
+
+@functools.cache
+def _load_plugins() -> None:
+    """Let installed packages register their environments; Gymnasium 1.0 and later leave this to the caller."""
+    for plugin in metadata.entry_points(group="gymnasium.envs"):
+        plugin.load()()
 
 
 def inspect_env(env: Env) -> EnvSpec:

@@ -45,7 +45,7 @@ class Learner:
         self.optimisers = {
             "critic": torch.optim.Adam(critic.parameters(), **adam),
             "policy": torch.optim.Adam(policy.parameters(), **adam),
-            "tau": torch.optim.Adam([self.log_tau], **adam),
+            "tau": torch.optim.Adam([self.log_tau], **{**adam, "lr": 5 * learning_rate}),
         }
         self._critic_parameters = list(critic.parameters())
 

@@ -1,8 +1,7 @@
-"""Environments stepped side by side, in a thread of their own."""
+"""Environments stepped side by side, and their episodes."""
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +44,6 @@ class Rollout:
         self.obs = np.zeros((num_envs, spec.obs_dim), np.float32)
         self._totals = [0.0] * num_envs
         self._lengths = [0] * num_envs
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="env")
 
     def begin_all(self) -> None:
         """Begin a new episode in every environment."""
@@ -59,14 +57,13 @@ class Rollout:
         self.raw_obs[index] = obs
         self.obs[index] = flatten_obs(obs)
 
-    def start_step(self, actions: FloatArray) -> "Future[list[Any]]":
-        """Step all environments with `actions (N, A)` in [−1, 1]."""
+    def step(self, actions: FloatArray, replay: Replay) -> bool:
+        """Step every environment with `actions (N, A)` in [−1, 1]; True where an episode ended."""
         scaled = self.spec.scale_action(actions)
-        return self._pool.submit(
-            lambda: [env.step(action) for env, action in zip(self.envs, scaled, strict=True)]
-        )
+        outcomes = [env.step(action) for env, action in zip(self.envs, scaled, strict=True)]
+        return self._record(outcomes, actions, replay)
 
-    def finish_step(self, outcomes: list[Any], actions: FloatArray, replay: Replay) -> bool:
+    def _record(self, outcomes: list[Any], actions: FloatArray, replay: Replay) -> bool:
         """Record what the step brought and begin new episodes; True where one of them ended."""
         ended = False
         for index, (next_obs, reward, terminated, truncated, info) in enumerate(outcomes):
@@ -121,7 +118,6 @@ class Rollout:
         self.recent.extend(Episode(**episode) for episode in state["recent"])
 
     def close(self) -> None:
-        """End the thread and the environments."""
-        self._pool.shutdown()
+        """Close the environments."""
         for env in self.envs:
             env.close()

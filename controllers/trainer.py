@@ -118,15 +118,15 @@ class Trainer:
         )
 
     def _advance(self) -> bool:
-        """One step of every environment, with the updates that belong to it running beside it."""
+        """The updates that are due, then one step of every environment."""
         actions = self._choose_actions()
-        pending = self.rollout.start_step(actions)
         if self.step >= self.random_steps and self.replay.size:
-            for _ in range(self.config.num_envs * self.config.updates_per_step):
+            ratio = self.config.updates_per_step
+            for _ in range(int((self.step + self.config.num_envs) * ratio) - int(self.step * ratio)):
                 batch = self.replay.sample(self.config.batch_size, self.learner.generator)
                 self.learner.update(batch.to(self.config.device))
         self.step += self.config.num_envs
-        return self.rollout.finish_step(pending.result(), actions, self.replay)
+        return self.rollout.step(actions, self.replay)
 
     @torch.no_grad()
     def _choose_actions(self) -> FloatArray:
