@@ -7,8 +7,103 @@ Exceptions::
     BridgeError (RuntimeError)
     ├── DescriptionError (ValueError)     a robot's description does not hold together
     ├── LinkError (ConnectionError)       the link cannot be opened, or has died
+    │   └── LinkUrlError (ValueError)     the link's URL cannot be read
     ├── ProtocolError                     the device answers, but not as this protocol or this robot
-    └── StaleStateError (TimeoutError)    no fresh state arrived in time
+    │   └── FrameError (ValueError)       bytes that are no frame
+    ├── StaleStateError (TimeoutError)    no fresh state arrived in time
+    ├── LifecycleError                    a step that the run's present phase does not allow
+    └── LogError (OSError)                the run log cannot be written or read
 
 An artefact that does not fit the robot raises :class:`wpg.export.ContractError`.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from wpg.hardware_bridge.errors import (
+    BridgeError,
+    DescriptionError,
+    FrameError,
+    LifecycleError,
+    LinkError,
+    LinkUrlError,
+    LogError,
+    ProtocolError,
+    StaleStateError,
+)
+
+if TYPE_CHECKING:
+    from wpg.hardware_bridge.description import RobotDescription, available_robots, load_description
+    from wpg.hardware_bridge.emulator import Emulator
+    from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+    from wpg.hardware_bridge.logread import RunRecording, read_log
+    from wpg.hardware_bridge.loop import ControlLoop
+    from wpg.hardware_bridge.loop_config import LoopConfig
+    from wpg.hardware_bridge.native_robot import NativeRobot
+    from wpg.hardware_bridge.realtime import RealtimeConfig
+    from wpg.hardware_bridge.report import RunReport
+    from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus, StopMode
+    from wpg.hardware_bridge.safety import SafetyConfig
+    from wpg.hardware_bridge.session import open_robot, run_policy
+
+# Loaded when first asked for: a training process that wants a description needs neither links nor runtime.
+_MODULES = {
+    "ControlLoop": "loop",
+    "Emulator": "emulator",
+    "JointCommand": "robot",
+    "KinematicRobot": "kinematic_robot",
+    "LoopConfig": "loop_config",
+    "NativeRobot": "native_robot",
+    "RealtimeConfig": "realtime",
+    "Robot": "robot",
+    "RobotDescription": "description",
+    "RobotState": "robot",
+    "RobotStatus": "robot",
+    "RunRecording": "logread",
+    "RunReport": "report",
+    "SafetyConfig": "safety",
+    "StopMode": "robot",
+    "available_robots": "description",
+    "load_description": "description",
+    "open_robot": "session",
+    "read_log": "logread",
+    "run_policy": "session",
+}
+
+__all__ = [
+    "BridgeError",
+    "ControlLoop",
+    "DescriptionError",
+    "Emulator",
+    "FrameError",
+    "JointCommand",
+    "KinematicRobot",
+    "LifecycleError",
+    "LinkError",
+    "LinkUrlError",
+    "LogError",
+    "LoopConfig",
+    "NativeRobot",
+    "ProtocolError",
+    "RealtimeConfig",
+    "Robot",
+    "RobotDescription",
+    "RobotState",
+    "RobotStatus",
+    "RunRecording",
+    "RunReport",
+    "SafetyConfig",
+    "StaleStateError",
+    "StopMode",
+    "available_robots",
+    "load_description",
+    "open_robot",
+    "read_log",
+    "run_policy",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

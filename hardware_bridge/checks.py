@@ -64,8 +64,8 @@ def ticks_per_step(interface: PolicyInterface, description: RobotDescription) ->
 def check_stance(state: RobotState, description: RobotDescription) -> None:
     """The arm may be armed where it stands.
 
-    A position outside the limits by less than half a servo period at full speed is let pass: the first command
-    brings it back.
+    A position outside the limits by less than half a servo period at full speed is let pass: the first
+    command brings it back.
 
     Raises:
         BridgeError: the device reports a fault, or a joint stands outside its limits.

@@ -59,7 +59,7 @@ class GoalSequence:
         return self._count is not None and len(self.results) >= self._count
 
     def step(self, tool_position: Vector, now_s: float) -> bool:
-        """To be called before every policy step with where the tool is, (3,) m; True when the goal changed."""
+        """Begin a policy step with the tool here, (3,) m; True when the goal before it has been judged."""
         if self._steps < self._spec.horizon_steps:
             self._start_s = now_s if self._steps == 0 else self._start_s
             self._steps += 1

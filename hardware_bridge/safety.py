@@ -42,8 +42,8 @@ class SafetyFilter:
         |v'| <= v_max,   |v' - v| <= a_max dt,   v' dt + v'^2 / (2 a_brake) <= distance to the limit ahead
 
     The last bound lets the joint always come to rest before its position limit without breaking the second;
-    since a_brake < a_max, the three always have a common solution. ``a_max`` and ``v_max`` are reduced by what
-    rounding a position to float32 may add to them.
+    since a_brake < a_max, the three always have a common solution. ``a_max`` and ``v_max`` are reduced by
+    what rounding a position to float32 may add to them.
 
     Args:
         description: the robot's limits.
@@ -90,7 +90,7 @@ class SafetyFilter:
         change = np.abs(wanted - allowed) > 1e-9
         if not change.any():
             return JointCommand(
-                joint_pos=command.joint_pos,
+                joint_pos=np.clip(command.joint_pos, self._low, self._high),
                 joint_vel=np.clip(command.joint_vel, -self._velocity, self._velocity),
             )
         self._count(command.joint_pos, wanted)

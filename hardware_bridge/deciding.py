@@ -1,0 +1,72 @@
+"""One policy step: observation, action, joint target; and the goals it works on."""
+
+import numpy as np
+
+from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.goals import GoalSequence
+from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
+from wpg.hardware_bridge.policy import Policy
+from wpg.hardware_bridge.recorder import Recorder
+from wpg.hardware_bridge.robot import RobotState, Vector
+from wpg.hardware_bridge.timing import LatencyHistogram
+
+
+class Decider:
+    """Asks the policy where the joints shall go.
+
+    Args:
+        policy: what decides.
+        description: the robot, which the policy has been checked against.
+        goals: where the tool shall go; None for a policy without goals.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        description: RobotDescription,
+        goals: GoalSequence | None,
+        *,
+        clock: Clock,
+        recorder: Recorder,
+    ) -> None:
+        self._policy = policy
+        self._observe = ObservationPipeline(policy.interface)
+        self._act = ActionPipeline(policy.interface, description)
+        self._clock = clock
+        self._recorder = recorder
+        self.goals = goals
+        self.policy_time = LatencyHistogram()
+
+    def reset(self) -> None:
+        """The arm has been held: what was seen before says nothing about what comes."""
+        self._observe.reset()
+
+    @property
+    def finished(self) -> bool:
+        """Every goal has been tried."""
+        return self.goals is not None and self.goals.finished
+
+    def step(self, state: RobotState, time_s: float) -> Vector | None:
+        """Where the joints shall go, (num_joints,) rad.
+
+        Returns:
+            None when the policy's action is not finite, or when there was nothing left to do.
+        """
+        tool = self._observe.tool_position(state)
+        if self.goals is not None and self.goals.step(tool, time_s):
+            self._observe.reset()
+            if self.goals.finished:
+                return None
+        goal = None if self.goals is None else self.goals.current
+        obs = self._observe.observe(state, goal)
+        began_s = self._clock.now()
+        decision = self._policy.act(obs)
+        policy_s = self._clock.now() - began_s
+        self.policy_time.record(policy_s)
+        self._recorder.decision(
+            time_s=time_s, obs=obs, decision=decision, goal=goal, tool=tool, policy_s=policy_s
+        )
+        if not np.isfinite(decision.action).all():
+            return None
+        return self._act.joint_target(decision.action, state)

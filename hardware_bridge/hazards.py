@@ -1,0 +1,49 @@
+"""What makes the loop hold the arm."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from wpg.hardware_bridge.robot import RobotState, RobotStatus, Vector
+from wpg.hardware_bridge.safety import SafetyConfig
+
+
+class Hazard(NamedTuple):
+    """Something that is wrong now."""
+
+    name: str
+    detail: str
+
+
+def find_hazards(
+    config: SafetyConfig,
+    state: RobotState | None,
+    *,
+    state_age_s: float,
+    missed_in_a_row: int,
+    sent: Vector | None,
+    dt_s: float,
+) -> Iterator[Hazard]:
+    """Everything that is wrong, the gravest first.
+
+    Args:
+        config: thresholds.
+        state: this tick's state; None when none came.
+        state_age_s: time since the last state.
+        missed_in_a_row: deadlines missed up to now.
+        sent: (num_joints,) rad last commanded; None while the arm is not to follow commands.
+        dt_s: servo period.
+    """
+    if state_age_s > config.stale_ticks * dt_s:
+        yield Hazard("stale_state", f"no state for {state_age_s * 1e3:.0f} ms")
+    if missed_in_a_row >= config.overrun_ticks:
+        yield Hazard("overrun", f"{missed_in_a_row} deadlines missed in a row")
+    if state is not None and state.status is RobotStatus.FAULT:
+        yield Hazard("device_fault", "the robot reports a fault")
+    if state is not None and sent is not None:
+        if state.status is not RobotStatus.ARMED:
+            yield Hazard("device_hold", f"the robot reports {state.status.name} while it is commanded")
+        error = float(np.max(np.abs(state.joint_pos - sent)))
+        if error > config.tracking_error_max_rad:
+            yield Hazard("tracking_error", f"a joint stands {error:.2f} rad from its set-point")

@@ -1,0 +1,118 @@
+"""What a run log holds.
+
+Channels with JSON schemas, as Foxglove and PlotJuggler read them, and the records that the control loop hands
+to the process that writes them.
+"""
+
+import struct
+from typing import Any, TypeAlias
+
+import msgspec
+
+_NUMBER = {"type": "number"}
+_INTEGER = {"type": "integer"}
+_STRING = {"type": "string"}
+_NUMBERS = {"type": "array", "items": _NUMBER}
+
+
+def _schema(**properties: object) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": sorted(properties)}
+
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "state": _schema(
+        device_time_s=_NUMBER,
+        sequence=_INTEGER,
+        status=_STRING,
+        joint_pos_rad=_NUMBERS,
+        joint_vel_rad_s=_NUMBERS,
+        joint_torque_nm=_NUMBERS,
+    ),
+    "command": _schema(joint_pos_rad=_NUMBERS, joint_vel_rad_s=_NUMBERS),
+    "decision": _schema(
+        number=_INTEGER,
+        obs=_NUMBERS,
+        action=_NUMBERS,
+        spread=_NUMBER,
+        goal_m=_NUMBERS,
+        tool_m=_NUMBERS,
+        tool_error_m=_NUMBER,
+        policy_us=_NUMBER,
+    ),
+    "timing": _schema(phase=_STRING, lateness_us=_NUMBER, sense_to_act_us=_NUMBER),
+    "event": _schema(name=_STRING, detail=_STRING),
+}
+"""What a message of each channel holds; the channel's topic is ``/`` and its name."""
+
+RUN_METADATA = "wpg.run"
+"""Name of the metadata record with ``robot``, ``noise_seed``, ``policy_sha256`` and the like."""
+
+RECORD_LENGTH = struct.Struct("<I")
+"""Goes before every record on its way to the writer."""
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """Encoded as MessagePack; arrays travel as their bytes, float64 unless said otherwise."""
+
+
+class StateRecord(_Record, frozen=True, kw_only=True):
+    """What the robot reported."""
+
+    device_time_s: float
+    sequence: int
+    status: int
+    joint_pos: bytes
+    joint_vel: bytes
+    joint_torque: bytes
+
+
+class TickRecord(_Record, frozen=True, kw_only=True):
+    """One servo period."""
+
+    time_s: float
+    phase: str
+    lateness_s: float
+    sense_to_act_s: float
+    state: StateRecord | None
+    joint_pos: bytes
+    """As commanded."""
+    joint_vel: bytes
+
+
+class DecisionRecord(_Record, frozen=True, kw_only=True):
+    """One policy step."""
+
+    time_s: float
+    policy_s: float
+    spread: float
+    obs: bytes
+    """float32."""
+    action: bytes
+    """float32."""
+    goal: bytes
+    """Empty where the policy has none."""
+    tool: bytes
+
+
+class EventRecord(_Record, frozen=True, kw_only=True):
+    """A change of phase, or something that went wrong."""
+
+    time_s: float
+    name: str
+    detail: str
+
+
+class MetadataRecord(_Record, frozen=True, kw_only=True):
+    """Short facts about the run."""
+
+    fields: dict[str, str]
+
+
+class AttachmentRecord(_Record, frozen=True, kw_only=True):
+    """A JSON document."""
+
+    name: str
+    content: bytes
+
+
+LogRecord: TypeAlias = TickRecord | DecisionRecord | EventRecord | MetadataRecord | AttachmentRecord

@@ -1,0 +1,112 @@
+"""Reads a run log into arrays."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from mcap.exceptions import McapError
+from mcap.records import Attachment, Channel, Message, Metadata
+from mcap.stream_reader import StreamReader
+from numpy.typing import NDArray
+
+from wpg.hardware_bridge.errors import LogError
+from wpg.hardware_bridge.log_schema import RUN_METADATA, SCHEMAS
+from wpg.hardware_bridge.robot import Vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Messages of one channel as columns."""
+
+    time_s: Vector
+    """(N,) in the run's time."""
+    columns: dict[str, NDArray[Any]]
+    """(N,) or (N, width) by field, as ``log_schema`` names them; text as objects."""
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecording:
+    """A run log in memory."""
+
+    state: Series
+    command: Series
+    decision: Series
+    timing: Series
+    event: Series
+    metadata: dict[str, str]
+    attachments: dict[str, bytes]
+    complete: bool
+    """False when the file ends in the middle."""
+
+
+@dataclass
+class _Collected:
+    start_ns: int = 0
+    times_ns: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in SCHEMAS})
+    messages: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {name: [] for name in SCHEMAS})
+    metadata: dict[str, str] = field(default_factory=dict)
+    attachments: dict[str, bytes] = field(default_factory=dict)
+    complete: bool = True
+
+
+def read_log(path: Path | str) -> RunRecording:
+    """Read a run log; one that was cut off is read up to there.
+
+    Raises:
+        LogError: no such file, or not a run log.
+    """
+    found = _Collected()
+    try:
+        with open(path, "rb") as file:
+            _collect(StreamReader(file), found)
+    except OSError as error:
+        raise LogError(f"{path}: {error.strerror}") from error
+    if not found.metadata:
+        raise LogError(f"{path}: expected a run log of wpg, found none")
+    series = {
+        name: _series(SCHEMAS[name], found.times_ns[name], found.messages[name], found.start_ns)
+        for name in SCHEMAS
+    }
+    return RunRecording(
+        **series, metadata=found.metadata, attachments=found.attachments, complete=found.complete
+    )
+
+
+def _collect(reader: StreamReader, found: _Collected) -> None:
+    topics: dict[int, str] = {}
+    try:
+        for record in reader.records:
+            match record:
+                case Channel():
+                    topics[record.id] = record.topic.removeprefix("/")
+                case Message() if topics[record.channel_id] in SCHEMAS:
+                    name = topics[record.channel_id]
+                    found.times_ns[name].append(record.log_time)
+                    found.messages[name].append(msgspec.json.decode(record.data))
+                case Metadata() if record.name == RUN_METADATA:
+                    found.metadata.update(record.metadata)
+                case Attachment():
+                    found.start_ns = record.log_time
+                    found.attachments[record.name] = record.data
+    except (McapError, msgspec.MsgspecError, EOFError, ValueError, KeyError):
+        found.complete = False
+
+
+def _series(
+    schema: dict[str, Any], times_ns: list[int], messages: list[dict[str, Any]], start_ns: int
+) -> Series:
+    columns: dict[str, NDArray[Any]] = {}
+    for name, kind in schema["properties"].items():
+        values = [message[name] for message in messages]
+        columns[name] = np.array(values, dtype=object if kind["type"] == "string" else None)
+    return Series(
+        time_s=(np.array(times_ns, dtype=np.int64) - start_ns).astype(np.float64) / 1e9, columns=columns
+    )

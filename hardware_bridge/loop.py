@@ -1,0 +1,301 @@
+"""The control loop: reads, decides, commands at the robot's servo rate, and never leaves it unattended."""
+
+from collections.abc import Callable
+
+from wpg.hardware_bridge.checks import check_interface, check_stance, ticks_per_step
+from wpg.hardware_bridge.clock import Clock, RealClock
+from wpg.hardware_bridge.deciding import Decider
+from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.hazards import Hazard, find_hazards
+from wpg.hardware_bridge.lifecycle import Lifecycle, Phase
+from wpg.hardware_bridge.loop_config import LoopConfig, make_goals
+from wpg.hardware_bridge.metronome import Metronome
+from wpg.hardware_bridge.motion import Motion
+from wpg.hardware_bridge.parking import park
+from wpg.hardware_bridge.policy import Policy
+from wpg.hardware_bridge.recorder import NoRecorder, Recorder
+from wpg.hardware_bridge.report import RunReport
+from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus
+from wpg.hardware_bridge.sensing import Sensor
+from wpg.hardware_bridge.timing import LatencyHistogram
+from wpg.hardware_bridge.witness import count
+
+FIRST_POLLS = 20
+STOPPING_TIMEOUT_S = 2.0
+
+
+class ControlLoop:
+    """One run of a policy on a robot, from connecting to leaving it parked.
+
+    Args:
+        robot: not yet connected; closed at the end of :meth:`run`.
+        policy: what decides.
+        config: what to do.
+        should_stop: asked at every tick; anything but "" ends the run and says why.
+        recorder: takes what happens.
+
+    Raises:
+        ContractError: the policy does not fit the robot, or what it is to do.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        policy: Policy,
+        config: LoopConfig,
+        *,
+        clock: Clock | None = None,
+        should_stop: Callable[[], str] = lambda: "",
+        recorder: Recorder | None = None,
+    ) -> None:
+        check_interface(policy.interface, robot.description)
+        self._robot = robot
+        self._config = config
+        self._clock = clock or RealClock()
+        self._should_stop = should_stop
+        self._recorder = recorder or NoRecorder()
+        self._dt_s = robot.description.servo_dt_s
+        self._ticks_per_step = ticks_per_step(policy.interface, robot.description)
+        self._decider = Decider(
+            policy,
+            robot.description,
+            make_goals(policy.interface, config),
+            clock=self._clock,
+            recorder=self._recorder,
+        )
+        self._lifecycle = Lifecycle(self._on_phase)
+        self._motion = Motion(robot)
+        self._sensor = Sensor(robot, self._clock)
+        self._sense_to_act = LatencyHistogram()
+        self._events: dict[str, int] = {}
+        self._holds = 0
+        self._end_reason = ""
+        self._message = ""
+        self._next_step = 0
+        self._start_s = self._phase_s = self._well_s = self._clock.now()
+
+    def run(self) -> RunReport:
+        """Do everything, and leave the robot safe whatever happens.
+
+        Raises:
+            LinkError: the robot cannot be reached.
+            ProtocolError: another robot answers, or it does not arm.
+            BridgeError: the arm stands where it must not be armed.
+
+        In all these cases torque was never enabled; later failures end the run with a report instead.
+        """
+        try:
+            self._robot.connect()
+            self._lifecycle.enter(Phase.CONNECTED)
+            check_stance(self._first_state(), self._robot.description)
+            self._lifecycle.enter(Phase.CHECKED)
+            self._run_armed()
+        finally:
+            self._robot.close()
+        return self._report()
+
+    def _first_state(self) -> RobotState:
+        for _ in range(FIRST_POLLS):
+            state = self._sensor.read()
+            if state is not None:
+                return state
+        raise StaleStateError(f"the robot answers, but reports no finite state in {FIRST_POLLS} polls")
+
+    def _run_armed(self) -> None:
+        self._metronome = Metronome(self._dt_s, self._clock)
+        try:
+            self._robot.arm()
+        except ProtocolError:
+            # Refused: torque is not on by our doing, and stopping might stop somebody else's run.
+            raise
+        except BridgeError as error:
+            self._end("arming_failed", str(error))
+        try:
+            if not self._end_reason:
+                self._start_from_here()
+                self._metronome.restart()
+                self._tick_until_over()
+        except LinkError as error:
+            self._end("link_dead", str(error))
+        except BridgeError as error:
+            self._end("arming_failed", str(error))
+        except BaseException as error:
+            self._end("internal_error", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._park()
+
+    def _start_from_here(self) -> None:
+        """The robot has just armed: commands begin where it stands."""
+        self._motion.start(self._first_state().joint_pos)
+        self._motion.set_pace(self._config.soft_start_pace)
+        self._decider.reset()
+        self._lifecycle.enter(Phase.ARMED)
+
+    def _tick_until_over(self) -> None:
+        while True:
+            index = self._metronome.wait()
+            self._tick(index)
+            if self._lifecycle.phase is Phase.STOPPING and (
+                self._motion.at_rest or self._phase_age_s() > STOPPING_TIMEOUT_S
+            ):
+                return
+
+    def _tick(self, index: int) -> None:
+        sense_s = self._clock.now()
+        state = self._sensor.read()
+        self._end_if_over()
+        match self._lifecycle.phase:
+            case Phase.ARMED | Phase.RUNNING:
+                self._watch(state)
+            case Phase.HOLDING:
+                self._recover(state)
+        if self._lifecycle.phase is Phase.RUNNING and index >= self._next_step:
+            self._step(index)
+        command = self._command()
+        latency_s = self._clock.now() - sense_s
+        self._sense_to_act.record(latency_s)
+        self._recorder.tick(
+            time_s=sense_s - self._start_s,
+            phase=self._lifecycle.phase,
+            state=state,
+            command=command,
+            lateness_s=self._metronome.last_lateness_s,
+            sense_to_act_s=latency_s,
+        )
+
+    def _end_if_over(self) -> None:
+        if self._lifecycle.phase is Phase.STOPPING:
+            return
+        duration_s = self._config.duration_s
+        if reason := self._should_stop():
+            self._end("stopped", reason)
+        elif duration_s is not None and self._metronome.elapsed_s >= duration_s:
+            self._end("duration", "")
+
+    def _watch(self, state: RobotState | None) -> None:
+        """Hold when something is wrong; else let the policy begin once the arm has settled."""
+        if hazard := self._hazard(state, commanded=True):
+            self._hold(hazard)
+        elif self._lifecycle.phase is Phase.ARMED and self._phase_age_s() >= self._config.settle_s:
+            self._lifecycle.enter(Phase.RUNNING)
+
+    def _hazard(self, state: RobotState | None, *, commanded: bool) -> Hazard | None:
+        hazards = find_hazards(
+            self._config.safety,
+            state,
+            state_age_s=self._sensor.age_s(),
+            missed_in_a_row=self._metronome.missed_in_a_row,
+            sent=self._motion.joint_pos if commanded else None,
+            dt_s=self._dt_s,
+        )
+        return next(hazards, None)
+
+    def _hold(self, hazard: Hazard) -> None:
+        self._event(hazard.name, hazard.detail)
+        self._holds += 1
+        self._hold_cause = hazard
+        self._well_s = self._clock.now()
+        if self._holds > self._config.safety.holds_max:
+            self._end(hazard.name, f"held {self._holds - 1} times before: {hazard.detail}")
+        else:
+            self._lifecycle.enter(Phase.HOLDING, hazard.name)
+
+    def _recover(self, state: RobotState | None) -> None:
+        """Go on once the arm is at rest and all has been well for a while; give up after a longer while."""
+        safety = self._config.safety
+        if hazard := self._hazard(state, commanded=False):
+            self._hold_cause, self._well_s = hazard, self._clock.now()
+        if self._phase_age_s() > safety.hold_timeout_s:
+            cause = self._hold_cause
+            self._end(cause.name, f"held for {safety.hold_timeout_s:g} s: {cause.detail}")
+        elif (
+            state is not None
+            and self._motion.at_rest
+            and self._clock.now() - self._well_s >= safety.recover_after_s
+        ):
+            self._go_on(state)
+
+    def _go_on(self, state: RobotState) -> None:
+        if state.status is RobotStatus.ARMED:
+            self._motion.resume()
+            self._motion.set_pace(self._config.soft_start_pace)
+            self._decider.reset()
+            self._lifecycle.enter(Phase.RUNNING, "recovered")
+        else:
+            self._robot.arm()
+            self._event("rearmed", "")
+            self._start_from_here()
+            # Arming waits for the robot to answer, which is no missed deadline.
+            self._metronome.restart()
+
+    def _step(self, index: int) -> None:
+        """Ask the policy, with the newest state there is."""
+        state = self._sensor.state
+        if state is None:
+            return
+        self._next_step = max(self._next_step + self._ticks_per_step, index + 1)
+        config = self._config
+        grown = self._phase_age_s() / config.soft_start_s if config.soft_start_s > 0 else 1.0
+        self._motion.set_pace(min(1.0, config.soft_start_pace + grown * (1 - config.soft_start_pace)))
+        target = self._decider.step(state, self._clock.now() - self._start_s)
+        if target is not None:
+            self._motion.set_target(target)
+        elif self._decider.finished:
+            self._end("goals_done", "")
+        else:
+            self._hold(Hazard("non_finite_action", "the policy's action is not finite"))
+
+    def _command(self) -> JointCommand:
+        if self._lifecycle.phase in (Phase.HOLDING, Phase.STOPPING):
+            return self._motion.brake()
+        return self._motion.follow()
+
+    def _end(self, reason: str, message: str) -> None:
+        """The first reason to end counts."""
+        if not self._end_reason:
+            self._end_reason, self._message = reason, message
+        if self._lifecycle.phase is not Phase.STOPPING:
+            self._lifecycle.enter(Phase.STOPPING, reason)
+
+    def _park(self) -> None:
+        parking = park(self._robot, self._config.final_stop)
+        if parking.trouble:
+            self._event("stop_unconfirmed", parking.trouble)
+        self._lifecycle.enter(Phase.PARKED if parking.confirmed else Phase.FAULT, parking.trouble)
+
+    def _on_phase(self, phase: Phase, reason: str) -> None:
+        self._phase_s = self._clock.now()
+        self._recorder.event(time_s=self._phase_s - self._start_s, name=phase, detail=reason)
+
+    def _event(self, name: str, detail: str) -> None:
+        count(self._events, name)
+        self._recorder.event(time_s=self._clock.now() - self._start_s, name=name, detail=detail)
+
+    def _phase_age_s(self) -> float:
+        return self._clock.now() - self._phase_s
+
+    def _report(self) -> RunReport:
+        beat, goals = self._metronome, self._decider.goals
+        results = [] if goals is None else goals.results
+        events = self._events | self._motion.events
+        if self._sensor.stale_reads:
+            events["stale_read"] = self._sensor.stale_reads
+        return RunReport(
+            rate_hz=round(beat.beats / beat.active_s, 3) if beat.beats else 0.0,
+            ticks=beat.beats,
+            duration_s=beat.active_s,
+            missed_deadlines=beat.missed,
+            lateness_us=beat.lateness.summary(),
+            policy_us=self._decider.policy_time.summary(),
+            sense_to_act_us=self._sense_to_act.summary(),
+            lateness_bars=beat.lateness.bars(),
+            safety_events=events,
+            limit_violations=self._motion.limit_violations,
+            goals=len(results),
+            successes=sum(result.reached for result in results),
+            goal_results=results,
+            end_reason=self._end_reason,
+            message=self._message,
+            final_phase=self._lifecycle.phase,
+        )

@@ -1,0 +1,52 @@
+"""What one run is to do."""
+
+from dataclasses import dataclass, field
+
+from wpg.export.contract import ContractError, PolicyInterface
+from wpg.hardware_bridge.goals import GoalSequence
+from wpg.hardware_bridge.robot import StopMode
+from wpg.hardware_bridge.safety import SafetyConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """What one run is to do."""
+
+    goals: int | None = None
+    """How many goals to try; None: as many as the duration allows."""
+    goal: tuple[float, ...] | None = None
+    """Try this goal, m, instead of drawing goals."""
+    duration_s: float | None = None
+    """End the run after this long."""
+    seed: int = 0
+    """Of the goals."""
+    settle_s: float = 0.1
+    """Stand still this long after arming, before the policy moves the arm."""
+    soft_start_s: float = 0.5
+    """Grow from ``soft_start_pace`` to full speed over this long."""
+    soft_start_pace: float = 0.2
+    final_stop: StopMode = StopMode.HOLD
+    """How the arm is left. It keeps standing under HOLD, sinks under DAMP and drops under RELEASE."""
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
+
+    def __post_init__(self) -> None:
+        if self.goals is not None and self.goals < 1:
+            raise ValueError(f"goals: expected at least 1, found {self.goals}")
+        if self.duration_s is not None and not self.duration_s > 0:
+            raise ValueError(f"duration_s: expected a positive number, found {self.duration_s}")
+        if not 0 < self.soft_start_pace <= 1:
+            raise ValueError(f"soft_start_pace: expected a number in (0, 1], found {self.soft_start_pace}")
+
+
+def make_goals(interface: PolicyInterface, config: LoopConfig) -> GoalSequence | None:
+    """The goals that a configuration asks for; None for a policy without goals.
+
+    Raises:
+        ContractError: the policy knows no goals, or not this one.
+    """
+    if interface.goal is not None:
+        count = 1 if config.goal is not None and config.duration_s is None else config.goals
+        return GoalSequence(interface.goal, count=count, seed=config.seed, fixed=config.goal)
+    if config.goals is not None or config.goal is not None:
+        raise ContractError("goal: the policy was trained without goals; give a duration instead")
+    return None

@@ -1,0 +1,34 @@
+"""How a run leaves the robot."""
+
+from typing import NamedTuple
+
+from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.robot import Robot, StopMode
+
+
+class Parking(NamedTuple):
+    """How parking went."""
+
+    confirmed: bool
+    """The robot reports that it has stopped."""
+    trouble: str
+    """What went wrong on the way; empty when nothing did."""
+
+
+def park(robot: Robot, final: StopMode) -> Parking:
+    """Hold, then stop as ``final`` says; where that is not confirmed, let the arm sink slowly.
+
+    Never raises: what cannot be confirmed is left to the robot's own watchdog.
+    """
+    try:
+        for mode in dict.fromkeys((StopMode.HOLD, final)):
+            robot.stop(mode)
+    except BridgeError as error:
+        trouble = str(error)
+    else:
+        return Parking(confirmed=True, trouble="")
+    try:
+        robot.stop(StopMode.DAMP)
+    except BridgeError:
+        return Parking(confirmed=False, trouble=trouble)
+    return Parking(confirmed=True, trouble=f"damped instead of held: {trouble}")

@@ -1,0 +1,178 @@
+"""The run log as the control loop sees it: a pipe that takes a record at once or not at all."""
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from wpg.hardware_bridge.errors import LogError
+from wpg.hardware_bridge.log_schema import (
+    RECORD_LENGTH,
+    AttachmentRecord,
+    DecisionRecord,
+    EventRecord,
+    LogRecord,
+    MetadataRecord,
+    StateRecord,
+    TickRecord,
+)
+from wpg.hardware_bridge.log_writer import READY
+from wpg.hardware_bridge.policy import Decision, Floats
+from wpg.hardware_bridge.robot import JointCommand, RobotState, Vector
+
+PIPE_SIZE = 1 << 20
+FINISH_TIMEOUT_S = 30.0
+
+
+class RunLog:
+    """Records a run to an MCAP file, through a process that writes it.
+
+    To be opened before the bridge takes real-time rights, which that process is not to inherit.
+
+    Args:
+        path: must not exist.
+        metadata: short facts about the run.
+        attachments: JSON documents to keep with it, by name.
+
+    Raises:
+        LogError: the file exists or cannot be written.
+    """
+
+    def __init__(self, path: Path, metadata: dict[str, str], attachments: dict[str, bytes]) -> None:
+        command = [sys.executable, "-m", "wpg.hardware_bridge.log_writer", str(path), str(time.time_ns())]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._answers = self._process.stdout
+        answer = self._answers.readline().decode().strip()
+        if answer != READY:
+            self._process.communicate()
+            raise LogError(f"no run log: {answer or 'its writer did not start'}")
+        self._pipe = self._process.stdin.fileno()
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._pending = b""
+        self.dropped = 0
+        """Records that came faster than they could be written."""
+        self.error = ""
+        """Why the log ended early; empty when it did not."""
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        self._put(MetadataRecord(fields=metadata))
+        for name, content in attachments.items():
+            self._put(AttachmentRecord(name=name, content=content))
+        # Until here a full pipe is waited for: contracts are longer than it. From here on nothing waits.
+        os.set_blocking(self._pipe, False)
+
+    def tick(
+        self,
+        *,
+        time_s: float,
+        phase: str,
+        state: RobotState | None,
+        command: JointCommand,
+        lateness_s: float,
+        sense_to_act_s: float,
+    ) -> None:
+        """One servo period."""
+        measured = None
+        if state is not None:
+            measured = StateRecord(
+                device_time_s=state.time_s,
+                sequence=state.sequence,
+                status=int(state.status),
+                joint_pos=state.joint_pos.tobytes(),
+                joint_vel=state.joint_vel.tobytes(),
+                joint_torque=state.joint_torque.tobytes(),
+            )
+        self._put(
+            TickRecord(
+                time_s=time_s,
+                phase=str(phase),
+                lateness_s=lateness_s,
+                sense_to_act_s=sense_to_act_s,
+                state=measured,
+                joint_pos=command.joint_pos.tobytes(),
+                joint_vel=command.joint_vel.tobytes(),
+            )
+        )
+
+    def decision(
+        self,
+        *,
+        time_s: float,
+        obs: Floats,
+        decision: Decision,
+        goal: Vector | None,
+        tool: Vector,
+        policy_s: float,
+    ) -> None:
+        """One policy step."""
+        self._put(
+            DecisionRecord(
+                time_s=time_s,
+                policy_s=policy_s,
+                spread=decision.spread,
+                obs=obs.tobytes(),
+                action=np.asarray(decision.action, np.float32).tobytes(),
+                goal=b"" if goal is None else goal.tobytes(),
+                tool=tool.tobytes(),
+            )
+        )
+
+    def event(self, *, time_s: float, name: str, detail: str) -> None:
+        """A change of phase, or something that went wrong."""
+        self._put(EventRecord(time_s=time_s, name=str(name), detail=detail))
+
+    def attach(self, name: str, content: bytes) -> None:
+        """Keep a JSON document with the log, e.g. the run's report. May wait."""
+        with contextlib.suppress(OSError):
+            os.set_blocking(self._pipe, True)
+        self._put(AttachmentRecord(name=name, content=content))
+
+    def close(self) -> None:
+        """Wait until everything is written. Never raises; see :attr:`error`."""
+        if self._process.stdin is None or self._process.stdin.closed:
+            return
+        with contextlib.suppress(OSError):
+            os.set_blocking(self._pipe, True)
+            if self._pending:
+                os.write(self._pipe, self._pending)
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(FINISH_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            self.error = f"the run log was not finished within {FINISH_TIMEOUT_S:g} s"
+        if self._process.returncode and not self.error:
+            self.error = self._answers.read().decode().strip() or "its writer died"
+        self._answers.close()
+
+    def _put(self, record: LogRecord) -> None:
+        if self.error:
+            self.dropped += 1
+            return
+        body = self._encode(record)
+        data = self._pending + RECORD_LENGTH.pack(len(body)) + body
+        try:
+            written = os.write(self._pipe, data)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            self.error = "its writer died"
+            return
+        # Records up to PIPE_BUF are taken whole or not at all; of a longer one the rest goes first next time.
+        if written <= len(self._pending) and written < len(data):
+            self.dropped += 1
+            self._pending = self._pending[written:]
+        else:
+            self._pending = data[written:]

@@ -1,0 +1,46 @@
+"""Reading the robot without ever being stopped by it."""
+
+from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.errors import StaleStateError
+from wpg.hardware_bridge.robot import Robot, RobotState
+
+
+class Sensor:
+    """Keeps the last good state and how old it is.
+
+    Args:
+        robot: what is read.
+    """
+
+    def __init__(self, robot: Robot, clock: Clock) -> None:
+        self._robot = robot
+        self._clock = clock
+        self._read_s = clock.now()
+        self.stale_reads = 0
+        """Reads that brought nothing new."""
+        self.state: RobotState | None = None
+        """Last good state."""
+
+    def read(self) -> RobotState | None:
+        """The present state; None when none came in time or it is not finite.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+        asked_s = self._clock.now()
+        try:
+            state = self._robot.read()
+        except StaleStateError:
+            self.stale_reads += 1
+            return None
+        # A sum is finite only if all its terms are, and costs a third of three calls of isfinite.
+        total = float(state.joint_pos.sum() + state.joint_vel.sum() + state.joint_torque.sum())
+        if total - total != 0.0:
+            self.stale_reads += 1
+            return None
+        self.state, self._read_s = state, asked_s
+        return state
+
+    def age_s(self) -> float:
+        """Time since the last good state was asked for."""
+        return self._clock.now() - self._read_s

@@ -1,0 +1,113 @@
+"""The whole of a run in one call: what ``wpg run`` does."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from wpg.export.contract import encode_contract
+from wpg.export.reader import Artifact
+from wpg.hardware_bridge.clock import RealClock
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.loop import ControlLoop
+from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.policy import SampledPolicy
+from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
+from wpg.hardware_bridge.report import RunReport
+from wpg.hardware_bridge.robot import Robot
+from wpg.hardware_bridge.runlog import RunLog
+from wpg.hardware_bridge.signals import stop_on_signals
+
+
+def open_robot(description: RobotDescription, url: str, *, key: bytes | None = None) -> Robot:
+    """The driver for a robot, not yet connected.
+
+    Args:
+        description: the robot that is expected at the other end.
+        url: the link, e.g. ``serial:///dev/ttyUSB0`` or ``udp://192.168.1.10:7700``.
+        key: shared secret of the native protocol.
+
+    Raises:
+        BridgeError: no driver for the robot's protocol.
+    """
+    if description.protocol != "native":
+        raise BridgeError(f"robot {description.name}: no driver for protocol {description.protocol}")
+    return NativeRobot(description, url, key=key)
+
+
+def run_policy(
+    artifact: Artifact,
+    robot: Robot,
+    config: LoopConfig,
+    *,
+    noise_seed: int = 0,
+    num_particles: int | None = None,
+    log: Path | None = None,
+    realtime_config: RealtimeConfig | None = None,
+    should_stop: Callable[[], str] | None = None,
+) -> RunReport:
+    """Run an exported policy on a robot, from connecting to leaving it parked.
+
+    Replays the artefact's golden vectors first. SIGINT, SIGTERM and SIGHUP end the run in good order, unless
+    ``should_stop`` is given, which is then asked instead.
+
+    Args:
+        artifact: the loaded file.
+        robot: not yet connected; closed at the end.
+        config: what to do.
+        noise_seed: of the sampler's noise.
+        num_particles: particles to draw; by default the contract's.
+        log: MCAP file to write, which must not exist.
+        should_stop: asked at every tick; anything but "" ends the run and says why.
+        realtime_config: how punctual to make the loop; by default SCHED_FIFO and locked memory where granted.
+
+    Raises:
+        ArtifactError: the artefact does not compute what it should, or does not fit the robot.
+        LogError: the log cannot be written.
+        BridgeError: the robot cannot be reached, is another, or stands where it must not be armed.
+    """
+    artifact.verify_golden()
+    policy = SampledPolicy(artifact, noise_seed, num_particles)
+    with contextlib.ExitStack() as stack:
+        run_log = None
+        if log is not None:
+            run_log = RunLog(
+                log, _metadata(artifact, robot, config, noise_seed), _attachments(artifact, robot)
+            )
+            stack.callback(run_log.close)
+        loop = ControlLoop(
+            robot,
+            policy,
+            config,
+            clock=RealClock(),
+            should_stop=should_stop or stack.enter_context(stop_on_signals()),
+            recorder=run_log,
+        )
+        with realtime(realtime_config or RealtimeConfig()) as warnings:
+            report = loop.run()
+        report.warnings.extend(warnings)
+        if run_log is not None:
+            run_log.attach("report.json", msgspec.json.encode(report))
+            run_log.close()
+            report.log_dropped, report.log_error = run_log.dropped, run_log.error
+    return report
+
+
+def _metadata(artifact: Artifact, robot: Robot, config: LoopConfig, noise_seed: int) -> dict[str, str]:
+    return {
+        "robot": robot.description.name,
+        "servo_rate_hz": repr(robot.description.servo_rate_hz),
+        "policy_sha256": artifact.digest,
+        "noise_seed": str(noise_seed),
+        "goal_seed": str(config.seed),
+    }
+
+
+def _attachments(artifact: Artifact, robot: Robot) -> dict[str, bytes]:
+    return {
+        "contract.json": encode_contract(artifact.contract).encode(),
+        "description.json": msgspec.json.encode(robot.description),
+    }
