@@ -8,11 +8,11 @@ import numpy as np
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.mujoco_looks import Offscreen, add_looks
-from wpg.sim_envs.scene import Image, Marker
+from wpg.sim_envs.scene import TABLE_FRICTION, Image, Marker
 from wpg.sim_envs.servo import ServoArm
 from wpg.sim_envs.urdf import load_arm, simulation_model
 
-KEEP_VISUALS = '<mujoco><compiler discardvisual="false"/></mujoco></robot>'
+COMPILER = '<mujoco><compiler strippath="false" discardvisual="{}"/></mujoco></robot>'
 
 
 class MuJoCoRobot(ServoArm):
@@ -68,8 +68,8 @@ class MuJoCoRobot(ServoArm):
 
 def _compile(description: RobotDescription, visuals: bool) -> Any:
     arm = load_arm(description)
-    text = arm.urdf.replace("</robot>", KEEP_VISUALS) if visuals else arm.urdf
-    spec = mujoco.MjSpec.from_string(text)
+    compiler = COMPILER.format("false" if visuals else "true")
+    spec = mujoco.MjSpec.from_string(arm.urdf.replace("</robot>", compiler))
     spec.option.timestep = simulation_model(description).step_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.body(arm.tool_link).add_site(name="tool")
@@ -98,13 +98,15 @@ def _add_table(spec: Any, base_link: str) -> None:
         geom.name = f"shape{number}"
         geom.contype = geom.conaffinity = 0
         if geom.parent.name != base_link:
-            spec.add_pair(geomname1=geom.name, geomname2="table")
+            pair = spec.add_pair(geomname1=geom.name, geomname2="table")
+            pair.friction[:2] = TABLE_FRICTION
 
 
 def _add_servo(spec: Any, joint: str, torque_max_nm: float) -> None:
     element = spec.joint(joint)
     element.actgravcomp = True
-    element.actfrclimited = True
-    element.actfrcrange = [-torque_max_nm, torque_max_nm]
+    element.actfrclimited = False  # the file's limit would count the compensation of gravity
     actuator = spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
     actuator.set_to_position(kp=1.0, kv=1.0)
+    actuator.forcelimited = True
+    actuator.forcerange = [-torque_max_nm, torque_max_nm]

@@ -12,7 +12,7 @@ import numpy as np
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.scene import BACKGROUND_RGB, CAMERA, LIGHT_FROM, TABLE, Image, Marker, Slab
+from wpg.sim_envs.scene import BACKGROUND_RGB, CAMERA, LIGHT_FROM, TABLE, TABLE_FRICTION, Image, Marker, Slab
 from wpg.sim_envs.servo import ServoArm
 from wpg.sim_envs.urdf import load_arm, simulation_model
 
@@ -52,7 +52,7 @@ class PyBulletRobot(ServoArm):
         model = simulation_model(description)
         self._stiffness = np.array(model.stiffness_nm_rad)
         self._damping = np.array(model.damping_nm_s_rad)
-        self._step_damping = model.step_s * np.diag(self._damping)
+        self._step_damping = model.step_s * self._damping
         self._torque_max = description.limits("torque_max_nm")
         self._zeros = [0.0] * description.num_joints
         self._client = pybullet.connect(pybullet.DIRECT)
@@ -115,9 +115,12 @@ class PyBulletRobot(ServoArm):
         pybullet.setGravity(0.0, 0.0, GRAVITY_M_S2, physicsClientId=client)
         plane = pybullet.createCollisionShape(pybullet.GEOM_PLANE, physicsClientId=client)
         speck = pybullet.createVisualShape(pybullet.GEOM_SPHERE, radius=1e-4, physicsClientId=client)
-        pybullet.createMultiBody(  # without a shape of its own to show, the plane would hide the table
-            baseCollisionShapeIndex=plane, baseVisualShapeIndex=speck, physicsClientId=client
+        table = (
+            pybullet.createMultiBody(  # without a shape of its own to show, the plane would hide the table
+                baseCollisionShapeIndex=plane, baseVisualShapeIndex=speck, physicsClientId=client
+            )
         )
+        pybullet.changeDynamics(table, -1, lateralFriction=TABLE_FRICTION, physicsClientId=client)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "arm.urdf"
             path.write_text(arm.urdf)
@@ -130,7 +133,13 @@ class PyBulletRobot(ServoArm):
         joints = range(pybullet.getNumJoints(body, physicsClientId=client))
         for joint in (-1, *joints):
             pybullet.changeDynamics(
-                body, joint, linearDamping=0.0, angularDamping=0.0, jointDamping=0.0, physicsClientId=client
+                body,
+                joint,
+                linearDamping=0.0,
+                angularDamping=0.0,
+                jointDamping=0.0,
+                lateralFriction=1.0,  # the engine multiplies this with the table's
+                physicsClientId=client,
             )
         pybullet.setJointMotorControlArray(
             body, list(joints), pybullet.VELOCITY_CONTROL, forces=self._zeros, physicsClientId=client
@@ -188,9 +197,10 @@ class PyBulletRobot(ServoArm):
     def _servo_torque(self) -> Vector:
         """The law of :class:`ServoArm`, its damping taken at the end of the step.
 
-        ``(M + h D) q̈ = K e − D q̇ + g − b`` predicts the acceleration; ``τ = K e − D (q̇ + h q̈) + g``. This is
-        what MuJoCo's ``implicitfast`` integrator does. Taken at the start of the step, the same damping would
-        shake the arm wherever two joint axes come to lie in one line.
+        ``(M + h D) q̈ = F + g − b`` predicts the acceleration under ``F = clip(K e − D q̇)``, where joints at
+        their torque limit have no ``D``; ``τ = F − h D q̈ + g``. This is what MuJoCo's ``implicitfast``
+        integrator does. Taken at the start of the step, the same damping would shake the arm wherever two
+        joint axes come to lie in one line.
         """
         if not self._damped:
             return np.zeros_like(self._damping)
@@ -198,12 +208,14 @@ class PyBulletRobot(ServoArm):
         states = pybullet.getJointStates(body, self._joints, physicsClientId=client)
         joint_pos, joint_vel = [state[0] for state in states], [state[1] for state in states]
         bias = pybullet.calculateInverseDynamics(body, joint_pos, joint_vel, zeros, physicsClientId=client)
-        inertia = pybullet.calculateMassMatrix(body, joint_pos, physicsClientId=client)
+        inertia = np.array(pybullet.calculateMassMatrix(body, joint_pos, physicsClientId=client))
         torque: Vector = -self._damping * joint_vel
         if self._stiff:
             torque += self._stiffness * (self._reference - joint_pos)
-            torque += pybullet.calculateInverseDynamics(body, joint_pos, zeros, zeros, physicsClientId=client)
-        acceleration = np.linalg.solve(np.array(inertia) + self._step_damping, torque - bias)
-        torque -= self._step_s * self._damping * acceleration
+        step_damping = self._step_damping * (np.abs(torque) < self._torque_max)
         torque = np.minimum(np.maximum(torque, -self._torque_max), self._torque_max)
+        if self._stiff:
+            torque += pybullet.calculateInverseDynamics(body, joint_pos, zeros, zeros, physicsClientId=client)
+        inertia.ravel()[:: len(joint_pos) + 1] += step_damping
+        torque -= step_damping * np.linalg.solve(inertia, torque - bias)
         return torque

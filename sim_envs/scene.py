@@ -1,4 +1,4 @@
-"""What both engines draw: the same camera, light, table and markers."""
+"""What both engines share around the arm: camera, light, table and markers."""
 
 import math
 from dataclasses import dataclass
@@ -57,6 +57,8 @@ class Camera:
         return math.degrees(math.asin((self.target_m[2] - self.eye_m[2]) / self.distance_m))
 
 
+TABLE_FRICTION = 0.5
+"""Sliding friction between arm and table."""
 CAMERA = Camera()
 LIGHT_FROM: Point = (0.6, -0.9, 2.2)
 """Direction in which the light stands."""

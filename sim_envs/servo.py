@@ -19,7 +19,7 @@ STOPPED = {
 class ServoArm(ABC):
     """A simulated arm whose joints are servoed, with gravity compensated.
 
-    ``τ = clip(K (q_d − q) + D (q̇_d − q̇) + g(q), −τ_max, τ_max)``. :attr:`StopMode.DAMP` leaves ``−D q̇`` of
+    ``τ = clip(K (q_d − q) + D (q̇_d − q̇), −τ_max, τ_max) + g(q)``. :attr:`StopMode.DAMP` leaves ``−D q̇`` of
     this, :attr:`StopMode.RELEASE` nothing. Before it is armed the arm stands still as if on its brakes.
 
     Args:
