@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wpg.controllers.critic import Critic
 from wpg.controllers.flow import log_tanh_jacobian
+from wpg.controllers.network import FoldedMlp
 from wpg.controllers.policy import ParticlePolicy
 from wpg.export.contract import ActionTerm, ParityError, SamplerSpec
 from wpg.export.reader import Floats, Outputs
@@ -32,7 +33,9 @@ class Reference:
         self._policy, self._critic = copy.deepcopy(policy), copy.deepcopy(critic)
         for module in (self._policy, self._critic):
             module.cpu().double().eval().requires_grad_(False)
-            module.network.low_precision = False
+            for part in module.modules():
+                if isinstance(part, FoldedMlp):
+                    part.low_precision = False
         self._scale = torch.tensor(action.scale, dtype=torch.float64)
         self._offset = torch.tensor(action.offset, dtype=torch.float64)
         self._spec = spec

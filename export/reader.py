@@ -229,7 +229,7 @@ def _load(data: bytes, path: Path) -> _Loaded:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         return _Loaded(
             session,
             session.get_modelmeta().custom_metadata_map,

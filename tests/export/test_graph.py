@@ -15,7 +15,7 @@ def artifact(request, write, tmp_path_factory):
 
 def observations(policy, rng, number, scale):
     norm = policy.network.own_layers()[0].norm
-    mean, std = norm.running_mean[0].numpy(), norm.running_var[0].sqrt().numpy()
+    mean, std = norm.running_mean.numpy().reshape(-1), norm.running_var.sqrt().numpy().reshape(-1)
     return (mean + scale * std * rng.standard_normal((number, policy.obs_dim))).astype(np.float32)
 
 
