@@ -1,9 +1,9 @@
 """Registers wpg's environments when Gymnasium is imported, so that ``gymnasium.make("wpg/…")`` just works.
 
-Gymnasium before 1.0 loaded the entry point group ``gymnasium.envs`` by itself; since then it leaves that to its
-users. ``wpg-autoload.pth`` imports this module at interpreter start: one finder waits until ``gymnasium`` is
-imported, registers the ids after it, and is gone. Where Gymnasium is never imported, nothing happens. Every
-interpreter start pays for what is imported here, so that is next to nothing.
+Gymnasium before 1.0 loaded the entry point group ``gymnasium.envs`` by itself; since then it leaves that to
+its users. ``wpg-autoload.pth`` imports this module at interpreter start: one finder waits until ``gymnasium``
+is imported, registers the ids after it, and is gone. Where Gymnasium is never imported, nothing happens.
+Every interpreter start pays for what is imported here, so that is next to nothing.
 """
 
 from __future__ import annotations

@@ -51,15 +51,18 @@ def demo(*, out: Path | None = None, seed: int = 0, episodes: int = 100, goals: 
     for env, engine in ((TRAIN_ENV, "mujoco"), (OTHER_ENV, "pybullet")):
         steps.run(
             f"evaluate the exported file in {engine}",
-            ("evaluate", str(files.artifact), "--env", env, "--episodes", str(episodes))
-            + ("--json", str(files.evaluation(engine))),
+            ("evaluate", str(files.artifact), "--env", env, "--episodes", str(episodes)),
+            writes=files.evaluation(engine),
         )
     for name, url in LINKS.items():
         with steps.emulator(url, files.witness(name)) as link:
             steps.run(
                 f"run it over {link}",
-                ("run", str(files.artifact), "--robot", ROBOT, "--link", link, "--goals", str(goals))
-                + ("--seed", str(seed), "--log", str(files.log(name)), "--json", str(files.result(name))),
+                (
+                    *("run", str(files.artifact), "--robot", ROBOT, "--link", link, "--goals", str(goals)),
+                    *("--seed", str(seed), "--log", str(files.log(name))),
+                ),
+                writes=files.result(name),
             )
     steps.title("report")
     summary = write_report(files, tuple(LINKS), steps.commands, started)
@@ -79,14 +82,15 @@ class Steps:
         """Say what happens now."""
         self._console.print(f"[bold]▸ {text}[/bold]", highlight=False)
 
-    def run(self, title: str, arguments: Sequence[str]) -> None:
-        """Run ``wpg`` with these arguments to its end.
+    def run(self, title: str, arguments: Sequence[str], *, writes: Path | None = None) -> None:
+        """Run ``wpg`` with these arguments to its end, with ``--json`` for the file it is to write.
 
         Raises:
             CommandError: it failed; its own line says why.
         """
         self.title(title)
-        code = subprocess.run(self._command(arguments), check=False).returncode
+        json_option = () if writes is None else ("--json", str(writes))
+        code = subprocess.run(self._command((*arguments, *json_option)), check=False).returncode
         if code != 0:
             raise CommandError(f"the demo stops here: `{self.commands[-1]}` ended with exit code {code}")
 

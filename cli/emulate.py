@@ -56,7 +56,7 @@ def emulate(
     emulator = Emulator(_make_robot(description, engine), link, protocol=protocol or description.protocol)
     try:
         print(msgspec.json.encode(emulator.hello()).decode(), flush=True)
-        witness = emulator.serve(should_stop)
+        emulator.serve(should_stop)
     finally:
         write_json(json, emulator.witness)
         emulator.close()

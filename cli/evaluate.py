@@ -49,9 +49,8 @@ def evaluate(
     result = evaluate_policy(policy, env=env, episodes=episodes, select=select, seed=seed)
     console = Console()
     console.print(f"{result.env}: {result.episodes} episodes, acting by {select}")
-    console.print(
-        f"  return  {result.return_mean:9.2f}   95 % [{result.return_ci95[0]:.2f}, {result.return_ci95[1]:.2f}]"
-    )
+    low, high = result.return_ci95
+    console.print(f"  return  {result.return_mean:9.2f}   95 % [{low:.2f}, {high:.2f}]")
     if result.success_rate is not None and result.success_ci95 is not None:
         low, high = result.success_ci95
         console.print(f"  success {result.success_rate:9.1%}   95 % [{low:.1%}, {high:.1%}]")
@@ -86,8 +85,7 @@ def evaluate_policy(
         raise CommandError(f"--episodes must be at least 1, it is {episodes}")
     if policy.is_dir():
         run = load_run(policy)
-        act, trained_in, obs_dim = run.act(select, seed=seed), run.config.env, run.spec.obs_dim
-        return evaluate_act(act, env or trained_in, episodes, seed=seed)
+        return evaluate_act(run.act(select, seed=seed), env or run.config.env, episodes, seed=seed)
     artifact = load_artifact(policy)
     interface = artifact.contract.interface
     opened = make_env(env or artifact.contract.provenance.env_id)

@@ -66,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        # What wpg raises on purpose carries a message for its user; anything else is a defect and keeps its trace.
+        # What wpg raises on purpose carries a message for its user; a defect keeps its trace.
         if not (type(error).__module__.startswith("wpg.") or isinstance(error, OSError)):
             raise
         return _fail(str(error))

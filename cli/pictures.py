@@ -25,7 +25,7 @@ class Strip:
 
 
 def picture_strip(artifact: Artifact, envs: tuple[str, ...], seed: int, moments: tuple[int, ...]) -> Strip:
-    """One episode of the policy, seen after each of these numbers of steps, in the first env that can be drawn.
+    """One episode of the policy, seen after these numbers of steps, in the first env that can be drawn.
 
     Raises:
         RenderError: none of them can be drawn on this machine.

@@ -137,9 +137,9 @@ def _verdict(summary: Summary) -> str:
         else f"{summary.limit_violations} commands left the robot's limits"
     )
     return (
-        f"Trained for {summary.train_s:.0f} s in MuJoCo, the policy reaches {summary.success_mujoco:.0%} of its "
-        f"goals there, {summary.success_pybullet:.0%} in PyBullet, {summary.success_serial:.0%} over a serial line "
-        f"and {summary.success_udp:.0%} over UDP; {safe}."
+        f"Trained for {summary.train_s:.0f} s in MuJoCo, the policy reaches {summary.success_mujoco:.0%} of "
+        f"its goals there, {summary.success_pybullet:.0%} in PyBullet, {summary.success_serial:.0%} over a "
+        f"serial line and {summary.success_udp:.0%} over UDP; {safe}."
     )
 
 

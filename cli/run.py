@@ -1,1 +1,83 @@
-def run(): ...
+"""``wpg run``: an exported policy in the real-time control loop, on a robot."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from wpg.cli.options import ArtifactPath, CommandError, JsonFile, write_json
+from wpg.export.reader import load_artifact
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.report import RunReport
+from wpg.hardware_bridge.session import open_robot, run_policy
+
+
+def run(
+    file: ArtifactPath,
+    *,
+    robot: str,
+    link: str,
+    duration: float | None = None,
+    goals: int | None = None,
+    goal: tuple[float, float, float] | None = None,
+    seed: int = 0,
+    particles: int | None = None,
+    log: Annotated[Path | None, tyro.conf.arg(metavar="run.mcap")] = None,
+    json: JsonFile = None,
+) -> None:
+    """Run a policy on a robot until its goals, its time or SIGTERM end it.
+
+    The artefact is checked against itself and against the robot before torque is enabled. However the run
+    ends, the arm is brought to rest first.
+
+    Args:
+        robot: A robot's name or the path of its .toml file.
+        link: Where the robot is: serial:///dev/ttyUSB0?baudrate=1000000, udp://HOST:PORT or tcp://HOST:PORT.
+        duration: End after this many seconds.
+        goals: Try this many goals, drawn from the box that the policy was trained on.
+        goal: Try this goal: x y z of the tool in the base frame, m.
+        seed: Seed of the goals and of the sampler's noise.
+        particles: Particles drawn at each policy step; by default the contract's number.
+        log: Write a run log that Foxglove and PlotJuggler open.
+    """
+    if duration is None and goals is None and goal is None:
+        raise CommandError("how long? give --goals, --goal or --duration")
+    try:
+        config = LoopConfig(goals=goals, goal=goal, duration_s=duration, seed=seed)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    report = run_policy(
+        load_artifact(file),
+        open_robot(load_description(robot), link),
+        config,
+        noise_seed=seed,
+        num_particles=particles,
+        log=log,
+    )
+    write_json(json, report)
+    _show(report, Console())
+    if not report.completed:
+        raise CommandError(f"the run ended by {report.end_reason}: {report.message}")
+
+
+def _show(report: RunReport, console: Console) -> None:
+    for warning in report.warnings:
+        console.print(f"[yellow]warning[/yellow] {warning}", highlight=False)
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    late, policy = report.lateness_us, report.policy_us
+    table.add_row("ended by", report.end_reason)
+    if report.goals:
+        table.add_row("goals reached", f"{report.successes} of {report.goals}")
+    table.add_row("rate", f"{report.rate_hz:.1f} Hz, {report.ticks:,} ticks in {report.duration_s:.1f} s")
+    table.add_row(
+        "lateness", f"p50 {late.p50:.0f}  p99 {late.p99:.0f}  p99.9 {late.p999:.0f}  max {late.max:.0f} µs"
+    )
+    table.add_row("policy", f"p50 {policy.p50:.0f}  p99 {policy.p99:.0f}  max {policy.max:.0f} µs")
+    table.add_row("missed deadlines", str(report.missed_deadlines))
+    events = ", ".join(f"{name} {count}" for name, count in report.safety_events.items())
+    table.add_row("safety events", events or "none")
+    table.add_row("limit violations", str(report.limit_violations))
+    console.print(table)

@@ -68,9 +68,10 @@ def train(
         with ProgressBar(console) as bar:
             result = train_policy(config, out=folder, on_progress=bar)
     artifact = export_run(result.folder, result.folder / "policy.onnx")
+    returned, success = _number(result.return_mean, ".1f"), _number(result.success_rate, ".0%")
     console.print(
         f"{result.steps:,} steps in {result.train_seconds:.0f} s, stopped by {result.stopped_by}; "
-        f"last evaluation: return {_number(result.return_mean, '.1f')}, success {_number(result.success_rate, '.0%')}"
+        f"last evaluation: return {returned}, success {success}"
     )
     console.print(f"exported to {artifact}; next: wpg evaluate {result.folder}")
 

@@ -1,12 +1,15 @@
 """Trials that the demo runs and its report shows."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wpg.cli.demo_files import DemoFiles
 from wpg.controllers.statistics import Interval, wilson_interval
+from wpg.hardware_bridge.logread import RunRecording, read_log
 
 Array = NDArray[np.float64]
 
@@ -79,3 +82,26 @@ class LinkTrial:
     def limit_violations(self) -> int:
         """Commands outside the robot's limits, by both witnesses."""
         return int(self.report["limit_violations"] + self.witness["commands_outside_limits"])
+
+
+def read_trial(label: str, files: DemoFiles, link: str) -> LinkTrial:
+    """A trial from the files that its two processes left."""
+    report = json.loads(files.result(link).read_text())
+    recording = read_log(files.log(link))
+    return LinkTrial(
+        label=label,
+        report=report,
+        witness=json.loads(files.witness(link).read_text()),
+        time_s=recording.state.time_s,
+        joint_pos=recording.state["joint_pos_rad"],
+        lateness_us=recording.timing["lateness_us"],
+        goal_errors=tuple(_goal_error(recording, result) for result in report["goal_results"]),
+    )
+
+
+def _goal_error(recording: RunRecording, result: dict[str, Any]) -> GoalError:
+    decision = recording.decision
+    during = (decision.time_s >= result["start_s"]) & (decision.time_s < result["end_s"])
+    return GoalError(
+        time_s=decision.time_s[during] - result["start_s"], distance_m=decision["tool_error_m"][during]
+    )

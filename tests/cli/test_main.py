@@ -1,0 +1,96 @@
+"""The command line as its users meet it: exit codes, and one clear line for each mistake."""
+
+import json
+
+import pytest
+
+from wpg.cli import main as cli
+
+
+def run(*args: str) -> int:
+    return cli.main(args)
+
+
+def only_line(text: str) -> str:
+    """The error as printed: one line that starts with the program's name."""
+    (line,) = [line for line in text.splitlines() if line.startswith("wpg: ")]
+    return line
+
+
+def test_list_has_stable_keys(capsys):
+    assert run("list", "--json") == 0
+    listing = json.loads(capsys.readouterr().out)
+    assert set(listing) == {"envs", "robots", "links", "protocols"}
+    assert "wpg/PandaReach-v0" in listing["envs"]
+    assert "wpg/PandaReachBullet-v0" in listing["envs"]
+    assert "panda" in listing["robots"]
+    assert "pty:" in listing["links"]
+    assert "native" in listing["protocols"]
+
+
+def test_list_for_people(capsys):
+    assert run("list") == 0
+    assert "Franka Emika Panda" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("args", [[], ["frobnicate"], ["inspect"], ["train", "--steps", "many"]])
+def test_bad_usage_exits_with_2(args, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(*args)
+    assert stop.value.code == 2
+
+
+def test_unknown_environment_names_near_matches(capsys, tmp_path):
+    assert run("train", "wpg/PandaRech-v0", "--out", str(tmp_path / "run")) == 1
+    line = only_line(capsys.readouterr().err)
+    assert "wpg/PandaRech-v0" in line
+    assert "wpg/PandaReach-v0" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_folder_that_exists_is_left_alone(capsys, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    assert run("train", "wpg/PandaReach-v0", "--out", str(tmp_path)) == 1
+    assert "exists already" in only_line(capsys.readouterr().err)
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+@pytest.mark.parametrize("command", ["inspect", "evaluate"])
+def test_missing_and_foreign_files(command, capsys, tmp_path):
+    assert run(command, str(tmp_path / "none.onnx")) == 1
+    assert "none.onnx" in only_line(capsys.readouterr().err)
+    (tmp_path / "text.onnx").write_text("not a model")
+    assert run(command, str(tmp_path / "text.onnx")) == 1
+    assert "expected a wpg artefact" in only_line(capsys.readouterr().err)
+
+
+def test_folder_that_is_no_run(capsys, tmp_path):
+    assert run("export", str(tmp_path)) == 1
+    assert "no run folder" in only_line(capsys.readouterr().err)
+
+
+def test_missing_package_names_the_extra(capsys, monkeypatch):
+    def needs_torch() -> None:
+        """Train."""
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setitem(cli.COMMANDS, "train", needs_torch)
+    assert run("train") == 1
+    assert only_line(capsys.readouterr().err) == "wpg: this command needs torch: pip install 'wpg[train]'"
+
+
+def test_a_defect_keeps_its_trace(monkeypatch):
+    def broken() -> None:
+        """Train."""
+        raise ValueError("defect")
+
+    monkeypatch.setitem(cli.COMMANDS, "train", broken)
+    with pytest.raises(ValueError, match="defect"):
+        run("train")
+
+
+def test_emulator_refuses_unknown_robots_and_links(capsys):
+    assert run("emulate", "pandra", "--link", "pty:") == 1
+    assert "pandra" in only_line(capsys.readouterr().err)
+    assert run("emulate", "panda", "--link", "carrier-pigeon:") == 1
+    assert "carrier-pigeon" in only_line(capsys.readouterr().err)
