@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import msgspec
+import torch
 
 from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import ConfigError
 
+Precision = Literal["auto", "float32", "bfloat16"]
 Select = Literal["best", "mean", "sample"]
 
 
@@ -68,6 +70,8 @@ class TrainConfig:
     """Stop after this many seconds of this process's training."""
     device: str = "cpu"
     """Torch device of the update."""
+    precision: Precision = "auto"
+    """Of the hidden layers' products: float32, bfloat16, or bfloat16 where the processor has it."""
     threads: int | None = None
     """Torch threads of the update; None leaves torch's setting."""
 
@@ -97,6 +101,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], it is {value}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ConfigError(f"precision must be auto, float32 or bfloat16, it is {self.precision!r}")
         if self.select not in ("best", "mean", "sample"):
             raise ConfigError(f"select must be best, mean or sample, it is {self.select!r}")
 
@@ -109,6 +115,12 @@ class TrainConfig:
             eval_period=tenth if self.eval_period is None else self.eval_period,
             checkpoint_period=self.checkpoint_period or tenth,
         )
+
+    def low_precision(self) -> bool:
+        """Whether products of the hidden layers are to be taken in bfloat16."""
+        if self.precision == "auto":
+            return self.device == "cpu" and bool(getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16"))
+        return self.precision == "bfloat16"
 
     def save(self, path: Path) -> None:
         """Write the settings as YAML."""

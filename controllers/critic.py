@@ -1,5 +1,7 @@
 """Twin action-value networks with batch renormalisation and no target network."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,7 @@ from wpg.controllers.normalisation import BatchUse
 
 
 class Critic(nn.Module):
-    """E independent networks `Q(obs, action)`, evaluated as one batched matrix chain.
+    """E independent networks `Q(obs, action)`, with a common input.
 
     Every linear layer, the first included, has a batch renormalisation in front, so raw observations go
     in. Source: Bhatt et al., "CrossQ", ICLR 2024, arXiv 1902.05605.
@@ -26,7 +28,8 @@ class Critic(nn.Module):
         super().__init__()
         self.obs_dim, self.action_dim, self.ensemble = obs_dim, action_dim, ensemble
         sizes = [obs_dim + action_dim, hidden, hidden, 1]
-        self.network = FoldedMlp(sizes, ensemble=ensemble, generator=generator)
+        networks = [FoldedMlp(sizes, generator=generator) for _ in range(ensemble)]
+        self.networks = nn.ModuleList(networks)
 
     def forward(self, obs: Tensor, action: Tensor, use: BatchUse | None = None) -> Tensor:
         """Action values (E, B) of `obs (B, obs_dim)` and `action (B, action_dim)` in [−1, 1].
@@ -35,12 +38,17 @@ class Critic(nn.Module):
         statistics follow. Without, statistics and parameters are constants, as `∇_a Q`, acting and
         export need.
         """
-        values: Tensor = self.network(torch.cat([obs, action], -1), use)
-        return values[..., 0]
+        x = torch.cat([obs, action], -1)
+        return torch.cat([network(x, use) for network in self.networks], 1).t()
 
     def folded_layers(self) -> list[tuple[Tensor, Tensor]]:
         """The network at rest as plain layers, ReLU between: [(weight (E, in, out), bias (E, 1, out))].
 
         `x = cat(obs, action)`; `x = relu(x @ weight + bias)` but for the last; values are `x[..., 0]`.
         """
-        return self.network.folded_layers()
+        single = [cast(FoldedMlp, network).folded_layers() for network in self.networks]
+        layers = []
+        for same in zip(*single, strict=True):
+            weights, biases = zip(*same, strict=True)
+            layers.append((torch.stack(weights), torch.stack(biases).unsqueeze(1)))
+        return layers

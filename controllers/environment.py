@@ -71,7 +71,7 @@ def make_env(env_id: str) -> Env:
 
 @functools.cache
 def _load_plugins() -> None:
-    """Let installed packages register their environments; Gymnasium 1.0 and later leave this to the caller."""
+    """Let installed packages register environments; Gymnasium leaves this to the caller."""
     for plugin in metadata.entry_points(group="gymnasium.envs"):
         plugin.load()()
 

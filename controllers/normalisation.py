@@ -30,7 +30,7 @@ class BatchUse(NamedTuple):
 
 
 class BatchNorm(NamedTuple):
-    """A normalisation taken from a batch; every tensor is (E, 1, F).
+    """A normalisation taken from a batch; every tensor is (F,).
 
     `y = x·multiplier + offset` with `multiplier = scale·inverse_std·r` and
     `offset = shift + scale·d − mean·multiplier`; `r` and `d` are constants to the gradient.
@@ -45,18 +45,19 @@ class BatchNorm(NamedTuple):
 
 
 class FoldedNorm(nn.Module):
-    """Batch renormalisation over the batch axis of `x (E, B, F)`, for E networks side by side."""
+    """Batch renormalisation over the batch axis of `x (B, F)`."""
 
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, ensemble: int, features: int, *, epsilon: float) -> None:
+    def __init__(self, features: int, *, epsilon: float) -> None:
         super().__init__()
         self.epsilon = epsilon
-        self.scale = nn.Parameter(torch.ones(ensemble, 1, features))
-        self.shift = nn.Parameter(torch.zeros(ensemble, 1, features))
-        self.register_buffer("running_mean", torch.zeros(ensemble, 1, features))
-        self.register_buffer("running_var", torch.ones(ensemble, 1, features))
+        self.scale = nn.Parameter(torch.ones(features))
+        self.shift = nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+        self._scratch: Tensor | None = None  # fresh memory is far from the cache
 
     def at_rest(self) -> tuple[Tensor, Tensor]:
         """Multiplier and offset by the running statistics."""
@@ -65,9 +66,11 @@ class FoldedNorm(nn.Module):
 
     @torch.no_grad()
     def from_batch(self, x: Tensor, use: BatchUse) -> BatchNorm:
-        """The normalisation by the statistics of `x (E, B, F)`; the running ones move towards these."""
-        mean = x.mean(-2, keepdim=True)
-        var = (x - mean).square_().mean(-2, keepdim=True)
+        """The normalisation by the statistics of `x (B, F)`; the running ones move towards these."""
+        mean = x.mean(0)
+        if self._scratch is None or self._scratch.shape != x.shape:
+            self._scratch = torch.empty_like(x)
+        var = torch.sub(x, mean, out=self._scratch).square_().mean(0)
         inverse_std = (var + self.epsilon).rsqrt()
         multiplier: Tensor = self.scale * inverse_std
         offset: Tensor = self.shift
@@ -105,12 +108,12 @@ def fold(multiplier: Tensor, offset: Tensor, weight: Tensor, bias: Tensor) -> tu
     """Put `y = x·multiplier + offset` into `y weight + bias`.
 
     Args:
-        multiplier: (E, 1, in).
-        offset: (E, 1, in).
-        weight: (E, in, out).
-        bias: (E, 1, out).
+        multiplier: (in,).
+        offset: (in,).
+        weight: (in, out).
+        bias: (out,).
 
     Returns:
-        Weight (E, in, out) and bias (E, 1, out) of the folded layer.
+        Weight (in, out) and bias (out,) of the folded layer.
     """
-    return multiplier.transpose(-1, -2) * weight, torch.baddbmm(bias, offset, weight)
+    return multiplier.unsqueeze(1) * weight, torch.addmv(bias, weight.t(), offset)

@@ -62,7 +62,7 @@ class ParticlePolicy(nn.Module):
         The last layer's output, viewed as (B, 2, K, A), is the mean and the log_std before its clamp to
         [LOG_STD_MIN, LOG_STD_MAX].
         """
-        return [(weight[0], bias[0]) for weight, bias in self.network.folded_layers()]
+        return [(weight, bias.unsqueeze(0)) for weight, bias in self.network.folded_layers()]
 
     @torch.no_grad()
     def particles(self, obs: Tensor) -> Tensor:

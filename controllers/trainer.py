@@ -18,6 +18,7 @@ from wpg.controllers.evaluation import evaluate
 from wpg.controllers.flow import draw
 from wpg.controllers.learner import METRICS, Learner
 from wpg.controllers.metrics import MetricsLog, Row
+from wpg.controllers.network import FoldedMlp
 from wpg.controllers.progress import OnProgress, TrainProgress
 from wpg.controllers.replay import make_replay
 from wpg.controllers.rollout import Rollout
@@ -68,6 +69,9 @@ class Trainer:
         )
         generator = torch.Generator().manual_seed(config.seed)
         policy, critic = build_networks(self.spec, config, generator)
+        for module in (*policy.modules(), *critic.modules()):
+            if isinstance(module, FoldedMlp):
+                module.low_precision = config.low_precision()
         entropy = config.target_entropy
         self.learner = Learner(
             policy.to(config.device),

@@ -12,7 +12,7 @@ from wpg.controllers.policy import ParticlePolicy
 
 def textbook(network: FoldedMlp, x: Tensor, use: BatchUse | None) -> Tensor:
     """Normalise, then multiply, layer by layer, with nothing folded and autograd all the way."""
-    h = x.expand(network.ensemble, *x.shape)
+    h = x
     layers = network.own_layers()
     for index, layer in enumerate(layers):
         norm = layer.norm
@@ -21,7 +21,7 @@ def textbook(network: FoldedMlp, x: Tensor, use: BatchUse | None) -> Tensor:
             if use is None:
                 h = (h - norm.running_mean) / running_std
             else:
-                mean, var = h.mean(1, keepdim=True), h.var(1, keepdim=True, unbiased=False)
+                mean, var = h.mean(0), h.var(0, unbiased=False)
                 std = (var + norm.epsilon).sqrt()
                 r = (std.detach() / running_std).clamp(1 / 3, 3) if use.renormalise else 1
                 d = ((mean.detach() - norm.running_mean) / running_std).clamp(-5, 5) if use.renormalise else 0
@@ -33,10 +33,10 @@ def textbook(network: FoldedMlp, x: Tensor, use: BatchUse | None) -> Tensor:
     return h
 
 
-def make(ensemble: int, normalise: bool, dtype: torch.dtype) -> FoldedMlp:
+def make(normalise: bool, dtype: torch.dtype) -> FoldedMlp:
     generator = torch.Generator().manual_seed(1)
     sizes = [5, 16, 16, 3]
-    network = FoldedMlp(sizes, ensemble=ensemble, normalise=normalise, generator=generator).to(dtype)
+    network = FoldedMlp(sizes, normalise=normalise, generator=generator).to(dtype)
     for layer in network.own_layers():
         if layer.norm is not None:
             for tensor, mean in ((layer.norm.scale, 1), (layer.norm.shift, 0), (layer.norm.running_mean, 0)):
@@ -45,16 +45,15 @@ def make(ensemble: int, normalise: bool, dtype: torch.dtype) -> FoldedMlp:
     return network
 
 
-@pytest.mark.parametrize("ensemble", [1, 2])
 @pytest.mark.parametrize(
     ("normalise", "use"), [(False, None), (True, BatchUse(0.0, False)), (True, BatchUse(0.0, True))]
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_gradient_equals_autograd(ensemble, normalise, use, dtype, tolerance):
-    network = make(ensemble, normalise, dtype)
+def test_gradient_equals_autograd(normalise, use, dtype, tolerance):
+    network = make(normalise, dtype)
     generator = torch.Generator().manual_seed(2)
     x = (torch.randn(32, 5, generator=generator, dtype=dtype) * 2 + 1).requires_grad_(True)
-    target = torch.randn(ensemble, 32, 3, generator=generator, dtype=dtype)
+    target = torch.randn(32, 3, generator=generator, dtype=dtype)
     inputs = [x, *network.parameters()]
     results = []
     for output in (network(x, use), textbook(network, x, use)):
@@ -67,18 +66,18 @@ def test_gradient_equals_autograd(ensemble, normalise, use, dtype, tolerance):
 
 
 def test_running_statistics_follow_the_batch():
-    network = make(2, True, torch.float32)
+    network = make(True, torch.float32)
     norm = network.own_layers()[0].norm
     before = norm.running_var.clone()
     x = torch.randn(64, 5) * 3 + 7
     network(x, BatchUse(0.25, False))
     assert torch.allclose(norm.running_var, 0.75 * before + 0.25 * x.var(0, unbiased=False), atol=1e-5)
     network(x, BatchUse(1.0, False))
-    assert torch.allclose(norm.running_mean, x.mean(0).expand(2, 1, 5), atol=1e-5)
+    assert torch.allclose(norm.running_mean, x.mean(0), atol=1e-5)
 
 
 def test_at_rest_only_the_input_has_a_gradient():
-    network = make(2, True, torch.float32)
+    network = make(True, torch.float32)
     x = torch.randn(8, 5, requires_grad=True)
     network(x).sum().backward()
     assert x.grad is not None
@@ -89,7 +88,7 @@ def test_at_rest_only_the_input_has_a_gradient():
 
 
 def test_bfloat16_products_stay_near_float32():
-    network = make(2, True, torch.float32)
+    network = make(True, torch.float32)
     x = torch.randn(64, 5)
     exact = network(x)
     network.low_precision = True
