@@ -88,8 +88,8 @@ class SamplerSpec(Record, frozen=True, kw_only=True):
     """Langevin steps on the critic's action gradient that every particle takes inside the graph."""
     step_size: Annotated[float, msgspec.Meta(ge=0)]
     """η of a refinement step, u += η v + sqrt(2 η τ) ξ, before the tanh; 0 without refinement."""
-    temperature: Annotated[float, msgspec.Meta(gt=0)]
-    """τ of the Gibbs policy, which also scales the refinement's diffusion."""
+    temperature: Annotated[float, msgspec.Meta(ge=0)]
+    """τ of the Gibbs policy, which also scales the refinement's diffusion; 0 where there is none."""
     choice: ActionChoice = "best"
     """Which particle becomes the action: the one that the critic values most, the same unless another mode is
     better by a margin, the one nearest to all others, or one at random."""

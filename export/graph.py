@@ -11,50 +11,15 @@ MLPs; the critic's gradient is its own back-propagation, written out.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
-import torch
-from numpy.typing import NDArray
 from onnx import TensorProto
 
-from wpg.controllers.critic import Critic
-from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, ParticlePolicy
 from wpg.export.builder import GraphBuilder
 from wpg.export.choice import add_choice, add_spread
 from wpg.export.contract import ActionTerm, SamplerSpec, graph_inputs, graph_outputs
-
-Array = NDArray[Any]
-Layer = tuple[Array, Array]
-"""Weight (in, out) and bias (out,)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Networks:
-    """Policy and critics at rest, as plain layers with ReLU between."""
-
-    obs_dim: int
-    num_components: int
-    policy: list[Layer]
-    """Last output viewed as (2, C, A): mean and unclamped log_std."""
-    critics: list[list[Layer]]
-    """One list a member; the input is observation, then action."""
-
-    @classmethod
-    def of(cls, policy: ParticlePolicy, critic: Critic) -> "Networks":
-        """The layers of a policy and its critics, normalisation folded in."""
-        ensemble = [(_array(weight), _array(bias)) for weight, bias in critic.folded_layers()]
-        return cls(
-            obs_dim=policy.obs_dim,
-            num_components=policy.num_particles,
-            policy=[(_array(weight), _array(bias).reshape(-1)) for weight, bias in policy.folded_layers()],
-            critics=[
-                [(weight[member], bias[member].reshape(-1)) for weight, bias in ensemble]
-                for member in range(critic.ensemble)
-            ],
-        )
+from wpg.export.networks import Layer, Networks
 
 
 def build_graph(networks: Networks, action: ActionTerm, spec: SamplerSpec) -> onnx.ModelProto:
@@ -66,15 +31,16 @@ def build_graph(networks: Networks, action: ActionTerm, spec: SamplerSpec) -> on
     """
     graph = GraphBuilder()
     noises = _noises(graph, action.size, spec)
-    u = _mixture_particles(graph, networks, action.size, noises[0])
+    obs = _normalised(graph, networks)
+    u = _mixture_particles(graph, networks, obs, noises[0])
     critics = [
-        _CriticNodes(graph, f"critic{i}", layers, networks) for i, layers in enumerate(networks.critics)
+        _CriticNodes(graph, f"critic{i}", layers, obs, networks.obs_dim)
+        for i, layers in enumerate(networks.critics)
     ]
     for noise in noises[1:]:
         u = _refine(graph, critics, u, noise, spec)
-    a = graph.add("Tanh", u)
-    members = [critic.values(a) for critic in critics]
-    graph.add("Min", *(graph.add("Squeeze", q, graph.ints(2)) for q in members), out="values")
+    a = graph.add("Tanh", u) if networks.squash == "tanh" else _clipped(graph, u, "action", (-1.0, 1.0))
+    _values(graph, critics, a)
     scale, offset = (
         graph.constant("action_scale", action.scale),
         graph.constant("action_offset", action.offset),
@@ -90,13 +56,12 @@ def build_graph(networks: Networks, action: ActionTerm, spec: SamplerSpec) -> on
 class _CriticNodes:
     """One critic as nodes: its values, and the gradient of its values, at actions (B, K, A)."""
 
-    def __init__(self, graph: GraphBuilder, name: str, layers: list[Layer], networks: Networks) -> None:
+    def __init__(self, graph: GraphBuilder, name: str, layers: list[Layer], obs: str, split: int) -> None:
         self._graph = graph
         (first, bias), *rest = layers
-        split = networks.obs_dim
         # The observation's share of the first layer is the same for all particles of a state: (B, 1, H).
         share = graph.add(
-            "Gemm", "obs", graph.constant(f"{name}_obs", first[:split]), graph.constant(f"{name}_bias0", bias)
+            "Gemm", obs, graph.constant(f"{name}_obs", first[:split]), graph.constant(f"{name}_bias0", bias)
         )
         self._share = graph.add("Unsqueeze", share, graph.ints(1))
         self._weights = [graph.constant(f"{name}_action", first[split:])]
@@ -148,39 +113,60 @@ def _noises(graph: GraphBuilder, action_dim: int, spec: SamplerSpec) -> list[str
     return names[: 1 + spec.refinement_steps]
 
 
-def _mixture_particles(graph: GraphBuilder, networks: Networks, action_dim: int, noise: str) -> str:
-    """Pre-tanh particles ``μ + σ ξ`` (B, K, A); particle k is of component k mod C."""
-    h = "obs"
-    *hidden, (weight, bias) = networks.policy
-    for index, (w, b) in enumerate(hidden):
-        gemm = graph.add(
-            "Gemm", h, graph.constant(f"policy_weight{index}", w), graph.constant(f"policy_bias{index}", b)
-        )
-        h = graph.add("Relu", gemm)
+def _normalised(graph: GraphBuilder, networks: Networks) -> str:
+    """What policy and critics see of the observation (B, obs_dim)."""
+    if networks.normaliser is None:
+        return "obs"
+    rule = networks.normaliser
+    centred = graph.add("Sub", "obs", graph.constant("obs_mean", rule.mean))
+    scaled = graph.add("Div", centred, graph.constant("obs_std", rule.std))
+    return _clipped(graph, scaled, "obs", (-rule.clip, rule.clip))
+
+
+def _clipped(graph: GraphBuilder, value: str, name: str, span: tuple[float, float]) -> str:
+    return graph.add(
+        "Clip", value, graph.constant(f"{name}_min", span[0]), graph.constant(f"{name}_max", span[1])
+    )
+
+
+def _mixture_particles(graph: GraphBuilder, networks: Networks, obs: str, noise: str) -> str:
+    """Particles before the squash, ``μ + σ ξ`` (B, K, A); particle k is of component k mod C."""
+    h = obs
+    for index, layer in enumerate(networks.trunk):
+        h = graph.add(networks.activation, _gemm(graph, h, f"policy{index}", layer))
     k = graph.add("Squeeze", graph.add("Shape", "noise", start=1, end=2))
     indices = graph.add("Range", graph.constant("zero", 0, np.int64), k, graph.constant("one", 1, np.int64))
     component = graph.add("Mod", indices, graph.constant("num_components", networks.num_components, np.int64))
-    heads = []
-    for name, columns in (
-        ("mean", slice(None, weight.shape[1] // 2)),
-        ("log_std", slice(weight.shape[1] // 2, None)),
-    ):
-        head = graph.add(
-            "Gemm",
-            h,
-            graph.constant(f"policy_{name}", weight[:, columns]),
-            graph.constant(f"policy_{name}_bias", bias[columns]),
-        )
-        rows = graph.add("Reshape", head, graph.ints(-1, networks.num_components, action_dim))
-        heads.append(graph.add("Gather", rows, component, axis=1))
-    mean, log_std = heads
-    clipped = graph.add(
-        "Clip",
-        log_std,
-        graph.constant("log_std_min", LOG_STD_MIN),
-        graph.constant("log_std_max", LOG_STD_MAX),
+
+    def head(name: str, layer: Layer) -> str:
+        shape = graph.ints(-1, networks.num_components, networks.action_dim)
+        rows = graph.add("Reshape", _gemm(graph, h, name, layer), shape)
+        return graph.add("Gather", rows, component, axis=1)
+
+    mean = head("policy_mean", networks.mean)
+    if networks.log_std is None:
+        return mean
+    log_std = _clipped(graph, head("policy_log_std", networks.log_std), "log_std", networks.log_std_range)
+    return graph.add("Add", mean, graph.add("Mul", graph.add("Exp", log_std), noise))
+
+
+def _gemm(graph: GraphBuilder, x: str, name: str, layer: Layer) -> str:
+    weight, bias = layer
+    return graph.add(
+        "Gemm", x, graph.constant(f"{name}_weight", weight), graph.constant(f"{name}_bias", bias)
     )
-    return graph.add("Add", mean, graph.add("Mul", graph.add("Exp", clipped), noise))
+
+
+def _values(graph: GraphBuilder, critics: list[_CriticNodes], a: str) -> None:
+    """``values (B, K)``: the smallest of the critics', or 0 without critics."""
+    if not critics:
+        zeros = graph.add(
+            "ReduceSum", graph.add("Mul", a, graph.constant("nothing", 0.0)), graph.ints(2), keepdims=0
+        )
+        graph.add("Identity", zeros, out="values")
+        return
+    members = [graph.add("Squeeze", critic.values(a), graph.ints(2)) for critic in critics]
+    graph.add("Min", *members, out="values")
 
 
 def _refine(graph: GraphBuilder, critics: list[_CriticNodes], u: str, noise: str, spec: SamplerSpec) -> str:
@@ -197,7 +183,3 @@ def _refine(graph: GraphBuilder, critics: list[_CriticNodes], u: str, noise: str
     pull = graph.add("Mul", a, graph.constant("entropy_pull", -2 * eta * spec.temperature))
     kick = graph.add("Mul", noise, graph.constant("diffusion", math.sqrt(2 * eta * spec.temperature)))
     return graph.add("Sum", u, drift, pull, kick)
-
-
-def _array(tensor: torch.Tensor) -> Array:
-    return tensor.detach().cpu().to(torch.float32).numpy()

@@ -1,6 +1,5 @@
 """What the graph must compute, stated a second time with the policy's own modules, and the comparison."""
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -9,11 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wpg.controllers.critic import Critic
 from wpg.controllers.flow import log_tanh_jacobian
-from wpg.controllers.network import FoldedMlp
-from wpg.controllers.policy import ParticlePolicy
 from wpg.export.contract import ActionTerm, ParityError, SamplerSpec
+from wpg.export.models import Model
 from wpg.export.reader import Floats, Outputs
 
 TOLERANCE = 1e-5
@@ -27,15 +24,10 @@ place float32 may take the other side.
 
 
 class Reference:
-    """The sampler in float64, from the modules as trained: nothing folded, gradients by autograd."""
+    """The sampler in float64: the model's own modules, gradients by autograd."""
 
-    def __init__(self, policy: ParticlePolicy, critic: Critic, action: ActionTerm, spec: SamplerSpec) -> None:
-        self._policy, self._critic = copy.deepcopy(policy), copy.deepcopy(critic)
-        for module in (self._policy, self._critic):
-            module.cpu().double().eval().requires_grad_(False)
-            for part in module.modules():
-                if isinstance(part, FoldedMlp):
-                    part.low_precision = False
+    def __init__(self, model: Model, action: ActionTerm, spec: SamplerSpec) -> None:
+        self._model = model
         self._scale = torch.tensor(action.scale, dtype=torch.float64)
         self._offset = torch.tensor(action.offset, dtype=torch.float64)
         self._spec = spec
@@ -46,12 +38,12 @@ class Reference:
         """Outputs for ``obs (B, obs_dim)`` and ``noise (B, K, noise_dim)``, rounded to float32."""
         states, xi = torch.from_numpy(obs).double(), torch.from_numpy(noise).double()
         size = len(self._scale)
-        mean, log_std = self._policy(states)
+        mean, std = self._model.mixture(states)
         component = torch.arange(noise.shape[1]) % mean.shape[1]
-        u = mean[:, component] + log_std[:, component].exp() * xi[..., :size]
+        u = mean[:, component] + std[:, component] * xi[..., :size]
         for step in range(1, 1 + self._spec.refinement_steps):
             u = self._langevin(states, u, xi[..., step * size : (step + 1) * size])
-        a = torch.tanh(u)
+        a = self._model.squash(u)
         particles = (self._offset + self._scale * a).numpy().astype(np.float32)
         values = self._value(states, a).numpy().astype(np.float32)
         return self.implied(particles, values, noise, previous)
@@ -96,8 +88,7 @@ class Reference:
     def _value(self, states: Tensor, a: Tensor) -> Tensor:
         """Smallest critic value (B, K) of actions (B, K, A)."""
         rows = states.repeat_interleave(a.shape[1], 0)
-        values: Tensor = self._critic(rows, a.flatten(0, 1))  # (E, B * K)
-        return values.amin(0).view(a.shape[:2])
+        return self._model.value(rows, a.flatten(0, 1)).view(a.shape[:2])
 
     def _langevin(self, states: Tensor, u: Tensor, xi: Tensor) -> Tensor:
         eta, tau = self._spec.step_size, self._spec.temperature

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wpg.export.contract import ActionChoice
+from wpg.export.models import OwnModel
 from wpg.export.parity import Reference
 
 RNG = np.random.default_rng(0)
@@ -31,7 +32,7 @@ def inputs(artifact):
 def test_action_is_the_particle_with_the_highest_score(artifacts, rule, networks, interface):
     artifact = artifacts[rule]
     obs, noise = inputs(artifact)
-    reference = Reference(*networks, interface.action, artifact.contract.sampler)
+    reference = Reference(OwnModel(*networks), interface.action, artifact.contract.sampler)
     previous = reference.previous_actions(obs, RNG)
     found = artifact.run(obs, noise, previous)
     np.testing.assert_array_equal(

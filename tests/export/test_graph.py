@@ -5,6 +5,7 @@ import onnx
 import pytest
 import torch
 
+from wpg.export.models import OwnModel
 from wpg.export.parity import KINK_SHARE, TOLERANCE, Reference, relative_error
 
 
@@ -27,7 +28,7 @@ def test_parity_with_torch(artifact, networks, interface, batch, particles, scal
     rng = np.random.default_rng(batch * particles)
     obs = observations(networks[0], rng, batch, scale)
     noise = rng.standard_normal((batch, particles, spec.noise_dim), dtype=np.float32)
-    reference = Reference(*networks, interface.action, spec)
+    reference = Reference(OwnModel(*networks), interface.action, spec)
     found, expected = artifact.run(obs, noise), reference(obs, noise)
     allowed = KINK_SHARE * found.values.size if spec.refinement_steps else 0
     assert (relative_error(found.particles, expected.particles).max(-1) > TOLERANCE).sum() <= allowed
@@ -42,7 +43,7 @@ def test_thousand_observations_far_outside_training(networks, interface, write, 
     rng = np.random.default_rng(0)
     obs = observations(networks[0], rng, 1000, 20.0)
     noise = rng.standard_normal((1000, 8, artifact.contract.sampler.noise_dim), dtype=np.float32)
-    expected = Reference(*networks, interface.action, artifact.contract.sampler)(obs, noise)
+    expected = Reference(OwnModel(*networks), interface.action, artifact.contract.sampler)(obs, noise)
     found = artifact.run(obs, noise)
     assert relative_error(found.particles, expected.particles).max() <= TOLERANCE
     assert relative_error(found.values, expected.values).max() <= TOLERANCE

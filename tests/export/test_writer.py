@@ -1,7 +1,6 @@
 """The writer refuses what does not compute what the policy computes, and leaves nothing behind."""
 
 import copy
-import dataclasses
 
 import numpy as np
 import pytest
@@ -96,12 +95,3 @@ def test_golden_observations_come_from_those_seen(write, tmp_path):
     assert np.abs(np.array(golden.obs) - 5).max() < 0.2
     assert np.array(golden.noise).shape == (6, 32, 9)
     assert artifact.sampler().noise_shape == (40, 9)
-
-
-def test_networks_of_is_plain_data(networks):
-    from wpg.export.graph import Networks
-
-    plain = Networks.of(*networks)
-    assert dataclasses.is_dataclass(plain)
-    assert [weight.shape for weight, _ in plain.policy] == [(9, 48), (48, 48), (48, 30)]
-    assert [weight.shape for weight, _ in plain.critics[1]] == [(12, 64), (64, 64), (64, 1)]

@@ -1,0 +1,104 @@
+"""Policies and critics in float64, stated in torch apart from the graph: what the graph is held against."""
+
+import copy
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wpg.controllers.critic import Critic
+from wpg.controllers.network import FoldedMlp
+from wpg.controllers.policy import ParticlePolicy
+from wpg.export.networks import Layer, Networks
+
+
+class Model(Protocol):
+    """Policy and critics in float64, stated in torch."""
+
+    def mixture(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation before the squash, both (B, C, A)."""
+        ...
+
+    def squash(self, u: Tensor) -> Tensor:
+        """Into [-1, 1]."""
+        ...
+
+    def value(self, states: Tensor, a: Tensor) -> Tensor:
+        """Smallest critic value (N,) of observations (N, obs_dim) and actions (N, A)."""
+        ...
+
+
+class OwnModel:
+    """A particle policy and its critics as trained: nothing folded."""
+
+    def __init__(self, policy: ParticlePolicy, critic: Critic) -> None:
+        self._policy, self._critic = copy.deepcopy(policy), copy.deepcopy(critic)
+        for module in (self._policy, self._critic):
+            module.cpu().double().eval().requires_grad_(False)
+            for part in module.modules():
+                if isinstance(part, FoldedMlp):
+                    part.low_precision = False
+
+    def mixture(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation before the squash, both (B, C, A)."""
+        mean, log_std = self._policy(states)
+        return mean, log_std.exp()
+
+    def squash(self, u: Tensor) -> Tensor:
+        """Into [-1, 1]."""
+        return torch.tanh(u)
+
+    def value(self, states: Tensor, a: Tensor) -> Tensor:
+        """Smallest critic value (N,)."""
+        values: Tensor = self._critic(states, a)  # (E, N)
+        return values.amin(0)
+
+
+class PlainModel:
+    """Networks given as numbers, run by torch."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
+        self._activation = {"Relu": torch.relu, "Tanh": torch.tanh, "Elu": functional.elu}[
+            networks.activation
+        ]
+
+    def mixture(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation before the squash, both (B, C, A)."""
+        networks = self._networks
+        h = self._seen(states)
+        for layer in networks.trunk:
+            h = self._activation(_linear(h, layer))
+        shape = (-1, networks.num_components, networks.action_dim)
+        mean = _linear(h, networks.mean).view(shape)
+        if networks.log_std is None:
+            return mean, torch.zeros_like(mean)
+        return mean, _linear(h, networks.log_std).view(shape).clamp(*networks.log_std_range).exp()
+
+    def squash(self, u: Tensor) -> Tensor:
+        """Into [-1, 1]."""
+        return torch.tanh(u) if self._networks.squash == "tanh" else u.clamp(-1, 1)
+
+    def value(self, states: Tensor, a: Tensor) -> Tensor:
+        """Smallest critic value (N,), 0 without critics."""
+        x = torch.cat([self._seen(states), a], -1)
+        members = [torch.zeros(len(x), dtype=x.dtype)] if not self._networks.critics else []
+        for first, *rest in self._networks.critics:
+            h = _linear(x, first)
+            for layer in rest:
+                h = _linear(torch.relu(h), layer)
+            members.append(h[:, 0])
+        return torch.stack(members).amin(0)
+
+    def _seen(self, states: Tensor) -> Tensor:
+        rule = self._networks.normaliser
+        if rule is None:
+            return states
+        mean, std = torch.from_numpy(rule.mean).double(), torch.from_numpy(rule.std).double()
+        return ((states - mean) / std).clamp(-rule.clip, rule.clip)
+
+
+def _linear(x: Tensor, layer: Layer) -> Tensor:
+    weight, bias = (torch.from_numpy(array).double() for array in layer)
+    return x @ weight + bias
