@@ -2,19 +2,24 @@
 
 import gymnasium
 
-HORIZON_STEPS = 50
+REACH_STEPS = 50
+PUSH_STEPS = 100
+TASKS = {
+    "PandaReach": ("wpg.sim_envs.reach:ReachEnv", REACH_STEPS),
+}
+"""Name of each task: its class and its horizon in steps."""
 
 
 def register_envs() -> None:
     """Register every task on both engines, with sparse and with dense reward."""
-    for reward, dense in (("sparse", ""), ("dense", "Dense")):
-        for engine, suffix in (("mujoco", ""), ("pybullet", "Bullet")):
-            env_id = f"wpg/PandaReach{dense}{suffix}-v0"
-            if env_id in gymnasium.registry:
-                continue
-            gymnasium.register(
-                id=env_id,
-                entry_point="wpg.sim_envs.reach:ReachEnv",
-                max_episode_steps=HORIZON_STEPS,
-                kwargs={"engine": engine, "reward": reward},
-            )
+    for task, (entry_point, steps) in TASKS.items():
+        for reward, dense in (("sparse", ""), ("dense", "Dense")):
+            for engine, suffix in (("mujoco", ""), ("pybullet", "Bullet")):
+                env_id = f"wpg/{task}{dense}{suffix}-v0"
+                if env_id not in gymnasium.registry:
+                    gymnasium.register(
+                        id=env_id,
+                        entry_point=entry_point,
+                        max_episode_steps=steps,
+                        kwargs={"engine": engine, "reward": reward},
+                    )

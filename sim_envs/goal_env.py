@@ -1,0 +1,217 @@
+"""What all tasks share: the arm run by the code that runs it on hardware, goals, rewards, pictures."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
+from wpg.hardware_bridge.robot import Vector
+from wpg.hardware_bridge.setpoints import SetpointGenerator
+from wpg.sim_envs.scene import GOAL_RGBA, TOOL_RADIUS_M, TOOL_RGBA, Marker
+from wpg.sim_envs.servo import ServoArm
+
+Observation = dict[str, NDArray[np.float32]]
+Action = NDArray[np.float32]
+RewardName = Literal["sparse", "dense"]
+RenderMode = Literal["rgb_array"] | None
+
+CONTROL_DT_S = 0.05
+ACTION_SCALE_RAD = 0.1
+
+
+class GoalEnv(gymnasium.Env[Observation, Action], ABC):
+    """A task whose goal is a place for the tool or for an object.
+
+    A step is one policy period, run as the control loop runs it on hardware: the action sets a joint target,
+    and at every servo tick the set-point generator moves towards it and the robot follows. The observation is
+    made by the pipeline that makes it on hardware, with the tool's place by forward kinematics.
+
+    Action: (num_joints,) in [-1, 1], of 0.1 rad each. ``desired_goal`` and ``achieved_goal`` are (3,) m;
+    ``observation`` is every term of ``interface`` but the goal. The reward is ``sparse``, -1 until the
+    achieved goal is within the tolerance and 0 there, or ``dense``, minus the distance in m.
+
+    Attributes:
+        interface: what a policy for this task sees and commands.
+        robot: the simulated arm.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT_S)}  # noqa: RUF012
+    achieved: str
+    """The observation term that is compared with the goal."""
+    tolerance_m: float
+
+    def __init__(
+        self, *, robot: ServoArm, interface: PolicyInterface, reward: RewardName, render_mode: RenderMode
+    ) -> None:
+        if reward not in ("sparse", "dense"):
+            raise ValueError(f"unknown reward {reward!r}: expected sparse or dense")
+        self.robot = robot
+        self.interface = interface
+        self.render_mode = render_mode
+        self._reward = reward
+        description = robot.description
+        external = frozenset(term.name for term in interface.observation if term.source == "external")
+        self._observe = ObservationPipeline(interface, external)
+        self._act = ActionPipeline(interface, description)
+        self._setpoints = SetpointGenerator(description, description.servo_dt_s)
+        self._servo_dt_s = description.servo_dt_s
+        self._ticks = round(interface.control_dt_s / description.servo_dt_s)
+        self._scale = np.array(interface.action.scale)
+        self._achieved = term_slice(interface, self.achieved)
+        self._goal = np.zeros(3)
+        self.action_space = spaces.Box(-1.0, 1.0, (interface.action.size,), np.float32)
+        self.observation_space = cast(
+            "spaces.Space[Observation]", observation_space(description, interface.observation)
+        )
+
+    @abstractmethod
+    def _start(self) -> Vector:
+        """Set the scene for an episode; returns the arm's joints, (num_joints,) rad."""
+
+    @abstractmethod
+    def _draw_goal(self) -> Vector:
+        """A goal for this episode, (3,) m."""
+
+    def _external(self) -> Mapping[str, Vector] | None:
+        """Observation terms that do not come from the arm, by name."""
+        return None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Arm at rest at the start, another goal; all chance comes from the seed."""
+        super().reset(seed=seed)
+        start = self._start()
+        self._goal = self._draw_goal().astype(np.float32).astype(np.float64)
+        self._setpoints.reset(start)
+        self._observe.reset()
+        self._state = self.robot.read()
+        obs = self._observation()
+        distance = _distance(obs["achieved_goal"], obs["desired_goal"])
+        return obs, {"is_success": bool(distance <= self.tolerance_m)}
+
+    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One policy period.
+
+        Raises:
+            ValueError: the action is not finite or has another shape.
+        """
+        action = np.asarray(action)
+        if action.shape != self._scale.shape or not np.isfinite(action).all():
+            raise ValueError(f"expected {len(self._scale)} finite numbers as action, found {action}")
+        delta = self._scale * np.clip(action, -1.0, 1.0)
+        self._setpoints.set_target(self._act.joint_target(delta, self._state))
+        for _ in range(self._ticks):
+            self.robot.write(self._setpoints.step())
+            self.robot.advance(self._servo_dt_s)
+        self._state = self.robot.read()
+        obs = self._observation()
+        distance = _distance(obs["achieved_goal"], obs["desired_goal"])
+        info = {"is_success": bool(distance <= self.tolerance_m)}
+        return obs, float(self._reward_at(distance)), False, False, info
+
+    def compute_reward(
+        self, achieved_goal: NDArray[np.floating], desired_goal: NDArray[np.floating], info: Any
+    ) -> NDArray[np.float32]:
+        """Reward of any achieved for any desired goal, (..., 3) and (..., 3) -> (...)."""
+        return self._reward_at(_distance(achieved_goal, desired_goal))
+
+    def compute_terminated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> bool:
+        """Never: the goal is to be kept."""
+        return False
+
+    def compute_truncated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> bool:
+        """Never: the time limit truncates."""
+        return False
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Picture of the scene, (height, width, 3); the goal's sphere is as large as the tolerance."""
+        if self.render_mode is None:
+            return None
+        goal = Marker(position_m=self._goal, radius_m=self.tolerance_m, rgba=GOAL_RGBA)
+        tool = Marker(position_m=self.robot.tool_position(), radius_m=TOOL_RADIUS_M, rgba=TOOL_RGBA)
+        return self.robot.render((goal, tool))
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.robot.close()
+
+    def _observation(self) -> Observation:
+        obs = self._observe.observe(self._state, self._goal, self._external())
+        return {
+            "observation": obs[:-3].copy(),
+            "achieved_goal": obs[self._achieved].copy(),
+            "desired_goal": obs[-3:].copy(),
+        }
+
+    def _reward_at(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._reward == "dense":
+            return -distance
+        return -(distance > self.tolerance_m).astype(np.float32)
+
+
+def arm_terms(num_joints: int) -> tuple[ObservationTerm, ...]:
+    """What every task sees of the arm."""
+    return (
+        ObservationTerm(name="joint_pos", size=num_joints, source="joint_pos", unit="rad"),
+        ObservationTerm(name="joint_vel", size=num_joints, source="joint_vel", unit="rad/s"),
+        ObservationTerm(name="tool_pos", size=3, source="tool_pos", unit="m"),
+    )
+
+
+GOAL_TERM = ObservationTerm(name="goal", size=3, source="goal", unit="m")
+
+
+def joint_deltas(num_joints: int) -> ActionTerm:
+    """What every task commands: how far each joint shall go from where it is."""
+    return ActionTerm(
+        mode="joint_position_delta",
+        size=num_joints,
+        unit="rad",
+        scale=(ACTION_SCALE_RAD,) * num_joints,
+        offset=(0.0,) * num_joints,
+    )
+
+
+def term_slice(interface: PolicyInterface, name: str) -> slice:
+    """Where a term stands in the observation vector."""
+    start = 0
+    for term in interface.observation:
+        if term.name == name:
+            return slice(start, start + term.size)
+        start += term.size
+    raise KeyError(name)
+
+
+def observation_space(description: RobotDescription, terms: tuple[ObservationTerm, ...]) -> spaces.Dict:
+    """Bounds by unit, wide enough for an arm that is pushed past its limits."""
+    low, high = [], []
+    for term in terms:
+        match term.source, term.unit:
+            case "joint_pos", _:
+                bottom = description.limits("position_min_rad") - 0.5
+                top = description.limits("position_max_rad") + 0.5
+            case "joint_vel", _:
+                top = 4.0 * description.limits("velocity_max_rad_s")
+                bottom = -top
+            case _, unit:
+                top = np.full(term.size, {"m": 2.0, "m/s": 10.0, "": 1.1}[unit])
+                bottom = -top
+        low.append(bottom)
+        high.append(top)
+    bottom, top = (np.concatenate(ends[:-1]).astype(np.float32) for ends in (low, high))
+    goal = spaces.Box(-2.0, 2.0, (3,), np.float32)
+    return spaces.Dict(observation=spaces.Box(bottom, top), achieved_goal=goal, desired_goal=goal)
+
+
+def _distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float32]:
+    difference = np.asarray(a, np.float32) - np.asarray(b, np.float32)
+    distance: NDArray[np.float32] = np.sqrt((difference * difference).sum(axis=-1))
+    return distance
