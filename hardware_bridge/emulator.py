@@ -48,14 +48,14 @@ class Emulator:
         wrap_link: Callable[[Link], Link] | None = None,
     ) -> None:
         self._clock = clock or RealClock()
+        self.protocol = protocol
+        self._arm = EmulatedArm(robot, self._clock.now())
+        self._device = make_device(protocol, self._arm, key)
         self._link = serve_link(url)
         self.url = self._link.url
         """What a client opens."""
         if wrap_link is not None:
             self._link = wrap_link(self._link)
-        self.protocol = protocol
-        self._arm = EmulatedArm(robot, self._clock.now())
-        self._device = make_device(protocol, self._arm, key)
 
     @property
     def witness(self) -> EmulatorWitness:

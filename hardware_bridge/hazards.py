@@ -25,7 +25,7 @@ def find_hazards(
     sent: Vector | None,
     dt_s: float,
 ) -> Iterator[Hazard]:
-    """Everything that is wrong, the gravest first.
+    """Everything that is wrong, what causes the others first.
 
     Args:
         config: thresholds.
@@ -35,10 +35,10 @@ def find_hazards(
         sent: (num_joints,) rad last commanded; None while the arm is not to follow commands.
         dt_s: servo period.
     """
-    if state_age_s > config.stale_ticks * dt_s:
-        yield Hazard("stale_state", f"no state for {state_age_s * 1e3:.0f} ms")
     if missed_in_a_row >= config.overrun_ticks:
         yield Hazard("overrun", f"{missed_in_a_row} deadlines missed in a row")
+    if state_age_s > config.stale_ticks * dt_s:
+        yield Hazard("stale_state", f"no state for {state_age_s * 1e3:.0f} ms")
     if state is not None and state.status is RobotStatus.FAULT:
         yield Hazard("device_fault", "the robot reports a fault")
     if state is not None and sent is not None:

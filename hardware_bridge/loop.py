@@ -234,7 +234,9 @@ class ControlLoop:
         state = self._sensor.state
         if state is None:
             return
-        self._next_step = max(self._next_step + self._ticks_per_step, index + 1)
+        # Steps stay on their grid unless a whole one was missed, or the arm was held.
+        on_grid = index - self._next_step < self._ticks_per_step
+        self._next_step = (self._next_step if on_grid else index) + self._ticks_per_step
         config = self._config
         grown = self._phase_age_s() / config.soft_start_s if config.soft_start_s > 0 else 1.0
         self._motion.set_pace(min(1.0, config.soft_start_pace + grown * (1 - config.soft_start_pace)))

@@ -27,7 +27,6 @@ from wpg.hardware_bridge.protocols.native import (
 )
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 
-IDENTIFY_TIMEOUT_S = 2.0
 IDENTIFY_PERIOD_S = 0.1
 REQUEST_TIMEOUT_S = 0.1
 REQUEST_ATTEMPTS = 5
@@ -47,6 +46,7 @@ class NativeRobot:
         link: URL, or what opens the link.
         key: shared secret; frames are tagged with it, and answers without its tag are dropped.
         read_timeout_s: how long :meth:`read` waits; by default half a servo period.
+        connect_timeout_s: how long :meth:`connect` waits for an answer.
     """
 
     def __init__(
@@ -56,12 +56,14 @@ class NativeRobot:
         *,
         key: bytes | None = None,
         read_timeout_s: float | None = None,
+        connect_timeout_s: float = 2.0,
         clock: Clock | None = None,
     ) -> None:
         self._description = description
         self._open: Callable[[], Link] = partial(open_link, link) if isinstance(link, str) else link
         self._key = key
         self._read_timeout_s = read_timeout_s or description.servo_dt_s / 2
+        self._connect_timeout_s = connect_timeout_s
         self._clock = clock or RealClock()
         self._low, self._high = float32_inside(
             description.limits("position_min_rad"), description.limits("position_max_rad")
@@ -166,7 +168,7 @@ class NativeRobot:
 
     def _identify(self) -> Identity:
         self._session = secrets.randbits(32)
-        deadline = self._clock.now() + IDENTIFY_TIMEOUT_S
+        deadline = self._clock.now() + self._connect_timeout_s
         num_bytes = 0
         while (now := self._clock.now()) < deadline:
             self._send(Identify())
@@ -179,8 +181,8 @@ class NativeRobot:
                         return frame.message
         if num_bytes == 0:
             raise LinkError(
-                f"link {self._connected.url}: nobody answers within {IDENTIFY_TIMEOUT_S:g} s; is the robot "
-                "powered, and is this its port?"
+                f"link {self._connected.url}: nobody answers within {self._connect_timeout_s:g} s; "
+                "is the robot powered, and is this its port?"
             )
         raise ProtocolError(
             f"link {self._connected.url}: expected native frames, found {num_bytes} bytes that are none "

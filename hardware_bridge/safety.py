@@ -85,15 +85,20 @@ class SafetyFilter:
         if not (np.isfinite(command.joint_pos).all() and np.isfinite(command.joint_vel).all()):
             count(self.events, "non_finite_command")
             return self.brake()
-        wanted = (command.joint_pos - self._pos) / self._dt_s
+        wanted = (np.clip(command.joint_pos, self._low, self._high) - self._pos) / self._dt_s
         allowed = self._bounded(wanted)
-        change = np.abs(wanted - allowed) > 1e-9
-        if not change.any():
+        outside = (command.joint_pos < self._low) | (command.joint_pos > self._high)
+        if not (outside | (np.abs(wanted - allowed) > 1e-9)).any():
             return JointCommand(
-                joint_pos=np.clip(command.joint_pos, self._low, self._high),
+                joint_pos=command.joint_pos,
                 joint_vel=np.clip(command.joint_vel, -self._velocity, self._velocity),
             )
-        self._count(command.joint_pos, wanted)
+        if outside.any():
+            count(self.events, "position_limit")
+        elif (np.abs(wanted) > self._velocity).any():
+            count(self.events, "velocity_limit")
+        else:
+            count(self.events, "acceleration_limit")
         return self._moved(allowed)
 
     def brake(self) -> JointCommand:
@@ -124,11 +129,3 @@ class SafetyFilter:
     def _moved(self, velocity: Vector) -> JointCommand:
         position = np.clip(self._pos + velocity * self._dt_s, self._low, self._high)
         return JointCommand(joint_pos=position, joint_vel=velocity)
-
-    def _count(self, joint_pos: Vector, velocity: Vector) -> None:
-        if (joint_pos < self._low).any() or (joint_pos > self._high).any():
-            count(self.events, "position_limit")
-        elif (np.abs(velocity) > self._velocity).any():
-            count(self.events, "velocity_limit")
-        else:
-            count(self.events, "acceleration_limit")

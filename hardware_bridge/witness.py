@@ -69,8 +69,9 @@ class CommandJudge:
 
         v = Δq / (n dt)        a = (v - v_before) / ((n + n_before) dt / 2)
 
-    The first command after arming is judged by the velocity limit from where the arm stands, and the arm is
-    taken to be at rest then.
+    The first command after arming is judged by the velocity limit from where the arm stands. What velocity it
+    stands for is not known, since an arm does not hold exactly where it measures: the second command may
+    assume any between rest and the way from there.
     """
 
     def __init__(self, description: RobotDescription) -> None:
@@ -87,6 +88,7 @@ class CommandJudge:
         self._vel = np.zeros_like(joint_pos)
         self._tick: int | None = None
         self._periods = 1
+        self._starting = True
 
     def judge(self, joint_pos: Vector, joint_vel: Vector, tick: int) -> tuple[str, ...]:
         """Limits that a command leaves: of ``not_finite``, ``position``, ``velocity``, ``acceleration``."""
@@ -101,15 +103,18 @@ class CommandJudge:
             outside.append("velocity")
         if self._tick is not None:
             between_s = (max(periods, 1) + self._periods) * self._dt_s / 2
-            if (np.abs(velocity - self._vel) > self._acceleration * between_s).any():
+            before = self._vel
+            if self._starting:
+                before = np.clip(velocity, np.minimum(before, 0), np.maximum(before, 0))
+            if (np.abs(velocity - before) > self._acceleration * between_s).any():
                 outside.append("acceleration")
         return tuple(outside)
 
     def accept(self, joint_pos: Vector, tick: int) -> None:
         """The command was followed: the next one is judged against it."""
-        if self._tick is not None:
-            self._periods = max(tick - self._tick, 1)
-            self._vel = (joint_pos - self._pos) / (self._periods * self._dt_s)
+        self._starting = self._tick is None
+        self._periods = 1 if self._tick is None else max(tick - self._tick, 1)
+        self._vel = (joint_pos - self._pos) / (self._periods * self._dt_s)
         self._tick, self._pos = tick, joint_pos.copy()
 
 

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from wpg.hardware_bridge.errors import LinkError
 
 CHUNK = 65536
+GONE_HINT = "is the robot (or its emulator) still running and connected?"
 SEND_TIMEOUT_S = 0.002
 """How long a full transmit buffer is waited for before the bytes are dropped."""
 

@@ -10,7 +10,7 @@ import serial
 from serial.tools import list_ports
 
 from wpg.hardware_bridge.errors import LinkError
-from wpg.hardware_bridge.links.base import CHUNK, Link, write_all
+from wpg.hardware_bridge.links.base import CHUNK, GONE_HINT, Link, write_all
 from wpg.hardware_bridge.links.url import LinkUrl
 
 
@@ -72,7 +72,7 @@ class SerialLink(Link):
         except OSError as error:
             raise self._dead(_gone(error)) from error
         if not data:
-            raise self._dead("the other end has closed; is the robot (or its emulator) still running?")
+            raise self._dead(f"the other end has closed; {GONE_HINT}")
         return data
 
     def close(self) -> None:
@@ -127,4 +127,6 @@ def serial_ports() -> list[str]:
 
 
 def _gone(error: OSError) -> str:
-    return f"the port has gone ({error.strerror}); check cable and power, or whether the emulator still runs"
+    return (
+        f"the port has gone ({error.strerror}); is the robot (or its emulator) still running and plugged in?"
+    )

@@ -4,7 +4,7 @@ import contextlib
 import socket
 
 from wpg.hardware_bridge.errors import LinkError
-from wpg.hardware_bridge.links.base import CHUNK, Link, write_all
+from wpg.hardware_bridge.links.base import CHUNK, GONE_HINT, Link, write_all
 from wpg.hardware_bridge.links.udp import bind_reason, bound_url
 from wpg.hardware_bridge.links.url import LinkUrl
 
@@ -21,7 +21,7 @@ class TcpLink(Link):
         try:
             self._socket = socket.create_connection((url.host, url.port), timeout=CONNECT_TIMEOUT_S)
         except ConnectionRefusedError as error:
-            raise self._dead("nothing listens there; is the robot (or its emulator) running?") from error
+            raise self._dead(f"nothing listens there; {GONE_HINT}") from error
         except OSError as error:
             raise self._dead(f"{url.host} cannot be reached: {error.strerror or error}") from error
         _tune(self._socket)
@@ -31,7 +31,7 @@ class TcpLink(Link):
         try:
             return write_all(self._socket.fileno(), data)
         except OSError as error:
-            raise self._dead(f"the connection broke: {error.strerror or error}") from error
+            raise self._dead(f"the connection broke ({error.strerror or error}); {GONE_HINT}") from error
 
     def _descriptors(self) -> tuple[int, ...]:
         return (self._socket.fileno(),) if self._socket.fileno() >= 0 else ()
@@ -42,9 +42,9 @@ class TcpLink(Link):
         except BlockingIOError:
             return b""
         except OSError as error:
-            raise self._dead(f"the connection broke: {error.strerror or error}") from error
+            raise self._dead(f"the connection broke ({error.strerror or error}); {GONE_HINT}") from error
         if not data:
-            raise self._dead("the robot has closed the connection")
+            raise self._dead(f"the other end has closed; {GONE_HINT}")
         return data
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 import errno
 import socket
 
-from wpg.hardware_bridge.links.base import CHUNK, Link
+from wpg.hardware_bridge.links.base import CHUNK, GONE_HINT, Link
 from wpg.hardware_bridge.links.url import LinkUrl
 
 Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
@@ -16,8 +16,12 @@ class UdpLink(Link):
         super().__init__(url.text)
         try:
             self._socket, address = _resolve(url)
+        except OSError as error:
+            raise self._dead(f"{url.host} has no address: {error.strerror or error}") from error
+        try:
             self._socket.connect(address)
         except OSError as error:
+            self.close()
             raise self._dead(f"{url.host} cannot be reached: {error.strerror or error}") from error
 
     def send(self, data: bytes) -> bool:
@@ -53,8 +57,12 @@ class UdpServerLink(Link):
         self._peer: Address | None = None
         try:
             self._socket, address = _resolve(url)
+        except OSError as error:
+            raise self._dead(f"{url.host} has no address: {error.strerror or error}") from error
+        try:
             self._socket.bind(address)
         except OSError as error:
+            self.close()
             raise self._dead(bind_reason(error, url)) from error
         self.url = bound_url("udp", url.host, self._socket)
 
@@ -108,5 +116,5 @@ def bind_reason(error: OSError, url: LinkUrl) -> str:
 
 def _reason(error: OSError) -> str:
     if error.errno == errno.ECONNREFUSED:
-        return "nothing listens there; is the robot (or its emulator) running?"
+        return f"nothing listens there; {GONE_HINT}"
     return f"the network failed: {error.strerror or error}"

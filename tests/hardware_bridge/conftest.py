@@ -1,0 +1,173 @@
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from wpg.export.contract import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface
+from wpg.hardware_bridge.clock import ManualClock
+from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.emulated_arm import EmulatedArm
+from wpg.hardware_bridge.emulator import Emulator
+from wpg.hardware_bridge.errors import LinkError
+from wpg.hardware_bridge.faults import FaultSpec, FaultyLink
+from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.links import Link
+from wpg.hardware_bridge.native_device import NativeDevice
+from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.policy import Decision
+
+
+@pytest.fixture(scope="session")
+def description() -> RobotDescription:
+    return load_description("panda")
+
+
+class LoopbackLink(Link):
+    """Joins a driver to a device in one thread, in the time of a clock that is moved by hand."""
+
+    def __init__(self, device: NativeDevice, arm: EmulatedArm, clock: ManualClock) -> None:
+        super().__init__("loopback:")
+        self._device = device
+        self._arm = arm
+        self._clock = clock
+        self._waiting = b""
+        self.dead = False
+        self.silent = False
+        """The device's answers are lost."""
+
+    def send(self, data: bytes) -> bool:
+        self._live()
+        reply = self._device.feed(data, self._clock.now())
+        if not self.silent:
+            self._waiting += reply
+        return True
+
+    def receive(self, timeout_s: float) -> bytes:
+        self._live()
+        data, self._waiting = self._waiting, b""
+        if not data:
+            self._clock.advance(timeout_s)
+            self._live()
+        return data
+
+    def close(self) -> None:
+        pass
+
+    def _live(self) -> None:
+        if self.dead:
+            raise LinkError("link loopback: unplugged")
+        self._arm.advance_to(self._clock.now())
+
+    def _descriptors(self) -> tuple[int, ...]:
+        return ()
+
+    def _receive_ready(self) -> bytes:
+        return b""
+
+
+class Bench:
+    """A driver on an emulated arm, everything on one manual clock."""
+
+    def __init__(self, description: RobotDescription, faults: FaultSpec | None = None, seed: int = 0) -> None:
+        self.description = description
+        self.clock = ManualClock()
+        self.simulated = KinematicRobot(description)
+        self.arm = EmulatedArm(self.simulated, self.clock.now())
+        self.device = NativeDevice(self.arm)
+        self.link = LoopbackLink(self.device, self.arm, self.clock)
+        wire: Link = self.link
+        if faults is not None:
+            wire = FaultyLink(self.link, faults, seed=seed, clock=self.clock)
+        self.robot = NativeRobot(description, lambda: wire, clock=self.clock)
+
+    @property
+    def witness(self):
+        return self.arm.witness
+
+
+@pytest.fixture
+def bench(description: RobotDescription) -> Bench:
+    return Bench(description)
+
+
+@pytest.fixture
+def make_bench(description: RobotDescription) -> Callable[..., Bench]:
+    return lambda *args, **kwargs: Bench(description, *args, **kwargs)
+
+
+def reach_interface(description: RobotDescription, *, horizon_steps: int = 40) -> PolicyInterface:
+    n = description.num_joints
+    return PolicyInterface(
+        robot=description.robot_spec(),
+        observation=(
+            ObservationTerm(name="joint_pos", size=n, source="joint_pos"),
+            ObservationTerm(name="tool_pos", size=3, source="tool_pos"),
+            ObservationTerm(name="goal", size=3, source="goal"),
+        ),
+        action=ActionTerm(
+            mode="joint_position_delta", size=n, unit="rad", scale=(0.1,) * n, offset=(0.0,) * n
+        ),
+        control_dt_s=0.05,
+        goal=GoalSpec(
+            achieved="tool_pos",
+            low=(0.35, -0.15, 0.35),
+            high=(0.5, 0.15, 0.5),
+            tolerance_m=0.02,
+            horizon_steps=horizon_steps,
+        ),
+    )
+
+
+class ReachPolicy:
+    """Reaches by the pseudo-inverse of the Jacobian."""
+
+    def __init__(self, description: RobotDescription, *, horizon_steps: int = 40) -> None:
+        self._num_joints = description.num_joints
+        self._tool = KinematicRobot(description)
+        self.interface = reach_interface(description, horizon_steps=horizon_steps)
+        self.num_calls = 0
+
+    def act(self, obs) -> Decision:
+        self.num_calls += 1
+        joint_pos = obs[: self._num_joints].astype(np.float64)
+        jacobian = np.stack([self._place(joint_pos + d) for d in 1e-5 * np.eye(self._num_joints)], axis=1)
+        jacobian = (jacobian - self._place(joint_pos)[:, None]) / 1e-5
+        step = 0.5 * np.linalg.pinv(jacobian, rcond=0.05) @ (obs[-3:] - obs[-6:-3])
+        return Decision(np.clip(step, -0.1, 0.1).astype(np.float32), 0.01)
+
+    def _place(self, joint_pos):
+        self._tool.reset(joint_pos)
+        return self._tool.tool_position()
+
+
+@pytest.fixture
+def reach_policy(description: RobotDescription) -> ReachPolicy:
+    return ReachPolicy(description)
+
+
+@pytest.fixture
+def make_policy(description: RobotDescription) -> Callable[..., ReachPolicy]:
+    return lambda **kwargs: ReachPolicy(description, **kwargs)
+
+
+@contextmanager
+def served(description: RobotDescription, url: str) -> Iterator[Emulator]:
+    """An emulator that lives in a thread."""
+    emulator = Emulator(KinematicRobot(description), url)
+    stop = threading.Event()
+    thread = threading.Thread(target=emulator.serve, args=(stop.is_set,))
+    thread.start()
+    try:
+        yield emulator
+    finally:
+        stop.set()
+        thread.join()
+        emulator.close()
+
+
+@pytest.fixture(params=["pty:", "udp://127.0.0.1:0", "tcp://127.0.0.1:0"], ids=["pty", "udp", "tcp"])
+def emulator(request: pytest.FixtureRequest, description: RobotDescription) -> Iterator[Emulator]:
+    with served(description, request.param) as emulator:
+        yield emulator

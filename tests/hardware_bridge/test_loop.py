@@ -1,0 +1,438 @@
+import dataclasses
+
+import msgspec
+import numpy as np
+import pytest
+
+from wpg.export.contract import ContractError
+from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.faults import FaultSpec
+from wpg.hardware_bridge.loop import ControlLoop
+from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.policy import Decision
+from wpg.hardware_bridge.robot import RobotState, RobotStatus, StopMode
+from wpg.hardware_bridge.safety import SafetyConfig
+
+DT = 0.005
+
+
+class Trace:
+    """A recorder that keeps everything, and may cause something at a tick."""
+
+    def __init__(self) -> None:
+        self.ticks = []
+        self.decisions = []
+        self.events = []
+        self.at_tick = {}
+
+    def tick(self, **record) -> None:
+        self.ticks.append(record)
+        if action := self.at_tick.get(len(self.ticks)):
+            action()
+
+    def decision(self, **record) -> None:
+        self.decisions.append(record)
+
+    def event(self, **record) -> None:
+        self.events.append(record)
+
+    @property
+    def names(self) -> list[str]:
+        return [event["name"] for event in self.events]
+
+    def commands(self):
+        return np.array([record["command"].joint_pos for record in self.ticks])
+
+
+@pytest.fixture
+def trace() -> Trace:
+    return Trace()
+
+
+@pytest.fixture
+def run(bench, reach_policy, trace):
+    def run(config=None, *, policy=reach_policy, on=bench, **kwargs):
+        config = config or LoopConfig(duration_s=3.0)
+        loop = ControlLoop(on.robot, policy, config, clock=on.clock, recorder=trace, **kwargs)
+        report = loop.run()
+        assert report.limit_violations == 0
+        assert on.witness.commands_outside_limits == 0
+        return report
+
+    return run
+
+
+class TestGoodRun:
+    def test_reaches_every_goal(self, run, bench, trace):
+        report = run(LoopConfig(goals=3, seed=5))
+        assert (report.goals, report.successes, report.end_reason) == (3, 3, "goals_done")
+        assert report.completed
+        assert report.final_phase == "parked"
+        assert report.rate_hz == pytest.approx(200.0)
+        assert report.missed_deadlines == 0
+        assert report.safety_events == {}
+        assert bench.arm.status is RobotStatus.HOLDING
+        assert trace.names == ["connected", "checked", "armed", "running", "stopping", "parked"]
+
+    def test_success_is_where_the_engine_says_the_tool_is(self, run, bench, trace):
+        report = run(LoopConfig(goals=1))
+        result = report.goal_results[0]
+        where = bench.simulated.tool_position()
+        assert np.linalg.norm(where - result.goal) == pytest.approx(result.error_m, abs=1e-3)
+
+    def test_each_goal_gets_its_horizon(self, run, trace, make_policy):
+        policy = make_policy(horizon_steps=7)
+        run(LoopConfig(goals=4), policy=policy)
+        assert policy.num_calls == 28
+        goals = [tuple(record["goal"]) for record in trace.decisions]
+        assert [goals.count(goal) for goal in dict.fromkeys(goals)] == [7] * 4
+
+    def test_goals_depend_on_the_seed_alone(self, make_bench, make_policy, trace):
+        def goals(seed):
+            bench = make_bench()
+            loop = ControlLoop(
+                bench.robot, make_policy(horizon_steps=3), LoopConfig(goals=3, seed=seed), clock=bench.clock
+            )
+            return [result.goal for result in loop.run().goal_results]
+
+        assert goals(1) == goals(1) != goals(2)
+
+    def test_policy_decides_every_tenth_tick(self, run, trace):
+        run(LoopConfig(duration_s=2.0))
+        times = np.array([record["time_s"] for record in trace.decisions])
+        np.testing.assert_allclose(np.diff(times), 0.05, atol=1e-9)
+
+    def test_fixed_goal(self, run, bench):
+        goal = (0.45, 0.1, 0.4)
+        report = run(LoopConfig(goal=goal))
+        assert report.successes == report.goals == 1
+        np.testing.assert_allclose(bench.simulated.tool_position(), goal, atol=0.01)
+
+    def test_duration(self, run):
+        report = run(LoopConfig(duration_s=1.5))
+        assert report.end_reason == "duration"
+        assert 1.5 <= report.duration_s < 2.0
+        assert report.completed
+
+    def test_commands_never_step(self, run, trace, description):
+        run(LoopConfig(goals=3))
+        velocity = np.diff(trace.commands(), axis=0) / DT
+        assert (
+            np.abs(np.diff(velocity, axis=0) / DT).max() < description.limits("acceleration_max_rad_s2").max()
+        )
+
+    def test_starts_softly_from_where_the_arm_stands(self, run, bench, trace, description):
+        start = description.limits("home_rad") + 0.2
+        bench.simulated._place(start)
+        run(LoopConfig(duration_s=0.3))
+        commands = trace.commands()
+        np.testing.assert_allclose(commands[:19], np.tile(start, (19, 1)), atol=1e-6)
+        share = 0.35 * description.motion_fraction * description.limits("velocity_max_rad_s")
+        assert (np.abs(np.diff(commands[:60], axis=0)) / DT <= share).all()
+
+    @pytest.mark.parametrize("mode", StopMode)
+    def test_leaves_the_arm_as_configured(self, run, bench, mode):
+        run(LoopConfig(duration_s=0.5, final_stop=mode))
+        assert list(bench.witness.stops) == list(dict.fromkeys(["hold", mode.name.lower()]))
+
+    def test_comes_to_rest_before_it_parks(self, run, bench, trace):
+        run(LoopConfig(duration_s=0.7))
+        moving = np.abs(np.diff(trace.commands(), axis=0)).max(axis=1) / DT
+        assert moving[:-10].max() > 0.1
+        assert moving[-1] < 1e-3
+
+    def test_stop_request(self, run, trace):
+        report = run(LoopConfig(), should_stop=lambda: "SIGTERM" if len(trace.ticks) > 100 else "")
+        assert (report.end_reason, report.message) == ("stopped", "SIGTERM")
+        assert report.completed
+
+    def test_report_has_the_keys_that_scripts_rely_on(self, run):
+        report = msgspec.json.decode(msgspec.json.encode(run(LoopConfig(goals=1))))
+        assert {
+            "rate_hz",
+            "ticks",
+            "missed_deadlines",
+            "lateness_us",
+            "policy_us",
+            "safety_events",
+            "limit_violations",
+            "goals",
+            "successes",
+            "end_reason",
+        } <= report.keys()
+        assert report["lateness_us"].keys() == {"p50", "p99", "p999", "max"}
+
+
+class TestBadLine:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_faults_cost_neither_safety_nor_the_goal(self, make_bench, run, seed):
+        bench = make_bench()
+        loop_ready = FaultSpec(drop=0.05, corrupt=0.05, duplicate=0.02, truncate=0.02, garbage=0.02)
+        bench = make_bench(loop_ready, seed=seed)
+        report = run(LoopConfig(goals=2), on=bench)
+        assert report.successes == 2
+        assert report.safety_events["stale_read"] > 10
+
+    def test_terrible_line_ends_safely(self, make_bench, run):
+        for seed in range(10):
+            bench = make_bench(FaultSpec(drop=0.4, delay=0.2, delay_ms=30), seed=seed)
+            try:
+                report = run(LoopConfig(goals=1), on=bench)
+            except (LinkError, ProtocolError, StaleStateError):
+                continue
+            assert report.end_reason
+            assert report.final_phase in ("parked", "fault")
+
+    def test_short_silence_holds_and_goes_on_without_a_jump(self, run, bench, trace, description):
+        def silence(on):
+            return lambda: setattr(bench.link, "silent", on)
+
+        trace.at_tick = {150: silence(True), 158: silence(False)}
+        report = run(LoopConfig(goals=2))
+        assert report.safety_events["stale_state"] == 1
+        assert report.successes == 2
+        assert bench.witness.holds == 0
+        assert trace.names[3:6] == ["running", "stale_state", "holding"]
+        assert trace.names[6] == "running"
+
+    def test_lasting_silence_ends_the_run(self, run, bench, trace):
+        trace.at_tick = {150: lambda: setattr(bench.link, "silent", True)}
+        report = run(LoopConfig(goals=2))
+        assert report.end_reason == "stale_state"
+        assert report.message.startswith("held for 2 s: no state for")
+        assert report.final_phase == "fault"
+        assert not report.completed
+
+    def test_dead_link_ends_the_run(self, run, bench, trace):
+        trace.at_tick = {150: lambda: setattr(bench.link, "dead", True)}
+        report = run(LoopConfig(goals=2))
+        assert (report.end_reason, report.final_phase) == ("link_dead", "fault")
+        assert "unplugged" in report.message
+        bench.arm.advance_to(bench.clock.now() + 0.1)
+        assert bench.arm.status is RobotStatus.HOLDING
+
+
+class TestLateness:
+    def test_is_counted_and_the_grid_stays(self, run, bench, trace):
+        trace.at_tick = {100: lambda: bench.clock.advance(0.017), 200: lambda: bench.clock.advance(0.004)}
+        report = run(LoopConfig(duration_s=2.0))
+        assert report.missed_deadlines == 2
+        assert report.safety_events == {}
+        assert report.lateness_us.max == pytest.approx(2000, rel=0.05)
+        times = np.array([record["time_s"] for record in trace.ticks]) / DT
+        on_grid = np.abs(times - np.round(times)) < 1e-6
+        assert on_grid.sum() >= len(times) - 1
+
+    def test_long_stall_is_held_by_the_device_and_overcome(self, run, bench, trace, description):
+        trace.at_tick = {150: lambda: bench.clock.advance(0.2)}
+        report = run(LoopConfig(goals=2))
+        assert bench.witness.holds == 1
+        assert bench.witness.arms == 2
+        assert report.safety_events["rearmed"] == 1
+        assert report.successes == 2
+        commands, states = trace.commands(), [record["state"] for record in trace.ticks]
+        armed_again = [r["phase"] for r in trace.ticks].index("armed", 160)
+        np.testing.assert_allclose(commands[armed_again], states[armed_again].joint_pos, atol=1e-5)
+
+    def test_stalls_without_end_end_the_run(self, run, bench, trace):
+        real_read = bench.robot.read
+
+        def slow_read():
+            state = real_read()
+            if len(trace.ticks) > 100:
+                bench.clock.advance(0.03)
+            return state
+
+        bench.robot.read = slow_read
+        report = run(LoopConfig(goals=2))
+        assert report.end_reason == "overrun"
+        assert report.missed_deadlines > 10
+
+
+class BadPolicy:
+    def __init__(self, policy, bad, calls) -> None:
+        self._policy = policy
+        self._bad = bad
+        self._calls = calls
+        self.interface = policy.interface
+        self.num_calls = 0
+
+    def act(self, obs) -> Decision:
+        self.num_calls += 1
+        decision = self._policy.act(obs)
+        return self._bad if self.num_calls in self._calls else decision
+
+
+class TestPolicyFails:
+    NAN = Decision(np.full(7, np.nan, np.float32))
+
+    def test_one_bad_action_holds_and_goes_on(self, run, reach_policy):
+        report = run(LoopConfig(goals=2), policy=BadPolicy(reach_policy, self.NAN, {20}))
+        assert report.safety_events == {"non_finite_action": 1}
+        assert report.successes == 2
+
+    def test_bad_actions_without_end_end_the_run(self, run, reach_policy):
+        policy = BadPolicy(reach_policy, self.NAN, range(20, 10_000))
+        config = LoopConfig(goals=2, safety=SafetyConfig(holds_max=3))
+        report = run(config, policy=policy)
+        assert report.end_reason == "non_finite_action"
+        assert report.message.startswith("held 3 times before")
+        assert report.safety_events == {"non_finite_action": 4}
+        assert report.final_phase == "parked"
+
+    def test_wild_actions_stay_inside_the_limits(self, run, reach_policy, bench):
+        rng = np.random.default_rng(0)
+
+        class Wild:
+            interface = reach_policy.interface
+
+            def act(self, obs):
+                return Decision(rng.choice([-1e30, -3, 3, 1e30], 7).astype(np.float32))
+
+        report = run(LoopConfig(duration_s=5.0), policy=Wild())
+        assert report.end_reason == "duration"
+
+    def test_an_exception_stops_the_arm_before_it_goes_on_its_way(self, run, reach_policy, bench):
+        class Broken:
+            interface = reach_policy.interface
+
+            def act(self, obs):
+                raise ZeroDivisionError("oops")
+
+        with pytest.raises(ZeroDivisionError):
+            run(policy=Broken())
+        assert bench.witness.stops == {"hold": 1}
+        assert bench.arm.status is RobotStatus.HOLDING
+
+
+class TestRobotFails:
+    def test_blocked_arm_holds_then_ends(self, run, bench, trace):
+        trace.at_tick = {80: lambda: setattr(bench.simulated, "advance", lambda duration_s: None)}
+        config = LoopConfig(goals=3, safety=SafetyConfig(tracking_error_max_rad=0.05, holds_max=1))
+        report = run(config)
+        assert report.end_reason == "tracking_error"
+        assert report.final_phase == "parked"
+
+    def test_held_by_somebody_else(self, run, bench, trace):
+        trace.at_tick = {150: lambda: bench.arm.stop(StopMode.HOLD)}
+        report = run(LoopConfig(goals=2))
+        assert report.safety_events["device_hold"] == 1
+        assert report.safety_events["rearmed"] == 1
+        assert report.successes == 2
+
+    def test_fault_ends_the_run(self, run, bench, trace):
+        def fail():
+            bench.simulated._status = RobotStatus.FAULT
+            bench.simulated.stop = bench.simulated.arm = lambda *_: None
+
+        trace.at_tick = {150: fail}
+        report = run(LoopConfig(goals=2))
+        assert report.end_reason in ("device_fault", "arming_failed")
+        assert report.final_phase == "fault"
+        assert report.safety_events["stop_unconfirmed"] == 1
+
+    def test_states_that_are_not_finite_are_no_states(self, run, bench, trace):
+        real_read = bench.robot.read
+
+        def read():
+            state = real_read()
+            if 100 < len(trace.ticks) < 103:
+                return dataclasses.replace(state, joint_vel=np.full(7, np.nan))
+            return state
+
+        bench.robot.read = read
+        report = run(LoopConfig(goals=1))
+        assert report.safety_events == {"stale_read": 2}
+        assert report.successes == 1
+
+    def test_unconfirmed_hold_is_damped(self, run, bench):
+        real_stop = bench.arm.stop
+        bench.arm.stop = lambda mode: real_stop(mode) if mode is StopMode.DAMP else None
+        report = run(LoopConfig(duration_s=0.5))
+        assert bench.arm.status is RobotStatus.DAMPING
+        assert report.final_phase == "parked"
+        assert report.safety_events == {"stop_unconfirmed": 1}
+
+
+class TestBeforeTorque:
+    def test_nobody_there(self, run, bench):
+        bench.link.silent = True
+        with pytest.raises(LinkError):
+            run()
+        assert bench.witness.arms == 0
+
+    def test_joint_outside_its_limits(self, run, bench, description):
+        bench.simulated._place(description.limits("position_max_rad") + 0.1)
+        bench.arm.advance_to(0.01)
+        with pytest.raises(BridgeError, match=r"panda_joint1 stands at 2\.9973 rad, expected"):
+            run()
+        assert bench.witness.arms == 0
+
+    def test_other_client_commands(self, run, bench, make_bench):
+        from wpg.hardware_bridge.native_robot import NativeRobot
+
+        other = NativeRobot(bench.description, lambda: bench.link, clock=bench.clock)
+        other.connect()
+        other.arm()
+        with pytest.raises(ProtocolError, match="another client"):
+            run()
+        assert bench.witness.stops == {}
+        assert bench.arm.status is RobotStatus.ARMED
+
+    def test_arming_unanswered_still_stops(self, run, bench, reach_policy):
+        real_arm = bench.robot.arm
+
+        def arm():
+            real_arm()
+            raise StaleStateError("no answer")
+
+        bench.robot.arm = arm
+        report = run()
+        assert report.end_reason == "arming_failed"
+        assert bench.arm.status is RobotStatus.HOLDING
+
+    def test_goal_outside_the_box(self, run):
+        with pytest.raises(ContractError, match="goal: expected a point from"):
+            run(LoopConfig(goal=(2.0, 0.0, 0.0)))
+
+    def test_goals_for_a_policy_without(self, run, reach_policy):
+        interface = reach_policy.interface
+        terms = tuple(term for term in interface.observation if term.source != "goal")
+
+        class Goalless:
+            pass
+
+        policy = Goalless()
+        policy.interface = msgspec.structs.replace(interface, observation=terms, goal=None)
+        policy.act = lambda obs: Decision(np.zeros(7, np.float32))
+        with pytest.raises(ContractError, match="trained without goals"):
+            run(LoopConfig(goals=2), policy=policy)
+        report = run(LoopConfig(duration_s=0.5), policy=policy)
+        assert report.goals == 0
+        assert report.completed
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"goals": 0}, {"duration_s": 0.0}, {"duration_s": float("nan")}, {"soft_start_pace": 0.0}]
+)
+def test_configuration_is_checked(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LoopConfig(**wrong)
+
+
+def test_in_process_robot_needs_no_link(description, reach_policy):
+    """A simulator behind the same interface, advanced by the clock it is read with."""
+    from wpg.hardware_bridge.clock import ManualClock
+    from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+
+    clock = ManualClock()
+
+    class Live(KinematicRobot):
+        def read(self) -> RobotState:
+            if clock.now() > self._time_s:
+                self.advance(clock.now() - self._time_s)
+            return super().read()
+
+    loop = ControlLoop(Live(description), reach_policy, LoopConfig(goals=2), clock=clock)
+    report = loop.run()
+    assert (report.successes, report.limit_violations) == (2, 0)

@@ -1,0 +1,256 @@
+"""The loop's small parts, each alone."""
+
+import gc
+import os
+import signal
+
+import msgspec
+import numpy as np
+import pytest
+
+from wpg.export.contract import ContractError
+from wpg.hardware_bridge.checks import check_interface, ticks_per_step
+from wpg.hardware_bridge.clock import ManualClock, RealClock
+from wpg.hardware_bridge.errors import LifecycleError
+from wpg.hardware_bridge.faults import FaultSpecError, parse_faults
+from wpg.hardware_bridge.goals import GoalSequence
+from wpg.hardware_bridge.lifecycle import _NEXT, Lifecycle, Phase
+from wpg.hardware_bridge.metronome import Metronome
+from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
+from wpg.hardware_bridge.setpoints import SetpointGenerator
+from wpg.hardware_bridge.signals import stop_on_signals
+from wpg.hardware_bridge.timing import LatencyHistogram
+
+
+class TestHistogram:
+    def test_percentiles_against_sorting(self):
+        rng = np.random.default_rng(0)
+        durations = rng.lognormal(-9, 1, 20_000)
+        histogram = LatencyHistogram()
+        for duration in durations:
+            histogram.record(duration)
+        for share in (0.5, 0.99, 0.999):
+            exact = np.quantile(durations, share, method="inverted_cdf") * 1e6
+            assert exact <= histogram.percentile_us(share) <= 1.024 * exact
+        assert histogram.summary().max == pytest.approx(durations.max() * 1e6, abs=0.1)
+        assert sum(n for _, _, n in histogram.bars()) == 20_000
+
+    def test_empty_and_extreme(self):
+        histogram = LatencyHistogram()
+        assert histogram.summary().p99 == 0.0
+        for duration in (-1.0, 0.0, 1e-12, 100.0):
+            histogram.record(duration)
+        assert histogram.count == 4
+        assert histogram.percentile_us(1.0) <= 1e8
+
+
+class TestMetronome:
+    def test_keeps_its_grid_through_lateness(self):
+        clock = ManualClock(10.0)
+        metronome = Metronome(0.01, clock)
+        times = []
+        for work in (0.001, 0.009, 0.014, 0.001, 0.032, 0.0):
+            metronome.wait()
+            times.append(round(clock.now() - 10.0, 6))
+            clock.advance(work)
+        assert times == [0.01, 0.02, 0.03, 0.044, 0.05, 0.082]
+        assert metronome.missed == 2
+        assert metronome.lateness.max_us == pytest.approx(4000)
+
+    def test_numbers_count_missed_beats(self):
+        clock = ManualClock()
+        metronome = Metronome(0.01, clock)
+        assert metronome.wait() == 0
+        clock.advance(0.055)
+        assert metronome.wait() == 5
+        assert metronome.missed_in_a_row == 4
+        assert metronome.wait() == 6
+        assert metronome.missed_in_a_row == 0
+
+    def test_a_pause_is_no_miss(self):
+        clock = ManualClock()
+        metronome = Metronome(0.01, clock)
+        metronome.wait()
+        clock.advance(1.0)
+        metronome.restart()
+        assert metronome.wait() == 1
+        assert metronome.missed == 0
+        assert metronome.active_s == pytest.approx(0.02)
+
+
+def test_real_clock_never_returns_early():
+    clock = RealClock()
+    for spin_s in (0.0, 0.0005):
+        clock = RealClock(spin_s)
+        deadline = clock.now() + 0.002
+        clock.sleep_until(deadline)
+        assert clock.now() >= deadline
+    clock.sleep_until(clock.now() - 1.0)
+
+
+class TestLifecycle:
+    @pytest.mark.parametrize("start", Phase)
+    @pytest.mark.parametrize("end", Phase)
+    def test_every_transition(self, start, end):
+        changes = []
+        lifecycle = Lifecycle(lambda phase, reason: changes.append((phase, reason)))
+        lifecycle.phase = start
+        if end in _NEXT[start]:
+            lifecycle.enter(end, "why")
+            assert changes == [(end, "why")]
+        else:
+            with pytest.raises(LifecycleError, match=f"from phase {start} to {end}"):
+                lifecycle.enter(end)
+            assert lifecycle.phase is start
+
+    def test_every_way_ends_parked_or_in_fault(self):
+        ends = {phase for phase in Phase if not _NEXT[phase]}
+        assert ends == {Phase.PARKED, Phase.FAULT}
+
+
+class TestGoals:
+    def test_draws_fill_the_box(self, reach_policy):
+        spec = reach_policy.interface.goal
+        goals = GoalSequence(spec, count=500, seed=1)
+        points = []
+        while not goals.finished:
+            points.append(goals.current)
+            for _ in range(spec.horizon_steps + (len(points) == 1)):
+                goals.step(np.zeros(3), 0.0)
+        points = np.array(points)
+        assert (points >= np.float32(spec.low)).all()
+        assert (points <= np.float32(spec.high)).all()
+        np.testing.assert_allclose(points.mean(axis=0), np.mean([spec.low, spec.high], axis=0), atol=0.01)
+
+    def test_is_judged_after_the_last_step(self, reach_policy):
+        spec = msgspec.structs.replace(reach_policy.interface.goal, horizon_steps=2)
+        goals = GoalSequence(spec, count=1, seed=0, fixed=(0.4, 0.0, 0.4))
+        at_goal, near, far = ((0.4, 0.0, 0.4), (0.4, 0.0, 0.4199), (0.4, 0.0, 0.4201))
+        assert not goals.step(np.array(far), 0.0)
+        assert not goals.step(np.array(at_goal), 0.1)
+        assert goals.step(np.array(near), 0.2)
+        (result,) = goals.results
+        assert result.reached
+        assert result.error_m == pytest.approx(0.0199)
+        assert (result.start_s, result.end_s) == (0.0, 0.2)
+        goals.step(np.array(at_goal), 0.3)
+        assert goals.step(np.array(far), 0.4)
+        assert not goals.results[1].reached
+
+
+class TestCheckInterface:
+    def test_fits(self, reach_policy, description):
+        check_interface(reach_policy.interface, description)
+        assert ticks_per_step(reach_policy.interface, description) == 10
+
+    def test_policy_for_no_robot(self, reach_policy, description):
+        interface = msgspec.structs.replace(reach_policy.interface, robot=None)
+        with pytest.raises(ContractError, match="stands for no robot"):
+            check_interface(interface, description)
+
+    def test_other_robot(self, reach_policy, description):
+        other = msgspec.structs.replace(description, name="ur5e")
+        with pytest.raises(ContractError, match="trained for panda, found ur5e"):
+            check_interface(reach_policy.interface, other)
+
+    def test_joint_order(self, reach_policy, description):
+        joints = description.joints
+        other = msgspec.structs.replace(description, joints=(joints[1], joints[0], *joints[2:]))
+        with pytest.raises(ContractError, match=r"expects panda_joint1, panda_joint2.*found panda_joint2"):
+            check_interface(reach_policy.interface, other)
+
+    @pytest.mark.parametrize(("field", "value"), [("sign", -1), ("zero_rad", 0.1)])
+    def test_joint_sign_and_zero(self, reach_policy, description, field, value):
+        spec = reach_policy.interface.robot
+        joint = msgspec.structs.replace(spec.joints[2], **{field: value})
+        robot = msgspec.structs.replace(spec, joints=(*spec.joints[:2], joint, *spec.joints[3:]))
+        interface = msgspec.structs.replace(reach_policy.interface, robot=robot)
+        with pytest.raises(ContractError, match=f"joint panda_joint3: the policy expects.*{value}"):
+            check_interface(interface, description)
+
+    def test_kinematics(self, reach_policy, description):
+        tool = msgspec.structs.replace(description.tool, xyz_m=(0.0, 0.0, 0.107))
+        other = msgspec.structs.replace(description, tool=tool)
+        with pytest.raises(ContractError, match="kinematics: the policy was trained on another chain"):
+            check_interface(reach_policy.interface, other)
+
+    @pytest.mark.parametrize("control_dt_s", [0.051, 0.002])
+    def test_rates(self, reach_policy, description, control_dt_s):
+        interface = msgspec.structs.replace(reach_policy.interface, control_dt_s=control_dt_s)
+        with pytest.raises(ContractError, match="no multiple of the servo period"):
+            check_interface(interface, description)
+
+    def test_action_mode(self, reach_policy, description):
+        action = msgspec.structs.replace(reach_policy.interface.action, mode="joint_torque")
+        interface = msgspec.structs.replace(reach_policy.interface, action=action)
+        with pytest.raises(ContractError, match="joint_torque"):
+            check_interface(interface, description)
+
+    def test_observation_without_a_source(self, reach_policy, description):
+        terms = reach_policy.interface.observation
+        blind = msgspec.structs.replace(terms[0], source="environment")
+        interface = msgspec.structs.replace(reach_policy.interface, observation=(blind, *terms[1:]))
+        with pytest.raises(ContractError, match="no source on the robot"):
+            check_interface(interface, description)
+
+
+class TestFaultSpec:
+    def test_reads(self):
+        spec = parse_faults("drop=0.05,delay=0.01,delay_ms=30")
+        assert (spec.drop, spec.delay, spec.delay_ms, spec.corrupt) == (0.05, 0.01, 30.0, 0.0)
+        assert parse_faults("") == parse_faults("drop=0")
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("explode=1", "fault 'explode': expected one of drop, corrupt"),
+            ("drop=often", "drop: expected a number, found 'often'"),
+            ("drop=2", "drop: expected a probability, found 2.0"),
+            ("drop=nan", "drop: expected a probability"),
+        ],
+    )
+    def test_refused(self, text, reason):
+        with pytest.raises(FaultSpecError, match=reason):
+            parse_faults(text)
+
+
+def test_setpoint_pace_slows_and_never_jumps(description):
+    setpoints = SetpointGenerator(description, description.servo_dt_s)
+    home = description.limits("home_rad")
+    limit = description.motion_fraction * description.limits("velocity_max_rad_s")
+    setpoints.set_pace(0.2)
+    setpoints.set_target(home + 0.5)
+    slow = np.array([setpoints.step().joint_vel for _ in range(60)])
+    assert (np.abs(slow) <= 0.2 * limit + 1e-9).all()
+    setpoints.set_pace(1.0)
+    fast = np.array([setpoints.step().joint_vel for _ in range(60)])
+    assert np.abs(fast).max() > 0.5 * limit.max()
+    assert np.abs(fast[0] - slow[-1]).max() < 0.1
+
+
+def test_realtime_is_taken_and_given_back():
+    before = os.sched_getscheduler(0), os.sched_getaffinity(0)
+    with realtime(RealtimeConfig(priority=1, cpu=max(before[1]))) as warnings:
+        inside = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+        assert inside == os.SCHED_FIFO or any("no real-time priority" in text for text in warnings)
+        assert os.sched_getaffinity(0) == {max(before[1])}
+        assert not gc.isenabled()
+    assert (os.sched_getscheduler(0), os.sched_getaffinity(0)) == before
+    assert gc.isenabled()
+
+
+def test_realtime_on_a_core_that_is_not_there():
+    with realtime(RealtimeConfig(priority=None, cpu=4095)) as warnings:
+        assert any("not pinned to core 4095" in text for text in warnings)
+    with pytest.raises(ValueError, match="priority"):
+        RealtimeConfig(priority=100)
+
+
+def test_signals_are_kept_and_handlers_restored():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_on_signals() as received:
+        assert received() == ""
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert received() == "SIGTERM"
+    assert signal.getsignal(signal.SIGTERM) is before

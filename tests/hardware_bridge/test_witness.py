@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.protocols.native import Refusal
+from wpg.hardware_bridge.witness import CommandJudge, EmulatorWitness
+
+PANDA = load_description("panda")
+HOME = PANDA.limits("home_rad")
+REST = np.zeros(7)
+DT = PANDA.servo_dt_s
+VELOCITY, ACCELERATION = PANDA.limits("velocity_max_rad_s"), PANDA.limits("acceleration_max_rad_s2")
+
+
+@pytest.fixture
+def judge() -> CommandJudge:
+    judge = CommandJudge(PANDA)
+    judge.start(HOME)
+    return judge
+
+
+def follow(judge, positions, ticks):
+    verdicts = []
+    for position, tick in zip(positions, ticks, strict=True):
+        verdicts.append(judge.judge(position, REST, tick))
+        judge.accept(position, tick)
+    return verdicts
+
+
+def ramp(fraction: float, num: int):
+    """Constant acceleration at a fraction of the limit."""
+    steps = np.arange(1, num + 1)[:, None]
+    return HOME + fraction * ACCELERATION * DT**2 * steps * (steps + 1) / 2
+
+
+def test_acceleration_just_inside_and_just_outside(judge):
+    assert set(follow(judge, ramp(0.999, 10), range(1, 11))) == {()}
+    judge.start(HOME)
+    assert follow(judge, ramp(1.001, 10), range(1, 11))[2:] == [("acceleration",)] * 8
+
+
+def test_lost_commands_are_no_acceleration(judge):
+    positions = ramp(0.999, 20)
+    arrived = [0, 1, 4, 5, 9, 10, 19]
+    verdicts = follow(judge, positions[arrived], [i + 1 for i in arrived])
+    assert set(verdicts) == {()}
+
+
+def test_lost_commands_hide_no_acceleration(judge):
+    positions = ramp(1.5, 20)
+    arrived = [0, 1, 4, 5, 9, 10]
+    verdicts = follow(judge, positions[arrived], [i + 1 for i in arrived])
+    assert "acceleration" in verdicts[-1]
+
+
+def test_velocity(judge):
+    assert judge.judge(HOME + 0.999 * VELOCITY * DT, REST, 1) == ()
+    assert judge.judge(HOME + 1.001 * VELOCITY * DT, REST, 1) == ("velocity",)
+    assert judge.judge(HOME, 1.001 * VELOCITY, 1) == ("velocity",)
+
+
+def test_position(judge):
+    judge.start(PANDA.limits("position_max_rad"))
+    assert judge.judge(PANDA.limits("position_max_rad"), REST, 1) == ()
+    assert judge.judge(PANDA.limits("position_max_rad") + 1e-6, REST, 1) == ("position",)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_not_finite(judge, bad):
+    assert judge.judge(np.where(np.arange(7) == 3, bad, HOME), REST, 1) == ("not_finite",)
+    assert judge.judge(HOME, np.where(np.arange(7) == 3, bad, REST), 1) == ("not_finite",)
+
+
+def test_repeated_tick_is_judged_as_one_period(judge):
+    judge.accept(HOME, 5)
+    assert judge.judge(HOME + 2 * VELOCITY * DT, REST, 5) == ("velocity", "acceleration")
+
+
+def test_counts():
+    witness = EmulatorWitness(robot="panda")
+    witness.saw_command(Refusal.NONE, ())
+    witness.saw_command(Refusal.NONE, ("acceleration",))
+    witness.saw_command(Refusal.POSITION_LIMIT, ("position", "velocity"))
+    witness.saw_command(Refusal.NOT_ARMED, ())
+    assert witness.commands_ok == 2
+    assert witness.commands_refused == {"position_limit": 1, "not_armed": 1}
+    assert witness.commands_outside_limits == 2
+    assert witness.commands_outside_limits_by == {"acceleration": 1, "position": 1, "velocity": 1}
+
+
+def test_extremes():
+    witness = EmulatorWitness(robot="panda")
+    for position, speed in (([0.0, 1.0], [0.5, -2.0]), ([-1.0, 2.0], [0.1, 0.1]), ([0.5, 1.5], [0.0, 0.0])):
+        witness.saw_joints(np.array(position), np.array(speed))
+    assert witness.joint_pos_min == [-1.0, 1.0]
+    assert witness.joint_pos_max == [0.5, 2.0]
+    assert witness.joint_vel_max == [0.5, 2.0]
