@@ -64,7 +64,7 @@ def write_artifact(
         refinement_steps: Langevin steps M of every particle.
         step_size: η of a step.
         choice: which particle becomes the action.
-        switch_cost: of ``best_with_hysteresis``; by default the temperature.
+        switch_cost: of ``best_with_hysteresis``; by default 10 times the temperature.
         observations: (N, obs_dim) seen in training, for golden vectors and checks; by default they are drawn
             from the mean and variance that the policy has normalised its inputs with.
         seed: of the golden vectors and of the checks.
@@ -218,7 +218,7 @@ def _check_sizes(name: str, found: tuple[int, int], interface: PolicyInterface) 
 def _switch_cost(choice: ActionChoice, cost: float | None, temperature: float) -> float:
     if choice != "best_with_hysteresis":
         return 0.0
-    return temperature if cost is None else cost
+    return 10 * temperature if cost is None else cost
 
 
 def _with_contract(model: onnx.ModelProto, contract: Contract) -> bytes:
