@@ -34,6 +34,7 @@ from wpg.export.contract import (
     contract_schema,
     decode_contract,
     encode_contract,
+    read_interface,
 )
 from wpg.export.description import Section, describe
 from wpg.export.kinematics import ForwardKinematics, Frame, JointFrame, SerialChain
@@ -73,6 +74,7 @@ __all__ = [
     "describe",
     "encode_contract",
     "load_artifact",
+    "read_interface",
 ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.compose
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 18
@@ -41,6 +42,27 @@ class GraphBuilder:
     def ints(self, *values: int) -> str:
         """A constant (len(values),) of int64."""
         return self.constant("ints_" + "_".join(map(str, values)), values, np.int64)
+
+    def embed(self, model: onnx.ModelProto, **inputs: str) -> str:
+        """Append another model's nodes, its inputs connected to ours by name, and return its only output.
+
+        Raises:
+            ValueError: the model uses operators or an operator set that this graph does not have.
+        """
+        domains = {opset.domain: opset.version for opset in model.opset_import}
+        if domains.get("", OPSET) != OPSET or len(model.graph.output) != 1:
+            raise ValueError(f"expected operator set {OPSET} and one output, found {domains}")
+        foreign = sorted({node.op_type for node in model.graph.node if node.domain})
+        if foreign:
+            raise ValueError(f"expected standard operators, found {', '.join(foreign)}")
+        renamed = onnx.compose.add_prefix(model, "embedded/")
+        connected = {f"embedded/{theirs}": ours for theirs, ours in inputs.items()}
+        for node in renamed.graph.node:
+            node.input[:] = [connected.get(name, name) for name in node.input]
+            self._nodes.append(node)
+        for tensor in renamed.graph.initializer:
+            self._constants[tensor.name] = tensor
+        return str(renamed.graph.output[0].name)
 
     def model(self, inputs: Shapes, outputs: Shapes) -> onnx.ModelProto:
         """The whole as a float32 model with its declared inputs and outputs."""

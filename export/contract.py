@@ -3,6 +3,7 @@
 The contract is JSON inside the ONNX file. Floats are written so that they read back to the same bits.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -51,6 +52,7 @@ __all__ = [
     "graph_inputs",
     "graph_outputs",
     "noise_size",
+    "read_interface",
 ]
 
 CONTRACT_VERSION = 1
@@ -217,6 +219,20 @@ def _plain(value: Any) -> Any:
         if isinstance(value, builtin):
             return builtin(value)
     raise TypeError(f"a contract cannot hold {value!r} of type {type(value).__name__}")
+
+
+def read_interface(path: Path | str) -> PolicyInterface:
+    """Interface from a TOML file, strictly.
+
+    Raises:
+        ContractError: the file cannot be read, or a field is missing, unknown or out of range.
+    """
+    try:
+        return msgspec.toml.decode(Path(path).read_bytes(), type=PolicyInterface)
+    except OSError as error:
+        raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise ContractError(f"{path}: {error}") from error
 
 
 def contract_schema() -> dict[str, Any]:

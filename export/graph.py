@@ -39,18 +39,26 @@ def build_graph(networks: Networks, action: ActionTerm, spec: SamplerSpec) -> on
     ]
     for noise in noises[1:]:
         u = _refine(graph, critics, u, noise, spec)
-    a = graph.add("Tanh", u) if networks.squash == "tanh" else _clipped(graph, u, "action", (-1.0, 1.0))
+    a = graph.add("Tanh", u) if networks.squash == "tanh" else clipped(graph, u, "action", (-1.0, 1.0))
     _values(graph, critics, a)
-    scale, offset = (
-        graph.constant("action_scale", action.scale),
-        graph.constant("action_offset", action.offset),
-    )
-    graph.add("Add", graph.add("Mul", a, scale), offset, out="particles")
+    return finished(graph, networks.obs_dim, a, action, spec)
+
+
+def finished(
+    graph: GraphBuilder, obs_dim: int, a: str, action: ActionTerm, spec: SamplerSpec
+) -> onnx.ModelProto:
+    """The model, once there are ``values`` and particles ``a`` (B, K, A) in [-1, 1]."""
+    scaled = graph.add("Mul", a, graph.constant("action_scale", action.scale))
+    graph.add("Add", scaled, graph.constant("action_offset", action.offset), out="particles")
     add_choice(graph, a, action, spec)
     add_spread(graph)
-    return graph.model(
-        inputs=graph_inputs(networks.obs_dim, action.size, spec), outputs=graph_outputs(action.size)
-    )
+    return graph.model(inputs=graph_inputs(obs_dim, action.size, spec), outputs=graph_outputs(action.size))
+
+
+def no_values(graph: GraphBuilder, a: str) -> None:
+    """``values (B, K)`` of a policy without critics: 0."""
+    nothing = graph.add("Mul", a, graph.constant("nothing", 0.0))
+    graph.add("ReduceSum", nothing, graph.ints(2), out="values", keepdims=0)
 
 
 class _CriticNodes:
@@ -120,10 +128,11 @@ def _normalised(graph: GraphBuilder, networks: Networks) -> str:
     rule = networks.normaliser
     centred = graph.add("Sub", "obs", graph.constant("obs_mean", rule.mean))
     scaled = graph.add("Div", centred, graph.constant("obs_std", rule.std))
-    return _clipped(graph, scaled, "obs", (-rule.clip, rule.clip))
+    return clipped(graph, scaled, "obs", (-rule.clip, rule.clip))
 
 
-def _clipped(graph: GraphBuilder, value: str, name: str, span: tuple[float, float]) -> str:
+def clipped(graph: GraphBuilder, value: str, name: str, span: tuple[float, float]) -> str:
+    """Value limited to the span."""
     return graph.add(
         "Clip", value, graph.constant(f"{name}_min", span[0]), graph.constant(f"{name}_max", span[1])
     )
@@ -146,7 +155,7 @@ def _mixture_particles(graph: GraphBuilder, networks: Networks, obs: str, noise:
     mean = head("policy_mean", networks.mean)
     if networks.log_std is None:
         return mean
-    log_std = _clipped(graph, head("policy_log_std", networks.log_std), "log_std", networks.log_std_range)
+    log_std = clipped(graph, head("policy_log_std", networks.log_std), "log_std", networks.log_std_range)
     return graph.add("Add", mean, graph.add("Mul", graph.add("Exp", log_std), noise))
 
 
@@ -160,10 +169,7 @@ def _gemm(graph: GraphBuilder, x: str, name: str, layer: Layer) -> str:
 def _values(graph: GraphBuilder, critics: list[_CriticNodes], a: str) -> None:
     """``values (B, K)``: the smallest of the critics', or 0 without critics."""
     if not critics:
-        zeros = graph.add(
-            "ReduceSum", graph.add("Mul", a, graph.constant("nothing", 0.0)), graph.ints(2), keepdims=0
-        )
-        graph.add("Identity", zeros, out="values")
+        no_values(graph, a)
         return
     members = [graph.add("Squeeze", critic.values(a), graph.ints(2)) for critic in critics]
     graph.add("Min", *members, out="values")

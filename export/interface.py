@@ -115,7 +115,7 @@ class GoalSpec(Record, frozen=True, kw_only=True):
 class PolicyInterface(Record, frozen=True, kw_only=True):
     """Everything about a task that the deployed policy relies on; an environment declares it."""
 
-    robot: RobotSpec | None
+    robot: RobotSpec | None = None
     """None for an environment that stands for no robot; such an artefact cannot be run on one."""
     observation: tuple[ObservationTerm, ...]
     action: ActionTerm

@@ -4,7 +4,7 @@ import copy
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from wpg.controllers.critic import Critic
@@ -97,6 +97,27 @@ class PlainModel:
             return states
         mean, std = torch.from_numpy(rule.mean).double(), torch.from_numpy(rule.std).double()
         return ((states - mean) / std).clamp(-rule.clip, rule.clip)
+
+
+class ModuleModel:
+    """A module that maps observations to actions, which are limited to [-1, 1]."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = copy.deepcopy(module).cpu().double().eval().requires_grad_(False)
+
+    def mixture(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """The action as the one component (B, 1, A), without deviation."""
+        mean = self._module(states).unsqueeze(1)
+        return mean, torch.zeros_like(mean)
+
+    def squash(self, u: Tensor) -> Tensor:
+        """Into [-1, 1]."""
+        return u.clamp(-1, 1)
+
+    def value(self, states: Tensor, a: Tensor) -> Tensor:
+        """0: there is no critic."""
+        del a
+        return states.new_zeros(len(states))
 
 
 def _linear(x: Tensor, layer: Layer) -> Tensor:

@@ -84,24 +84,25 @@ def write_artifact(
             if not bool(tensor.isfinite().all()):
                 raise ParityError(f"{name}: expected finite weights, found NaN or infinity in {key}")
     norm = policy.network.own_layers()[0].norm
-    return _Writer(
-        networks=Networks.of(policy, critic),
+    spec = SamplerSpec(
+        num_particles=policy.num_particles if num_particles is None else num_particles,
+        num_components=policy.num_particles,
+        noise_dim=noise_size(policy.action_dim, refinement_steps, choice),
+        refinement_steps=refinement_steps,
+        step_size=step_size if refinement_steps else 0.0,
+        temperature=temperature,
+        choice=choice,
+        switch_cost=_switch_cost(choice, switch_cost, temperature),
+    )
+    return ArtifactWriter(
         model=OwnModel(policy, critic),
+        onnx_model=build_graph(Networks.of(policy, critic), interface.action, spec),
         statistics=None if norm is None else (as_array(norm.running_mean), as_array(norm.running_var.sqrt())),
     ).write(
         Path(path),
         interface=interface,
         provenance=provenance,
-        spec=SamplerSpec(
-            num_particles=policy.num_particles if num_particles is None else num_particles,
-            num_components=policy.num_particles,
-            noise_dim=noise_size(policy.action_dim, refinement_steps, choice),
-            refinement_steps=refinement_steps,
-            step_size=step_size if refinement_steps else 0.0,
-            temperature=temperature,
-            choice=choice,
-            switch_cost=_switch_cost(choice, switch_cost, temperature),
-        ),
+        spec=spec,
         observations=observations,
         seed=seed,
     )
@@ -142,35 +143,36 @@ def write_networks(
     if choice.startswith("best") and networks.log_std is not None and not networks.critics:
         raise ContractError(f"choice {choice!r} needs critics; without, choose 'sample' or 'medoid'")
     rule = networks.normaliser
-    return _Writer(
-        networks=networks,
+    spec = SamplerSpec(
+        num_particles=num_particles,
+        num_components=networks.num_components,
+        noise_dim=noise_size(networks.action_dim, 0, choice),
+        refinement_steps=0,
+        step_size=0.0,
+        temperature=temperature,
+        choice=choice,
+        switch_cost=_switch_cost(choice, None, temperature),
+    )
+    return ArtifactWriter(
         model=PlainModel(networks),
+        onnx_model=build_graph(networks, interface.action, spec),
         statistics=None if rule is None else (rule.mean, rule.std),
     ).write(
         Path(path),
         interface=interface,
         provenance=provenance,
-        spec=SamplerSpec(
-            num_particles=num_particles,
-            num_components=networks.num_components,
-            noise_dim=noise_size(networks.action_dim, 0, choice),
-            refinement_steps=0,
-            step_size=0.0,
-            temperature=temperature,
-            choice=choice,
-            switch_cost=_switch_cost(choice, None, temperature),
-        ),
+        spec=spec,
         observations=observations,
         seed=seed,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Writer:
-    """Networks, and the model they are held against."""
+class ArtifactWriter:
+    """A graph, and the model it is held against."""
 
-    networks: Networks
     model: Model
+    onnx_model: onnx.ModelProto
     statistics: tuple[Array, Array] | None
     """Mean and standard deviation of the observations in training."""
 
@@ -184,8 +186,9 @@ class _Writer:
         observations: Floats | None,
         seed: int,
     ) -> Artifact:
+        """Write graph and contract, if the graph computes what the model computes."""
         rng = np.random.default_rng(seed)
-        size = self.networks.obs_dim
+        size = interface.obs_dim
         mean, std = self.statistics or (np.zeros(size), np.ones(size))
         if observations is not None:
             mean, std = observations.mean(0), observations.std(0)
@@ -198,7 +201,7 @@ class _Writer:
             provenance=provenance,
             golden=golden_vectors(reference, spec, candidates, rng),
         )
-        data = seal(_with_contract(build_graph(self.networks, interface.action, spec), contract))
+        data = seal(_with_contract(self.onnx_model, contract))
         with _replacing(path, data) as temporary:
             artifact = artifact_from_bytes(temporary.read_bytes(), path)
             check_parity(artifact.run, reference, candidates.reshape(-1, size), rng)

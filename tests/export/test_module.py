@@ -1,0 +1,92 @@
+"""Any torch module with an interface from a TOML file."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from wpg.export import ContractError, load_artifact, read_interface
+from wpg.export.module import write_module
+
+TOML = """
+control_dt_s = 0.02
+
+[[observation]]
+name = "joint_pos"
+size = 4
+source = "joint_pos"
+unit = "rad"
+
+[action]
+mode = "joint_position"
+size = 2
+unit = "rad"
+scale = [0.5, 1.5]
+offset = [0.0, 1.0]
+"""
+
+
+class Policy(nn.Module):
+    """With what plain layers do not have: statistics, layer norm, a residual and a gate."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([1.0, -2.0, 0.5, 0.0]))
+        self.first, self.second, self.last = nn.Linear(4, 16), nn.Linear(16, 16), nn.Linear(16, 2)
+        self.norm, self.dropout = nn.LayerNorm(16), nn.Dropout(0.5)
+
+    def forward(self, obs):
+        h = nn.functional.silu(self.first(obs - self.mean))
+        h = h + self.dropout(nn.functional.gelu(self.norm(self.second(h))))
+        return 2 * torch.tanh(self.last(h))
+
+
+@pytest.fixture
+def interface(tmp_path):
+    file = tmp_path / "interface.toml"
+    file.write_text(TOML)
+    return read_interface(file)
+
+
+def test_module(tmp_path, interface, provenance):
+    torch.manual_seed(0)
+    module = Policy()
+    write_module(tmp_path / "policy.onnx", module=module, interface=interface, provenance=provenance)
+    artifact = load_artifact(tmp_path / "policy.onnx")
+    assert artifact.verify_golden() < 1e-5
+    obs = 3 * np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+    with torch.no_grad():
+        a = module(torch.from_numpy(obs)).clamp(-1, 1).numpy()
+    found = artifact.run(obs, np.zeros((50, 3, 2), np.float32))
+    np.testing.assert_allclose(found.action, [0.0, 1.0] + np.array([0.5, 1.5]) * a, atol=1e-5)
+    np.testing.assert_array_equal(found.particles[:, 2], found.action)
+    assert (np.abs(a) == 1).any()  # the limit is at work
+    np.testing.assert_array_equal(artifact.sampler().draw(obs[3], np.zeros((1, 2))).action, found.action[3])
+
+
+def test_module_of_another_size(tmp_path, interface, provenance):
+    with pytest.raises(
+        ContractError, match=r"expected actions \(3, 2\) of observations \(3, 4\), found \(3, 5\)"
+    ):
+        write_module(
+            tmp_path / "policy.onnx", module=nn.Linear(4, 5), interface=interface, provenance=provenance
+        )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("control_dt_s = 0.02", "", "missing required field `control_dt_s`"),
+        ('unit = "rad"\nscale', "scale", "missing required field `unit`"),
+        ("scale = [0.5, 1.5]", "scale = [0.5]", "1 scales"),
+        ("control_dt_s", "control_dt", "unknown field `control_dt`"),
+        ("[action]", "[action", "interface.toml"),
+    ],
+)
+def test_interface_that_does_not_hold_together(tmp_path, old, new, says):
+    file = tmp_path / "interface.toml"
+    file.write_text(TOML.replace(old, new, 1))
+    with pytest.raises(ContractError) as caught:
+        read_interface(file)
+    assert says in str(caught.value)
+    assert str(file) in str(caught.value)
