@@ -46,6 +46,10 @@ class EmulatedArm:
         """What the arm says of itself."""
         return self.state.status
 
+    def begin(self, now_s: float) -> None:
+        """The arm's life begins now, if it was made earlier than it could be served."""
+        self._advanced_to_s = self._last_command_s = now_s
+
     def arm(self, now_s: float) -> None:
         """Enable torque at the present position."""
         self._robot.arm()

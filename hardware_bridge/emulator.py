@@ -78,6 +78,7 @@ class Emulator:
             LinkError: the link itself died, e.g. a serial adapter was pulled out.
         """
         clock, link, arm = self._clock, self._link, self._arm
+        arm.begin(clock.now())
         while not should_stop():
             data = link.receive(arm.next_step_s - clock.now())
             if data and (reply := self._device.feed(data, clock.now())):

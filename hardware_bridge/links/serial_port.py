@@ -127,6 +127,4 @@ def serial_ports() -> list[str]:
 
 
 def _gone(error: OSError) -> str:
-    return (
-        f"the port has gone ({error.strerror}); is the robot (or its emulator) still running and plugged in?"
-    )
+    return f"the port has gone ({error.strerror}); {GONE_HINT}"

@@ -1,5 +1,7 @@
 import random
+import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,3 +232,10 @@ def body_with(kind: int, payload: bytes, version: int = 1) -> bytes:
 def test_whole_frames_of_wrong_content(encoded, reason):
     with pytest.raises(FrameError, match=reason):
         decode_frame(encoded)
+
+
+def test_vectors_in_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "native_protocol.md").read_text()
+    vectors = [bytes.fromhex(row) for row in re.findall(r"`(00(?: [0-9a-f]{2}){10,})`", text)]
+    decoded = [frame.message for wire in vectors for frame in FrameDecoder().feed(wire)]
+    assert decoded == [Poll(), Arm(), Stop(StopMode.DAMP)]
