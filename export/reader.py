@@ -68,11 +68,23 @@ class Artifact:
             obs: (B, obs_dim), raw units.
             noise: (B, K, noise_dim), standard normal; any K.
             previous: (B, A) actions chosen before, for a choice that looks back; without, it does not.
+
+        Raises:
+            ValueError: an input has another shape.
         """
+        interface, spec = self.contract.interface, self.contract.sampler
         feed = {"obs": obs, "noise": noise}
-        if self.contract.sampler.choice == "best_with_hysteresis":
-            blank = np.full((len(obs), self.contract.interface.action.size), np.nan, np.float32)
+        if spec.choice == "best_with_hysteresis":
+            blank = np.full((len(obs), interface.action.size), np.nan, np.float32)
             feed["previous"] = blank if previous is None else previous
+        sizes: dict[str | int, int] = {"B": obs.shape[0], "K": noise.shape[-2]}
+        for name, shape in graph_inputs(interface.obs_dim, interface.action.size, spec).items():
+            expected = tuple(sizes.get(size, size) for size in shape)
+            if feed[name].shape != expected:
+                raise ValueError(
+                    f"{name}: expected shape {_shape(expected)}, found {_shape(feed[name].shape)}"
+                )
+            feed[name] = np.ascontiguousarray(feed[name], np.float32)
         return Outputs(*self._session.run(list(Outputs._fields), feed))
 
     def sampler(self, num_particles: int | None = None) -> "ArtifactSampler":

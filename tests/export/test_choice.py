@@ -9,8 +9,6 @@ from wpg.export.contract import ActionChoice
 from wpg.export.models import OwnModel
 from wpg.export.parity import Reference
 
-RNG = np.random.default_rng(0)
-
 
 @pytest.fixture(scope="module")
 def artifacts(write, tmp_path_factory):
@@ -24,8 +22,9 @@ def artifacts(write, tmp_path_factory):
 
 def inputs(artifact):
     """Observations (20, 9) and noise (20, 11, noise_dim)."""
-    obs = np.array(artifact.contract.golden.obs, np.float32)[RNG.integers(6, size=20)]
-    return obs, RNG.standard_normal((20, 11, artifact.contract.sampler.noise_dim), dtype=np.float32)
+    rng = np.random.default_rng(0)
+    obs = np.array(artifact.contract.golden.obs, np.float32)[rng.integers(6, size=20)]
+    return obs, rng.standard_normal((20, 11, artifact.contract.sampler.noise_dim), dtype=np.float32)
 
 
 @pytest.mark.parametrize("rule", get_args(ActionChoice))
@@ -33,7 +32,7 @@ def test_action_is_the_particle_with_the_highest_score(artifacts, rule, networks
     artifact = artifacts[rule]
     obs, noise = inputs(artifact)
     reference = Reference(OwnModel(*networks), interface.action, artifact.contract.sampler)
-    previous = reference.previous_actions(obs, RNG)
+    previous = reference.previous_actions(obs, np.random.default_rng(1))
     found = artifact.run(obs, noise, previous)
     np.testing.assert_array_equal(
         found.action, reference.implied(found.particles, found.values, noise, previous).action
@@ -46,10 +45,10 @@ def test_golden_vectors_replay(artifacts, rule):
 
 
 def test_sample_takes_every_particle_alike(artifacts):
-    artifact = artifacts["sample"]
+    artifact, rng = artifacts["sample"], np.random.default_rng(2)
     obs = np.repeat(np.array(artifact.contract.golden.obs[:1], np.float32), 2000, 0)
-    noise = np.repeat(RNG.standard_normal((1, 5, 7), dtype=np.float32), 2000, 0)
-    noise[..., -1] = RNG.standard_normal((2000, 5))
+    noise = np.repeat(rng.standard_normal((1, 5, 7), dtype=np.float32), 2000, 0)
+    noise[..., -1] = rng.standard_normal((2000, 5))
     found = artifact.run(obs, noise)
     taken = (found.particles == found.action[:, None]).all(-1).sum(0)
     assert taken.sum() == 2000

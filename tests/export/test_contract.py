@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wpg.export import (
@@ -28,6 +28,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "contract.md"
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(scale=finite, offset=finite)
 def test_floats_keep_every_bit(scale, offset):
     term = ActionTerm(mode="joint_position", size=1, unit="rad", scale=(scale,), offset=(offset,))
@@ -35,6 +36,7 @@ def test_floats_keep_every_bit(scale, offset):
     assert np.array([*back.scale, *back.offset]).tobytes() == np.array([scale, offset]).tobytes()
 
 
+@settings(deadline=None)
 @given(value=st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_float32_keeps_every_bit(value):
     back = msgspec.json.decode(msgspec.json.encode(value), type=float)

@@ -162,8 +162,12 @@ def test_sampler_draws_what_run_computes(path):
                 np.testing.assert_array_equal(drawn, expected[0])
 
 
-def test_sampler_refuses_wrong_shapes(path):
+def test_wrong_shapes_are_refused(path):
     artifact = load_artifact(path)
+    with pytest.raises(ValueError, match=r"obs: expected shape \(2, 9\), found \(2, 8\)"):
+        artifact.run(np.zeros((2, 8), np.float32), np.zeros((2, 4, 3), np.float32))
+    with pytest.raises(ValueError, match=r"noise: expected shape \(2, 4, 3\), found \(1, 4, 3\)"):
+        artifact.run(np.zeros((2, 9), np.float32), np.zeros((1, 4, 3), np.float32))
     with pytest.raises(ValueError, match="at least 1"):
         artifact.sampler(0)
     sampler = artifact.sampler()

@@ -1,0 +1,100 @@
+"""What refinement and the rule that chooses the action are worth: success and return for M × choice × K.
+
+    python benchmarks/action_choice.py RUN [--episodes 100] [--json FILE]
+
+All lines meet the same episodes. ``change`` is how far the action, in [-1, 1] a joint, moves from one step to
+the next: an arm that chatters between modes has a large one.
+"""
+
+import argparse
+import json
+import tempfile
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+import wpg.sim_envs  # noqa: F401  registers the environments
+from wpg.cli.artifacts import interface_of
+from wpg.controllers import evaluate, load_run
+from wpg.controllers.environment import make_env
+from wpg.export import Artifact, Provenance
+from wpg.export.contract import ActionChoice
+from wpg.export.writer import write_artifact
+
+
+class Acting:
+    """An artefact as a controller that notes how much its actions change."""
+
+    def __init__(self, artifact: Artifact, num_particles: int, env_id: str) -> None:
+        self._sampler = artifact.sampler(num_particles)
+        self._rng = np.random.default_rng(0)
+        term = artifact.contract.interface.action
+        self._scale, self._offset = np.array(term.scale), np.array(term.offset)
+        space = make_env(env_id).action_space
+        self._half, self._middle = (space.high - space.low) / 2, (space.high + space.low) / 2
+        self._last = np.full(len(self._scale), np.nan)
+        self.changes: list[float] = []
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        """Action in the environment's units."""
+        noise = self._rng.standard_normal(self._sampler.noise_shape, dtype=np.float32)
+        a = (self._sampler.draw(obs, noise).action - self._offset) / self._scale
+        self.changes.append(float(np.linalg.norm(a - self._last)))
+        self._last = a
+        return (self._middle + self._half * np.clip(a, -1, 1)).astype(np.float32)
+
+
+def main() -> None:
+    """Print the table as Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--particles", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--step-size", type=float, default=0.05)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    run = load_run(arguments.run)
+    interface = interface_of(run)
+    provenance = Provenance(
+        env_id=run.config.env, seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="0" * 64
+    )
+    print("| M | choice | K | success | return | 95 % | change |\n|---|---|---|---|---|---|---|")
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for steps, choice in product((0, 1, 4), get_args(ActionChoice)):
+            artifact = write_artifact(
+                Path(folder) / "policy.onnx",
+                policy=run.policy,
+                critic=run.critic,
+                interface=interface,
+                provenance=provenance,
+                temperature=run.metadata["tau"],
+                refinement_steps=steps,
+                step_size=arguments.step_size,
+                choice=choice,
+            )
+            for num_particles in arguments.particles:
+                acting = Acting(artifact, num_particles, run.config.env)
+                found = evaluate(acting, run.config.env, arguments.episodes, seed=10_000)
+                change = float(np.nanmean(acting.changes))
+                rows.append(
+                    {"M": steps, "choice": choice, "K": num_particles, "change": change, **asdict(found)}
+                )
+                low, high = found.return_ci95
+                success = "" if found.success_rate is None else f"{found.success_rate:.2f}"
+                print(
+                    f"| {steps} | {choice} | {num_particles} | {success} | {found.return_mean:.2f} "
+                    f"| {low:.2f} to {high:.2f} | {change:.2f} |",
+                    flush=True,
+                )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
