@@ -28,6 +28,11 @@ class DemoFiles:
         return self.root / "report.html"
 
     @property
+    def strip(self) -> Path:
+        """Moments of one episode, side by side."""
+        return self.root / "reach.png"
+
+    @property
     def summary(self) -> Path:
         """The page's figures as JSON."""
         return self.root / "summary.json"

@@ -53,7 +53,7 @@ def success_bars(rows: Sequence[SuccessRow]) -> str:
         low, high = row.ci95
         axes.barh(place, 100 * row.rate, height=0.6, color=GREEN if row.deployed else BLUE, alpha=0.85)
         axes.plot([100 * low, 100 * high], [place, place], color="black", linewidth=1.2)
-        axes.text(2, place, f"{row.successes} of {row.trials}", va="center", color="white", fontweight="bold")
+        axes.text(103, place, f"{row.successes} of {row.trials}", va="center")
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.invert_yaxis()
     axes.set(xlim=(0, 102), xlabel="success, % (line: 95 % Wilson interval)")

@@ -14,6 +14,8 @@ from wpg.controllers import flatten_obs
 from wpg.export.reader import Artifact
 from wpg.sim_envs.errors import RenderError
 
+Image = NDArray[np.uint8]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Strip:
@@ -21,7 +23,14 @@ class Strip:
 
     env: str
     times_s: tuple[float, ...]
-    pngs: tuple[bytes, ...]
+    images: tuple[Image, ...]
+    """(height, width, 3) each."""
+
+    def png(self) -> bytes:
+        """All moments side by side."""
+        buffer = io.BytesIO()
+        matplotlib.image.imsave(buffer, np.concatenate(self.images, axis=1), format="png")
+        return buffer.getvalue()
 
 
 def picture_strip(artifact: Artifact, envs: tuple[str, ...], seed: int, moments: tuple[int, ...]) -> Strip:
@@ -33,7 +42,7 @@ def picture_strip(artifact: Artifact, envs: tuple[str, ...], seed: int, moments:
     for env_id in envs:
         env = gymnasium.make(env_id, render_mode="rgb_array")
         try:
-            pngs = _episode(env, artifact, seed, moments)
+            images = _episode(env, artifact, seed, moments)
         except RenderError:
             if env_id == envs[-1]:
                 raise
@@ -41,7 +50,7 @@ def picture_strip(artifact: Artifact, envs: tuple[str, ...], seed: int, moments:
         finally:
             env.close()
         dt = artifact.contract.interface.control_dt_s
-        return Strip(env=env_id, times_s=tuple(dt * moment for moment in moments), pngs=pngs)
+        return Strip(env=env_id, times_s=tuple(dt * moment for moment in moments), images=images)
     raise ValueError("no environments to draw")
 
 
@@ -50,19 +59,13 @@ def _episode(
     artifact: Artifact,
     seed: int,
     moments: tuple[int, ...],
-) -> tuple[bytes, ...]:
+) -> tuple[Image, ...]:
     assert isinstance(env.action_space, Box)
     act = artifact_act(artifact, env.action_space, "best", seed=seed)
     obs, _ = env.reset(seed=seed)
-    pngs = []
+    images = []
     for step in range(max(moments) + 1):
         if step in moments:
-            pngs.append(_png(np.asarray(env.render())))
+            images.append(np.asarray(env.render(), np.uint8))
         obs, *_ = env.step(act(flatten_obs(obs)))
-    return tuple(pngs)
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    matplotlib.image.imsave(buffer, image, format="png")
-    return buffer.getvalue()
+    return tuple(images)
