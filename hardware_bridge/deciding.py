@@ -31,6 +31,9 @@ class Decider:
         recorder: Recorder,
     ) -> None:
         self._policy = policy
+        self._home = description.limits("home_rad")
+        goal = policy.interface.goal
+        self._start_spread_rad = None if goal is None else goal.start_spread_rad
         self._observe = ObservationPipeline(policy.interface)
         self._act = ActionPipeline(policy.interface, description)
         self._clock = clock
@@ -47,17 +50,23 @@ class Decider:
         """Every goal has been tried."""
         return self.goals is not None and self.goals.finished
 
-    def step(self, state: RobotState, time_s: float) -> Vector | None:
-        """Where the joints shall go, (num_joints,) rad.
+    def may_start(self, state: RobotState) -> bool:
+        """Whether training has started from stances like this one."""
+        spread_rad = self._start_spread_rad
+        return spread_rad is None or bool((np.abs(state.joint_pos - self._home) <= spread_rad).all())
 
-        Returns:
-            None when the policy's action is not finite, or when there was nothing left to do.
-        """
+    def goal_over(self, state: RobotState, time_s: float) -> bool:
+        """Whether the present goal has had its steps; it is judged then, and the next one drawn."""
+        if self.goals is None or not self.goals.judge(self._observe.tool_position(state), time_s):
+            return False
+        self._observe.reset()
+        return True
+
+    def step(self, state: RobotState, time_s: float) -> Vector | None:
+        """Where the joints shall go, (num_joints,) rad; None when the policy's action is not finite."""
         tool = self._observe.tool_position(state)
-        if self.goals is not None and self.goals.step(tool, time_s):
-            self._observe.reset()
-            if self.goals.finished:
-                return None
+        if self.goals is not None:
+            self.goals.begin_step(time_s)
         goal = None if self.goals is None else self.goals.current
         obs = self._observe.observe(state, goal)
         began_s = self._clock.now()

@@ -49,6 +49,7 @@ class EmulatedArm:
     def begin(self, now_s: float) -> None:
         """The arm's life begins now, if it was made earlier than it could be served."""
         self._advanced_to_s = self._last_command_s = now_s
+        self._observe()
 
     def arm(self, now_s: float) -> None:
         """Enable torque at the present position."""

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
-from wpg.hardware_bridge.errors import BridgeError
-from wpg.hardware_bridge.links import Link, serve_link
+from wpg.hardware_bridge.errors import BridgeError, LinkError
+from wpg.hardware_bridge.links import Link, parse_link_url, serve_link
 from wpg.hardware_bridge.native_device import NativeDevice
 from wpg.hardware_bridge.robot import SimulatedRobot
 from wpg.hardware_bridge.witness import EmulatorWitness
@@ -34,7 +34,7 @@ class Emulator:
         wrap_link: puts something between protocol and link, e.g. faults.
 
     Raises:
-        LinkError: the link cannot be opened.
+        LinkError: the link cannot be opened, or others could reach it and there is no key.
     """
 
     def __init__(
@@ -51,6 +51,8 @@ class Emulator:
         self.protocol = protocol
         self._arm = EmulatedArm(robot, self._clock.now())
         self._device = make_device(protocol, self._arm, key)
+        if key is None and not parse_link_url(url).is_local:
+            raise LinkError(f"link {url}: without a key only this machine may be served, e.g. at 127.0.0.1")
         self._link = serve_link(url)
         self.url = self._link.url
         """What a client opens."""

@@ -58,11 +58,15 @@ class GoalSequence:
         """All goals have been judged."""
         return self._count is not None and len(self.results) >= self._count
 
-    def step(self, tool_position: Vector, now_s: float) -> bool:
-        """Begin a policy step with the tool here, (3,) m; True when the goal before it has been judged."""
+    def begin_step(self, now_s: float) -> None:
+        """A policy step towards the present goal begins."""
+        if self._steps == 0:
+            self._start_s = now_s
+        self._steps += 1
+
+    def judge(self, tool_position: Vector, now_s: float) -> bool:
+        """Judge the goal if its steps are over, with the tool here, (3,) m, and draw the next; True if so."""
         if self._steps < self._spec.horizon_steps:
-            self._start_s = now_s if self._steps == 0 else self._start_s
-            self._steps += 1
             return False
         error = self.error(tool_position)
         result = GoalResult(
@@ -74,7 +78,7 @@ class GoalSequence:
         )
         self.results.append(result)
         self.current = self._draw()
-        self._steps, self._start_s = 1, now_s
+        self._steps = 0
         return True
 
     def error(self, tool_position: Vector) -> float:

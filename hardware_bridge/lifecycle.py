@@ -16,6 +16,8 @@ class Phase(StrEnum):
     """Policy and robot fit, and the arm stands well."""
     ARMED = "armed"
     """Torque is on; the arm is commanded to stand where it is."""
+    HOMING = "homing"
+    """The arm goes home: the policy was not trained to start from where it stood."""
     RUNNING = "running"
     """The policy moves the arm."""
     HOLDING = "holding"
@@ -32,9 +34,10 @@ _NEXT = {
     Phase.UNCONFIGURED: {Phase.CONNECTED},
     Phase.CONNECTED: {Phase.CHECKED},
     Phase.CHECKED: {Phase.ARMED, Phase.STOPPING},
-    Phase.ARMED: {Phase.RUNNING, Phase.HOLDING, Phase.STOPPING},
-    Phase.RUNNING: {Phase.HOLDING, Phase.STOPPING},
-    Phase.HOLDING: {Phase.RUNNING, Phase.ARMED, Phase.STOPPING},
+    Phase.ARMED: {Phase.HOMING, Phase.RUNNING, Phase.HOLDING, Phase.STOPPING},
+    Phase.HOMING: {Phase.RUNNING, Phase.HOLDING, Phase.STOPPING},
+    Phase.RUNNING: {Phase.HOMING, Phase.HOLDING, Phase.STOPPING},
+    Phase.HOLDING: {Phase.HOMING, Phase.RUNNING, Phase.ARMED, Phase.STOPPING},
     Phase.STOPPING: {Phase.PARKED, Phase.FAULT},
     Phase.PARKED: set[Phase](),
     Phase.FAULT: set[Phase](),

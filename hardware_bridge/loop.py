@@ -5,7 +5,7 @@ from collections.abc import Callable
 from wpg.hardware_bridge.checks import check_interface, check_stance, ticks_per_step
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.deciding import Decider
-from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
 from wpg.hardware_bridge.hazards import Hazard, find_hazards
 from wpg.hardware_bridge.lifecycle import Lifecycle, Phase
 from wpg.hardware_bridge.loop_config import LoopConfig, make_goals
@@ -20,7 +20,6 @@ from wpg.hardware_bridge.sensing import Sensor
 from wpg.hardware_bridge.timing import LatencyHistogram
 from wpg.hardware_bridge.witness import count
 
-FIRST_POLLS = 20
 STOPPING_TIMEOUT_S = 2.0
 
 
@@ -87,19 +86,12 @@ class ControlLoop:
         try:
             self._robot.connect()
             self._lifecycle.enter(Phase.CONNECTED)
-            check_stance(self._first_state(), self._robot.description)
+            check_stance(self._sensor.first(), self._robot.description)
             self._lifecycle.enter(Phase.CHECKED)
             self._run_armed()
         finally:
             self._robot.close()
         return self._report()
-
-    def _first_state(self) -> RobotState:
-        for _ in range(FIRST_POLLS):
-            state = self._sensor.read()
-            if state is not None:
-                return state
-        raise StaleStateError(f"the robot answers, but reports no finite state in {FIRST_POLLS} polls")
 
     def _run_armed(self) -> None:
         self._metronome = Metronome(self._dt_s, self._clock)
@@ -127,7 +119,7 @@ class ControlLoop:
 
     def _start_from_here(self) -> None:
         """The robot has just armed: commands begin where it stands."""
-        self._motion.start(self._first_state().joint_pos)
+        self._motion.start(self._sensor.first().joint_pos)
         self._motion.set_pace(self._config.soft_start_pace)
         self._decider.reset()
         self._lifecycle.enter(Phase.ARMED)

@@ -4,6 +4,8 @@ from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.errors import StaleStateError
 from wpg.hardware_bridge.robot import Robot, RobotState
 
+FIRST_POLLS = 20
+
 
 class Sensor:
     """Keeps the last good state and how old it is.
@@ -40,6 +42,19 @@ class Sensor:
             return None
         self.state, self._read_s = state, asked_s
         return state
+
+    def first(self) -> RobotState:
+        """A state before anything moves; some polls may be lost.
+
+        Raises:
+            StaleStateError: all of them were.
+            LinkError: the link is dead.
+        """
+        for _ in range(FIRST_POLLS):
+            state = self.read()
+            if state is not None:
+                return state
+        raise StaleStateError(f"the robot answers, but reports no finite state in {FIRST_POLLS} polls")
 
     def age_s(self) -> float:
         """Time since the last good state was asked for."""

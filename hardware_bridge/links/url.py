@@ -1,6 +1,7 @@
 """The URL grammar of links."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlsplit
 
 from wpg.hardware_bridge.errors import LinkUrlError
@@ -26,6 +27,16 @@ class LinkUrl:
     host: str = ""
     port: int = 0
     baudrate: int = DEFAULT_BAUDRATE
+
+    @property
+    def is_local(self) -> bool:
+        """Nothing but this machine, or what is wired to it, is at the other end."""
+        if not self.host or self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def error(self, reason: str) -> LinkUrlError:
         """An error that names this URL."""

@@ -150,12 +150,15 @@ class TestClientsComeAndGo:
 
     def test_garbage_before_and_between(self, emulator, description):
         rng = np.random.default_rng(1)
-        for _ in range(5):
-            noise = open_link(emulator.url)
+
+        def open_noisily():
+            link = open_link(emulator.url)
             for _ in range(20):
-                noise.send(rng.bytes(200))
-            noise.close()
-            robot = patient_robot(description, emulator.url)
+                link.send(rng.bytes(200))
+            return link
+
+        for _ in range(5):
+            robot = NativeRobot(description, open_noisily, read_timeout_s=2.0)
             connect_when_free(robot)
             assert robot.read().status is RobotStatus.IDLE
             robot.close()

@@ -1,0 +1,151 @@
+"""Is this machine ready to run a robot? What ``wpg doctor`` shows."""
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from wpg.hardware_bridge.links.serial_port import serial_ports
+from wpg.hardware_bridge.timing import LatencyHistogram
+
+PACKAGES = ("wpg", "numpy", "onnxruntime", "pyserial", "ruckig", "mcap", "msgspec")
+LATENCY_TIMER_MS = 1
+WAKE_UPS = 300
+LATE_US = 500.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+    """What was found."""
+    fix: str = ""
+    """The line that mends it; empty when nothing needs mending."""
+
+
+def diagnose(root: Path = Path("/")) -> list[Finding]:
+    """Look at everything that decides whether a loop is punctual and a port can be opened.
+
+    Args:
+        root: where ``sys`` and ``proc`` are.
+    """
+    checks: tuple[Callable[[Path], list[Finding]], ...] = (
+        _priority,
+        _memory,
+        _kernel,
+        _governor,
+        _clock_source,
+        _cores,
+        _wake_up,
+        _ports,
+        _latency_timers,
+        _packages,
+    )
+    return [finding for check in checks for finding in check(root)]
+
+
+def _priority(_: Path) -> list[Finding]:
+    soft, _hard = resource.getrlimit(resource.RLIMIT_RTPRIO)
+    granted = os.geteuid() == 0 or soft != 0
+    detail = "root" if os.geteuid() == 0 else f"rtprio limit {soft}"
+    fix = "put `@realtime - rtprio 90` into /etc/security/limits.d/wpg.conf, join the group, log in again"
+    return [Finding(name="real-time priority", ok=granted, detail=detail, fix="" if granted else fix)]
+
+
+def _memory(_: Path) -> list[Finding]:
+    soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    granted = os.geteuid() == 0 or soft == resource.RLIM_INFINITY
+    detail = "unlimited" if soft == resource.RLIM_INFINITY else f"limit {soft // 1024} KiB"
+    fix = "put `@realtime - memlock unlimited` into /etc/security/limits.d/wpg.conf and log in again"
+    return [Finding(name="locked memory", ok=granted, detail=detail, fix="" if granted else fix)]
+
+
+def _kernel(root: Path) -> list[Finding]:
+    realtime = _read(root / "sys/kernel/realtime") == "1"
+    detail = f"{platform.release()}, {'PREEMPT_RT' if realtime else 'without PREEMPT_RT'}"
+    fix = "" if realtime else "for 1 kHz install a PREEMPT_RT kernel; 200 Hz does without"
+    return [Finding(name="kernel", ok=realtime, detail=detail, fix=fix)]
+
+
+def _governor(root: Path) -> list[Finding]:
+    folders = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*"))
+    governors = {_read(folder / "cpufreq/scaling_governor") for folder in folders} - {""}
+    if not governors:
+        return [Finding(name="governor", ok=True, detail="the machine does not scale its clock")]
+    ok = governors == {"performance"}
+    fix = "" if ok else "`sudo cpupower frequency-set -g performance`"
+    return [Finding(name="governor", ok=ok, detail=", ".join(sorted(governors)), fix=fix)]
+
+
+def _clock_source(root: Path) -> list[Finding]:
+    source = _read(root / "sys/devices/system/clocksource/clocksource0/current_clocksource")
+    ok = source not in ("hpet", "acpi_pm")
+    fix = "" if ok else "boot with `clocksource=tsc`: reading this clock takes microseconds"
+    return [Finding(name="clock", ok=ok, detail=source or "unknown", fix=fix)]
+
+
+def _cores(_: Path) -> list[Finding]:
+    cores = len(os.sched_getaffinity(0))
+    fix = "" if cores > 1 else "leave the loop a core that nothing else runs on"
+    return [Finding(name="cores", ok=cores > 1, detail=str(cores), fix=fix)]
+
+
+def _wake_up(_: Path) -> list[Finding]:
+    """Sleep to absolute deadlines, as the loop does, with the rights this process has now."""
+    lateness = LatencyHistogram()
+    deadline = time.monotonic()
+    for _unused in range(WAKE_UPS):
+        deadline += 0.001
+        time.sleep(max(0.0, deadline - time.monotonic()))
+        lateness.record(time.monotonic() - deadline)
+    summary = lateness.summary()
+    ok = summary.p99 < LATE_US
+    detail = f"p50 {summary.p50:.0f} µs, p99 {summary.p99:.0f} µs, max {summary.max:.0f} µs"
+    fix = "" if ok else "something else keeps the machine busy: `top`, and see real-time priority above"
+    return [Finding(name="wake-up after 1 ms", ok=ok, detail=detail, fix=fix)]
+
+
+def _ports(_: Path) -> list[Finding]:
+    findings = []
+    for port in serial_ports():
+        ok = os.access(port, os.R_OK | os.W_OK)
+        fix = "" if ok else "`sudo usermod -aG dialout $USER` and log in again"
+        findings.append(
+            Finding(name=f"port {port}", ok=ok, detail="may be opened" if ok else "closed", fix=fix)
+        )
+    return findings or [Finding(name="serial ports", ok=True, detail="none connected")]
+
+
+def _latency_timers(root: Path) -> list[Finding]:
+    findings = []
+    for file in sorted((root / "sys/bus/usb-serial/devices").glob("*/latency_timer")):
+        name, text = file.parent.name, _read(file)
+        ok = text.isdecimal() and int(text) <= LATENCY_TIMER_MS
+        fix = "" if ok else f"`echo {LATENCY_TIMER_MS} | sudo tee /{file.relative_to(root)}`"
+        findings.append(Finding(name=f"latency timer of {name}", ok=ok, detail=f"{text} ms", fix=fix))
+    return findings
+
+
+def _packages(_: Path) -> list[Finding]:
+    return [_package(name) for name in PACKAGES]
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name=name, ok=True, detail=version(name))
+    except PackageNotFoundError:
+        return Finding(name=name, ok=False, detail="not installed", fix=f"`pip install {name}`")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
