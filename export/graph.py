@@ -7,7 +7,7 @@ With the policy's mixture (μ, σ) and the critics' minimum Q, particle k of com
 
 and the particle in the robot's units is ``offset + scale * tanh u``. The refinement is unadjusted Langevin
 dynamics on the Gibbs density exp(Q/τ). Normalisation is folded into the layers, so that what is left is plain
-MLPs; the critic's gradient is its own back-propagation, written out.
+MLPs of centred inputs; the critic's gradient is its own back-propagation, written out.
 """
 
 import math
@@ -127,8 +127,8 @@ def _normalised(graph: GraphBuilder, networks: Networks) -> str:
         return "obs"
     rule = networks.normaliser
     centred = graph.add("Sub", "obs", graph.constant("obs_mean", rule.mean))
-    scaled = graph.add("Div", centred, graph.constant("obs_std", rule.std))
-    return clipped(graph, scaled, "obs", (-rule.clip, rule.clip))
+    scaled = centred if rule.std is None else graph.add("Div", centred, graph.constant("obs_std", rule.std))
+    return scaled if rule.clip is None else clipped(graph, scaled, "obs", (-rule.clip, rule.clip))
 
 
 def clipped(graph: GraphBuilder, value: str, name: str, span: tuple[float, float]) -> str:

@@ -102,6 +102,8 @@ class GoalSpec(Record, frozen=True, kw_only=True):
     low: Row
     high: Row
     tolerance_m: Annotated[float, msgspec.Meta(gt=0)]
+    start_spread_rad: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Training started with every joint at most this far from the robot's home; None: from anywhere."""
     horizon_steps: Count
     """Policy steps a goal is given; it is reached when the last of them ends within the tolerance."""
 

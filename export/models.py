@@ -95,8 +95,10 @@ class PlainModel:
         rule = self._networks.normaliser
         if rule is None:
             return states
-        mean, std = torch.from_numpy(rule.mean).double(), torch.from_numpy(rule.std).double()
-        return ((states - mean) / std).clamp(-rule.clip, rule.clip)
+        seen = states - torch.from_numpy(rule.mean).double()
+        if rule.std is not None:
+            seen = seen / torch.from_numpy(rule.std).double()
+        return seen if rule.clip is None else seen.clamp(-rule.clip, rule.clip)
 
 
 class ModuleModel:

@@ -1,8 +1,10 @@
 """Policy and critics at rest, as plain numbers: what a graph is written from, whoever trained them."""
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -18,11 +20,15 @@ Activation = Literal["Relu", "Tanh", "Elu"]
 
 @dataclass(frozen=True, kw_only=True)
 class InputNormaliser:
-    """``clip((obs − mean) / std, −clip, clip)`` in front of the policy and of the critics."""
+    """``clip((obs − mean) / std, −clip, clip)`` in front of the policy and of the critics.
+
+    Without ``std`` and ``clip`` it only centres. The mean is never folded into the layers: where an input
+    hardly varies, small differences are multiplied by much, and must be taken before anything is rounded.
+    """
 
     mean: Array
-    std: Array
-    clip: float
+    std: Array | None = None
+    clip: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +54,25 @@ class Networks:
 
     @classmethod
     def of(cls, policy: ParticlePolicy, critic: Critic) -> "Networks":
-        """The layers of a particle policy and its critics, normalisation folded in."""
+        """The layers of a particle policy and its critics, normalisation folded in, in float64."""
         *trunk, (weight, bias) = [
-            (as_array(weight), as_array(bias).reshape(-1)) for weight, bias in policy.folded_layers()
+            (_exact(weight), _exact(bias).reshape(-1))
+            for weight, bias in copy.deepcopy(policy).cpu().double().folded_layers()
         ]
+        ensemble = [
+            (_exact(weight), _exact(bias))
+            for weight, bias in copy.deepcopy(critic).cpu().double().folded_layers()
+        ]
+        critics = [
+            [(weight[member], bias[member].reshape(-1)) for weight, bias in ensemble]
+            for member in range(critic.ensemble)
+        ]
+        normaliser = None
+        if (norm := policy.network.own_layers()[0].norm) is not None:
+            normaliser = InputNormaliser(mean=as_array(norm.running_mean).reshape(-1))
+            for layers in (trunk, *critics):
+                layers[0] = _centred(layers[0], normaliser.mean)
         half = weight.shape[1] // 2
-        ensemble = [(as_array(weight), as_array(bias)) for weight, bias in critic.folded_layers()]
         return cls(
             obs_dim=policy.obs_dim,
             action_dim=policy.action_dim,
@@ -62,11 +81,19 @@ class Networks:
             mean=(weight[:, :half], bias[:half]),
             log_std=(weight[:, half:], bias[half:]),
             log_std_range=(LOG_STD_MIN, LOG_STD_MAX),
-            critics=[
-                [(weight[member], bias[member].reshape(-1)) for weight, bias in ensemble]
-                for member in range(critic.ensemble)
-            ],
+            critics=critics,
+            normaliser=normaliser,
         )
+
+
+def _centred(layer: Layer, centre: Array) -> Layer:
+    """The layer for inputs from which ``centre`` is taken first; it stands for the first of them."""
+    weight, bias = layer
+    return weight, bias + centre.astype(np.float64) @ weight[: len(centre)]
+
+
+def _exact(tensor: torch.Tensor) -> Array:
+    return tensor.detach().numpy()
 
 
 def as_array(tensor: torch.Tensor) -> Array:

@@ -156,7 +156,7 @@ def write_networks(
     return ArtifactWriter(
         model=PlainModel(networks),
         onnx_model=build_graph(networks, interface.action, spec),
-        statistics=None if rule is None else (rule.mean, rule.std),
+        statistics=None if rule is None or rule.std is None else (rule.mean, rule.std),
     ).write(
         Path(path),
         interface=interface,

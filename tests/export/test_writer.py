@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from wpg.controllers import Critic, ParticlePolicy
+from wpg.controllers.normalisation import BatchUse
 from wpg.export import ContractError, ParityError, load_artifact, writer
 from wpg.export.graph import build_graph
 
@@ -95,3 +97,19 @@ def test_golden_observations_come_from_those_seen(write, tmp_path):
     assert np.abs(np.array(golden.obs) - 5).max() < 0.2
     assert np.array(golden.noise).shape == (6, 32, 9)
     assert artifact.sampler().noise_shape == (40, 9)
+
+
+def test_inputs_that_hardly_vary_keep_their_precision(interface, write, tmp_path):
+    """Normalisation divides them by almost nothing, and what is left of them must not drown in rounding."""
+    generator = torch.Generator().manual_seed(4)
+    policy = ParticlePolicy(9, 3, num_particles=5, hidden=48, generator=generator)
+    critic = Critic(9, 3, hidden=48, generator=generator)
+    for _ in range(100):
+        obs = torch.randn(64, 9, generator=generator)
+        obs[:, 2] = 1.0  # constant
+        obs[:, 5] = 30 + 0.001 * obs[:, 5]
+        with torch.no_grad():
+            policy(obs, BatchUse(rate=0.2, renormalise=False))
+            critic(obs, torch.rand(64, 3, generator=generator), BatchUse(rate=0.2, renormalise=False))
+    artifact = write(tmp_path / "policy.onnx", policy=policy, critic=critic)
+    assert artifact.verify_golden() < 2e-6
