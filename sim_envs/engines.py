@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.sim_envs.errors import EngineError
+from wpg.sim_envs.scene import Cube
 from wpg.sim_envs.servo import ServoArm
 
 EngineName = Literal["mujoco", "pybullet"]
@@ -17,7 +18,11 @@ _CLASSES: dict[EngineName, tuple[str, str]] = {
 
 
 def make_robot(
-    description: RobotDescription, engine: EngineName = "mujoco", *, visuals: bool = False
+    description: RobotDescription,
+    engine: EngineName = "mujoco",
+    *,
+    visuals: bool = False,
+    cube: Cube | None = None,
 ) -> ServoArm:
     """A simulated robot.
 
@@ -25,6 +30,7 @@ def make_robot(
         description: the robot.
         engine: which physics.
         visuals: load what :meth:`ServoArm.render` needs; the physics is the same without.
+        cube: an object on the table in front of the arm.
 
     Raises:
         EngineError: the engine is unknown or not installed.
@@ -34,5 +40,5 @@ def make_robot(
     if importlib.util.find_spec(engine) is None:
         raise EngineError(f"engine {engine} is not installed: pip install {engine}")
     module, name = _CLASSES[engine]
-    robot: ServoArm = getattr(importlib.import_module(module), name)(description, visuals=visuals)
+    robot: ServoArm = getattr(importlib.import_module(module), name)(description, visuals=visuals, cube=cube)
     return robot

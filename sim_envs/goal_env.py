@@ -206,9 +206,9 @@ def observation_space(description: RobotDescription, terms: tuple[ObservationTer
                 bottom = -top
         low.append(bottom)
         high.append(top)
-    bottom, top = (np.concatenate(ends[:-1]).astype(np.float32) for ends in (low, high))
+    least, most = (np.concatenate(ends[:-1]).astype(np.float32) for ends in (low, high))
     goal = spaces.Box(-2.0, 2.0, (3,), np.float32)
-    return spaces.Dict(observation=spaces.Box(bottom, top), achieved_goal=goal, desired_goal=goal)
+    return spaces.Dict(observation=spaces.Box(least, most), achieved_goal=goal, desired_goal=goal)
 
 
 def _distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -7,8 +7,8 @@ import numpy as np
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.mujoco_looks import Offscreen, add_looks
-from wpg.sim_envs.scene import TABLE_FRICTION, Image, Marker
+from wpg.sim_envs.mujoco_looks import SEEN, UNSEEN, Offscreen, add_looks
+from wpg.sim_envs.scene import ARM_FRICTION, TABLE_FRICTION, Cube, CubeState, Image, Marker
 from wpg.sim_envs.servo import ServoArm
 from wpg.sim_envs.urdf import load_arm, simulation_model
 
@@ -18,10 +18,14 @@ COMPILER = '<mujoco><compiler strippath="false" discardvisual="{}"/></mujoco></r
 class MuJoCoRobot(ServoArm):
     """An arm whose servos are MuJoCo actuators."""
 
-    def __init__(self, description: RobotDescription, *, visuals: bool = False) -> None:
-        self._model = _compile(description, visuals)
+    def __init__(
+        self, description: RobotDescription, *, visuals: bool = False, cube: Cube | None = None
+    ) -> None:
+        self._model = _compile(description, visuals, cube)
         self._data = mujoco.MjData(self._model)
         self._tool = self._data.site("tool").xpos
+        self._num_joints = description.num_joints  # the cube's coordinates follow the arm's
+        self._compensated = self._model.body_gravcomp > 0
         self._offscreen: Offscreen | None = None
         model = simulation_model(description)
         self._stiffness = np.array(model.stiffness_nm_rad)
@@ -33,6 +37,24 @@ class MuJoCoRobot(ServoArm):
         mujoco.mj_kinematics(self._model, self._data)
         position: Vector = self._tool.copy()
         return position
+
+    def place_cube(self, position_m: Vector, yaw_rad: float) -> None:
+        """Put the cube down at rest; ``position_m`` (3,) is that of its middle."""
+        n = self._num_joints
+        self._data.qpos[n : n + 3] = position_m
+        self._data.qpos[n + 3 :] = np.cos(yaw_rad / 2), 0.0, 0.0, np.sin(yaw_rad / 2)
+        self._data.qvel[n:] = 0.0
+
+    def cube_state(self) -> CubeState:
+        """Where the cube is and how it moves."""
+        n = self._num_joints
+        rotation = np.empty(9)
+        mujoco.mju_quat2Mat(rotation, self._data.qpos[n + 3 :])
+        return CubeState(
+            position_m=self._data.qpos[n : n + 3].copy(),
+            rotation=rotation.reshape(3, 3),
+            velocity_m_s=self._data.qvel[n : n + 3].copy(),
+        )
 
     def render(self, markers: tuple[Marker, ...]) -> Image:
         """The scene with these markers in it, (height, width, 3)."""
@@ -49,24 +71,24 @@ class MuJoCoRobot(ServoArm):
 
     def _place(self, joint_pos: Vector) -> None:
         mujoco.mj_resetData(self._model, self._data)
-        self._data.qpos[:] = joint_pos
+        self._data.qpos[: self._num_joints] = joint_pos
 
     def _measure(self) -> tuple[Vector, Vector, Vector]:
-        data = self._data
-        return data.qpos.copy(), data.qvel.copy(), data.qfrc_actuator.copy()
+        data, n = self._data, self._num_joints
+        return data.qpos[:n].copy(), data.qvel[:n].copy(), data.qfrc_actuator[:n].copy()
 
     def _servo(self, *, stiff: bool, damped: bool) -> None:
         model = self._model
         model.actuator_gainprm[:, 0] = self._stiffness * stiff
         model.actuator_biasprm[:, 1] = -self._stiffness * stiff
         model.actuator_biasprm[:, 2] = -self._damping * damped
-        model.body_gravcomp[1:] = float(stiff)
+        model.body_gravcomp[self._compensated] = float(stiff)
 
     def _integrate(self, steps: int) -> None:
         mujoco.mj_step(self._model, self._data, nstep=steps)
 
 
-def _compile(description: RobotDescription, visuals: bool) -> Any:
+def _compile(description: RobotDescription, visuals: bool, cube: Cube | None) -> Any:
     arm = load_arm(description)
     compiler = COMPILER.format("false" if visuals else "true")
     spec = mujoco.MjSpec.from_string(arm.urdf.replace("</robot>", compiler))
@@ -79,27 +101,48 @@ def _compile(description: RobotDescription, visuals: bool) -> Any:
         _add_servo(spec, joint.name, joint.torque_max_nm)
     if visuals:
         add_looks(spec)
-    _add_table(spec, simulation_model(description).base_link)
+    _add_scene(spec, simulation_model(description).base_link, cube)
     return spec.compile()
 
 
-def _add_table(spec: Any, base_link: str) -> None:
-    """The arm touches the table, not itself: named pairs cost a fifth of what MuJoCo's own search costs."""
+def _add_scene(spec: Any, base_link: str, cube: Cube | None) -> None:
+    """The arm touches table and cube, not itself; named pairs cost less than MuJoCo's search for them."""
     shapes = [geom for geom in spec.geoms if geom.contype]
+    for number, geom in enumerate(shapes):
+        geom.name = f"shape{number}"
+        geom.contype = geom.conaffinity = 0
+    moving = [geom.name for geom in shapes if geom.parent.name != base_link]
     spec.worldbody.add_geom(
         name="table",
         type=mujoco.mjtGeom.mjGEOM_PLANE,
         size=[2.0, 2.0, 0.1],
         contype=0,
         conaffinity=0,
-        group=3,
+        group=UNSEEN,
     )
-    for number, geom in enumerate(shapes):
-        geom.name = f"shape{number}"
-        geom.contype = geom.conaffinity = 0
-        if geom.parent.name != base_link:
-            pair = spec.add_pair(geomname1=geom.name, geomname2="table")
-            pair.friction[:2] = TABLE_FRICTION
+    for name in moving:
+        _add_contact(spec, name, "table", TABLE_FRICTION)
+    if cube is not None:
+        body = spec.worldbody.add_body(name="cube", pos=[0.5, 0.0, cube.half_size_m])
+        body.add_freejoint()
+        body.add_geom(
+            name="cube",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[cube.half_size_m] * 3,
+            mass=cube.mass_kg,
+            rgba=cube.rgba,
+            group=SEEN,
+            contype=0,
+            conaffinity=0,
+        )
+        _add_contact(spec, "cube", "table", TABLE_FRICTION)
+        for name in moving:
+            _add_contact(spec, name, "cube", ARM_FRICTION)
+
+
+def _add_contact(spec: Any, first: str, second: str, friction: float) -> None:
+    pair = spec.add_pair(geomname1=first, geomname2=second)
+    pair.friction[:2] = friction
 
 
 def _add_servo(spec: Any, joint: str, torque_max_nm: float) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import os
 import sys
 import tempfile
@@ -12,7 +13,19 @@ import numpy as np
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.scene import BACKGROUND_RGB, CAMERA, LIGHT_FROM, TABLE, TABLE_FRICTION, Image, Marker, Slab
+from wpg.sim_envs.scene import (
+    ARM_FRICTION,
+    BACKGROUND_RGB,
+    CAMERA,
+    LIGHT_FROM,
+    TABLE,
+    TABLE_FRICTION,
+    Cube,
+    CubeState,
+    Image,
+    Marker,
+    Slab,
+)
 from wpg.sim_envs.servo import ServoArm
 from wpg.sim_envs.urdf import load_arm, simulation_model
 
@@ -43,12 +56,15 @@ with _quiet():
     import pybullet
 
 GRAVITY_M_S2 = -9.81
+FAR_ABOVE_M = 10.0
 
 
 class PyBulletRobot(ServoArm):
     """An arm whose servos are torques computed before each physics step."""
 
-    def __init__(self, description: RobotDescription, *, visuals: bool = False) -> None:
+    def __init__(
+        self, description: RobotDescription, *, visuals: bool = False, cube: Cube | None = None
+    ) -> None:
         model = simulation_model(description)
         self._stiffness = np.array(model.stiffness_nm_rad)
         self._damping = np.array(model.damping_nm_s_rad)
@@ -58,6 +74,7 @@ class PyBulletRobot(ServoArm):
         self._client = pybullet.connect(pybullet.DIRECT)
         with _quiet():
             self._body, self._tool_link, self._tool_offset = self._load(description)
+        self._cube = self._add_cube(cube) if cube is not None else -1
         if visuals:
             self._show(TABLE)
         self._joints = list(range(description.num_joints))
@@ -138,7 +155,7 @@ class PyBulletRobot(ServoArm):
                 linearDamping=0.0,
                 angularDamping=0.0,
                 jointDamping=0.0,
-                lateralFriction=1.0,  # the engine multiplies this with the table's
+                lateralFriction=ARM_FRICTION,  # the engine multiplies the figures of both bodies
                 physicsClientId=client,
             )
         pybullet.setJointMotorControlArray(
@@ -146,6 +163,43 @@ class PyBulletRobot(ServoArm):
         )
         links = [pybullet.getJointInfo(body, joint, physicsClientId=client)[12].decode() for joint in joints]
         return body, links.index(arm.tool_parent), arm.tool_offset_m
+
+    def place_cube(self, position_m: Vector, yaw_rad: float) -> None:
+        """Put the cube down at rest; ``position_m`` (3,) is that of its middle."""
+        client, turn = self._client, (0.0, 0.0, math.sin(yaw_rad / 2), math.cos(yaw_rad / 2))
+        # Lifted first: contacts that last keep forces from which the next step's solver would start.
+        for place in ((0.0, 0.0, FAR_ABOVE_M), position_m.tolist()):
+            pybullet.resetBasePositionAndOrientation(self._cube, place, turn, physicsClientId=client)
+            pybullet.performCollisionDetection(physicsClientId=client)
+        pybullet.resetBaseVelocity(self._cube, (0.0,) * 3, (0.0,) * 3, physicsClientId=client)
+
+    def cube_state(self) -> CubeState:
+        """Where the cube is and how it moves."""
+        position, turn = pybullet.getBasePositionAndOrientation(self._cube, physicsClientId=self._client)
+        velocity, _ = pybullet.getBaseVelocity(self._cube, physicsClientId=self._client)
+        return CubeState(
+            position_m=np.array(position),
+            rotation=np.array(pybullet.getMatrixFromQuaternion(turn)).reshape(3, 3),
+            velocity_m_s=np.array(velocity),
+        )
+
+    def _add_cube(self, cube: Cube) -> int:
+        client, half_sizes = self._client, [cube.half_size_m] * 3
+        body: int = pybullet.createMultiBody(
+            baseMass=cube.mass_kg,
+            baseCollisionShapeIndex=pybullet.createCollisionShape(
+                pybullet.GEOM_BOX, halfExtents=half_sizes, physicsClientId=client
+            ),
+            baseVisualShapeIndex=pybullet.createVisualShape(
+                pybullet.GEOM_BOX, halfExtents=half_sizes, rgbaColor=cube.rgba, physicsClientId=client
+            ),
+            basePosition=(0.5, 0.0, cube.half_size_m),
+            physicsClientId=client,
+        )
+        pybullet.changeDynamics(
+            body, -1, lateralFriction=1.0, linearDamping=0.0, angularDamping=0.0, physicsClientId=client
+        )
+        return body
 
     def _show(self, item: Marker | Slab) -> int:
         """Add a body that is seen and touches nothing."""

@@ -1,6 +1,9 @@
 """Reach: move the tool to a goal in free space."""
 
+import numpy as np
+
 from wpg.export.interface import GoalSpec, PolicyInterface
+from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.engines import EngineName, make_robot
@@ -15,12 +18,16 @@ from wpg.sim_envs.goal_env import (
 )
 from wpg.sim_envs.registration import REACH_STEPS
 
-START_NOISE_RAD = 0.05
+START_SPREAD_RAD = 0.8
+"""Half width of the start positions around home, every joint."""
+START_MARGIN_M = 0.1
+"""How far outside the goals' box the tool may start."""
 GOAL = GoalSpec(
     achieved="tool_pos",
     low=(0.25, -0.20, 0.20),
     high=(0.55, 0.20, 0.55),
     tolerance_m=0.02,
+    start_spread_rad=START_SPREAD_RAD,
     horizon_steps=REACH_STEPS,
 )
 
@@ -37,7 +44,10 @@ def reach_interface(description: RobotDescription) -> PolicyInterface:
 
 
 class ReachEnv(GoalEnv):
-    """Reach with any described arm on either engine; it starts near home, the goal comes from a box.
+    """Reach with any described arm on either engine.
+
+    The goal comes from a box. The arm starts at rest wherever it might stand after another goal: on hardware
+    nobody puts it back to its home between two goals.
 
     Args:
         engine: which physics.
@@ -59,6 +69,8 @@ class ReachEnv(GoalEnv):
     ) -> None:
         description = load_description(robot)
         self._home = description.limits("home_rad")
+        self._joint_limits = description.limits("position_min_rad"), description.limits("position_max_rad")
+        self._kinematics = ForwardKinematics(description.kinematics())
         super().__init__(
             robot=make_robot(description, engine, visuals=render_mode is not None),
             interface=reach_interface(description),
@@ -67,10 +79,14 @@ class ReachEnv(GoalEnv):
         )
 
     def _start(self) -> Vector:
-        noise = self.np_random.uniform(-START_NOISE_RAD, START_NOISE_RAD, len(self._home))
-        start: Vector = self._home + noise
-        self.robot.reset(start)
-        return start
+        low, high = np.array(GOAL.low) - START_MARGIN_M, np.array(GOAL.high) + START_MARGIN_M
+        while True:
+            spread = self.np_random.uniform(-START_SPREAD_RAD, START_SPREAD_RAD, len(self._home))
+            start: Vector = np.clip(self._home + spread, *self._joint_limits)
+            tool = self._kinematics.tool_position(start)
+            if (tool >= low).all() and (tool <= high).all():
+                self.robot.reset(start)
+                return start
 
     def _draw_goal(self) -> Vector:
         return self.np_random.uniform(GOAL.low, GOAL.high)

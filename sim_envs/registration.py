@@ -6,6 +6,7 @@ REACH_STEPS = 50
 PUSH_STEPS = 100
 TASKS = {
     "PandaReach": ("wpg.sim_envs.reach:ReachEnv", REACH_STEPS),
+    "PandaPush": ("wpg.sim_envs.push:PushEnv", PUSH_STEPS),
 }
 """Name of each task: its class and its horizon in steps."""
 

@@ -57,8 +57,31 @@ class Camera:
         return math.degrees(math.asin((self.target_m[2] - self.eye_m[2]) / self.distance_m))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cube:
+    """An object that lies on the table and can be moved."""
+
+    half_size_m: float
+    mass_kg: float
+    rgba: RGBA
+
+
+@dataclass(frozen=True, kw_only=True)
+class CubeState:
+    """Where a cube is and how it moves."""
+
+    position_m: NDArray[np.float64]
+    """(3,) of its middle."""
+    rotation: NDArray[np.float64]
+    """(3, 3) cube to base."""
+    velocity_m_s: NDArray[np.float64]
+    """(3,) of its middle."""
+
+
 TABLE_FRICTION = 0.5
-"""Sliding friction between arm and table."""
+"""Sliding friction of anything on the table."""
+ARM_FRICTION = 1.0
+"""Sliding friction between arm and cube."""
 CAMERA = Camera()
 LIGHT_FROM: Point = (0.6, -0.9, 2.2)
 """Direction in which the light stands."""

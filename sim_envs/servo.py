@@ -6,7 +6,7 @@ import numpy as np
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
-from wpg.sim_envs.scene import Image, Marker
+from wpg.sim_envs.scene import CubeState, Image, Marker
 from wpg.sim_envs.urdf import simulation_model
 
 STOPPED = {
@@ -105,6 +105,14 @@ class ServoArm(ABC):
     @abstractmethod
     def tool_position(self) -> Vector:
         """Where the engine says the tool is, (3,) m in the base frame."""
+
+    @abstractmethod
+    def place_cube(self, position_m: Vector, yaw_rad: float) -> None:
+        """Put the cube down at rest; ``position_m`` (3,) is that of its middle."""
+
+    @abstractmethod
+    def cube_state(self) -> CubeState:
+        """Where the cube is and how it moves."""
 
     @abstractmethod
     def render(self, markers: tuple[Marker, ...]) -> Image:

@@ -8,6 +8,7 @@ import pytest
 from wpg.sim_envs import mujoco_looks
 from wpg.sim_envs.errors import RenderError
 from wpg.sim_envs.meshes import obj_parts
+from wpg.sim_envs.push import CUBE
 
 IDS = ["wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"]
 
@@ -46,6 +47,18 @@ def test_both_engines_show_goal_and_tool_in_the_same_place(pictures, rgb):
     for mask in masks:
         assert 15 < mask.sum() < 1500
     assert np.linalg.norm(centroid(masks[0]) - centroid(masks[1])) < 4.0
+
+
+def test_both_engines_show_the_cube_in_the_same_place():
+    centroids = []
+    for name in ("wpg/PandaPush-v0", "wpg/PandaPushBullet-v0"):
+        env = gymnasium.make(name, render_mode="rgb_array")
+        env.reset(seed=4)
+        mask = is_colour(env.render(), CUBE.rgba[:3])
+        assert mask.sum() > 100
+        centroids.append(centroid(mask))
+        env.close()
+    assert np.linalg.norm(centroids[0] - centroids[1]) < 4.0
 
 
 def test_pictures_are_alike(pictures):

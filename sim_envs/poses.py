@@ -1,0 +1,34 @@
+"""Joint positions for a place of the tool."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import DescriptionError
+from wpg.hardware_bridge.robot import Vector
+
+TOLERANCE_M = 1e-3
+LIKE_HOME = 1e-3
+"""Weight of staying near home, rad against m."""
+DOWN = np.array([0.0, 0.0, -1.0])
+
+
+def tool_down(description: RobotDescription, place_m: Vector) -> Vector:
+    """Joints near home, (num_joints,) rad, with the tool at ``place_m`` (3,) and pointing down.
+
+    Raises:
+        DescriptionError: the arm cannot get there.
+    """
+    home, kinematics = description.limits("home_rad"), ForwardKinematics(description.kinematics())
+
+    def residual(joint_pos: NDArray[np.float64]) -> NDArray[np.float64]:
+        pose = kinematics.tool_pose(joint_pos)
+        return np.concatenate([pose[:3, 3] - place_m, pose[:3, 2] - DOWN, LIKE_HOME * (joint_pos - home)])
+
+    bounds = (description.limits("position_min_rad"), description.limits("position_max_rad"))
+    joint_pos: Vector = least_squares(residual, home, bounds=bounds).x
+    if np.abs(residual(joint_pos)[:6]).max() > TOLERANCE_M:
+        raise DescriptionError(f"robot {description.name} cannot point its tool down at {place_m.tolist()} m")
+    return joint_pos
