@@ -21,6 +21,7 @@ from wpg.export import (
     describe,
     encode_contract,
     load_artifact,
+    read_interface,
 )
 
 DOCS = Path(__file__).parents[2] / "docs" / "contract.md"
@@ -132,6 +133,12 @@ def test_documented_snippet_runs_without_wpg(path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) >= 1
+
+
+def test_documented_interface_is_one(tmp_path):
+    (toml,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    (tmp_path / "interface.toml").write_text(toml)
+    assert read_interface(tmp_path / "interface.toml").obs_dim == 7
 
 
 def test_reading_needs_neither_torch_nor_onnx(path):
