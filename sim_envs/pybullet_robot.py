@@ -1,59 +1,22 @@
 """An arm in PyBullet (Coumans and Bai)."""
 
-import contextlib
-import ctypes
 import math
-import os
-import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.scene import (
-    ARM_FRICTION,
-    BACKGROUND_RGB,
-    CAMERA,
-    LIGHT_FROM,
-    TABLE,
-    TABLE_FRICTION,
-    Cube,
-    CubeState,
-    Image,
-    Marker,
-    Slab,
-)
+from wpg.sim_envs.quiet import quiet
+from wpg.sim_envs.scene import ARM_FRICTION, TABLE, TABLE_FRICTION, Cube, CubeState, Image, Marker
 from wpg.sim_envs.servo import ServoArm
 from wpg.sim_envs.urdf import load_arm, simulation_model
 
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what the engine prints while it loads: standard output belongs to the program."""
-    libc = ctypes.CDLL(None)
-    saved, sink = (os.dup(1), os.dup(2)), os.open(os.devnull, os.O_WRONLY)
-    _redirect(libc, (sink, sink))
-    try:
-        yield
-    finally:
-        _redirect(libc, saved)
-        for descriptor in (*saved, sink):
-            os.close(descriptor)
-
-
-def _redirect(libc: ctypes.CDLL, to: tuple[int, int]) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    libc.fflush(None)
-    os.dup2(to[0], 1)
-    os.dup2(to[1], 2)
-
-
-with _quiet():
+with quiet():
     import pybullet
+
+    from wpg.sim_envs.pybullet_looks import draw, show
 
 GRAVITY_M_S2 = -9.81
 FAR_ABOVE_M = 10.0
@@ -72,11 +35,11 @@ class PyBulletRobot(ServoArm):
         self._torque_max = description.limits("torque_max_nm")
         self._zeros = [0.0] * description.num_joints
         self._client = pybullet.connect(pybullet.DIRECT)
-        with _quiet():
+        with quiet():
             self._body, self._tool_link, self._tool_offset = self._load(description)
         self._cube = self._add_cube(cube) if cube is not None else -1
         if visuals:
-            self._show(TABLE)
+            show(self._client, TABLE)
         self._joints = list(range(description.num_joints))
         self._stiff = self._damped = False
         self._torque = np.zeros_like(self._damping)
@@ -93,30 +56,7 @@ class PyBulletRobot(ServoArm):
 
     def render(self, markers: tuple[Marker, ...]) -> Image:
         """The scene with these markers in it, (height, width, 3)."""
-        bodies = [self._show(marker) for marker in markers]
-        view = pybullet.computeViewMatrix(CAMERA.eye_m, CAMERA.target_m, (0.0, 0.0, 1.0))
-        projection = pybullet.computeProjectionMatrixFOV(
-            CAMERA.vertical_fov_deg, CAMERA.width / CAMERA.height, CAMERA.near_m, CAMERA.far_m
-        )
-        _, _, pixels, _, bodies_seen = pybullet.getCameraImage(
-            CAMERA.width,
-            CAMERA.height,
-            view,
-            projection,
-            lightDirection=LIGHT_FROM,
-            shadow=True,
-            lightAmbientCoeff=0.6,
-            lightDiffuseCoeff=0.45,
-            lightSpecularCoeff=0.1,
-            renderer=pybullet.ER_TINY_RENDERER,
-            physicsClientId=self._client,
-        )
-        for body in bodies:
-            pybullet.removeBody(body, physicsClientId=self._client)
-        shape = (CAMERA.height, CAMERA.width)
-        image = np.asarray(pixels, np.uint8).reshape(*shape, 4)[:, :, :3].copy()
-        image[np.asarray(bodies_seen).reshape(shape) < 0] = np.round(255.0 * np.array(BACKGROUND_RGB))
-        return image
+        return draw(self._client, markers)
 
     def close(self) -> None:
         """Free the engine's memory. Never raises; harmless when called twice."""
@@ -198,24 +138,6 @@ class PyBulletRobot(ServoArm):
         )
         pybullet.changeDynamics(
             body, -1, lateralFriction=1.0, linearDamping=0.0, angularDamping=0.0, physicsClientId=client
-        )
-        return body
-
-    def _show(self, item: Marker | Slab) -> int:
-        """Add a body that is seen and touches nothing."""
-        client = self._client
-        if isinstance(item, Marker):
-            shape = pybullet.createVisualShape(
-                pybullet.GEOM_SPHERE, radius=item.radius_m, rgbaColor=item.rgba, physicsClientId=client
-            )
-            place = item.position_m.tolist()
-        else:
-            shape = pybullet.createVisualShape(
-                pybullet.GEOM_BOX, halfExtents=item.half_size_m, rgbaColor=item.rgba, physicsClientId=client
-            )
-            place = item.center_m
-        body: int = pybullet.createMultiBody(
-            baseVisualShapeIndex=shape, basePosition=place, physicsClientId=client
         )
         return body
 
