@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from wpg.export.contract import Contract, ObservationTerm, Row, SamplerSpec
+from wpg.export.contract import Contract, GoalSpec, ObservationTerm, Row, SamplerSpec
 
 
 class Section(NamedTuple):
@@ -79,9 +79,16 @@ def _goal(contract: Contract) -> list[Section]:
         ("compared with", goal.achieved),
         ("lowest", f"{_row(goal.low)} m"),
         ("highest", f"{_row(goal.high)} m"),
+        ("started from", _start(goal)),
         ("reached within", f"{_number(goal.tolerance_m)} m after {goal.horizon_steps} steps"),
     ]
     return [Section("Goal", rows)]
+
+
+def _start(goal: GoalSpec) -> str:
+    if goal.start_spread_rad is None:
+        return "anywhere"
+    return f"joints within {_number(goal.start_spread_rad)} rad of home"
 
 
 def _sampler(contract: Contract) -> Section:
