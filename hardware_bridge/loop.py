@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from wpg.hardware_bridge.checks import check_interface, check_stance, ticks_per_step
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.deciding import Decider
@@ -21,6 +23,8 @@ from wpg.hardware_bridge.timing import LatencyHistogram
 from wpg.hardware_bridge.witness import count
 
 STOPPING_TIMEOUT_S = 2.0
+HOME_RAD = 1e-3
+"""A joint that is commanded to within this of its home is home."""
 
 
 class ControlLoop:
@@ -68,10 +72,12 @@ class ControlLoop:
         self._sense_to_act = LatencyHistogram()
         self._events: dict[str, int] = {}
         self._holds = 0
+        self._homings = 0
+        self._home = robot.description.limits("home_rad")
         self._end_reason = ""
         self._message = ""
         self._next_step = 0
-        self._start_s = self._phase_s = self._well_s = self._clock.now()
+        self._start_s = self._phase_s = self._well_s = self._soft_s = self._clock.now()
 
     def run(self) -> RunReport:
         """Do everything, and leave the robot safe whatever happens.
@@ -120,7 +126,7 @@ class ControlLoop:
     def _start_from_here(self) -> None:
         """The robot has just armed: commands begin where it stands."""
         self._motion.start(self._sensor.first().joint_pos)
-        self._motion.set_pace(self._config.soft_start_pace)
+        self._soften()
         self._decider.reset()
         self._lifecycle.enter(Phase.ARMED)
 
@@ -138,7 +144,7 @@ class ControlLoop:
         state = self._sensor.read()
         self._end_if_over()
         match self._lifecycle.phase:
-            case Phase.ARMED | Phase.RUNNING:
+            case Phase.ARMED | Phase.HOMING | Phase.RUNNING:
                 self._watch(state)
             case Phase.HOLDING:
                 self._recover(state)
@@ -166,11 +172,24 @@ class ControlLoop:
             self._end("duration", "")
 
     def _watch(self, state: RobotState | None) -> None:
-        """Hold when something is wrong; else let the policy begin once the arm has settled."""
+        """Hold when something is wrong; else let the policy begin once the arm has settled, or is home."""
         if hazard := self._hazard(state, commanded=True):
             self._hold(hazard)
         elif self._lifecycle.phase is Phase.ARMED and self._phase_age_s() >= self._config.settle_s:
-            self._lifecycle.enter(Phase.RUNNING)
+            self._begin(state)
+        elif self._lifecycle.phase is Phase.HOMING:
+            self._grow_pace()
+            if self._motion.at_rest and np.allclose(self._motion.joint_pos, self._home, atol=HOME_RAD):
+                self._lifecycle.enter(Phase.RUNNING)
+
+    def _begin(self, state: RobotState | None, reason: str = "") -> None:
+        """Let the policy start from here, or from home where it was not trained to start from here."""
+        if state is None or self._decider.may_start(state):
+            self._lifecycle.enter(Phase.RUNNING, reason)
+        else:
+            self._homings += 1
+            self._motion.set_target(self._home)
+            self._lifecycle.enter(Phase.HOMING, reason)
 
     def _hazard(self, state: RobotState | None, *, commanded: bool) -> Hazard | None:
         hazards = find_hazards(
@@ -211,9 +230,9 @@ class ControlLoop:
     def _go_on(self, state: RobotState) -> None:
         if state.status is RobotStatus.ARMED:
             self._motion.resume()
-            self._motion.set_pace(self._config.soft_start_pace)
+            self._soften()
             self._decider.reset()
-            self._lifecycle.enter(Phase.RUNNING, "recovered")
+            self._begin(state, "recovered")
         else:
             self._robot.arm()
             self._event("rearmed", "")
@@ -229,16 +248,32 @@ class ControlLoop:
         # Steps stay on their grid unless a whole one was missed, or the arm was held.
         on_grid = index - self._next_step < self._ticks_per_step
         self._next_step = (self._next_step if on_grid else index) + self._ticks_per_step
-        config = self._config
-        grown = self._phase_age_s() / config.soft_start_s if config.soft_start_s > 0 else 1.0
-        self._motion.set_pace(min(1.0, config.soft_start_pace + grown * (1 - config.soft_start_pace)))
-        target = self._decider.step(state, self._clock.now() - self._start_s)
+        self._grow_pace()
+        time_s = self._clock.now() - self._start_s
+        if self._decider.goal_over(state, time_s):
+            if self._decider.finished:
+                self._end("goals_done", "")
+                return
+            if not self._decider.may_start(state):
+                self._begin(state)
+                return
+        target = self._decider.step(state, time_s)
         if target is not None:
             self._motion.set_target(target)
-        elif self._decider.finished:
-            self._end("goals_done", "")
         else:
             self._hold(Hazard("non_finite_action", "the policy's action is not finite"))
+
+    def _soften(self) -> None:
+        """Soft start: from here on the pace grows anew."""
+        self._soft_s = self._clock.now()
+        self._motion.set_pace(self._config.soft_start_pace)
+
+    def _grow_pace(self) -> None:
+        config = self._config
+        age_s = self._clock.now() - self._soft_s - config.settle_s
+        grown = age_s / config.soft_start_s if config.soft_start_s > 0 else 1.0
+        pace = config.soft_start_pace + grown * (1 - config.soft_start_pace)
+        self._motion.set_pace(min(1.0, max(config.soft_start_pace, pace)))
 
     def _command(self) -> JointCommand:
         if self._lifecycle.phase in (Phase.HOLDING, Phase.STOPPING):
@@ -285,6 +320,7 @@ class ControlLoop:
             sense_to_act_us=self._sense_to_act.summary(),
             lateness_bars=beat.lateness.bars(),
             safety_events=events,
+            homings=self._homings,
             limit_violations=self._motion.limit_violations,
             goals=len(results),
             successes=sum(result.reached for result in results),

@@ -27,6 +27,8 @@ class RunReport(msgspec.Struct, kw_only=True):
     lateness_bars: list[tuple[float, float, int]]
     """Histogram: lower edge in µs, upper edge in µs, count."""
     safety_events: dict[str, int]
+    homings: int
+    """How often the arm went home first, because the policy was not trained to start from where it stood."""
     limit_violations: int
     """Commands outside the published limits, as sent; anything but 0 is a fault of the bridge."""
     goals: int

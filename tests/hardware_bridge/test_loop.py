@@ -31,7 +31,7 @@ class Trace:
             action()
 
     def decision(self, **record) -> None:
-        self.decisions.append(record)
+        self.decisions.append(record | {"obs": record["obs"].copy()})
 
     def event(self, **record) -> None:
         self.events.append(record)
@@ -107,6 +107,19 @@ class TestGoodRun:
         report = run(LoopConfig(goal=goal))
         assert report.successes == report.goals == 1
         np.testing.assert_allclose(bench.simulated.tool_position(), goal, atol=0.01)
+
+    def test_goes_home_where_training_did_not_start_from(self, run, bench, trace, reach_policy, description):
+        goal = msgspec.structs.replace(reach_policy.interface.goal, start_spread_rad=0.05)
+        reach_policy.interface = msgspec.structs.replace(reach_policy.interface, goal=goal)
+        home = description.limits("home_rad")
+        bench.simulated._place(home + 0.3)
+        report = run(LoopConfig(goals=3, seed=2))
+        assert report.successes == report.goals == 3
+        assert report.homings >= 2
+        assert trace.names[2:5] == ["armed", "homing", "running"]
+        first = trace.decisions[0]["obs"][:7]
+        np.testing.assert_allclose(first, home, atol=5e-3)
+        assert all(record["command"] is not None for record in trace.ticks)
 
     def test_duration(self, run):
         report = run(LoopConfig(duration_s=1.5))

@@ -115,8 +115,10 @@ class TestGoals:
         points = []
         while not goals.finished:
             points.append(goals.current)
-            for _ in range(spec.horizon_steps + (len(points) == 1)):
-                goals.step(np.zeros(3), 0.0)
+            for _ in range(spec.horizon_steps):
+                assert not goals.judge(np.zeros(3), 0.0)
+                goals.begin_step(0.0)
+            assert goals.judge(np.zeros(3), 0.0)
         points = np.array(points)
         assert (points >= np.float32(spec.low)).all()
         assert (points <= np.float32(spec.high)).all()
@@ -125,17 +127,20 @@ class TestGoals:
     def test_is_judged_after_the_last_step(self, reach_policy):
         spec = msgspec.structs.replace(reach_policy.interface.goal, horizon_steps=2)
         goals = GoalSequence(spec, count=1, seed=0, fixed=(0.4, 0.0, 0.4))
-        at_goal, near, far = ((0.4, 0.0, 0.4), (0.4, 0.0, 0.4199), (0.4, 0.0, 0.4201))
-        assert not goals.step(np.array(far), 0.0)
-        assert not goals.step(np.array(at_goal), 0.1)
-        assert goals.step(np.array(near), 0.2)
+        at_goal, near, far = (0.4, 0.0, 0.4), (0.4, 0.0, 0.4199), (0.4, 0.0, 0.4201)
+        goals.begin_step(0.0)
+        assert not goals.judge(np.array(at_goal), 0.05)
+        goals.begin_step(0.1)
+        assert goals.judge(np.array(near), 0.2)
         (result,) = goals.results
         assert result.reached
         assert result.error_m == pytest.approx(0.0199)
         assert (result.start_s, result.end_s) == (0.0, 0.2)
-        goals.step(np.array(at_goal), 0.3)
-        assert goals.step(np.array(far), 0.4)
+        for time_s in (0.3, 0.4):
+            goals.begin_step(time_s)
+        assert goals.judge(np.array(far), 0.5)
         assert not goals.results[1].reached
+        assert goals.results[1].start_s == 0.3
 
 
 class TestCheckInterface:
