@@ -119,7 +119,9 @@ class TrainConfig:
     def low_precision(self) -> bool:
         """Whether products of the hidden layers are to be taken in bfloat16."""
         if self.precision == "auto":
-            return self.device == "cpu" and bool(getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16"))
+            return self.device == "cpu" and bool(
+                getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16")
+            )
         return self.precision == "bfloat16"
 
     def save(self, path: Path) -> None:
@@ -159,3 +161,8 @@ def default_random_steps(spec: EnvSpec, steps: int) -> int:
     """Random steps where none are set: ten episodes of a goal environment, else 5,000; a quarter at most."""
     wanted = 10 * (spec.horizon or 50) if spec.goal_dim else 5000
     return min(wanted, steps // 4)
+
+
+def _processor_features() -> dict[str, Any]:
+    probe = getattr(torch.cpu, "get_capabilities", None)  # not in the oldest supported torch
+    return {} if probe is None else dict(probe())

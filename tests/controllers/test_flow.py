@@ -1,0 +1,130 @@
+"""The policy gradient's formulas against torch.distributions, autograd and closed forms."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from wpg.controllers import flow
+
+B, K, A = 6, 4, 3
+
+
+@pytest.fixture
+def mixture():
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(B, K, A, generator=generator, dtype=torch.float64)
+    log_std = 0.4 * torch.randn(B, K, A, generator=generator, dtype=torch.float64) - 0.5
+    u = torch.randn(B, A, generator=generator, dtype=torch.float64)
+    return mean, log_std, u
+
+
+def reference(mean, log_std):
+    weights = Categorical(logits=torch.zeros(mean.shape[:2], dtype=mean.dtype))
+    return MixtureSameFamily(weights, Independent(Normal(mean, log_std.exp()), 1))
+
+
+def test_log_density_is_the_mixture_pushed_through_tanh(mixture):
+    mean, log_std, u = mixture
+    expected = reference(mean, log_std).log_prob(u) - torch.log(1 - torch.tanh(u) ** 2).sum(-1)
+    assert torch.allclose(flow.log_density(u, mean, log_std), expected, atol=1e-12)
+
+
+def test_log_tanh_jacobian_stays_finite_far_out():
+    u = torch.tensor([[40.0], [-40.0], [0.0]])
+    expected = torch.tensor([2 * (math.log(2) - 40), 2 * (math.log(2) - 40), 0.0])
+    assert torch.allclose(flow.log_tanh_jacobian(u), expected, atol=1e-6)
+
+
+def test_score_is_the_gradient_of_the_log_density(mixture):
+    mean, log_std, u = mixture
+    u.requires_grad_(True)
+    (expected,) = torch.autograd.grad(reference(mean, log_std).log_prob(u).sum(), u)
+    log_prob, score = flow.log_density_and_score(u.detach(), mean, log_std)
+    assert torch.allclose(score, expected, atol=1e-12)
+    assert torch.allclose(log_prob, flow.log_density(u.detach(), mean, log_std), atol=1e-12)
+
+
+def test_responsibilities_are_bayes_rule(mixture):
+    mean, log_std, u = mixture
+    likelihood = Normal(mean, log_std.exp()).log_prob(u[:, None]).sum(-1).exp()
+    expected = likelihood / likelihood.sum(-1, keepdim=True)
+    assert torch.allclose(flow.responsibilities(u, mean, log_std), expected, atol=1e-12)
+
+
+def test_velocity_is_the_gradient_of_value_minus_tau_log_density(mixture):
+    """`v = ∇_u [Q(tanh u) − τ log π(tanh u)]` by central differences."""
+    mean, log_std, u = mixture
+    tau = 0.3
+
+    def q(action):
+        return torch.sin(3 * action).sum(-1) + action.prod(-1)
+
+    def objective(point):
+        return q(torch.tanh(point)) - tau * flow.log_density(point, mean, log_std)
+
+    _, score = flow.log_density_and_score(u, mean, log_std)
+    v = flow.velocity(u, flow.value_gradient(u, q), score, tau)
+    step = 1e-6
+    for axis in range(A):
+        offset = torch.zeros(A, dtype=u.dtype)
+        offset[axis] = step
+        slope = (objective(u + offset) - objective(u - offset)) / (2 * step)
+        assert torch.allclose(v[:, axis], slope, atol=1e-7)
+
+
+def test_velocity_vanishes_where_the_policy_is_the_gibbs_density():
+    """For `Q = τ log π` of a Gaussian policy nothing is left to move."""
+    mean, log_std = (
+        torch.zeros(1, 1, 2, dtype=torch.float64),
+        torch.full((1, 1, 2), -0.3, dtype=torch.float64),
+    )
+    u = torch.tensor([[0.4, -1.1]], dtype=torch.float64)
+    tau = 0.7
+
+    def q(action):
+        return tau * flow.log_density(torch.atanh(action), mean, log_std)
+
+    _, score = flow.log_density_and_score(u, mean, log_std)
+    v = flow.velocity(u, flow.value_gradient(u, q), score, tau)
+    assert torch.allclose(v, torch.zeros_like(v), atol=1e-12)
+
+
+def test_actor_gradient_is_minus_the_velocity_through_the_sample():
+    mean = torch.randn(8, K, A, requires_grad=True)
+    log_std = torch.full((8, K, A), -1.0, requires_grad=True)
+    components = torch.arange(8) % K
+    u = flow.draw(mean, log_std, generator=torch.Generator().manual_seed(3), components=components)
+    v = torch.randn(8, A)
+    flow.actor_loss(u, v).backward()
+    rows = torch.arange(8)
+    assert torch.allclose(mean.grad[rows, components], -v / 8)
+    noise = u.detach() - mean.detach()[rows, components]
+    assert torch.allclose(log_std.grad[rows, components], -v * noise / 8, atol=1e-6)
+    assert mean.grad.count_nonzero() == 8 * A
+
+
+def test_draw_is_stratified():
+    components = flow.stratified_components(64, 16, torch.Generator().manual_seed(0))
+    assert torch.equal(components.bincount(), torch.full((16,), 4))
+
+
+def test_critic_target_by_hand():
+    reward, terminated = torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1.0])
+    next_value, next_log_prob = torch.tensor([5.0, 5.0]), torch.tensor([2.0, 2.0])
+    target = flow.critic_target(reward, terminated, next_value, next_log_prob, gamma=0.9, tau=0.5)
+    assert torch.allclose(target, torch.tensor([1 + 0.9 * (5 - 1), 1.0]))
+
+
+def test_critic_loss_by_hand():
+    values = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+    assert flow.critic_loss(values, torch.tensor([0.0, 0.0])).item() == pytest.approx((1 + 4 + 9) / 4)
+
+
+@pytest.mark.parametrize(("log_prob", "grows"), [(5.0, True), (-5.0, False)])
+def test_temperature_rises_while_entropy_is_below_its_target(log_prob, grows):
+    log_tau = torch.tensor(0.0, requires_grad=True)
+    flow.temperature_loss(log_tau, torch.full((3,), log_prob), 2.0).backward()
+    assert log_tau.grad.item() == pytest.approx(-(log_prob + 2.0))
+    assert (log_tau.grad.item() < 0) == grows

@@ -1,0 +1,65 @@
+"""The particle policy as a distribution on [−1, 1]."""
+
+import pytest
+import torch
+
+from wpg.controllers import ParticlePolicy
+
+
+@pytest.fixture
+def policy():
+    return ParticlePolicy(3, 1, num_particles=4, hidden=16, generator=torch.Generator().manual_seed(0))
+
+
+def test_density_integrates_to_one(policy):
+    edges = torch.linspace(-1, 1, 20_001)
+    action = (edges[1:] + edges[:-1]) / 2
+    obs = torch.randn(1, 3).expand(len(action), 3)
+    mass = policy.log_prob(obs, action[:, None]).exp().sum().item() * 2 / len(action)
+    assert mass == pytest.approx(1, abs=1e-3)
+
+
+def test_samples_follow_the_density(policy):
+    obs = torch.randn(1, 3)
+    samples = policy.sample(obs, 40_000, torch.Generator().manual_seed(1))[0, :, 0]
+    edges = torch.linspace(-1, 1, 21)
+    counted = torch.histogram(samples, edges).hist / len(samples)
+    fine = (torch.arange(20 * 200) + 0.5) / (10 * 200) - 1
+    density = policy.log_prob(obs.expand(len(fine), 3), fine[:, None]).exp()
+    expected = density.view(20, 200).mean(1) * 0.1
+    assert torch.allclose(counted, expected, atol=0.01)
+
+
+def test_as_many_samples_as_particles_take_each_once(policy):
+    head = policy.network.own_layers()[-1]
+    with torch.no_grad():
+        head.bias[4:] = -5.0
+        head.bias[:4] = torch.tensor([-1.0, -0.3, 0.3, 1.0])
+        head.weight.zero_()
+    actions = policy.sample(torch.randn(5, 3), 4, torch.Generator().manual_seed(0))
+    centres = torch.tanh(torch.tensor([-1.0, -0.3, 0.3, 1.0]))
+    assert torch.allclose(actions[..., 0].sort(-1).values, centres.expand(5, 4), atol=0.05)
+
+
+def test_same_generator_same_samples(policy):
+    obs = torch.randn(2, 3)
+    first, second = (policy.sample(obs, 7, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.shape == (2, 7, 1)
+
+
+@pytest.mark.parametrize("edge", [-1.0, 1.0])
+def test_density_at_the_edge_of_the_box_is_finite(policy, edge):
+    assert torch.isfinite(policy.log_prob(torch.randn(3, 3), torch.full((3, 1), edge))).all()
+
+
+def test_score_is_the_gradient_in_action_space(policy):
+    obs = torch.randn(6, 3)
+    action = torch.empty(6, 1).uniform_(-0.9, 0.9).requires_grad_(True)
+    (expected,) = torch.autograd.grad(policy.log_prob(obs, action).sum(), action)
+    assert torch.allclose(policy.score(obs, action.detach()), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_particles_start_apart():
+    policy = ParticlePolicy(3, 2, num_particles=16)
+    assert policy.particles(torch.zeros(1, 3)).std(1).min() > 0.2

@@ -1,0 +1,103 @@
+"""Replay against brute force."""
+
+import numpy as np
+import pytest
+import torch
+from toy import ReachToy
+
+from wpg.controllers.environment import EnvSpec, inspect_env
+from wpg.controllers.replay import FlatReplay, HindsightReplay, Transition
+
+FLAT = EnvSpec(
+    env_id="flat", observation_dim=2, goal_dim=0,
+    action_low=-np.ones(1, np.float32), action_high=np.ones(1, np.float32), horizon=None,
+)  # fmt: skip
+
+
+def flat_step(i, terminated=False):
+    obs = np.array([i, 0], np.float32)
+    return Transition(obs, np.array([i / 100], np.float32), float(i), terminated, obs + 1)
+
+
+def test_flat_replay_returns_what_went_in_and_forgets_the_oldest():
+    replay = FlatReplay(FLAT, capacity=8)
+    for i in range(11):
+        replay.add(0, flat_step(i, terminated=i == 9))
+    batch = replay.sample(400, torch.Generator().manual_seed(0))
+    assert set(batch.reward.tolist()) == set(range(3, 11))
+    assert torch.equal(batch.obs[:, 0], batch.reward)
+    assert torch.equal(batch.next_obs, batch.obs + 1)
+    assert torch.equal(batch.terminated, (batch.reward == 9).float())
+
+
+def fill(replay, env, episodes, lengths):
+    """Random episodes; returns their achieved goals by the observation's first entry, a running number."""
+    rng = np.random.default_rng(0)
+    number, futures = 0, {}
+    for _ in range(episodes):
+        length = int(rng.choice(lengths))
+        achieved = rng.normal(size=(length + 1, 2)).astype(np.float32) * 0.1
+        goal = rng.normal(size=2).astype(np.float32)
+        for t in range(length):
+            numbers = [np.full(4, number + k, np.float32) for k in (0, 1)]
+            dicts = [
+                {"observation": numbers[k], "achieved_goal": achieved[t + k], "desired_goal": goal}
+                for k in (0, 1)
+            ]
+            reward = float(env.compute_reward(achieved[t + 1], goal, {}))
+            replay.add(0, Transition(dicts[0], np.zeros(2, np.float32), reward, False, dicts[1]))
+            futures[number] = (achieved[t + 1], achieved[t + 1 :], goal)
+            number += 1
+        replay.end_episode(0)
+    return futures
+
+
+@pytest.mark.parametrize("capacity", [1000, 40])
+def test_hindsight_goals_are_reached_later_in_the_same_episode(capacity):
+    env = ReachToy()
+    replay = HindsightReplay(inspect_env(env), capacity, env, ratio=0.75)
+    futures = fill(replay, env, episodes=12, lengths=[3, 7, 10])
+    batch = replay.sample(4000, torch.Generator().manual_seed(1))
+    assert not batch.terminated.any()
+    seen = {}
+    for row in range(4000):
+        number = int(batch.obs[row, 0])
+        achieved, future, goal = futures[number]
+        given = batch.obs[row, 4:].numpy()
+        assert np.array_equal(given, batch.next_obs[row, 4:].numpy())
+        assert batch.reward[row].item() == env.compute_reward(achieved, given, {})
+        if row < 3000:
+            seen.setdefault(number, []).append(int(np.flatnonzero((future == given).all(1))[0]))
+        else:
+            assert np.array_equal(given, goal)
+    for number, draws in seen.items():  # uniform over what follows: first and last are both drawn
+        remaining = len(futures[number][1])
+        if len(draws) > 40:
+            assert min(draws) == 0
+            assert max(draws) == remaining - 1
+
+
+def test_an_episode_becomes_usable_when_it_ends():
+    env = ReachToy()
+    replay = HindsightReplay(inspect_env(env), 100, env, ratio=0.5)
+    obs, _ = env.reset(seed=0)
+    for _ in range(3):
+        next_obs, reward, *_ = env.step(np.zeros(2, np.float32))
+        replay.add(0, Transition(obs, np.zeros(2, np.float32), reward, False, next_obs))
+        obs = next_obs
+    assert replay.size == 0
+    replay.end_episode(0)
+    assert replay.size == 3
+
+
+def test_terminations_are_recomputed_where_the_environment_can():
+    class Ending(ReachToy):
+        def compute_terminated(self, achieved, desired, info):
+            return np.linalg.norm(achieved - desired, axis=-1) <= self.threshold
+
+    env = Ending()
+    replay = HindsightReplay(inspect_env(env), 1000, env, ratio=1.0)
+    fill(replay, env, episodes=5, lengths=[6])
+    batch = replay.sample(500, torch.Generator().manual_seed(0))
+    assert torch.equal(batch.terminated, batch.reward + 1)
+    assert batch.terminated.any()

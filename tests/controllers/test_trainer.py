@@ -1,0 +1,250 @@
+"""Whole runs: outputs, exact resume, stops, errors."""
+
+import csv
+import errno
+import os
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+from toy import ReachToy
+
+from wpg.controllers import (
+    CheckpointFormatError,
+    CheckpointWriteError,
+    ConfigError,
+    DivergenceError,
+    RunFolderError,
+    TrainConfig,
+    UnknownEnvError,
+    UnsupportedEnvError,
+    checkpoint,
+    evaluate,
+    load_run,
+    resume,
+    train,
+)
+from wpg.controllers.learner import Learner
+
+TIMES = ("seconds", "steps_per_s")
+
+
+def small(env="toy", **settings):
+    values = {
+        "env": env,
+        "steps": 400,
+        "random_steps": 100,
+        "hidden": 16,
+        "batch_size": 32,
+        "num_particles": 4,
+    }
+    values |= {"checkpoint_period": 100, "log_period": 50, "eval_period": 150, "eval_episodes": 2}
+    return TrainConfig(**(values | {"norm_warmup": 50} | settings))
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """Kill the run in the middle of its n-th update from now."""
+
+    def arm(count):
+        update = Learner.update
+        left = [count]
+
+        def dying(self, batch):
+            left[0] -= 1
+            if left[0] == 0:
+                monkeypatch.setattr(Learner, "update", update)
+                raise KilledError
+            update(self, batch)
+
+        monkeypatch.setattr(Learner, "update", dying)
+
+    return arm
+
+
+@pytest.mark.parametrize(
+    ("config", "factory"),
+    [
+        (small(), ReachToy),
+        (small(num_envs=3, updates_per_step=0.5), ReachToy),
+        (small("Pendulum-v1", steps=500, checkpoint_period=150), None),
+    ],
+    ids=["goals", "goals, 3 envs", "Pendulum-v1"],
+)
+def test_resumed_equals_uninterrupted(config, factory, tmp_path, kill_at):
+    train(config, out=tmp_path / "whole", env_factory=factory)
+    kill_at(110)
+    with pytest.raises(KilledError):
+        train(config, out=tmp_path / "cut", env_factory=factory)
+    kill_at(30)
+    with pytest.raises(KilledError):
+        resume(tmp_path / "cut", env_factory=factory)
+    result = resume(tmp_path / "cut", env_factory=factory)
+    assert result.steps >= config.steps
+    whole, state = checkpoint.read(tmp_path / "whole" / "checkpoint")
+    cut, cut_state = checkpoint.read(tmp_path / "cut" / "checkpoint")
+    assert whole.keys() == cut.keys()
+    unequal = [name for name in whole if not torch.equal(whole[name], cut[name])]
+    assert unequal == []
+    assert state == cut_state
+    assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
+
+
+def test_run_folder_and_load(tmp_path):
+    seen = []
+    result = train(small(), out=tmp_path / "run", env_factory=ReachToy, on_progress=seen.append)
+    assert result.stopped_by == "steps"
+    assert result.updates == 300 - 20 + 20
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.yaml",
+        "metrics.csv",
+        "tb",
+        "checkpoint",
+    }
+    assert list((tmp_path / "run" / "tb").glob("events.out.tfevents.*"))
+    assert seen[-1].step == seen[-1].total_steps == 400
+    run = load_run(tmp_path / "run")
+    assert run.config == small()
+    assert not run.policy.training
+    assert (run.metadata["env"], run.metadata["seed"], run.metadata["steps"]) == ("toy", 0, 400)
+    for select in ("best", "mean", "sample"):
+        first, second = (evaluate(run.act(select), ReachToy(), 3, seed=1) for _ in range(2))
+        assert first == second
+
+
+def test_it_learns_to_reach(tmp_path):
+    config = TrainConfig(
+        env="toy", steps=6000, num_envs=4, updates_per_step=0.2, hidden=64, batch_size=128, num_particles=8,
+        eval_period=500, eval_episodes=20, stop_at_success=0.95,
+    )  # fmt: skip
+    result = train(config, out=tmp_path / "run", env_factory=ReachToy)
+    assert result.stopped_by == "success"
+    outcome = evaluate(load_run(tmp_path / "run").act(), ReachToy(), 50, seed=9)
+    assert outcome.success_rate >= 0.9
+
+
+def test_time_limit_stops_and_can_be_resumed(tmp_path):
+    config = small(steps=10_000_000, max_seconds=0.5)
+    result = train(config, out=tmp_path / "run", env_factory=ReachToy)
+    assert result.stopped_by == "time"
+    assert resume(tmp_path / "run", steps=result.steps + 50, env_factory=ReachToy).steps == result.steps + 50
+
+
+def test_existing_folder_is_left_alone(tmp_path):
+    (tmp_path / "keep").write_text("mine")
+    with pytest.raises(RunFolderError, match="exists already"):
+        train(small(), out=tmp_path, env_factory=ReachToy)
+    assert [path.name for path in tmp_path.iterdir()] == ["keep"]
+    with pytest.raises(RunFolderError, match="no run folder"):
+        resume(tmp_path)
+
+
+def test_unknown_environment_names_near_misses(tmp_path):
+    with pytest.raises(UnknownEnvError, match="Pendulum-v1"):
+        train(small("Pendulm-v1"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class Flat(gym.Env):
+    def __init__(self, action_space, observation_space=None):
+        self.action_space = action_space
+        self.observation_space = observation_space or Box(-1, 1, (2,))
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (Flat(Discrete(3)), "float Box, not Discrete"),
+        (Flat(Box(-np.inf, np.inf, (2,))), "bounded"),
+        (Flat(Box(-1, 1, (2, 2))), "one-dimensional"),
+        (Flat(Box(-1, 1, (2,)), Box(0, 255, (8, 8, 3), np.uint8)), "flat Box or a Dict"),
+    ],
+)
+def test_unsupported_spaces_are_named(env, message, tmp_path):
+    with pytest.raises(UnsupportedEnvError, match=message):
+        train(small(), out=tmp_path / "run", env_factory=lambda: env)
+
+
+def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    train(small(), out=tmp_path / "run", env_factory=ReachToy)
+    before = checkpoint.read(tmp_path / "run" / "checkpoint")
+
+    def no_space(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(
+        CheckpointWriteError, match="No space left on device; the checkpoint before it is intact"
+    ):
+        resume(tmp_path / "run", steps=600, env_factory=ReachToy)
+    monkeypatch.undo()
+    after = checkpoint.read(tmp_path / "run" / "checkpoint")
+    assert after[1] == before[1]
+    assert all(torch.equal(after[0][name], before[0][name]) for name in before[0])
+    assert [path.name for path in (tmp_path / "run" / "checkpoint").iterdir()] == [checkpoint.FILE_NAME]
+    assert resume(tmp_path / "run", env_factory=ReachToy).steps == 600
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_damaged_checkpoint_is_named(tmp_path, content):
+    train(small(steps=200), out=tmp_path / "run", env_factory=ReachToy)
+    path = tmp_path / "run" / "checkpoint" / checkpoint.FILE_NAME
+    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(CheckpointFormatError, match=r"state\.safetensors"):
+        load_run(tmp_path / "run")
+
+
+def test_divergence_names_quantity_and_step(tmp_path):
+    class Broken(ReachToy):
+        steps = 0
+
+        def step(self, action):
+            obs, reward, *rest = super().step(action)
+            Broken.steps += 1
+            return obs, float("nan") if Broken.steps > 250 else reward, *rest
+
+        def compute_reward(self, achieved, desired, info):
+            reward = super().compute_reward(achieved, desired, info)
+            return reward if Broken.steps <= 250 else reward * np.nan
+
+    with pytest.raises(DivergenceError, match=r"step 300: .*= nan"):
+        train(small(eval_period=0), out=tmp_path / "run", env_factory=Broken)
+    assert load_run(tmp_path / "run").metadata["steps"] == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps must be greater than 0, it is 0"),
+        ({"gamma": 1.5}, "gamma"),
+        ({"hindsight_ratio": 2.0}, "hindsight_ratio"),
+        ({"select": "first"}, "select"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        small(**settings)
+
+
+def test_settings_file_round_trip_and_faults(tmp_path):
+    path = tmp_path / "config.yaml"
+    small(stop_at_success=0.5).save(path)
+    assert TrainConfig.load(path) == small(stop_at_success=0.5)
+    path.write_text("env: toy\nstep: 3\n")
+    with pytest.raises(ConfigError, match="unknown settings step"):
+        TrainConfig.load(path)
+    path.write_text("env: toy\nsteps: many\n")
+    with pytest.raises(ConfigError, match="steps"):
+        TrainConfig.load(path)
