@@ -48,8 +48,11 @@ class LoopbackLink(Link):
         self._live()
         data, self._waiting = self._waiting, b""
         if not data:
-            self._clock.advance(timeout_s)
-            self._live()
+            deadline_s = self._clock.now() + timeout_s
+            while (remaining_s := deadline_s - self._clock.now()) > 0:
+                # In steps, so that the device lives through the wait as it would beside a real one.
+                self._clock.advance(min(remaining_s, 0.001))
+                self._live()
         return data
 
     def close(self) -> None:
@@ -145,6 +148,11 @@ class ReachPolicy:
 @pytest.fixture
 def reach_policy(description: RobotDescription) -> ReachPolicy:
     return ReachPolicy(description)
+
+
+@pytest.fixture(scope="session")
+def make_interface(description: RobotDescription) -> Callable[..., PolicyInterface]:
+    return lambda **kwargs: reach_interface(description, **kwargs)
 
 
 @pytest.fixture

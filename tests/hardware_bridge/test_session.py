@@ -1,0 +1,111 @@
+"""An exported artefact in the loop: what ``wpg run`` does, in one call."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from wpg.export.contract import ContractError, Provenance
+from wpg.export.reader import load_artifact
+from wpg.hardware_bridge.errors import LogError
+from wpg.hardware_bridge.logread import read_log
+from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.policy import SampledPolicy
+from wpg.hardware_bridge.realtime import RealtimeConfig
+from wpg.hardware_bridge.safety import SafetyConfig
+from wpg.hardware_bridge.session import open_robot, run_policy
+
+PATIENT = SafetyConfig(stale_ticks=100, overrun_ticks=100, holds_max=100)
+ORDINARY = RealtimeConfig(priority=None)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory, make_interface):
+    """An untrained policy for the Panda: what it does is of no account, how it is run is."""
+    torch = pytest.importorskip("torch")
+    from wpg.controllers.critic import Critic
+    from wpg.controllers.policy import ParticlePolicy
+    from wpg.export.writer import write_artifact
+
+    interface = make_interface(horizon_steps=6)
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"hidden": 16, "generator": generator}
+    path = tmp_path_factory.mktemp("artifact") / "policy.onnx"
+    write_artifact(
+        path,
+        policy=ParticlePolicy(interface.obs_dim, 7, num_particles=4, **sizes),
+        critic=Critic(interface.obs_dim, 7, **sizes),
+        interface=interface,
+        provenance=Provenance(
+            env_id="wpg/PandaReach-v0",
+            seed=0,
+            env_steps=0,
+            git_commit=None,
+            packages={},
+            config_sha256="0" * 64,
+        ),
+        temperature=0.1,
+    )
+    return load_artifact(path)
+
+
+def test_runs_logs_and_replays_bit_for_bit(artifact, emulator, description, tmp_path):
+    path = tmp_path / "run.mcap"
+    report = run_policy(
+        artifact,
+        open_robot(description, emulator.url),
+        LoopConfig(goals=2, seed=9, settle_s=0.02, safety=PATIENT),
+        noise_seed=7,
+        log=path,
+        realtime_config=ORDINARY,
+        should_stop=lambda: "",
+    )
+    assert (report.goals, report.end_reason, report.final_phase) == (2, "goals_done", "parked")
+    assert report.limit_violations == emulator.witness.commands_outside_limits == 0
+    assert (report.log_dropped, report.log_error) == (0, "")
+
+    run = read_log(path)
+    assert run.metadata["noise_seed"] == "7"
+    assert run.metadata["policy_sha256"] == artifact.digest
+    assert set(run.attachments) == {"contract.json", "description.json", "report.json"}
+    assert msgspec.json.decode(run.attachments["report.json"])["end_reason"] == "goals_done"
+    assert len(run.decision) == 12
+    again = SampledPolicy(artifact, seed=7)
+    for obs, action in zip(run.decision["obs"], run.decision["action"], strict=True):
+        np.testing.assert_array_equal(again.act(obs.astype(np.float32)).action, action.astype(np.float32))
+
+
+def test_stop_request_is_honoured(artifact, emulator, description):
+    report = run_policy(
+        artifact,
+        open_robot(description, emulator.url),
+        LoopConfig(duration_s=60.0),
+        realtime_config=ORDINARY,
+        should_stop=lambda: "asked",
+    )
+    assert (report.end_reason, report.message) == ("stopped", "asked")
+
+
+def test_artefact_of_another_robot(artifact, description):
+    other = msgspec.structs.replace(description, name="ur5e")
+    with pytest.raises(ContractError, match="trained for panda, found ur5e"):
+        run_policy(artifact, open_robot(other, "udp://127.0.0.1:1"), LoopConfig(goals=1))
+
+
+def test_log_that_exists_is_kept_and_nothing_moves(artifact, emulator, description, tmp_path):
+    path = tmp_path / "run.mcap"
+    path.write_text("precious")
+    with pytest.raises(LogError, match="File exists"):
+        run_policy(artifact, open_robot(description, emulator.url), LoopConfig(goals=1), log=path)
+    assert path.read_text() == "precious"
+    assert emulator.witness.arms == 0
+
+
+def test_seed_decides_the_noise(artifact):
+    obs = np.linspace(-1, 1, artifact.contract.interface.obs_dim, dtype=np.float32)
+    actions = [[SampledPolicy(artifact, seed).act(obs).action.copy()] for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(actions[0], actions[1])
+    assert not np.array_equal(actions[0], actions[2])
+    policy = SampledPolicy(artifact, 1)
+    first = policy.act(obs).action.copy()
+    assert not np.array_equal(first, policy.act(obs).action)
+    assert policy.act(obs).spread > 0
