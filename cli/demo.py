@@ -19,7 +19,13 @@ from wpg.cli.options import CommandError, write_json
 
 TRAIN_ENV = "wpg/PandaReach-v0"
 OTHER_ENV = "wpg/PandaReachBullet-v0"
-TRAIN_OPTIONS = ("--steps", "20000", "--stop-at-success", "0.98", "--max-seconds", "110")
+TRAIN_SETTINGS: dict[str, float] = {
+    "steps": 24_000,
+    "num_envs": 8,
+    "updates_per_step": 0.25,
+    "stop_at_success": 0.98,
+    "max_seconds": 110,
+}
 ROBOT = "panda"
 LINKS = {"serial": "pty:", "udp": "udp://127.0.0.1:0"}
 STARTUP_S = 60.0
@@ -46,7 +52,7 @@ def demo(*, out: Path | None = None, seed: int = 0, episodes: int = 100, goals: 
 
     steps.run(
         "train in MuJoCo, and export",
-        ("train", TRAIN_ENV, *TRAIN_OPTIONS, "--seed", str(seed), "--out", str(files.run)),
+        ("train", TRAIN_ENV, *_flags(TRAIN_SETTINGS), "--seed", str(seed), "--out", str(files.run)),
     )
     for env, engine in ((TRAIN_ENV, "mujoco"), (OTHER_ENV, "pybullet")):
         steps.run(
@@ -108,6 +114,10 @@ class Steps:
     def _command(self, arguments: Sequence[str]) -> list[str]:
         self.commands.append(shlex.join(("wpg", *arguments)))
         return [sys.executable, "-m", "wpg.cli.main", *arguments]
+
+
+def _flags(settings: dict[str, float]) -> list[str]:
+    return [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def _announced(process: "subprocess.Popen[str]") -> dict[str, Any]:

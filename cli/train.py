@@ -18,6 +18,7 @@ def train(
     out: Path | None = None,
     resume: Path | None = None,
     num_envs: int = 1,
+    updates_per_step: float = 1.0,
     device: str = "cpu",
     particles: int = 16,
     stop_at_success: float | None = None,
@@ -34,6 +35,7 @@ def train(
         out: Run folder, new; by default runs/ENV-seedS.
         resume: Go on with the run in this folder, to --steps steps if given.
         num_envs: Environments stepped side by side.
+        updates_per_step: Critic updates an environment step; may be a fraction.
         device: Torch device of the updates.
         particles: Particles of the policy.
         stop_at_success: Stop when evaluated success is at least this, twice in a row.
@@ -59,6 +61,7 @@ def train(
             steps=steps or 100_000,
             seed=seed,
             num_envs=num_envs,
+            updates_per_step=updates_per_step,
             device=device,
             num_particles=particles,
             stop_at_success=stop_at_success,
