@@ -8,6 +8,9 @@ import numpy as np
 from wpg.hardware_bridge.robot import RobotState, RobotStatus, Vector
 from wpg.hardware_bridge.safety import SafetyConfig
 
+PERIODS_MIN = 3
+"""Fewer servo periods than this are no hazard, however slow the robot's servos are."""
+
 
 class Hazard(NamedTuple):
     """Something that is wrong now."""
@@ -35,9 +38,9 @@ def find_hazards(
         sent: (num_joints,) rad last commanded; None while the arm is not to follow commands.
         dt_s: servo period.
     """
-    if missed_in_a_row >= config.overrun_ticks:
+    if missed_in_a_row * dt_s >= max(config.overrun_s, PERIODS_MIN * dt_s):
         yield Hazard("overrun", f"{missed_in_a_row} deadlines missed in a row")
-    if state_age_s > config.stale_ticks * dt_s:
+    if state_age_s > max(config.stale_s, PERIODS_MIN * dt_s):
         yield Hazard("stale_state", f"no state for {state_age_s * 1e3:.0f} ms")
     if state is not None and state.status is RobotStatus.FAULT:
         yield Hazard("device_fault", "the robot reports a fault")

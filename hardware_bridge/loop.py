@@ -1,5 +1,6 @@
 """The control loop: reads, decides, commands at the robot's servo rate, and never leaves it unattended."""
 
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -71,7 +72,7 @@ class ControlLoop:
         self._sensor = Sensor(robot, self._clock)
         self._sense_to_act = LatencyHistogram()
         self._events: dict[str, int] = {}
-        self._holds = 0
+        self._holds: deque[float] = deque(maxlen=config.safety.holds_max + 1)
         self._homings = 0
         self._home = robot.description.limits("home_rad")
         self._end_reason = ""
@@ -204,11 +205,14 @@ class ControlLoop:
 
     def _hold(self, hazard: Hazard) -> None:
         self._event(hazard.name, hazard.detail)
-        self._holds += 1
+        self._holds.append(self._clock.now())
         self._hold_cause = hazard
         self._well_s = self._clock.now()
-        if self._holds > self._config.safety.holds_max:
-            self._end(hazard.name, f"held {self._holds - 1} times before: {hazard.detail}")
+        span_s = self._holds[-1] - self._holds[0]
+        if len(self._holds) == self._holds.maxlen and span_s <= self._config.safety.holds_window_s:
+            self._end(
+                hazard.name, f"held {len(self._holds) - 1} times within {span_s:.0f} s: {hazard.detail}"
+            )
         else:
             self._lifecycle.enter(Phase.HOLDING, hazard.name)
 

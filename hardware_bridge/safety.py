@@ -15,10 +15,10 @@ REST_RAD_S = 1e-3
 class SafetyConfig:
     """When the loop holds the arm, when it goes on, and when it gives up."""
 
-    stale_ticks: int = 4
-    """The arm is held once no state has come for this many servo periods."""
-    overrun_ticks: int = 10
-    """The arm is held after this many deadlines missed in a row."""
+    stale_s: float = 0.02
+    """The arm is held once no state has come for this long, and for three servo periods at least."""
+    overrun_s: float = 0.04
+    """The arm is held after missing all deadlines for this long, and three at least."""
     tracking_error_max_rad: float = 0.5
     """The arm is held when a joint is this far from its set-point: something is in the way."""
     recover_after_s: float = 0.2
@@ -26,10 +26,11 @@ class SafetyConfig:
     hold_timeout_s: float = 2.0
     """The run ends when a hold lasts longer."""
     holds_max: int = 10
-    """The run ends at the hold after this many."""
+    """The run ends at the hold after this many within ``holds_window_s``."""
+    holds_window_s: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("stale_ticks", "overrun_ticks", "tracking_error_max_rad", "hold_timeout_s"):
+        for name in ("stale_s", "overrun_s", "tracking_error_max_rad", "hold_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, found {getattr(self, name)}")
 

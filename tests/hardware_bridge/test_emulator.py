@@ -24,9 +24,7 @@ from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.session import open_robot
 
 # Patient with a machine that has other things to do: nothing here measures time.
-PATIENT = LoopConfig(
-    goals=1, settle_s=0.02, safety=SafetyConfig(stale_ticks=100, overrun_ticks=100, holds_max=100)
-)
+PATIENT = LoopConfig(goals=1, settle_s=0.02, safety=SafetyConfig(stale_s=1.0, overrun_s=1.0, holds_max=100))
 
 SERVE = """
 import signal, sys, msgspec

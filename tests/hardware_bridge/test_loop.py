@@ -302,7 +302,7 @@ class TestPolicyFails:
         config = LoopConfig(goals=2, safety=SafetyConfig(holds_max=3))
         report = run(config, policy=policy)
         assert report.end_reason == "non_finite_action"
-        assert report.message.startswith("held 3 times before")
+        assert report.message.startswith("held 3 times within 1 s")
         assert report.safety_events == {"non_finite_action": 4}
         assert report.final_phase == "parked"
 

@@ -124,7 +124,7 @@ def test_start_outside_the_limits_begins_at_the_limit():
     np.testing.assert_array_equal(safe.joint_pos, HIGH)
 
 
-@pytest.mark.parametrize("name", ["stale_ticks", "overrun_ticks", "tracking_error_max_rad", "hold_timeout_s"])
+@pytest.mark.parametrize("name", ["stale_s", "overrun_s", "tracking_error_max_rad", "hold_timeout_s"])
 def test_configuration_is_checked(name):
     with pytest.raises(ValueError, match=f"{name}: expected a positive number"):
         SafetyConfig(**{name: 0})

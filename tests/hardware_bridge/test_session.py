@@ -14,7 +14,7 @@ from wpg.hardware_bridge.realtime import RealtimeConfig
 from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.session import open_robot, run_policy
 
-PATIENT = SafetyConfig(stale_ticks=100, overrun_ticks=100, holds_max=100)
+PATIENT = SafetyConfig(stale_s=1.0, overrun_s=1.0, holds_max=100)
 ORDINARY = RealtimeConfig(priority=None)
 
 
