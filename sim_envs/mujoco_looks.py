@@ -21,12 +21,12 @@ SEEN, UNSEEN = 1, 3
 
 def add_looks(spec: Any) -> None:
     """Colour the arm's visual shapes, hide its collision shapes, add table, light and background."""
-    for geom in list(spec.geoms):
+    for number, geom in enumerate(list(spec.geoms)):
         if geom.contype:
             geom.group = UNSEEN
         else:
             geom.group = SEEN
-            _colour(spec, geom)
+            _colour(spec, geom, f"part{number}")
     used = {geom.meshname for geom in spec.geoms}
     for mesh in [mesh for mesh in spec.meshes if mesh.name not in used]:
         spec.delete(mesh)
@@ -62,13 +62,13 @@ def add_looks(spec: Any) -> None:
     spec.visual.global_.offwidth, spec.visual.global_.offheight = CAMERA.width, CAMERA.height
 
 
-def _colour(spec: Any, geom: Any) -> None:
+def _colour(spec: Any, geom: Any, name: str) -> None:
     """Replace a shape by one shape per colour of its mesh file."""
     path = Path(spec.mesh(geom.meshname).file) if geom.meshname else Path()
     if path.suffix != ".obj":
         return
     for number, part in enumerate(obj_parts(path)):
-        mesh = spec.add_mesh(name=f"{geom.parent.name}/{geom.meshname}/{number}")
+        mesh = spec.add_mesh(name=f"{name}/{number}")
         mesh.uservert = part.vertices.ravel()
         mesh.userface = part.faces.ravel()
         mesh.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL

@@ -94,14 +94,14 @@ def _compile(description: RobotDescription, visuals: bool, cube: Cube | None) ->
     spec = mujoco.MjSpec.from_string(arm.urdf.replace("</robot>", compiler))
     spec.option.timestep = simulation_model(description).step_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    spec.body(arm.tool_link).add_site(name="tool")
+    spec.body(arm.tool_link).add_site(name="tool", pos=arm.tool_offset_m)
     for body in spec.bodies:
         body.gravcomp = 1.0
     for joint in description.joints:
         _add_servo(spec, joint.name, joint.torque_max_nm)
     if visuals:
         add_looks(spec)
-    _add_scene(spec, simulation_model(description).base_link, cube)
+    _add_scene(spec, arm.base_link, cube)
     return spec.compile()
 
 

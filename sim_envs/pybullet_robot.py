@@ -84,7 +84,7 @@ class PyBulletRobot(ServoArm):
             body = pybullet.loadURDF(
                 str(path),
                 useFixedBase=True,
-                flags=pybullet.URDF_USE_INERTIA_FROM_FILE | pybullet.URDF_MERGE_FIXED_LINKS,
+                flags=pybullet.URDF_USE_INERTIA_FROM_FILE,
                 physicsClientId=client,
             )
         joints = range(pybullet.getNumJoints(body, physicsClientId=client))
@@ -102,7 +102,7 @@ class PyBulletRobot(ServoArm):
             body, list(joints), pybullet.VELOCITY_CONTROL, forces=self._zeros, physicsClientId=client
         )
         links = [pybullet.getJointInfo(body, joint, physicsClientId=client)[12].decode() for joint in joints]
-        return body, links.index(arm.tool_parent), arm.tool_offset_m
+        return body, links.index(arm.tool_link), arm.tool_offset_m
 
     def place_cube(self, position_m: Vector, yaw_rad: float) -> None:
         """Put the cube down at rest; ``position_m`` (3,) is that of its middle."""

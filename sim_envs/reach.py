@@ -22,14 +22,22 @@ START_SPREAD_RAD = 0.8
 """Half width of the start positions around home, every joint."""
 START_MARGIN_M = 0.1
 """How far outside the goals' box the tool may start."""
-GOAL = GoalSpec(
-    achieved="tool_pos",
-    low=(0.25, -0.20, 0.20),
-    high=(0.55, 0.20, 0.55),
-    tolerance_m=0.02,
-    start_spread_rad=START_SPREAD_RAD,
-    horizon_steps=REACH_STEPS,
-)
+BOX_LOW_M, BOX_HIGH_M = (-0.06, -0.20, -0.29), (0.24, 0.20, 0.06)
+"""The goals' box around the place of the tool at home."""
+TOLERANCE_M = 0.02
+
+
+def reach_goal(description: RobotDescription) -> GoalSpec:
+    """The box for this robot, in whole centimetres."""
+    home = ForwardKinematics(description.kinematics()).tool_position(description.limits("home_rad"))
+    return GoalSpec(
+        achieved="tool_pos",
+        low=tuple(np.round(home + BOX_LOW_M, 2).tolist()),
+        high=tuple(np.round(home + BOX_HIGH_M, 2).tolist()),
+        tolerance_m=TOLERANCE_M,
+        start_spread_rad=START_SPREAD_RAD,
+        horizon_steps=REACH_STEPS,
+    )
 
 
 def reach_interface(description: RobotDescription) -> PolicyInterface:
@@ -39,7 +47,7 @@ def reach_interface(description: RobotDescription) -> PolicyInterface:
         observation=(*arm_terms(description.num_joints), GOAL_TERM),
         action=joint_deltas(description.num_joints),
         control_dt_s=CONTROL_DT_S,
-        goal=GOAL,
+        goal=reach_goal(description),
     )
 
 
@@ -56,8 +64,8 @@ class ReachEnv(GoalEnv):
         render_mode: None or ``rgb_array``.
     """
 
-    achieved = GOAL.achieved
-    tolerance_m = GOAL.tolerance_m
+    achieved = "tool_pos"
+    tolerance_m = TOLERANCE_M
 
     def __init__(
         self,
@@ -71,6 +79,7 @@ class ReachEnv(GoalEnv):
         self._home = description.limits("home_rad")
         self._joint_limits = description.limits("position_min_rad"), description.limits("position_max_rad")
         self._kinematics = ForwardKinematics(description.kinematics())
+        self._goals = reach_goal(description)
         super().__init__(
             robot=make_robot(description, engine, visuals=render_mode is not None),
             interface=reach_interface(description),
@@ -79,7 +88,7 @@ class ReachEnv(GoalEnv):
         )
 
     def _start(self) -> Vector:
-        low, high = np.array(GOAL.low) - START_MARGIN_M, np.array(GOAL.high) + START_MARGIN_M
+        low, high = np.array(self._goals.low) - START_MARGIN_M, np.array(self._goals.high) + START_MARGIN_M
         while True:
             spread = self.np_random.uniform(-START_SPREAD_RAD, START_SPREAD_RAD, len(self._home))
             start: Vector = np.clip(self._home + spread, *self._joint_limits)
@@ -89,4 +98,4 @@ class ReachEnv(GoalEnv):
                 return start
 
     def _draw_goal(self) -> Vector:
-        return self.np_random.uniform(GOAL.low, GOAL.high)
+        return self.np_random.uniform(self._goals.low, self._goals.high)

@@ -1,19 +1,18 @@
-"""The robot's URDF made ready for any engine: meshes found, unused joints welded."""
+"""The robot's URDF made ready for any engine: meshes found, unused joints welded, fixed links merged."""
 
 import importlib.util
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.export.kinematics import Frame
 from wpg.hardware_bridge.description import RobotDescription, SimulationModel
 from wpg.hardware_bridge.errors import DescriptionError
-
-Element = ElementTree.Element
+from wpg.sim_envs.fixed_links import merge_inertias, merge_shapes
+from wpg.sim_envs.urdf_frames import carrier, joints_above, numbers, origin, rotation, set_origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +20,13 @@ class ArmModel:
     """What an engine needs to load an arm."""
 
     urdf: str
-    """The text, with absolute mesh paths; its only moving joints are the description's."""
+    """The text, with absolute mesh paths; it has the description's joints and their links, no more."""
+    base_link: str
+    """The link that stands still."""
     tool_link: str
-    """The link at the tool."""
-    tool_parent: str
     """The moving link that carries the tool."""
     tool_offset_m: NDArray[np.float64]
-    """(3,) the tool in the frame of ``tool_parent``."""
+    """(3,) the tool in the frame of ``tool_link``."""
 
 
 def simulation_model(description: RobotDescription) -> SimulationModel:
@@ -57,15 +56,24 @@ def load_arm(description: RobotDescription) -> ArmModel:
     for joint in root.iter("joint"):
         if joint.get("name") in model.fixed_joints_rad:
             _weld(joint, model.fixed_joints_rad[joint.attrib["name"]])
+    for joint in root.iter("joint"):  # the servo's damping is the description's alone
+        for dynamics in joint.findall("dynamics"):
+            joint.remove(dynamics)
     for mesh in root.iter("mesh"):
         mesh.set("filename", str(_mesh_path(mesh.attrib["filename"], path)))
-    _drop_massless_inertia(root)
-    parent, offset = _carrier(root, model.tool_link, path)
+    above = joints_above(root)
+    for name in (model.base_link, model.tool_link):
+        if root.find(f"link[@name='{name}']") is None:
+            raise DescriptionError(f"{path}: has no link {name!r}")
+    tool_link, tool_pose = carrier(above, model.tool_link)
+    base_link, _ = carrier(above, model.base_link)
+    merge_inertias(root)
+    merge_shapes(root)
     return ArmModel(
         urdf=ElementTree.tostring(root, encoding="unicode"),
-        tool_link=model.tool_link,
-        tool_parent=parent,
-        tool_offset_m=offset,
+        base_link=base_link,
+        tool_link=tool_link,
+        tool_offset_m=tool_pose[:3, 3],
     )
 
 
@@ -113,77 +121,14 @@ def _check_joints(root: Element, description: RobotDescription, path: Path) -> N
 
 def _weld(joint: Element, value: float) -> None:
     """Fix a joint at ``value`` (rad or m)."""
-    matrix = _origin(joint)
-    axis = _numbers(joint.find("axis"), "xyz", (1.0, 0.0, 0.0))
+    matrix = origin(joint)
+    axis = numbers(joint.find("axis"), "xyz", (1.0, 0.0, 0.0))
     if joint.get("type") == "prismatic":
         matrix[:3, 3] += matrix[:3, :3] @ axis * value
     else:
-        matrix[:3, :3] = matrix[:3, :3] @ _rotation(axis, value)
+        matrix[:3, :3] = matrix[:3, :3] @ rotation(axis, value)
     joint.set("type", "fixed")
-    for tag in ("axis", "limit", "mimic", "dynamics", "safety_controller", "origin"):
+    for tag in ("axis", "limit", "mimic", "safety_controller"):
         for child in joint.findall(tag):
             joint.remove(child)
-    ElementTree.SubElement(
-        joint, "origin", xyz=_text(matrix[:3, 3]), rpy=_text(_roll_pitch_yaw(matrix[:3, :3]))
-    )
-
-
-def _drop_massless_inertia(root: Element) -> None:
-    """Engines disagree about a link that has inertia but no mass; such links only mark a place."""
-    for inertial in root.iter("inertial"):
-        mass, inertia = inertial.find("mass"), inertial.find("inertia")
-        if mass is not None and inertia is not None and float(mass.attrib["value"]) == 0.0:
-            inertia.attrib.update(dict.fromkeys(inertia.attrib, "0"))
-
-
-def _carrier(root: Element, link: str, path: Path) -> tuple[str, NDArray[np.float64]]:
-    """The moving link that a link is fixed to, and the link's place on it."""
-    above = {_link(joint, "child"): joint for joint in root.iter("joint") if joint.find("child") is not None}
-    if link not in above:
-        raise DescriptionError(f"{path}: simulation.tool_link {link!r} is no link below a joint")
-    pose = np.eye(4)
-    while above[link].get("type") == "fixed":
-        pose = _origin(above[link]) @ pose
-        link = _link(above[link], "parent")
-    return link, pose[:3, 3]
-
-
-def _link(joint: Element, role: str) -> str:
-    found = joint.find(role)
-    return "" if found is None else found.attrib["link"]
-
-
-def _origin(joint: Element) -> NDArray[np.float64]:
-    origin = joint.find("origin")
-    x, y, z = _numbers(origin, "xyz")
-    roll, pitch, yaw = _numbers(origin, "rpy")
-    return Frame(xyz_m=(x, y, z), rpy_rad=(roll, pitch, yaw)).matrix()
-
-
-def _numbers(
-    element: Element | None, name: str, default: tuple[float, float, float] = (0.0, 0.0, 0.0)
-) -> NDArray[np.float64]:
-    text = None if element is None else element.get(name)
-    return np.array(default if text is None else [float(word) for word in text.split()])
-
-
-def _text(values: NDArray[np.float64]) -> str:
-    return " ".join(map(repr, values.tolist()))
-
-
-def _rotation(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
-    x, y, z = axis / np.linalg.norm(axis)
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    rotation: NDArray[np.float64] = (
-        np.eye(3) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * cross @ cross
-    )
-    return rotation
-
-
-def _roll_pitch_yaw(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    pitch = math.asin(max(-1.0, min(1.0, -rotation[2, 0])))
-    if abs(rotation[2, 0]) > 1.0 - 1e-12:  # gimbal lock: yaw is free, so it is zero
-        return np.array([math.atan2(-rotation[1, 2], rotation[1, 1]), pitch, 0.0])
-    return np.array(
-        [math.atan2(rotation[2, 1], rotation[2, 2]), pitch, math.atan2(rotation[1, 0], rotation[0, 0])]
-    )
+    set_origin(joint, matrix)

@@ -1,7 +1,7 @@
 import pytest
 
 import wpg.sim_envs  # noqa: F401  registers the environments
-from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.description import available_robots, load_description
 from wpg.sim_envs.engines import ENGINES, make_robot
 
 
@@ -13,6 +13,14 @@ def description():
 @pytest.fixture(params=ENGINES)
 def engine(request):
     return request.param
+
+
+@pytest.fixture(params=available_robots())
+def any_robot(request, engine):
+    """Every shipped arm on every engine."""
+    robot = make_robot(load_description(request.param), engine)
+    yield robot
+    robot.close()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.sim_envs.engines import ENGINES, make_robot
+from wpg.sim_envs.fixed_links import combine, principal
 from wpg.sim_envs.urdf import load_arm, resolve_path
 
 TWO_LINKS = """<robot name="two">
@@ -52,8 +53,8 @@ def one_joint(description, tmp_path):
 
 def test_welded_joints_stand_where_they_are_told(one_joint):
     arm = load_arm(one_joint)
-    assert arm.tool_parent == "tip"
-    assert 'name="bend" type="fixed"' in arm.urdf
+    assert arm.tool_link == "tip"
+    assert 'name="bend"' not in arm.urdf
     rotations = [
         np.array([[1, 0, 0], [0, math.cos(0.3), -math.sin(0.3)], [0, math.sin(0.3), math.cos(0.3)]]),
         np.array([[math.cos(-0.4), 0, math.sin(-0.4)], [0, 1, 0], [-math.sin(-0.4), 0, math.cos(-0.4)]]),
@@ -70,7 +71,7 @@ def test_welded_joints_stand_where_they_are_told(one_joint):
 
 def test_tool_offset_crosses_fixed_joints(description):
     arm = load_arm(description)
-    assert arm.tool_parent == "panda_link7"
+    assert (arm.base_link, arm.tool_link) == ("panda_link0", "panda_link7")
     np.testing.assert_allclose(arm.tool_offset_m, [0.0, 0.0, 0.212], atol=1e-12)
 
 
@@ -81,7 +82,7 @@ def test_tool_offset_crosses_fixed_joints(description):
         ({"urdf": "no_such_data:arm.urdf"}, r"package no_such_data is not installed: pip install no_such"),
         ({"fixed_joints_rad": {}}, r"found panda_joint1, .*panda_finger_joint2; name the others"),
         ({"fixed_joints_rad": {"thumb": 0.0}}, r"no moving joint 'thumb'; it has panda_joint1"),
-        ({"tool_link": "nose"}, r"tool_link 'nose' is no link"),
+        ({"tool_link": "nose"}, r"has no link 'nose'"),
     ],
 )
 def test_bad_models_are_named(description, changes, message):
@@ -102,6 +103,26 @@ def test_missing_mesh(description, tmp_path):
     path.write_text(source.read_text())
     with pytest.raises(DescriptionError, match=r"mesh package://meshes/\S+link0.obj found neither"):
         load_arm(with_simulation(description, urdf=str(path)))
+
+
+def test_fixed_bodies_combine_as_one():
+    """Two point masses on a rod: mass, middle and m r² by hand."""
+    bodies = [
+        (2.0, np.array([0.0, 0.0, 1.0]), np.zeros((3, 3))),
+        (1.0, np.array([0.0, 0.0, -2.0]), np.eye(3)),
+    ]
+    mass, center, inertia = combine(bodies)
+    assert mass == 3.0
+    np.testing.assert_allclose(center, 0.0, atol=1e-12)
+    np.testing.assert_allclose(inertia, np.diag([7.0, 7.0, 1.0]), atol=1e-12)
+
+
+def test_inertia_that_no_body_has_becomes_round():
+    moments, axes = principal(np.diag([1.0, 2.0, 6.0]))
+    np.testing.assert_allclose(moments, 3.0)
+    moments, axes = principal(np.diag([3.0, 2.0, 4.0]))
+    np.testing.assert_allclose(axes @ np.diag(moments) @ axes.T, np.diag([3.0, 2.0, 4.0]), atol=1e-12)
+    assert np.linalg.det(axes) == pytest.approx(1.0)
 
 
 def test_robot_without_a_model(description):

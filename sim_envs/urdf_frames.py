@@ -1,0 +1,76 @@
+"""Places in a URDF: what its ``origin`` elements say, and which moving link a link is fixed to."""
+
+import math
+from xml.etree.ElementTree import Element, SubElement
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.export.kinematics import Frame
+
+
+def joints_above(root: Element) -> dict[str, Element]:
+    """Each link's joint to the link above it, by the link's name."""
+    return {
+        link_name(joint, "child"): joint for joint in root.iter("joint") if joint.find("child") is not None
+    }
+
+
+def carrier(above: dict[str, Element], name: str) -> tuple[str, NDArray[np.float64]]:
+    """The moving link, or the base, that a link is fixed to, and the link's pose (4, 4) on it."""
+    pose = np.eye(4)
+    while name in above and above[name].get("type") == "fixed":
+        pose = origin(above[name]) @ pose
+        name = link_name(above[name], "parent")
+    return name, pose
+
+
+def link_name(joint: Element, role: str) -> str:
+    """The joint's ``parent`` or ``child``."""
+    found = joint.find(role)
+    return "" if found is None else found.attrib["link"]
+
+
+def origin(element: Element) -> NDArray[np.float64]:
+    """Pose (4, 4) that an element's ``origin`` gives it."""
+    found = element.find("origin")
+    x, y, z = numbers(found, "xyz")
+    roll, pitch, yaw = numbers(found, "rpy")
+    return Frame(xyz_m=(x, y, z), rpy_rad=(roll, pitch, yaw)).matrix()
+
+
+def set_origin(element: Element, pose: NDArray[np.float64]) -> None:
+    """Give an element the pose (4, 4)."""
+    for found in element.findall("origin"):
+        element.remove(found)
+    SubElement(element, "origin", xyz=_text(pose[:3, 3]), rpy=_text(roll_pitch_yaw(pose[:3, :3])))
+
+
+def numbers(
+    element: Element | None, name: str, default: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> NDArray[np.float64]:
+    """An attribute of three numbers."""
+    words = None if element is None else element.get(name)
+    return np.array(default if words is None else [float(word) for word in words.split()])
+
+
+def rotation(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+    """Matrix (3, 3) of a turn about an axis (Rodrigues)."""
+    x, y, z = axis / np.linalg.norm(axis)
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    matrix: NDArray[np.float64] = (
+        np.eye(3) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * cross @ cross
+    )
+    return matrix
+
+
+def roll_pitch_yaw(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles (3,) about the fixed axes x, y, z of a rotation (3, 3)."""
+    pitch = math.asin(max(-1.0, min(1.0, -matrix[2, 0])))
+    if abs(matrix[2, 0]) > 1.0 - 1e-12:  # gimbal lock: yaw is free, so it is zero
+        return np.array([math.atan2(-matrix[1, 2], matrix[1, 1]), pitch, 0.0])
+    return np.array([math.atan2(matrix[2, 1], matrix[2, 2]), pitch, math.atan2(matrix[1, 0], matrix[0, 0])])
+
+
+def _text(values: NDArray[np.float64]) -> str:
+    return " ".join(map(repr, values.tolist()))
