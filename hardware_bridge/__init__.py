@@ -34,7 +34,11 @@ from wpg.hardware_bridge.errors import (
 
 if TYPE_CHECKING:
     from wpg.hardware_bridge.description import RobotDescription, available_robots, load_description
+    from wpg.hardware_bridge.doctor import diagnose
     from wpg.hardware_bridge.emulator import Emulator
+    from wpg.hardware_bridge.faults import FaultSpec, FaultyLink, parse_faults
+    from wpg.hardware_bridge.joint_check import check_joints
+    from wpg.hardware_bridge.keys import read_key, write_key
     from wpg.hardware_bridge.kinematic_robot import KinematicRobot
     from wpg.hardware_bridge.logread import RunRecording, read_log
     from wpg.hardware_bridge.loop import ControlLoop
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "ControlLoop": "loop",
     "Emulator": "emulator",
+    "FaultSpec": "faults",
+    "FaultyLink": "faults",
     "JointCommand": "robot",
     "KinematicRobot": "kinematic_robot",
     "LoopConfig": "loop_config",
@@ -64,10 +70,15 @@ _MODULES = {
     "SafetyConfig": "safety",
     "StopMode": "robot",
     "available_robots": "description",
+    "check_joints": "joint_check",
+    "diagnose": "doctor",
     "load_description": "description",
     "open_robot": "session",
+    "parse_faults": "faults",
+    "read_key": "keys",
     "read_log": "logread",
     "run_policy": "session",
+    "write_key": "keys",
 }
 
 __all__ = [
@@ -75,6 +86,8 @@ __all__ = [
     "ControlLoop",
     "DescriptionError",
     "Emulator",
+    "FaultSpec",
+    "FaultyLink",
     "FrameError",
     "JointCommand",
     "KinematicRobot",
@@ -96,10 +109,15 @@ __all__ = [
     "StaleStateError",
     "StopMode",
     "available_robots",
+    "check_joints",
+    "diagnose",
     "load_description",
     "open_robot",
+    "parse_faults",
+    "read_key",
     "read_log",
     "run_policy",
+    "write_key",
 ]
 
 

@@ -174,3 +174,21 @@ class TestKeys:
             Emulator(KinematicRobot(description), url)
         emulator = Emulator(KinematicRobot(description), url, key=os.urandom(32))
         emulator.close()
+
+
+def test_public_names_load_and_a_description_needs_neither_runtime_nor_links():
+    import subprocess
+    import sys
+
+    import wpg.hardware_bridge as bridge
+
+    for name in bridge.__all__:
+        assert getattr(bridge, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
+        _ = bridge.nonesuch
+    code = (
+        "import sys; from wpg.hardware_bridge import load_description; load_description('panda');"
+        "print([m for m in ('torch', 'onnxruntime', 'serial', 'mcap', 'mujoco') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
