@@ -77,7 +77,7 @@ def _colour(spec: Any, geom: Any, name: str) -> None:
             meshname=mesh.name,
             pos=geom.pos,
             quat=geom.quat,
-            rgba=part.rgba,
+            rgba=geom.rgba * part.rgba,
             mass=0.0,
             group=SEEN,
             contype=0,
