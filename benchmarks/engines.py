@@ -95,9 +95,9 @@ def main() -> None:
     _, table = play(description, 4.0, 0, contact=True)
     rows["apart, pressing on the table"] = joint_rmse(table[:, 0] - table[:, 1]).tolist()
     print(f"joint RMSE in mrad, mujoco {version('mujoco')}, pybullet {version('pybullet')}")
-    print(f"{'':32}" + "".join(f"{name.removeprefix('panda_'):>8}" for name in description.joint_names))
+    print(f"{'':32}" + "".join(f"{name.removeprefix('panda_'):>9}" for name in description.joint_names))
     for name, row in rows.items():
-        print(f"{name:32}" + "".join(f"{value:8.3f}" for value in row))
+        print(f"{name:32}" + "".join(f"{value:9.2g}" for value in row))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2))
 

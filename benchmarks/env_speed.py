@@ -17,7 +17,12 @@ import gymnasium
 
 import wpg.sim_envs  # noqa: F401  registers ours
 
-OURS = ("wpg/PandaReach-v0", "wpg/PandaReachBullet-v0")
+OURS = (
+    "wpg/PandaReach-v0",
+    "wpg/PandaReachBullet-v0",
+    "wpg/PandaPush-v0",
+    "wpg/PandaPushBullet-v0",
+)
 PEERS = {"panda_gym": ("PandaReach-v3",), "gymnasium_robotics": ("FetchReach-v4",)}
 
 
