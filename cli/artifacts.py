@@ -2,6 +2,8 @@
 
 import hashlib
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -15,35 +17,86 @@ from wpg.controllers import load_run
 from wpg.controllers.environment import make_env
 from wpg.controllers.evaluation import Act
 from wpg.controllers.run import Run
-from wpg.export.contract import ActionTerm, ObservationTerm, PolicyInterface, Provenance
+from wpg.export.contract import (
+    ActionChoice,
+    ActionTerm,
+    ObservationTerm,
+    PolicyInterface,
+    Provenance,
+    read_interface,
+)
 from wpg.export.reader import Artifact
 from wpg.export.writer import write_artifact
 
 RECORDED_PACKAGES = ("wpg", "torch", "numpy", "gymnasium", "mujoco", "pybullet", "onnx", "onnxruntime")
 
 
-def export_run(folder: Path, out: Path, *, particles: int | None = None, refinement_steps: int = 0) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """How a policy is written."""
+
+    particles: int | None = None
+    """Particles drawn by default; None: the policy's own number, or 1."""
+    refine: int = 0
+    """Langevin steps."""
+    step_size: float = 0.05
+    """Of a Langevin step."""
+    choice: ActionChoice = "best"
+    """Which particle becomes the action."""
+    interface: Path | None = None
+    """TOML file in place of what the environment declares."""
+    licence: str | None = None
+    """SPDX identifier."""
+    sign_key: bytes | None = None
+    """Shared secret to sign the file with."""
+
+
+def export_run(folder: Path, out: Path, options: ExportOptions | None = None) -> Path:
     """Write a run's policy as an artefact; returns ``out``."""
+    options = options or ExportOptions()
     run = load_run(folder)
     config_bytes = (folder / "config.yaml").read_bytes()
     write_artifact(
         out,
         policy=run.policy,
         critic=run.critic,
-        interface=interface_of(run),
-        provenance=Provenance(
+        interface=interface_of(run) if options.interface is None else read_interface(options.interface),
+        provenance=provenance_of(
             env_id=run.config.env,
             seed=run.config.seed,
             env_steps=run.metadata["steps"],
-            git_commit=_git_commit(),
-            packages=installed_versions(),
             config_sha256=hashlib.sha256(config_bytes).hexdigest(),
+            licence=options.licence,
         ),
         temperature=run.metadata["tau"],
-        num_particles=particles or run.config.num_particles,
-        refinement_steps=refinement_steps,
+        num_particles=options.particles,
+        refinement_steps=options.refine,
+        step_size=options.step_size,
+        choice=options.choice,
+        sign_key=options.sign_key,
     )
     return out
+
+
+def provenance_of(
+    *,
+    env_id: str,
+    seed: int,
+    env_steps: int,
+    config_sha256: str,
+    licence: str | None,
+    packages: Mapping[str, str] | None = None,
+) -> Provenance:
+    """Provenance of a policy that is exported here and now; ``packages`` adds versions to those installed."""
+    return Provenance(
+        env_id=env_id,
+        seed=seed,
+        env_steps=env_steps,
+        git_commit=_git_commit(),
+        packages={**installed_versions(), **(packages or {})},
+        config_sha256=config_sha256,
+        licence=licence,
+    )
 
 
 def interface_of(run: Run) -> PolicyInterface:
@@ -51,26 +104,31 @@ def interface_of(run: Run) -> PolicyInterface:
     env = make_env(run.config.env)
     try:
         declared = getattr(env.unwrapped, "interface", None)
-        return declared if isinstance(declared, PolicyInterface) else _bare_interface(run, env)
+        if isinstance(declared, PolicyInterface):
+            return declared
+        terms = [ObservationTerm(name="observation", size=run.spec.observation_dim, source="environment")]
+        if run.spec.goal_dim:
+            terms.append(ObservationTerm(name="desired_goal", size=run.spec.goal_dim, source="environment"))
+        return bare_interface(env, tuple(terms), run.spec.action_low, run.spec.action_high)
     finally:
         env.close()
 
 
-def _bare_interface(run: Run, env: gymnasium.Env[object, object]) -> PolicyInterface:
-    low, high = run.spec.action_low.astype(np.float64), run.spec.action_high.astype(np.float64)
-    observation = ObservationTerm(name="observation", size=run.spec.observation_dim, source="environment")
-    goal = (
-        ObservationTerm(name="desired_goal", size=run.spec.goal_dim, source="environment")
-        if run.spec.goal_dim
-        else None
-    )
+def bare_interface(
+    env: gymnasium.Env[object, object],
+    observation: tuple[ObservationTerm, ...],
+    low: NDArray[np.floating],
+    high: NDArray[np.floating],
+) -> PolicyInterface:
+    """Interface of an environment that stands for no robot; actions (A,) from ``low`` to ``high``."""
+    low, high = low.astype(np.float64), high.astype(np.float64)
     dt = getattr(env.unwrapped, "dt", None) or 1.0 / env.metadata.get("render_fps", 1.0)
     return PolicyInterface(
         robot=None,
-        observation=(observation, goal) if goal else (observation,),
+        observation=observation,
         action=ActionTerm(
             mode="environment",
-            size=run.spec.action_dim,
+            size=len(low),
             unit="the environment's",
             scale=tuple(((high - low) / 2).tolist()),
             offset=tuple(((high + low) / 2).tolist()),

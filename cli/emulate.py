@@ -7,10 +7,13 @@ from typing import Annotated, Literal
 import msgspec
 import tyro
 
-from wpg.cli.options import JsonFile, write_json
+from wpg.cli.options import JsonFile, KeyFile, write_json
 from wpg.hardware_bridge.description import ProtocolName, RobotDescription, load_description
 from wpg.hardware_bridge.emulator import Emulator
+from wpg.hardware_bridge.faults import FaultyLink, parse_faults
+from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import SimulatedRobot
 
 Engine = Literal["mujoco", "pybullet", "kinematic"]
@@ -38,6 +41,9 @@ def emulate(
     link: str,
     protocol: ProtocolName | None = None,
     engine: Engine = "mujoco",
+    faults: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "",
+    seed: int = 0,
+    key: KeyFile = None,
     json: JsonFile = None,
 ) -> None:
     """Serve an emulated robot in real time until SIGTERM.
@@ -50,13 +56,25 @@ def emulate(
             takes a free one.
         protocol: Device protocol; by default the robot's own.
         engine: Physics behind it; kinematic needs no simulator.
+        faults: What goes wrong on the link, as probabilities: drop=0.05,corrupt=0.01,delay=0.02,delay_ms=30;
+            also truncate, duplicate, garbage.
+        seed: Seed of the faults.
     """
     description = load_description(robot)
     should_stop = StopFlag()
-    emulator = Emulator(_make_robot(description, engine), link, protocol=protocol or description.protocol)
+    spec = parse_faults(faults)
+    emulator = Emulator(
+        _make_robot(description, engine),
+        link,
+        protocol=protocol or description.protocol,
+        key=None if key is None else read_key(key),
+        wrap_link=(lambda inner: FaultyLink(inner, spec, seed=seed)) if faults else None,
+    )
     try:
         print(msgspec.json.encode(emulator.hello()).decode(), flush=True)
-        emulator.serve(should_stop)
+        # Below the control loop's priority: a robot's own computer is punctual too.
+        with realtime(RealtimeConfig(priority=70)):
+            emulator.serve(should_stop)
     finally:
         write_json(json, emulator.witness)
         emulator.close()

@@ -75,6 +75,7 @@ def evaluate_policy(
     from gymnasium.spaces import Box  # noqa: PLC0415  torch and gymnasium are not part of the bare bridge
 
     from wpg.cli.artifacts import artifact_act  # noqa: PLC0415
+    from wpg.cli.observations import ContractObservations  # noqa: PLC0415
     from wpg.controllers import evaluate as evaluate_act  # noqa: PLC0415
     from wpg.controllers import load_run  # noqa: PLC0415
     from wpg.controllers.environment import inspect_env, make_env  # noqa: PLC0415
@@ -90,11 +91,11 @@ def evaluate_policy(
     interface = artifact.contract.interface
     opened = make_env(env or artifact.contract.provenance.env_id)
     try:
+        opened = ContractObservations(opened, interface)
         spec = inspect_env(opened)
-        if (spec.obs_dim, spec.action_dim) != (interface.obs_dim, interface.action.size):
+        if spec.action_dim != interface.action.size:
             raise CommandError(
-                f"{policy} sees {interface.obs_dim} values and gives {interface.action.size}, "
-                f"{spec.env_id} has {spec.obs_dim} and takes {spec.action_dim}"
+                f"{policy} gives {interface.action.size} values, {spec.env_id} takes {spec.action_dim}"
             )
         assert isinstance(opened.action_space, Box)
         act = artifact_act(artifact, opened.action_space, select, seed=seed)

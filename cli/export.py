@@ -1,31 +1,67 @@
-"""``wpg export``: a run's policy as one ONNX file."""
+"""``wpg export``: a trained policy as one ONNX file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
 from wpg.cli.environments import register_environments
+from wpg.cli.options import CommandError
 
 
 def export(
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
+    policy: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_ZIP")],
     *,
     out: Path | None = None,
     particles: int | None = None,
     refine: int = 0,
+    step_size: float = 0.05,
+    choice: Literal["best", "best_with_hysteresis", "medoid", "sample"] = "best",
+    env: str | None = None,
+    vec_normalize: Path | None = None,
+    interface: Path | None = None,
+    licence: str | None = None,
+    sign_key: Path | None = None,
 ) -> None:
-    """Export a run's policy: graph and contract in one file, checked against the policy before it is written.
+    """Export a policy: graph and contract in one file, checked against the policy before it is written.
 
     Args:
-        run: A run folder.
-        out: The file to write; by default policy.onnx in the run folder.
-        particles: Particles drawn by default; the file takes any number.
+        policy: A run folder, or the .zip of a Stable-Baselines3 SAC, TQC, TD3, DDPG, PPO or A2C policy.
+        out: The file to write; by default policy.onnx in the run folder, or beside the zip.
+        particles: Particles drawn by default; the file takes any number. A zip acts without chance by
+            default, and samples if there are several.
         refine: Langevin steps on the critic's action gradient after the draw.
+        step_size: Of a refinement step.
+        choice: Which particle becomes the action: the critic's best, the same unless another mode is better
+            by a margin, the one nearest to all others, or one at random.
+        env: Gymnasium id of the environment that a zip was trained in; it says what the policy sees.
+        vec_normalize: What VecNormalize.save has written, where a zip was trained with it.
+        interface: TOML file that says what the policy sees and commands, in place of the environment.
+        licence: Terms under which the policy may be used, as an SPDX identifier.
+        sign_key: File with the key to sign with: 64 hexadecimal digits, readable by its owner alone.
     """
-    from wpg.cli.artifacts import export_run  # noqa: PLC0415  torch is not part of the bare bridge
+    from wpg.cli.artifacts import ExportOptions, export_run  # noqa: PLC0415  torch is not part of the bridge
+    from wpg.cli.foreign import export_zip  # noqa: PLC0415
+    from wpg.hardware_bridge.keys import read_key  # noqa: PLC0415
 
+    options = ExportOptions(
+        particles=particles,
+        refine=refine,
+        step_size=step_size,
+        choice=choice,
+        interface=interface,
+        licence=licence,
+        sign_key=None if sign_key is None else read_key(sign_key),
+    )
     register_environments()
-    path = export_run(run, out or run / "policy.onnx", particles=particles, refinement_steps=refine)
-    Console().print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; next: wpg inspect {path}")
+    if policy.is_dir():
+        if env is not None or vec_normalize is not None:
+            raise CommandError(f"{policy} is a run folder: --env and --vec-normalize are for a .zip")
+        path = export_run(policy, out or policy / "policy.onnx", options)
+    elif policy.suffix == ".zip":
+        out = out or policy.with_suffix(".onnx")
+        path = export_zip(policy, out, env_id=env, vec_normalize=vec_normalize, options=options)
+    else:
+        raise CommandError(f"{policy}: expected a run folder or the .zip of a Stable-Baselines3 policy")
+    Console().print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; next: wpg inspect {path}", soft_wrap=True)

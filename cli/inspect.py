@@ -1,5 +1,6 @@
 """``wpg inspect``: an artefact's contract, readable, and its golden vectors replayed."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,23 +10,23 @@ from rich.table import Table
 from wpg.cli.options import ArtifactPath
 from wpg.export.description import describe
 from wpg.export.reader import load_artifact
+from wpg.hardware_bridge.keys import read_key
 
 
-def inspect(file: ArtifactPath, *, json: bool = False) -> None:
+def inspect(file: ArtifactPath, *, key: Path | None = None, json: bool = False) -> None:
     """Show what a policy was trained to see and to command, and check that this machine computes it alike.
 
     Args:
-        json: Print the contract as JSON, with golden_max_abs_error.
+        key: File with the key that the policy must have been signed with.
+        json: Print the contract as JSON, with digest, signed and golden_max_abs_error: the largest error of
+            any output, in the output's unit.
     """
-    artifact = load_artifact(file)
+    artifact = load_artifact(file, None if key is None else read_key(key))
     error = artifact.verify_golden()
     if json:
         contract: dict[str, Any] = msgspec.to_builtins(artifact.contract)
-        print(
-            msgspec.json.encode(
-                {**contract, "digest": artifact.digest, "golden_max_abs_error": error}
-            ).decode()
-        )
+        found = {"digest": artifact.digest, "signed": artifact.signed, "golden_max_abs_error": error}
+        print(msgspec.json.encode({**contract, **found}).decode())
         return
     console = Console()
     for section in describe(artifact.contract):
@@ -35,5 +36,7 @@ def inspect(file: ArtifactPath, *, json: bool = False) -> None:
             table.add_row(name, value)
         console.print(table)
         console.print()
-    console.print(f"whole: SHA-256 {artifact.digest}")
+    console.print(f"whole: SHA-256 {artifact.digest}", soft_wrap=True)
+    if artifact.signed:
+        console.print("signed" + (", with the given key" if key else ": --key FILE checks with which key"))
     console.print(f"golden vectors replayed here: largest error {error:.2g}")

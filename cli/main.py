@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
+from wpg.cli.check import check
 from wpg.cli.demo import demo
+from wpg.cli.doctor import doctor
 from wpg.cli.emulate import emulate
 from wpg.cli.evaluate import evaluate
 from wpg.cli.export import export
 from wpg.cli.inspect import inspect
+from wpg.cli.key import key
 from wpg.cli.list import list_names
 from wpg.cli.run import run
 from wpg.cli.train import train
@@ -25,6 +28,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
     "emulate": emulate,
     "run": run,
+    "check": check,
+    "doctor": doctor,
+    "key": key,
     "list": list_names,
 }
 

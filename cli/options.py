@@ -9,6 +9,10 @@ import tyro
 T = TypeVar("T")
 
 JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="Also write the result here, as JSON.")]
+KeyFile = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="FILE", help="Key shared with the other end (`wpg key FILE` makes one)."),
+]
 ArtifactPath = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="An exported policy (.onnx).")
 ]

@@ -1,17 +1,20 @@
 """``wpg run``: an exported policy in the real-time control loop, on a robot."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import ArtifactPath, CommandError, JsonFile, write_json
+from wpg.cli.options import ArtifactPath, CommandError, JsonFile, KeyFile, write_json
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.realtime import RealtimeConfig
 from wpg.hardware_bridge.report import RunReport
+from wpg.hardware_bridge.robot import StopMode
 from wpg.hardware_bridge.session import open_robot, run_policy
 
 
@@ -25,6 +28,9 @@ def run(
     goal: tuple[float, float, float] | None = None,
     seed: int = 0,
     particles: int | None = None,
+    stop: Literal["hold", "damp", "release"] = "hold",
+    cpu: int | None = None,
+    key: KeyFile = None,
     log: Annotated[Path | None, tyro.conf.arg(metavar="run.mcap")] = None,
     json: JsonFile = None,
 ) -> None:
@@ -41,21 +47,26 @@ def run(
         goal: Try this goal: x y z of the tool in the base frame, m.
         seed: Seed of the goals and of the sampler's noise.
         particles: Particles drawn at each policy step; by default the contract's number.
+        stop: How the arm is left: standing, sinking slowly, or without torque.
+        cpu: Core that the loop stays on.
         log: Write a run log that Foxglove and PlotJuggler open.
     """
     if duration is None and goals is None and goal is None:
         raise CommandError("how long? give --goals, --goal or --duration")
     try:
-        config = LoopConfig(goals=goals, goal=goal, duration_s=duration, seed=seed)
+        config = LoopConfig(
+            goals=goals, goal=goal, duration_s=duration, seed=seed, final_stop=StopMode[stop.upper()]
+        )
     except ValueError as error:
         raise CommandError(str(error)) from error
     report = run_policy(
         load_artifact(file),
-        open_robot(load_description(robot), link),
+        open_robot(load_description(robot), link, key=None if key is None else read_key(key)),
         config,
         noise_seed=seed,
         num_particles=particles,
         log=log,
+        realtime_config=RealtimeConfig(cpu=cpu),
     )
     write_json(json, report)
     _show(report, Console())
@@ -76,6 +87,8 @@ def _show(report: RunReport, console: Console) -> None:
         "lateness", f"p50 {late.p50:.0f}  p99 {late.p99:.0f}  p99.9 {late.p999:.0f}  max {late.max:.0f} µs"
     )
     table.add_row("policy", f"p50 {policy.p50:.0f}  p99 {policy.p99:.0f}  max {policy.max:.0f} µs")
+    if report.homings:
+        table.add_row("went home first", f"{report.homings} times")
     table.add_row("missed deadlines", str(report.missed_deadlines))
     events = ", ".join(f"{name} {count}" for name, count in report.safety_events.items())
     table.add_row("safety events", events or "none")

@@ -1,0 +1,20 @@
+"""``wpg doctor``: is this machine ready to run a robot?"""
+
+from rich.console import Console
+from rich.table import Table
+
+from wpg.cli.options import JsonFile, write_json
+from wpg.hardware_bridge.doctor import diagnose
+
+
+def doctor(*, json: JsonFile = None) -> None:
+    """Look at real-time rights, kernel, clock, cores, ports and versions; every finding with its fix."""
+    findings = diagnose()
+    write_json(json, findings)
+    table = Table(box=None, padding=(0, 2))
+    for title in ("", "looked at", "found", "to mend it"):
+        table.add_column(title, overflow="fold")
+    for finding in findings:
+        mark = "[green]✓[/green]" if finding.ok else "[yellow]![/yellow]"
+        table.add_row(mark, finding.name, finding.detail, finding.fix)
+    Console().print(table)

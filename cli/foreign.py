@@ -1,0 +1,116 @@
+"""Policies of Stable-Baselines3 as artefacts."""
+
+import hashlib
+from pathlib import Path
+
+import gymnasium
+import msgspec
+import numpy as np
+from gymnasium.spaces import Box, Dict
+
+from wpg.cli.artifacts import ExportOptions, bare_interface, provenance_of
+from wpg.cli.options import CommandError
+from wpg.controllers.environment import make_env
+from wpg.export.contract import ObservationTerm, PolicyInterface, read_interface
+from wpg.export.stable_baselines import StableBaselinesPolicy, read_stable_baselines
+from wpg.export.writer import write_networks
+
+
+def export_zip(
+    zip_path: Path,
+    out: Path,
+    *,
+    env_id: str | None,
+    vec_normalize: Path | None = None,
+    options: ExportOptions,
+) -> Path:
+    """Write a zip of Stable-Baselines3 as an artefact; returns ``out``.
+
+    The policy acts as ``predict(obs, deterministic=True)`` does, unless there are several particles to choose
+    from or the choice is a sample.
+
+    Raises:
+        CommandError: there is no interface, or the environment is not the one that the policy knows.
+        ArtifactError: the zip cannot be read or written as an artefact.
+    """
+    if env_id is None and options.interface is None:
+        raise CommandError(
+            f"{zip_path}: a zip does not name its environment: give --env ID or --interface FILE"
+        )
+    particles = options.particles or 1
+    read = read_stable_baselines(
+        zip_path,
+        vec_normalize=vec_normalize,
+        deterministic=particles == 1 and options.choice != "sample",
+    )
+    if options.interface is not None:
+        interface = read_interface(options.interface)
+    else:
+        assert env_id is not None
+        interface = _interface(zip_path, read, env_id)
+    write_networks(
+        out,
+        networks=read.networks,
+        interface=interface,
+        provenance=provenance_of(
+            env_id=env_id or "not stated",
+            seed=read.seed or 0,
+            env_steps=read.env_steps,
+            config_sha256=hashlib.sha256(zip_path.read_bytes()).hexdigest(),
+            licence=options.licence,
+            packages={"stable-baselines3": read.version},
+        ),
+        temperature=read.temperature,
+        num_particles=particles,
+        refinement_steps=options.refine,
+        step_size=options.step_size,
+        choice=options.choice,
+        sign_key=options.sign_key,
+    )
+    return out
+
+
+def _interface(zip_path: Path, read: StableBaselinesPolicy, env_id: str) -> PolicyInterface:
+    """What the environment declares, its terms in the order in which Stable-Baselines3 sees them."""
+    env = make_env(env_id)
+    try:
+        space, box = env.observation_space, env.action_space
+        if not isinstance(box, Box) or not _same_ends(box, read):
+            trained = f"{read.action_low.tolist()} to {read.action_high.tolist()}"
+            raise CommandError(f"{zip_path}: trained on actions from {trained}, but {env_id} takes {box}")
+        declared = getattr(env.unwrapped, "interface", None)
+        if isinstance(declared, PolicyInterface):
+            if not isinstance(space, Dict):
+                return declared
+            terms = _alphabetical(declared, env, env_id)
+            return msgspec.structs.replace(declared, observation=terms)
+        parts = sorted(space.spaces.items()) if isinstance(space, Dict) else [("observation", space)]
+        return bare_interface(
+            env,
+            tuple(
+                ObservationTerm(name=name, size=int(np.prod(part.shape or (1,))), source="environment")
+                for name, part in parts
+            ),
+            read.action_low,
+            read.action_high,
+        )
+    finally:
+        env.close()
+
+
+def _same_ends(box: Box, read: StableBaselinesPolicy) -> bool:
+    ends = ((box.low, read.action_low), (box.high, read.action_high))
+    return all(own.shape == theirs.shape and np.allclose(own, theirs) for own, theirs in ends)
+
+
+def _alphabetical(
+    declared: PolicyInterface, env: gymnasium.Env[object, object], env_id: str
+) -> tuple[ObservationTerm, ...]:
+    """Terms of achieved_goal, desired_goal, observation; what is achieved stands there twice."""
+    terms = declared.observation
+    achieved = [term for term in terms if term.name == getattr(env.unwrapped, "achieved", None)]
+    goal = [term for term in terms if term.source == "goal"]
+    if not achieved or not goal:
+        raise CommandError(f"{env_id} does not say what is achieved: give --interface FILE")
+    others = [term for term in terms if term.source != "goal"]
+    return (msgspec.structs.replace(achieved[0], name="achieved_goal"), *goal, *others)

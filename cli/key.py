@@ -1,0 +1,19 @@
+"""``wpg key``: a secret that both ends of a link share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from wpg.hardware_bridge.keys import write_key
+
+
+def key(file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]) -> None:
+    """Make a key file for `--key`, readable by you alone; copy it to the other end by a safe way.
+
+    Args:
+        file: The file to write; it must not exist.
+    """
+    write_key(file)
+    Console().print(f"wrote {file}; give both ends --key {file}")
