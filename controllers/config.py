@@ -1,6 +1,6 @@
 """Settings of a training run."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,7 +16,12 @@ Select = Literal["best", "mean", "sample"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of a training run; one set of defaults serves flat and goal environments alike."""
+    """Settings of a training run.
+
+    What is None follows from the environment by the rules of `resolve`; the run folder's `config.yaml`
+    holds what they gave. Flat environments take the settings of CrossQ. Goal environments are taken to
+    step far faster than an update takes, so that fresh transitions are cheap and relabelled many times over.
+    """
 
     env: str
     """Gymnasium id."""
@@ -24,22 +29,22 @@ class TrainConfig:
     """Environment steps in all, over all environments."""
     seed: int = 0
     """Seed of everything random in the run."""
-    num_envs: int = 1
-    """Environments stepped side by side."""
+    num_envs: int | None = None
+    """Environments stepped side by side; None takes 8 of a goal environment, 1 of a flat one."""
     num_particles: int = 16
     """Particles of the policy, K."""
     hidden: int = 256
     """Width of the two hidden layers of policy and critics."""
     batch_size: int = 256
     """Transitions of one update."""
-    learning_rate: float = 1e-3
-    """Adam's step size, for policy, critics and temperature."""
+    learning_rate: float | None = None
+    """Adam's step size, for policy, critics and temperature; None takes 0.002 with goals, 0.001 without."""
     gamma: float | None = None
     """Discount; None takes `default_gamma`."""
-    updates_per_step: float = 1.0
-    """Critic updates an environment step; may be a fraction."""
-    actor_period: int = 3
-    """Critic updates from one actor and temperature update to the next."""
+    updates_per_step: float | None = None
+    """Critic updates an environment step; None takes 0.1 with goals, 1 without."""
+    actor_period: int | None = None
+    """Critic updates to one update of actor and temperature; None takes 1 with goals, 3 without."""
     initial_tau: float = 0.1
     """Temperature at the start."""
     target_entropy: float | None = None
@@ -56,7 +61,7 @@ class TrainConfig:
     """Environment steps from one row of metrics.csv to the next."""
     eval_period: int | None = None
     """Environment steps from one evaluation to the next; None takes a tenth of `steps`, 0 never evaluates."""
-    eval_episodes: int = 10
+    eval_episodes: int = 20
     """Episodes of one evaluation."""
     select: Select = "best"
     """How evaluations choose among the particles: critic's best, mean, or a sample."""
@@ -106,22 +111,28 @@ class TrainConfig:
         if self.select not in ("best", "mean", "sample"):
             raise ConfigError(f"select must be best, mean or sample, it is {self.select!r}")
 
-    def extended(self, steps: int) -> Self:
-        """The same run with another total; what followed from the old total stays as it was."""
+    def resolve(self, spec: EnvSpec) -> "ResolvedConfig":
+        """Fill in what is None, from the environment's kind and horizon and from `steps`."""
+        goals = spec.goal_dim > 0
         tenth = max(self.steps // 10, 1)
-        return replace(
-            self,
-            steps=steps,
-            eval_period=tenth if self.eval_period is None else self.eval_period,
-            checkpoint_period=self.checkpoint_period or tenth,
-        )
+        rules: dict[str, Any] = {
+            "num_envs": 8 if goals else 1,
+            "learning_rate": 2e-3 if goals else 1e-3,
+            "updates_per_step": 0.1 if goals else 1.0,
+            "actor_period": 1 if goals else 3,
+            "gamma": default_gamma(spec),
+            "target_entropy": -float(spec.action_dim),
+            "random_steps": default_random_steps(spec, self.steps),
+            "eval_period": tenth,
+            "checkpoint_period": tenth,
+        }
+        filled = {name: value for name, value in rules.items() if getattr(self, name) is None}
+        return ResolvedConfig(**{**asdict(self), **filled})
 
     def low_precision(self) -> bool:
         """Whether products of the hidden layers are to be taken in bfloat16."""
         if self.precision == "auto":
-            return self.device == "cpu" and bool(
-                getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16")
-            )
+            return self.device == "cpu" and bool(_processor_features().get("avx512_bf16"))
         return self.precision == "bfloat16"
 
     def save(self, path: Path) -> None:
@@ -145,6 +156,30 @@ class TrainConfig:
             raise ConfigError(f"cannot read the settings in {path}: {error}") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig(TrainConfig):
+    """Settings with nothing left open that `TrainConfig.resolve` fills in."""
+
+    num_envs: int
+    """See TrainConfig."""
+    learning_rate: float
+    """See TrainConfig."""
+    updates_per_step: float
+    """See TrainConfig."""
+    actor_period: int
+    """See TrainConfig."""
+    gamma: float
+    """See TrainConfig."""
+    target_entropy: float
+    """See TrainConfig."""
+    random_steps: int
+    """See TrainConfig."""
+    eval_period: int
+    """See TrainConfig."""
+    checkpoint_period: int
+    """See TrainConfig."""
+
+
 def default_gamma(spec: EnvSpec) -> float:
     """Discount where none is set.
 
@@ -158,8 +193,8 @@ def default_gamma(spec: EnvSpec) -> float:
 
 
 def default_random_steps(spec: EnvSpec, steps: int) -> int:
-    """Random steps where none are set: ten episodes of a goal environment, else 5,000; a quarter at most."""
-    wanted = 10 * (spec.horizon or 50) if spec.goal_dim else 5000
+    """Random steps where none are set: twenty episodes with goals, 5,000 steps without; a quarter at most."""
+    wanted = 20 * (spec.horizon or 50) if spec.goal_dim else 5000
     return min(wanted, steps // 4)
 
 

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from wpg.controllers import flow
 from wpg.controllers.critic import Critic
+from wpg.controllers.network import FoldedMlp
 from wpg.controllers.normalisation import BatchUse
 from wpg.controllers.policy import ParticlePolicy
 from wpg.controllers.replay import Batch
 
-STATISTICS_RATE = 0.01
-"""Weight of a batch in the running statistics, once a hundred have been seen."""
+STATISTICS_RATE = 0.05
+"""Weight of a batch in the running statistics, once twenty have been seen."""
 ADAM_BETAS = (0.5, 0.999)
 METRICS = ("critic_loss", "value", "entropy", "particle_spread")
 
@@ -32,11 +33,15 @@ class Learner:
         initial_tau: float,
         target_entropy: float,
         norm_warmup: int,
+        low_precision: bool = False,
         generator: torch.Generator,
     ) -> None:
         self.policy, self.critic, self.generator = policy, critic, generator
         self.gamma, self.actor_period, self.target_entropy = gamma, actor_period, target_entropy
         self.norm_warmup = norm_warmup
+        for module in (*policy.modules(), *critic.modules()):
+            if isinstance(module, FoldedMlp):
+                module.low_precision = low_precision
         device = next(policy.parameters()).device
         self.log_tau = torch.tensor(math.log(initial_tau), device=device, requires_grad=True)
         self.updates = 0
@@ -45,7 +50,7 @@ class Learner:
         self.optimisers = {
             "critic": torch.optim.Adam(critic.parameters(), **adam),
             "policy": torch.optim.Adam(policy.parameters(), **adam),
-            "tau": torch.optim.Adam([self.log_tau], **{**adam, "lr": 5 * learning_rate}),
+            "tau": torch.optim.Adam([self.log_tau], **adam),
         }
         self._critic_parameters = list(critic.parameters())
 
@@ -57,7 +62,7 @@ class Learner:
         self.updates += 1
 
     def _use(self, count: int, warmup: float) -> BatchUse:
-        """Statistics average over all batches at first, over the last hundred or so later."""
+        """Statistics average over all batches at first, over the last twenty or so later."""
         return BatchUse(max(STATISTICS_RATE, 1 / (count + 1)), count >= warmup)
 
     def _update_critic(self, batch: Batch) -> None:

@@ -25,10 +25,12 @@ class MetricsLog:
         if resume_step is not None and path.exists():
             with path.open(newline="") as old:
                 kept = [line for line in list(csv.reader(old))[1:] if line and int(line[0]) <= resume_step]
-        self._file = path.open("w", newline="")
+        partial = folder / "metrics.csv.partial"
+        with partial.open("w", newline="") as new:
+            csv.writer(new).writerows([COLUMNS, *kept])
+        partial.replace(path)
+        self._file = path.open("a", newline="")
         self._csv = csv.writer(self._file)
-        self._csv.writerow(COLUMNS)
-        self._csv.writerows(kept)
         purge = None if resume_step is None else resume_step + 1
         self._board = SummaryWriter(str(folder / "tb"), purge_step=purge)
 

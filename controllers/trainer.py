@@ -1,4 +1,4 @@
-"""Training: act, step, learn, evaluate, log, checkpoint."""
+"""Training: act, step, learn, evaluate, checkpoint."""
 
 import functools
 import time
@@ -11,20 +11,18 @@ import numpy as np
 import torch
 
 from wpg.controllers import checkpoint
-from wpg.controllers.config import TrainConfig, default_gamma, default_random_steps
+from wpg.controllers.config import TrainConfig
 from wpg.controllers.environment import Env, FloatArray, inspect_env, make_env
 from wpg.controllers.errors import CheckpointFormatError, DivergenceError, RunFolderError
-from wpg.controllers.evaluation import evaluate
+from wpg.controllers.evaluation import Evaluation, evaluate
 from wpg.controllers.flow import draw
-from wpg.controllers.learner import METRICS, Learner
-from wpg.controllers.metrics import MetricsLog, Row
-from wpg.controllers.network import FoldedMlp
-from wpg.controllers.progress import OnProgress, TrainProgress
+from wpg.controllers.learner import Learner
+from wpg.controllers.metrics import MetricsLog
+from wpg.controllers.monitor import Monitor
+from wpg.controllers.progress import OnProgress
 from wpg.controllers.replay import make_replay
 from wpg.controllers.rollout import Rollout
 from wpg.controllers.run import CHECKPOINT_NAME, CONFIG_NAME, build_networks, make_act, spec_to_json
-
-PROGRESS_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,79 +50,58 @@ class TrainResult:
 class Trainer:
     """One run: networks, replay, environments, and the folder they are written to."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        folder: Path,
-        env_factory: Callable[[], Env],
-        on_progress: OnProgress | None,
-    ) -> None:
-        self.config, self.folder, self.on_progress = config, folder, on_progress
+    def __init__(self, config: TrainConfig, folder: Path, env_factory: Callable[[], Env]) -> None:
+        self.folder = folder
         self.eval_env = env_factory()
         self.spec = inspect_env(self.eval_env)
-        self.gamma = config.gamma or default_gamma(self.spec)
-        random_steps = config.random_steps
-        self.random_steps = (
-            default_random_steps(self.spec, config.steps) if random_steps is None else random_steps
-        )
+        self.config = config.resolve(self.spec)
         generator = torch.Generator().manual_seed(config.seed)
         policy, critic = build_networks(self.spec, config, generator)
-        for module in (*policy.modules(), *critic.modules()):
-            if isinstance(module, FoldedMlp):
-                module.low_precision = config.low_precision()
-        entropy = config.target_entropy
         self.learner = Learner(
             policy.to(config.device),
             critic.to(config.device),
-            gamma=self.gamma,
-            learning_rate=config.learning_rate,
-            actor_period=config.actor_period,
+            gamma=self.config.gamma,
+            learning_rate=self.config.learning_rate,
+            actor_period=self.config.actor_period,
             initial_tau=config.initial_tau,
-            target_entropy=-float(self.spec.action_dim) if entropy is None else entropy,
+            target_entropy=self.config.target_entropy,
             norm_warmup=config.norm_warmup,
+            low_precision=config.low_precision(),
             generator=generator,
         )
-        self.rollout = Rollout(env_factory, self.spec, config.num_envs, config.seed)
+        self.rollout = Rollout(env_factory, self.spec, self.config.num_envs, config.seed)
         self.replay = make_replay(self.spec, config.replay_capacity, self.eval_env, config.hindsight_ratio)
         self.step = 0
         self.streak = 0
-        self.last_eval: tuple[float, float | None] | None = None
+        self.last_eval: tuple[float, float | None] = (0.0, None)
         self._checkpoint_due = False
-        self._resumed_step = 0
-        self._eval_seconds = 0.0
-        self._started = time.perf_counter()
-        self._shown = self._started
 
-    def run(self, log: MetricsLog) -> TrainResult:
+    def run(self, monitor: Monitor) -> TrainResult:
         """Train until steps, success or time say stop; the last act is a checkpoint."""
-        self._resumed_step = self.step
-        self._started = self._shown = time.perf_counter()
         self.rollout.begin_all()
         stopped_by = None
         while stopped_by is None:
             ended = self._advance()
-            self._report(log)
-            stopped_by = self._stop_reason()
-            if self._at_boundary(ended) or stopped_by is not None:
+            self._report(monitor)
+            stopped_by = self._stop_reason(monitor)
+            if stopped_by is not None or (self._checkpoint_due and (ended or self.spec.horizon is None)):
                 self._save()
-        self._show()
-        seconds = time.perf_counter() - self._started
-        returned, success = self.last_eval or (None, None)
+        monitor.show(self.step, self.last_eval[1], now=True)
         return TrainResult(
             folder=self.folder,
             steps=self.step,
             updates=self.learner.updates,
-            train_seconds=seconds - self._eval_seconds,
-            eval_seconds=self._eval_seconds,
-            return_mean=returned,
-            success_rate=success,
+            train_seconds=monitor.seconds() - monitor.eval_seconds,
+            eval_seconds=monitor.eval_seconds,
+            return_mean=self.last_eval[0],
+            success_rate=self.last_eval[1],
             stopped_by=stopped_by,
         )
 
     def _advance(self) -> bool:
-        """The updates that are due, then one step of every environment."""
+        """The updates that are due, then one step of every environment; True where an episode ended."""
         actions = self._choose_actions()
-        if self.step >= self.random_steps and self.replay.size:
+        if self.step >= self.config.random_steps and self.replay.size:
             ratio = self.config.updates_per_step
             for _ in range(int((self.step + self.config.num_envs) * ratio) - int(self.step * ratio)):
                 batch = self.replay.sample(self.config.batch_size, self.learner.generator)
@@ -135,7 +112,7 @@ class Trainer:
     @torch.no_grad()
     def _choose_actions(self) -> FloatArray:
         generator = self.learner.generator
-        if self.step < self.random_steps:
+        if self.step < self.config.random_steps:
             return (
                 torch.rand(self.config.num_envs, self.spec.action_dim, generator=generator) * 2 - 1
             ).numpy()
@@ -147,86 +124,35 @@ class Trainer:
         """True where this step reached or passed a multiple of `period`."""
         return self.step // period > (self.step - self.config.num_envs) // period
 
-    def _report(self, log: MetricsLog) -> None:
-        tenth = max(self.config.steps // 10, 1)
-        evaluation: Row = {}
-        eval_period = tenth if self.config.eval_period is None else self.config.eval_period
-        if eval_period and self._passed(eval_period) and self.step >= self.random_steps:
-            evaluation = self._evaluate()
-        if evaluation or self._passed(self.config.log_period):
+    def _report(self, monitor: Monitor) -> None:
+        evaluation, period = None, self.config.eval_period
+        if period and self._passed(period) and self.step >= self.config.random_steps:
+            evaluation = self._evaluate(monitor)
+        if evaluation is not None or self._passed(self.config.log_period):
             self._check_finite()
-            log.write(self._row() | evaluation)
-        if self._passed(self.config.checkpoint_period or tenth):
-            self._checkpoint_due = True
-        if time.perf_counter() - self._shown > PROGRESS_SECONDS:
-            self._show()
+            monitor.write(self.step, evaluation)
+        self._checkpoint_due |= self._passed(self.config.checkpoint_period)
+        monitor.show(self.step, self.last_eval[1])
 
-    def _evaluate(self) -> Row:
+    def _evaluate(self, monitor: Monitor) -> Evaluation:
         begun = time.perf_counter()
-        act = make_act(
-            self.learner.policy, self.learner.critic, self.spec, self.config.select, seed=self.config.seed
-        )
-        result = evaluate(act, self.eval_env, self.config.eval_episodes, seed=self.config.seed)
+        learner, seed = self.learner, self.config.seed
+        act = make_act(learner.policy, learner.critic, self.spec, self.config.select, seed=seed)
+        result = evaluate(act, self.eval_env, self.config.eval_episodes, seed=seed)
         self.last_eval = result.return_mean, result.success_rate
         goal = self.config.stop_at_success
         reached = goal is not None and result.success_rate is not None and result.success_rate >= goal
         self.streak = self.streak + 1 if reached else 0
-        self._eval_seconds += time.perf_counter() - begun
-        return {"eval_return": result.return_mean, "eval_success": result.success_rate}
+        monitor.eval_seconds += time.perf_counter() - begun
+        return result
 
-    def _row(self) -> Row:
-        metrics = dict(zip(METRICS, self.learner.metrics.tolist(), strict=True))
-        seconds = time.perf_counter() - self._started
-        return {
-            "step": self.step,
-            "episodes": self.rollout.finished,
-            "updates": self.learner.updates,
-            "return_mean": self.rollout.mean_return(),
-            "success_rate": self.rollout.success_rate(),
-            "episode_length": self.rollout.mean_length(),
-            "tau": self.learner.tau(),
-            "seconds": round(seconds, 3),
-            "steps_per_s": round(self._pace(), 1),
-            **metrics,
-        }
-
-    def _pace(self) -> float:
-        seconds = time.perf_counter() - self._started - self._eval_seconds
-        return (self.step - self._resumed_step) / max(seconds, 1e-9)
-
-    def _show(self) -> None:
-        self._shown = time.perf_counter()
-        if self.on_progress is None:
-            return
-        success = self.last_eval[1] if self.last_eval else self.rollout.success_rate()
-        pace = self._pace()
-        self.on_progress(
-            TrainProgress(
-                step=self.step,
-                total_steps=self.config.steps,
-                episodes=self.rollout.finished,
-                return_mean=self.rollout.mean_return(),
-                success_rate=success,
-                tau=self.learner.tau(),
-                particle_spread=float(self.learner.metrics[METRICS.index("particle_spread")]),
-                steps_per_s=pace,
-                seconds_left=max(self.config.steps - self.step, 0) / max(pace, 1e-9),
-            )
-        )
-
-    def _stop_reason(self) -> str | None:
-        if self.step >= self.config.steps:
-            return "steps"
+    def _stop_reason(self, monitor: Monitor) -> str | None:
         if self.streak >= self.config.stop_evaluations:
             return "success"
+        if self.step >= self.config.steps:
+            return "steps"
         limit = self.config.max_seconds
-        if limit is not None and time.perf_counter() - self._started >= limit:
-            return "time"
-        return None
-
-    def _at_boundary(self, ended: bool) -> bool:
-        """True where a due checkpoint can be taken: an episode has just ended, or none ends by itself."""
-        return self._checkpoint_due and (ended or self.spec.horizon is None)
+        return "time" if limit is not None and monitor.seconds() >= limit else None
 
     def _check_finite(self) -> None:
         fault = self.learner.first_fault()
@@ -248,7 +174,6 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         return {
             "step": self.step,
-            "updates": self.learner.updates,
             "position": self.replay.position,
             "streak": self.streak,
             "last_eval": self.last_eval,
@@ -260,9 +185,9 @@ class Trainer:
                 "steps": self.step,
                 "updates": self.learner.updates,
                 "episodes": self.rollout.finished,
-                "gamma": self.gamma,
+                "gamma": self.config.gamma,
                 "tau": self.learner.tau(),
-                "success_rate": self.last_eval[1] if self.last_eval else None,
+                "success_rate": self.last_eval[1],
                 "torch": torch.__version__,
                 "numpy": np.__version__,
             },
@@ -276,11 +201,12 @@ class Trainer:
         replay = {
             name.removeprefix("replay."): t for name, t in tensors.items() if name.startswith("replay.")
         }
-        self.learner.restore(tensors, state["updates"])
+        self.learner.restore(tensors, state["metadata"]["updates"])
         self.replay.restore(replay, state["position"])
         self.rollout.restore(state["rollout"])
         self.step, self.streak = state["step"], state["streak"]
-        self.last_eval = tuple(state["last_eval"]) if state["last_eval"] else None
+        returned, success = state["last_eval"]
+        self.last_eval = returned, success
 
     def close(self) -> None:
         """Close the environments."""
@@ -314,10 +240,10 @@ def train(
     folder = Path(out)
     if folder.exists():
         raise RunFolderError(f"the run folder {folder} exists already; choose another, or resume it")
-    trainer = Trainer(config, folder, env_factory or functools.partial(make_env, config.env), on_progress)
+    trainer = Trainer(config, folder, env_factory or functools.partial(make_env, config.env))
     folder.mkdir(parents=True)
-    config.save(folder / CONFIG_NAME)
-    return _run(trainer, resume_step=None)
+    trainer.config.save(folder / CONFIG_NAME)
+    return _run(trainer, on_progress, resume_step=None)
 
 
 def resume(
@@ -345,30 +271,36 @@ def resume(
     folder = Path(folder)
     if not (folder / CONFIG_NAME).is_file():
         raise RunFolderError(f"{folder} is no run folder: it has no {CONFIG_NAME}")
-    config = TrainConfig.load(folder / CONFIG_NAME)
+    config = replace(TrainConfig.load(folder / CONFIG_NAME), max_seconds=max_seconds)
     if steps is not None:
-        config = config.extended(steps)
-        config.save(folder / CONFIG_NAME)
-    config = replace(config, max_seconds=max_seconds)
-    trainer = Trainer(config, folder, env_factory or functools.partial(make_env, config.env), on_progress)
+        config = replace(config, steps=steps)
+    trainer = Trainer(config, folder, env_factory or functools.partial(make_env, config.env))
     try:
         trainer.restore()
     except BaseException:
         trainer.close()
         raise
-    return _run(trainer, resume_step=trainer.step)
+    trainer.config.save(folder / CONFIG_NAME)
+    return _run(trainer, on_progress, resume_step=trainer.step)
 
 
-def _run(trainer: Trainer, *, resume_step: int | None) -> TrainResult:
+def _run(trainer: Trainer, on_progress: OnProgress | None, *, resume_step: int | None) -> TrainResult:
     threads = torch.get_num_threads()
-    denormals_flushed = torch.set_flush_denormal(True)
+    flushed = torch.set_flush_denormal(True)
     try:
-        if trainer.config.threads is not None:
-            torch.set_num_threads(trainer.config.threads)
+        torch.set_num_threads(trainer.config.threads or threads)
         with MetricsLog(trainer.folder, resume_step=resume_step) as log:
-            return trainer.run(log)
+            monitor = Monitor(
+                trainer.config,
+                trainer.learner,
+                trainer.rollout,
+                first_step=resume_step or 0,
+                log=log,
+                on_progress=on_progress,
+            )
+            return trainer.run(monitor)
     finally:
         torch.set_num_threads(threads)
-        if denormals_flushed:
+        if flushed:
             torch.set_flush_denormal(False)
         trainer.close()

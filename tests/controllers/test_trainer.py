@@ -1,6 +1,7 @@
 """Whole runs: outputs, exact resume, stops, errors."""
 
 import csv
+import dataclasses
 import errno
 import os
 
@@ -26,6 +27,7 @@ from wpg.controllers import (
     resume,
     train,
 )
+from wpg.controllers.environment import inspect_env
 from wpg.controllers.learner import Learner
 
 TIMES = ("seconds", "steps_per_s")
@@ -40,8 +42,9 @@ def small(env="toy", **settings):
         "batch_size": 32,
         "num_particles": 4,
     }
-    values |= {"checkpoint_period": 100, "log_period": 50, "eval_period": 150, "eval_episodes": 2}
-    return TrainConfig(**(values | {"norm_warmup": 50} | settings))
+    values |= {"checkpoint_period": 60, "log_period": 40, "eval_period": 100, "eval_episodes": 2}
+    values |= {"num_envs": 1, "updates_per_step": 1.0, "actor_period": 3, "norm_warmup": 50}
+    return TrainConfig(**(values | settings))
 
 
 def rows(folder):
@@ -78,16 +81,16 @@ def kill_at(monkeypatch):
     [
         (small(), ReachToy),
         (small(num_envs=3, updates_per_step=0.5), ReachToy),
-        (small("Pendulum-v1", steps=500, checkpoint_period=150), None),
+        (small("Pendulum-v1", steps=500, random_steps=160, checkpoint_period=150), None),
     ],
     ids=["goals", "goals, 3 envs", "Pendulum-v1"],
 )
 def test_resumed_equals_uninterrupted(config, factory, tmp_path, kill_at):
     train(config, out=tmp_path / "whole", env_factory=factory)
-    kill_at(110)
+    kill_at(100)
     with pytest.raises(KilledError):
         train(config, out=tmp_path / "cut", env_factory=factory)
-    kill_at(30)
+    kill_at(45)
     with pytest.raises(KilledError):
         resume(tmp_path / "cut", env_factory=factory)
     result = resume(tmp_path / "cut", env_factory=factory)
@@ -105,7 +108,7 @@ def test_run_folder_and_load(tmp_path):
     seen = []
     result = train(small(), out=tmp_path / "run", env_factory=ReachToy, on_progress=seen.append)
     assert result.stopped_by == "steps"
-    assert result.updates == 300 - 20 + 20
+    assert result.updates == 180
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.yaml",
         "metrics.csv",
@@ -113,21 +116,20 @@ def test_run_folder_and_load(tmp_path):
         "checkpoint",
     }
     assert list((tmp_path / "run" / "tb").glob("events.out.tfevents.*"))
-    assert seen[-1].step == seen[-1].total_steps == 400
+    assert seen[-1].step == seen[-1].total_steps == 240
     run = load_run(tmp_path / "run")
-    assert run.config == small()
+    assert (run.config.hidden, run.config.gamma, run.config.target_entropy) == (16, 0.99, -2.0)
     assert not run.policy.training
-    assert (run.metadata["env"], run.metadata["seed"], run.metadata["steps"]) == ("toy", 0, 400)
+    assert (run.metadata["env"], run.metadata["seed"], run.metadata["steps"]) == ("toy", 0, 240)
     for select in ("best", "mean", "sample"):
         first, second = (evaluate(run.act(select), ReachToy(), 3, seed=1) for _ in range(2))
         assert first == second
 
 
 def test_it_learns_to_reach(tmp_path):
-    config = TrainConfig(
-        env="toy", steps=6000, num_envs=4, updates_per_step=0.2, hidden=64, batch_size=128, num_particles=8,
-        eval_period=500, eval_episodes=20, stop_at_success=0.95,
-    )  # fmt: skip
+    sizes = {"hidden": 64, "batch_size": 128, "num_particles": 8}
+    checks = {"eval_period": 1000, "eval_episodes": 20, "stop_at_success": 0.9}
+    config = TrainConfig(env="toy", steps=12_000, gamma=0.9, **sizes, **checks)
     result = train(config, out=tmp_path / "run", env_factory=ReachToy)
     assert result.stopped_by == "success"
     outcome = evaluate(load_run(tmp_path / "run").act(), ReachToy(), 50, seed=9)
@@ -187,18 +189,18 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(
         CheckpointWriteError, match="No space left on device; the checkpoint before it is intact"
     ):
-        resume(tmp_path / "run", steps=600, env_factory=ReachToy)
+        resume(tmp_path / "run", steps=320, env_factory=ReachToy)
     monkeypatch.undo()
     after = checkpoint.read(tmp_path / "run" / "checkpoint")
     assert after[1] == before[1]
     assert all(torch.equal(after[0][name], before[0][name]) for name in before[0])
     assert [path.name for path in (tmp_path / "run" / "checkpoint").iterdir()] == [checkpoint.FILE_NAME]
-    assert resume(tmp_path / "run", env_factory=ReachToy).steps == 600
+    assert resume(tmp_path / "run", env_factory=ReachToy).steps == 320
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
 def test_damaged_checkpoint_is_named(tmp_path, content):
-    train(small(steps=200), out=tmp_path / "run", env_factory=ReachToy)
+    train(small(steps=100), out=tmp_path / "run", env_factory=ReachToy)
     path = tmp_path / "run" / "checkpoint" / checkpoint.FILE_NAME
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
     with pytest.raises(CheckpointFormatError, match=r"state\.safetensors"):
@@ -218,8 +220,8 @@ def test_divergence_names_quantity_and_step(tmp_path):
             reward = super().compute_reward(achieved, desired, info)
             return reward if Broken.steps <= 250 else reward * np.nan
 
-    with pytest.raises(DivergenceError, match=r"step 300: .*= nan"):
-        train(small(eval_period=0), out=tmp_path / "run", env_factory=Broken)
+    with pytest.raises(DivergenceError, match=r"step 280: .*= nan"):
+        train(small(steps=400, checkpoint_period=100, eval_period=0), out=tmp_path / "run", env_factory=Broken)
     assert load_run(tmp_path / "run").metadata["steps"] == 200
 
 
@@ -236,6 +238,18 @@ def test_divergence_names_quantity_and_step(tmp_path):
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ConfigError, match=message):
         small(**settings)
+
+
+def test_open_settings_follow_from_the_environment():
+    goals = dataclasses.replace(inspect_env(ReachToy()), horizon=50)
+    flat = inspect_env(gym.make("Pendulum-v1"))
+    assert TrainConfig(env="toy").resolve(goals).gamma == pytest.approx(0.95)
+    assert TrainConfig(env="toy").resolve(flat).gamma == 0.99
+    assert TrainConfig(env="toy", num_envs=5).resolve(goals).num_envs == 5
+    resolved = TrainConfig(env="toy", steps=1000).resolve(goals)
+    assert (resolved.num_envs, resolved.random_steps, resolved.eval_period) == (8, 250, 100)
+    again = TrainConfig(**dataclasses.asdict(resolved)).resolve(flat)
+    assert again == resolved
 
 
 def test_settings_file_round_trip_and_faults(tmp_path):

@@ -1,0 +1,76 @@
+"""What a running training writes and shows: metrics rows, and progress about twice a second."""
+
+import time
+
+from wpg.controllers.config import ResolvedConfig
+from wpg.controllers.evaluation import Evaluation
+from wpg.controllers.learner import METRICS, Learner
+from wpg.controllers.metrics import MetricsLog, Row
+from wpg.controllers.progress import OnProgress, TrainProgress
+from wpg.controllers.rollout import Rollout
+
+PROGRESS_SECONDS = 0.5
+
+
+class Monitor:
+    """Clock and voice of one call of `train` or `resume`."""
+
+    def __init__(
+        self,
+        config: ResolvedConfig,
+        learner: Learner,
+        rollout: Rollout,
+        *,
+        first_step: int,
+        log: MetricsLog,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self.config, self.learner, self.rollout = config, learner, rollout
+        self.first_step, self.log, self.on_progress = first_step, log, on_progress
+        self.eval_seconds = 0.0
+        self._started = self._shown = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Seconds since the call began."""
+        return time.perf_counter() - self._started
+
+    def pace(self, step: int) -> float:
+        """Environment steps a second, evaluations left out."""
+        return (step - self.first_step) / max(self.seconds() - self.eval_seconds, 1e-9)
+
+    def write(self, step: int, evaluation: Evaluation | None) -> None:
+        """Append a row to metrics.csv and TensorBoard."""
+        row: Row = {
+            "step": step,
+            "episodes": self.rollout.finished,
+            "updates": self.learner.updates,
+            "return_mean": self.rollout.mean_return(),
+            "success_rate": self.rollout.success_rate(),
+            "episode_length": self.rollout.mean_length(),
+            "tau": self.learner.tau(),
+            "seconds": round(self.seconds(), 3),
+            "steps_per_s": round(self.pace(step), 1),
+            **dict(zip(METRICS, self.learner.metrics.tolist(), strict=True)),
+        }
+        if evaluation is not None:
+            row |= {"eval_return": evaluation.return_mean, "eval_success": evaluation.success_rate}
+        self.log.write(row)
+
+    def show(self, step: int, eval_success: float | None, *, now: bool = False) -> None:
+        """Tell `on_progress`, unless it was told a moment ago."""
+        if self.on_progress is None or not (now or time.perf_counter() - self._shown > PROGRESS_SECONDS):
+            return
+        self._shown = time.perf_counter()
+        pace = self.pace(step)
+        progress = TrainProgress(
+            step=step,
+            total_steps=self.config.steps,
+            episodes=self.rollout.finished,
+            return_mean=self.rollout.mean_return(),
+            success_rate=self.rollout.success_rate() if eval_success is None else eval_success,
+            tau=self.learner.tau(),
+            particle_spread=float(self.learner.metrics[METRICS.index("particle_spread")]),
+            steps_per_s=pace,
+            seconds_left=max(self.config.steps - step, 0) / max(pace, 1e-9),
+        )
+        self.on_progress(progress)
