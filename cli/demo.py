@@ -19,8 +19,8 @@ from wpg.cli.options import CommandError, write_json
 
 TRAIN_ENV = "wpg/PandaReach-v0"
 OTHER_ENV = "wpg/PandaReachBullet-v0"
+TRAIN_STEPS = 24_000
 TRAIN_SETTINGS: dict[str, float] = {
-    "steps": 24_000,
     "num_envs": 8,
     "updates_per_step": 0.25,
     "stop_at_success": 0.98,
@@ -31,12 +31,20 @@ LINKS = {"serial": "pty:", "udp": "udp://127.0.0.1:0"}
 STARTUP_S = 60.0
 
 
-def demo(*, out: Path | None = None, seed: int = 0, episodes: int = 100, goals: int = 20) -> None:
+def demo(
+    *,
+    out: Path | None = None,
+    seed: int = 0,
+    steps: int = TRAIN_STEPS,
+    episodes: int = 100,
+    goals: int = 20,
+) -> None:
     """Train a Panda to reach in MuJoCo, export it, run it over serial and UDP on an emulated arm, report.
 
     Args:
         out: Folder for everything, new; by default runs/demo-DATE.
         seed: Seed of training, goals and noise.
+        steps: Environment steps to train at most.
         episodes: Episodes of each evaluation in simulation.
         goals: Goals of each run through the real-time loop.
     """
@@ -48,21 +56,21 @@ def demo(*, out: Path | None = None, seed: int = 0, episodes: int = 100, goals: 
         raise CommandError(f"{files.root} exists already: choose another folder with --out")
     files.root.mkdir(parents=True)
     console = Console()
-    steps = Steps(console)
+    stages = Stages(console)
 
-    steps.run(
-        "train in MuJoCo, and export",
-        ("train", TRAIN_ENV, *_flags(TRAIN_SETTINGS), "--seed", str(seed), "--out", str(files.run)),
+    settings = {"steps": steps, **TRAIN_SETTINGS, "seed": seed}
+    stages.run(
+        "train in MuJoCo, and export", ("train", TRAIN_ENV, *_flags(settings), "--out", str(files.run))
     )
     for env, engine in ((TRAIN_ENV, "mujoco"), (OTHER_ENV, "pybullet")):
-        steps.run(
+        stages.run(
             f"evaluate the exported file in {engine}",
             ("evaluate", str(files.artifact), "--env", env, "--episodes", str(episodes)),
             writes=files.evaluation(engine),
         )
     for name, url in LINKS.items():
-        with steps.emulator(url, files.witness(name)) as link:
-            steps.run(
+        with stages.emulator(url, files.witness(name)) as link:
+            stages.run(
                 f"run it over {link}",
                 (
                     *("run", str(files.artifact), "--robot", ROBOT, "--link", link, "--goals", str(goals)),
@@ -70,14 +78,14 @@ def demo(*, out: Path | None = None, seed: int = 0, episodes: int = 100, goals: 
                 ),
                 writes=files.result(name),
             )
-    steps.title("report")
-    summary = write_report(files, tuple(LINKS), steps.commands, started)
+    stages.title("report")
+    summary = write_report(files, tuple(LINKS), stages.commands, started)
     write_json(files.summary, summary)
     console.print(_table(summary))
     console.print(f"report: {files.report.resolve()}", soft_wrap=True)
 
 
-class Steps:
+class Stages:
     """Runs subcommands as processes of their own, and remembers them for the report."""
 
     def __init__(self, console: Console) -> None:
@@ -104,12 +112,11 @@ class Steps:
     def emulator(self, url: str, witness: Path) -> Iterator[str]:
         """An emulated robot in another process, as long as the context lasts; gives its link."""
         arguments = ("emulate", ROBOT, "--link", url, "--json", str(witness))
-        process = subprocess.Popen(self._command(arguments), stdout=subprocess.PIPE, text=True)
-        try:
-            yield _announced(process)["link"]
-        finally:
-            process.terminate()
-            process.wait(STARTUP_S)
+        with subprocess.Popen(self._command(arguments), stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield _announced(process)["link"]
+            finally:
+                process.terminate()
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         self.commands.append(shlex.join(("wpg", *arguments)))

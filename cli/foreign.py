@@ -71,29 +71,35 @@ def export_zip(
 
 
 def _interface(zip_path: Path, read: StableBaselinesPolicy, env_id: str) -> PolicyInterface:
-    """What the environment declares, its terms in the order in which Stable-Baselines3 sees them."""
+    """What the environment declares, its terms in the order in which the policy sees them."""
     env = make_env(env_id)
     try:
         space, box = env.observation_space, env.action_space
         if not isinstance(box, Box) or not _same_ends(box, read):
             trained = f"{read.action_low.tolist()} to {read.action_high.tolist()}"
             raise CommandError(f"{zip_path}: trained on actions from {trained}, but {env_id} takes {box}")
+        keys = tuple(space.spaces) if isinstance(space, Dict) else ()
+        if set(keys) != set(read.observation_keys):
+            raise CommandError(
+                f"{zip_path}: trained on observations {read.observation_keys or 'without keys'}, but {env_id} "
+                f"has {keys or 'none'}"
+            )
         declared = getattr(env.unwrapped, "interface", None)
         if isinstance(declared, PolicyInterface):
             if not isinstance(space, Dict):
                 return declared
-            terms = _alphabetical(declared, env, env_id)
+            terms = _in_order(declared, read.observation_keys, env, env_id)
             return msgspec.structs.replace(declared, observation=terms)
-        parts = sorted(space.spaces.items()) if isinstance(space, Dict) else [("observation", space)]
-        return bare_interface(
-            env,
-            tuple(
-                ObservationTerm(name=name, size=int(np.prod(part.shape or (1,))), source="environment")
-                for name, part in parts
-            ),
-            read.action_low,
-            read.action_high,
+        parts = (
+            {key: space[key] for key in read.observation_keys}
+            if isinstance(space, Dict)
+            else {"observation": space}
         )
+        terms = tuple(
+            ObservationTerm(name=name, size=int(np.prod(part.shape or (1,))), source="environment")
+            for name, part in parts.items()
+        )
+        return bare_interface(env, terms, read.action_low, read.action_high)
     finally:
         env.close()
 
@@ -103,14 +109,18 @@ def _same_ends(box: Box, read: StableBaselinesPolicy) -> bool:
     return all(own.shape == theirs.shape and np.allclose(own, theirs) for own, theirs in ends)
 
 
-def _alphabetical(
-    declared: PolicyInterface, env: gymnasium.Env[object, object], env_id: str
+def _in_order(
+    declared: PolicyInterface, keys: tuple[str, ...], env: gymnasium.Env[object, object], env_id: str
 ) -> tuple[ObservationTerm, ...]:
-    """Terms of achieved_goal, desired_goal, observation; what is achieved stands there twice."""
+    """Terms in the order of the entries of a goal environment; what is achieved stands there twice."""
     terms = declared.observation
-    achieved = [term for term in terms if term.name == getattr(env.unwrapped, "achieved", None)]
     goal = [term for term in terms if term.source == "goal"]
+    achieved = [term for term in terms if term.name == getattr(env.unwrapped, "achieved", None)]
     if not achieved or not goal:
         raise CommandError(f"{env_id} does not say what is achieved: give --interface FILE")
-    others = [term for term in terms if term.source != "goal"]
-    return (msgspec.structs.replace(achieved[0], name="achieved_goal"), *goal, *others)
+    parts = {
+        "observation": [term for term in terms if term.source != "goal"],
+        "achieved_goal": [msgspec.structs.replace(achieved[0], name="achieved_goal")],
+        "desired_goal": goal,
+    }
+    return tuple(term for key in keys for term in parts[key])
