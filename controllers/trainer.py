@@ -79,7 +79,7 @@ class Trainer:
     def run(self, monitor: Monitor) -> TrainResult:
         """Train until steps, success or time say stop; the last act is a checkpoint."""
         self.rollout.begin_all()
-        stopped_by = None
+        stopped_by = self._stop_reason(monitor)  # a run that was over when it was resumed stays as it is
         while stopped_by is None:
             ended = self._advance()
             self._report(monitor)
@@ -280,6 +280,8 @@ def resume(
     except BaseException:
         trainer.close()
         raise
+    if steps is not None:
+        trainer.streak = 0
     trainer.config.save(folder / CONFIG_NAME)
     return _run(trainer, on_progress, resume_step=trainer.step)
 

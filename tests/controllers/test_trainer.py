@@ -36,8 +36,8 @@ TIMES = ("seconds", "steps_per_s")
 def small(env="toy", **settings):
     values = {
         "env": env,
-        "steps": 400,
-        "random_steps": 100,
+        "steps": 240,
+        "random_steps": 60,
         "hidden": 16,
         "batch_size": 32,
         "num_particles": 4,
@@ -80,7 +80,7 @@ def kill_at(monkeypatch):
     ("config", "factory"),
     [
         (small(), ReachToy),
-        (small(num_envs=3, updates_per_step=0.5), ReachToy),
+        (small(num_envs=3, updates_per_step=0.75), ReachToy),
         (small("Pendulum-v1", steps=500, random_steps=160, checkpoint_period=150), None),
     ],
     ids=["goals", "goals, 3 envs", "Pendulum-v1"],
@@ -90,7 +90,7 @@ def test_resumed_equals_uninterrupted(config, factory, tmp_path, kill_at):
     kill_at(100)
     with pytest.raises(KilledError):
         train(config, out=tmp_path / "cut", env_factory=factory)
-    kill_at(45)
+    kill_at(25)
     with pytest.raises(KilledError):
         resume(tmp_path / "cut", env_factory=factory)
     result = resume(tmp_path / "cut", env_factory=factory)
