@@ -23,6 +23,7 @@ def make_robot(
     *,
     visuals: bool = False,
     cube: Cube | None = None,
+    payload: bool = False,
 ) -> ServoArm:
     """A simulated robot.
 
@@ -31,6 +32,7 @@ def make_robot(
         engine: which physics.
         visuals: load what :meth:`ServoArm.render` needs; the physics is the same without.
         cube: an object on the table in front of the arm.
+        payload: fix something to the tool that weighs nothing until :meth:`ServoArm.apply` gives it a mass.
 
     Raises:
         EngineError: the engine is unknown or not installed.
@@ -40,5 +42,6 @@ def make_robot(
     if importlib.util.find_spec(engine) is None:
         raise EngineError(f"engine {engine} is not installed: pip install {engine}")
     module, name = _CLASSES[engine]
-    robot: ServoArm = getattr(importlib.import_module(module), name)(description, visuals=visuals, cube=cube)
+    make = getattr(importlib.import_module(module), name)
+    robot: ServoArm = make(description, visuals=visuals, cube=cube, payload=payload)
     return robot

@@ -4,6 +4,7 @@
 
     SimulationError
     ├── EngineError (ImportError)   a physics engine is unknown or not installed
+    ├── EffectsError (ValueError)   effects that do not hold together, or not with this robot
     └── RenderError                 no OpenGL that works without a screen
 
 A robot that does not hold together is a :class:`wpg.hardware_bridge.errors.DescriptionError`.
@@ -16,6 +17,10 @@ class SimulationError(RuntimeError):
 
 class EngineError(SimulationError, ImportError):
     """A physics engine is unknown or not installed."""
+
+
+class EffectsError(SimulationError, ValueError):
+    """Effects that do not hold together, or not with this robot."""
 
 
 class RenderError(SimulationError):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import gymnasium
+import msgspec
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.setpoints import SetpointGenerator
+from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.scene import GOAL_RGBA, TOOL_RADIUS_M, TOOL_RGBA, Marker
 from wpg.sim_envs.servo import ServoArm
 
@@ -37,6 +39,9 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     ``observation`` is every term of ``interface`` but the goal. The reward is ``sparse``, -1 until the
     achieved goal is within the tolerance and 0 there, or ``dense``, minus the distance in m.
 
+    With effects an episode's arm is drawn at :meth:`reset`, whose ``info["effects"]`` says what was drawn.
+    The policy then sees what the sensors say, and ``info["is_success"]`` is the truth.
+
     Attributes:
         interface: what a policy for this task sees and commands.
         robot: the simulated arm.
@@ -48,12 +53,23 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     tolerance_m: float
 
     def __init__(
-        self, *, robot: ServoArm, interface: PolicyInterface, reward: RewardName, render_mode: RenderMode
+        self,
+        *,
+        robot: ServoArm,
+        interface: PolicyInterface,
+        reward: RewardName,
+        render_mode: RenderMode,
+        effects: Effects | None = None,
     ) -> None:
         if reward not in ("sparse", "dense"):
             raise ValueError(f"unknown reward {reward!r}: expected sparse or dense")
         self.robot = robot
+        if effects is not None:
+            interface = msgspec.structs.replace(
+                interface, trained_delay_s=effects.delay_range_s(), trained_ranges=effects.ranges()
+            )
         self.interface = interface
+        self._effects = effects
         self.render_mode = render_mode
         self._reward = reward
         description = robot.description
@@ -88,14 +104,17 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     ) -> tuple[Observation, dict[str, Any]]:
         """Arm at rest at the start, another goal; all chance comes from the seed."""
         super().reset(seed=seed)
+        drawn = self._effects.draw(self.np_random, self.robot.description) if self._effects else None
+        if drawn is not None:
+            self.robot.apply(drawn, self.np_random)
         start = self._start()
         self._goal = self._draw_goal().astype(np.float32).astype(np.float64)
         self._setpoints.reset(start)
         self._observe.reset()
         self._state = self.robot.read()
         obs = self._observation()
-        distance = _distance(obs["achieved_goal"], obs["desired_goal"])
-        return obs, {"is_success": bool(distance <= self.tolerance_m)}
+        info = {"is_success": self._is_success(_distance(obs["achieved_goal"], obs["desired_goal"]))}
+        return obs, info if drawn is None else info | {"effects": msgspec.structs.asdict(drawn)}
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One policy period.
@@ -114,8 +133,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         self._state = self.robot.read()
         obs = self._observation()
         distance = _distance(obs["achieved_goal"], obs["desired_goal"])
-        info = {"is_success": bool(distance <= self.tolerance_m)}
-        return obs, float(self._reward_at(distance)), False, False, info
+        return obs, float(self._reward_at(distance)), False, False, {"is_success": self._is_success(distance)}
 
     def compute_reward(
         self, achieved_goal: NDArray[np.floating], desired_goal: NDArray[np.floating], info: Any
@@ -142,6 +160,11 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     def close(self) -> None:
         """Free the engine."""
         self.robot.close()
+
+    def _is_success(self, observed_m: NDArray[np.float32]) -> bool:
+        if self._effects is not None and self.achieved == "tool_pos":
+            observed_m = _distance(self.robot.tool_position(), self._goal)
+        return bool(observed_m <= self.tolerance_m)
 
     def _observation(self) -> Observation:
         obs = self._observe.observe(self._state, self._goal, self._external())

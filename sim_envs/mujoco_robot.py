@@ -1,5 +1,6 @@
 """An arm in MuJoCo (Todorov, Erez and Tassa, IROS 2012)."""
 
+import copy
 from typing import Any
 
 import mujoco
@@ -7,8 +8,17 @@ import numpy as np
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.effects import DrawnEffects
 from wpg.sim_envs.mujoco_looks import SEEN, UNSEEN, Offscreen, add_looks
-from wpg.sim_envs.scene import ARM_FRICTION, TABLE_FRICTION, Cube, CubeState, Image, Marker
+from wpg.sim_envs.scene import (
+    ARM_FRICTION,
+    PAYLOAD_GYRATION_M,
+    TABLE_FRICTION,
+    Cube,
+    CubeState,
+    Image,
+    Marker,
+)
 from wpg.sim_envs.servo import ServoArm
 from wpg.sim_envs.urdf import load_arm, simulation_model
 
@@ -19,17 +29,23 @@ class MuJoCoRobot(ServoArm):
     """An arm whose servos are MuJoCo actuators."""
 
     def __init__(
-        self, description: RobotDescription, *, visuals: bool = False, cube: Cube | None = None
+        self,
+        description: RobotDescription,
+        *,
+        visuals: bool = False,
+        cube: Cube | None = None,
+        payload: bool = False,
     ) -> None:
-        self._model = _compile(description, visuals, cube)
+        self._model = _compile(description, visuals, cube, payload)
         self._data = mujoco.MjData(self._model)
         self._tool = self._data.site("tool").xpos
         self._num_joints = description.num_joints  # the cube's coordinates follow the arm's
-        self._compensated = self._model.body_gravcomp > 0
+        self._compensated = self._model.body_gravcomp > 0  # the arm
         self._offscreen: Offscreen | None = None
-        model = simulation_model(description)
-        self._stiffness = np.array(model.stiffness_nm_rad)
-        self._damping = np.array(model.damping_nm_s_rad)
+        self._gravcomp = np.zeros(self._model.nbody)
+        self._gravcomp[self._compensated] = 1.0
+        self._pull = np.zeros((self._model.nbody, 6))
+        self._nominal: Any = None
         super().__init__(description, self._data.ctrl)
 
     def tool_position(self) -> Vector:
@@ -72,6 +88,7 @@ class MuJoCoRobot(ServoArm):
     def _place(self, joint_pos: Vector) -> None:
         mujoco.mj_resetData(self._model, self._data)
         self._data.qpos[: self._num_joints] = joint_pos
+        self._data.xfrc_applied[:] = self._pull
 
     def _measure(self) -> tuple[Vector, Vector, Vector]:
         data, n = self._data, self._num_joints
@@ -82,13 +99,42 @@ class MuJoCoRobot(ServoArm):
         model.actuator_gainprm[:, 0] = self._stiffness * stiff
         model.actuator_biasprm[:, 1] = -self._stiffness * stiff
         model.actuator_biasprm[:, 2] = -self._damping * damped
-        model.body_gravcomp[self._compensated] = float(stiff)
+        model.body_gravcomp[:] = self._gravcomp * stiff
+
+    def _rub(self, damping: Vector) -> None:
+        self._model.dof_damping[: self._num_joints] = damping
 
     def _integrate(self, steps: int) -> None:
         mujoco.mj_step(self._model, self._data, nstep=steps)
 
+    def _configure(self, effects: DrawnEffects) -> None:
+        model, arm = self._model, self._compensated
+        self._nominal = self._nominal or copy.copy(model)
+        nominal = self._nominal
+        model.actuator_forcerange[:] = np.stack([-self._torque_max, self._torque_max], axis=1)
+        model.dof_armature[: self._num_joints] = effects.armature_kg_m2
+        factor = np.where(arm, effects.mass_factor, effects.object_mass_factor)
+        turning = np.where(arm, effects.inertia_factor, 1.0)
+        model.body_mass[:] = factor * nominal.body_mass
+        model.body_inertia[:] = (factor * turning)[:, None] * nominal.body_inertia
+        self._gravcomp[arm] = 1.0 / effects.mass_factor
+        if effects.payload_kg:
+            payload = model.body("payload").id
+            model.body_mass[payload] = effects.payload_kg
+            model.body_inertia[payload] = effects.payload_kg * PAYLOAD_GYRATION_M**2
+        table = model.geom("table").id
+        model.geom_pos[table, 2] = effects.table_height_m
+        held = [number for number, body in enumerate(model.geom_bodyid) if model.body_dofnum[body] == 6]
+        of_object = np.isin(model.pair_geom1, held) | np.isin(model.pair_geom2, held)
+        slide = np.where(of_object, effects.object_friction_factor, 1.0)
+        model.pair_friction[:, :2] = slide[:, None] * nominal.pair_friction[:, :2]
+        mujoco.mj_setConst(model, self._data)
+        # A force, not another gravity: what compensates gravity shall not know of it.
+        tilt = effects.gravity_m_s2(-model.opt.gravity[2]) - model.opt.gravity
+        self._pull[:, :3] = model.body_mass[:, None] * tilt
 
-def _compile(description: RobotDescription, visuals: bool, cube: Cube | None) -> Any:
+
+def _compile(description: RobotDescription, visuals: bool, cube: Cube | None, payload: bool) -> Any:
     arm = load_arm(description)
     compiler = COMPILER.format("false" if visuals else "true")
     spec = mujoco.MjSpec.from_string(arm.urdf.replace("</robot>", compiler))
@@ -97,6 +143,10 @@ def _compile(description: RobotDescription, visuals: bool, cube: Cube | None) ->
     spec.body(arm.tool_link).add_site(name="tool", pos=arm.tool_offset_m)
     for body in spec.bodies:
         body.gravcomp = 1.0
+    if payload:
+        spec.compiler.fusestatic = False
+        body = spec.body(arm.tool_link).add_body(name="payload", pos=arm.tool_offset_m)
+        body.explicitinertial, body.mass = True, 0.0
     for joint in description.joints:
         _add_servo(spec, joint.name, joint.torque_max_nm)
     if visuals:

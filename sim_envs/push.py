@@ -1,12 +1,14 @@
 """Push: slide a cube over the table to a goal, with the gripper closed."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from wpg.export.interface import ObservationTerm, PolicyInterface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.effects import Effects, load_effects
 from wpg.sim_envs.engines import EngineName, make_robot
 from wpg.sim_envs.goal_env import (
     CONTROL_DT_S,
@@ -55,6 +57,7 @@ class PushEnv(GoalEnv):
         engine: which physics.
         reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
+        effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
         render_mode: None or ``rgb_array``.
     """
 
@@ -67,15 +70,24 @@ class PushEnv(GoalEnv):
         engine: EngineName = "mujoco",
         reward: RewardName = "sparse",
         robot: str = "panda",
+        effects: Effects | str | Path | None = None,
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
+        effects = load_effects(effects, description)
         self._start_pos = tool_down(description, START_TOOL_M)
         super().__init__(
-            robot=make_robot(description, engine, visuals=render_mode is not None, cube=CUBE),
+            robot=make_robot(
+                description,
+                engine,
+                visuals=render_mode is not None,
+                cube=CUBE,
+                payload=effects is not None,
+            ),
             interface=push_interface(description),
             reward=reward,
             render_mode=render_mode,
+            effects=effects,
         )
 
     def _start(self) -> Vector:

@@ -3,15 +3,26 @@
 import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.effects import DrawnEffects
 from wpg.sim_envs.quiet import quiet
-from wpg.sim_envs.scene import ARM_FRICTION, TABLE, TABLE_FRICTION, Cube, CubeState, Image, Marker
+from wpg.sim_envs.scene import (
+    ARM_FRICTION,
+    PAYLOAD_GYRATION_M,
+    TABLE,
+    TABLE_FRICTION,
+    Cube,
+    CubeState,
+    Image,
+    Marker,
+)
 from wpg.sim_envs.servo import ServoArm
-from wpg.sim_envs.urdf import load_arm, simulation_model
+from wpg.sim_envs.urdf import load_arm, simulation_model, with_payload
 
 with quiet():
     import pybullet
@@ -26,23 +37,29 @@ class PyBulletRobot(ServoArm):
     """An arm whose servos are torques computed before each physics step."""
 
     def __init__(
-        self, description: RobotDescription, *, visuals: bool = False, cube: Cube | None = None
+        self,
+        description: RobotDescription,
+        *,
+        visuals: bool = False,
+        cube: Cube | None = None,
+        payload: bool = False,
     ) -> None:
-        model = simulation_model(description)
-        self._stiffness = np.array(model.stiffness_nm_rad)
-        self._damping = np.array(model.damping_nm_s_rad)
-        self._step_damping = model.step_s * self._damping
-        self._torque_max = description.limits("torque_max_nm")
         self._zeros = [0.0] * description.num_joints
         self._client = pybullet.connect(pybullet.DIRECT)
+        self._table = self._add_table()
         with quiet():
-            self._body, self._tool_link, self._tool_offset = self._load(description)
+            self._body, self._tool_link, self._tool_offset = self._load(description, payload)
         self._cube = self._add_cube(cube) if cube is not None else -1
         if visuals:
             show(self._client, TABLE)
         self._joints = list(range(description.num_joints))
         self._stiff = self._damped = False
-        self._torque = np.zeros_like(self._damping)
+        self._torque = np.zeros(description.num_joints)
+        self._friction = self._torque
+        self._effects: DrawnEffects | None = None
+        self._gravity: tuple[float, ...] = (0.0, 0.0, GRAVITY_M_S2)
+        self._nominal: list[tuple[float, Vector]] = []
+        self._cube_shape = cube
         super().__init__(description, np.zeros(description.num_joints))
 
     def tool_position(self) -> Vector:
@@ -64,23 +81,26 @@ class PyBulletRobot(ServoArm):
             pybullet.disconnect(self._client)
         self._client = -1
 
-    def _load(self, description: RobotDescription) -> tuple[int, int, Vector]:
-        """Build the world; returns the arm's body, the link that carries the tool, the tool's place on it."""
+    def _add_table(self) -> int:
+        client = self._client
+        plane = pybullet.createCollisionShape(pybullet.GEOM_PLANE, physicsClientId=client)
+        speck = pybullet.createVisualShape(pybullet.GEOM_SPHERE, radius=1e-4, physicsClientId=client)
+        # Without a shape of its own to show, the plane would hide the table.
+        table: int = pybullet.createMultiBody(
+            baseCollisionShapeIndex=plane, baseVisualShapeIndex=speck, physicsClientId=client
+        )
+        pybullet.changeDynamics(table, -1, lateralFriction=TABLE_FRICTION, physicsClientId=client)
+        return table
+
+    def _load(self, description: RobotDescription, payload: bool) -> tuple[int, int, Vector]:
+        """Returns the arm's body, the link that carries the tool, the tool's place on it."""
         client = self._client
         arm = load_arm(description)
         pybullet.setTimeStep(simulation_model(description).step_s, physicsClientId=client)
         pybullet.setGravity(0.0, 0.0, GRAVITY_M_S2, physicsClientId=client)
-        plane = pybullet.createCollisionShape(pybullet.GEOM_PLANE, physicsClientId=client)
-        speck = pybullet.createVisualShape(pybullet.GEOM_SPHERE, radius=1e-4, physicsClientId=client)
-        table = (
-            pybullet.createMultiBody(  # without a shape of its own to show, the plane would hide the table
-                baseCollisionShapeIndex=plane, baseVisualShapeIndex=speck, physicsClientId=client
-            )
-        )
-        pybullet.changeDynamics(table, -1, lateralFriction=TABLE_FRICTION, physicsClientId=client)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "arm.urdf"
-            path.write_text(arm.urdf)
+            path.write_text(with_payload(arm) if payload else arm.urdf)
             body = pybullet.loadURDF(
                 str(path),
                 useFixedBase=True,
@@ -99,7 +119,7 @@ class PyBulletRobot(ServoArm):
                 physicsClientId=client,
             )
         pybullet.setJointMotorControlArray(
-            body, list(joints), pybullet.VELOCITY_CONTROL, forces=self._zeros, physicsClientId=client
+            body, list(joints), pybullet.VELOCITY_CONTROL, forces=[0.0] * len(joints), physicsClientId=client
         )
         links = [pybullet.getJointInfo(body, joint, physicsClientId=client)[12].decode() for joint in joints]
         return body, links.index(arm.tool_link), arm.tool_offset_m
@@ -157,41 +177,110 @@ class PyBulletRobot(ServoArm):
     def _servo(self, *, stiff: bool, damped: bool) -> None:
         self._stiff, self._damped = stiff, damped
 
+    def _rub(self, damping: Vector) -> None:
+        self._friction = damping
+
+    def _configure(self, effects: DrawnEffects) -> None:
+        client, body = self._client, self._body
+        if not self._nominal:
+            self._compensation(self._zeros)  # the engine's inverse dynamics keeps the masses of its first use
+            for link in range(pybullet.getNumJoints(body, physicsClientId=client)):
+                info = pybullet.getDynamicsInfo(body, link, physicsClientId=client)
+                self._nominal.append((info[0], np.array(info[2])))
+        self._effects = effects
+        self._gravity = tuple(effects.gravity_m_s2(-GRAVITY_M_S2).tolist())
+        factor, payload = effects.mass_factor, effects.payload_kg
+        bodies = [(factor * mass, factor * effects.inertia_factor * turn) for mass, turn in self._nominal]
+        if payload:
+            bodies[-1] = payload, np.full(3, payload * PAYLOAD_GYRATION_M**2)
+        for link, (mass, inertia) in enumerate(bodies):
+            pybullet.changeDynamics(
+                body, link, mass=mass, localInertiaDiagonal=inertia.tolist(), physicsClientId=client
+            )
+        height = (0.0, 0.0, effects.table_height_m)
+        pybullet.resetBasePositionAndOrientation(self._table, height, (0, 0, 0, 1), physicsClientId=client)
+        pybullet.setGravity(*self._gravity, physicsClientId=client)
+        if self._cube_shape is not None:
+            mass = effects.object_mass_factor * self._cube_shape.mass_kg
+            pybullet.changeDynamics(
+                self._cube,
+                -1,
+                mass=mass,
+                localInertiaDiagonal=[mass * (2.0 * self._cube_shape.half_size_m) ** 2 / 6.0] * 3,
+                lateralFriction=effects.object_friction_factor,
+                physicsClientId=client,
+            )
+
     def _integrate(self, steps: int) -> None:
         body, client = self._body, self._client
         for _ in range(steps):
-            self._torque = self._servo_torque()
+            self._torque, rest = self._torques()
             pybullet.setJointMotorControlArray(
                 body,
                 self._joints,
                 pybullet.TORQUE_CONTROL,
-                forces=self._torque.tolist(),
+                forces=(self._torque if rest is None else self._torque + rest).tolist(),
                 physicsClientId=client,
             )
             pybullet.stepSimulation(physicsClientId=client)
 
-    def _servo_torque(self) -> Vector:
-        """The law of :class:`ServoArm`, its damping taken at the end of the step.
+    def _torques(self) -> tuple[Vector, Vector | None]:
+        """The law of :class:`ServoArm`, its damping taken at the end of the step; and what no motor makes.
 
-        ``(M + h D) q̈ = F + g − b`` predicts the acceleration under ``F = clip(K e − D q̇)``, where joints at
-        their torque limit have no ``D``; ``τ = F − h D q̈ + g``. This is what MuJoCo's ``implicitfast``
-        integrator does. Taken at the start of the step, the same damping would shake the arm wherever two
-        joint axes come to lie in one line.
+        ``(M + A + h (D + R)) q̈ = F − R q̇ + g − b`` predicts the acceleration under ``F = clip(K e − D q̇)``
+        and friction ``R``, where joints at their torque limit have no ``D``. The motor gives
+        ``τ = F − h D q̈ + g``; friction and armature add ``−R (q̇ + h q̈) − A q̈``. This is what MuJoCo's
+        ``implicitfast`` integrator does. Taken at the start of the step, the same damping would shake the arm
+        wherever two joint axes come to lie in one line.
         """
-        if not self._damped:
-            return np.zeros_like(self._damping)
+        effects = self._effects
+        if not self._damped and effects is None:
+            return np.zeros_like(self._damping), None
         body, client, zeros = self._body, self._client, self._zeros
         states = pybullet.getJointStates(body, self._joints, physicsClientId=client)
         joint_pos, joint_vel = [state[0] for state in states], [state[1] for state in states]
         bias = pybullet.calculateInverseDynamics(body, joint_pos, joint_vel, zeros, physicsClientId=client)
         inertia = np.array(pybullet.calculateMassMatrix(body, joint_pos, physicsClientId=client))
-        torque: Vector = -self._damping * joint_vel
+        damping = self._damping if self._damped else np.zeros_like(self._damping)
+        torque: Vector = -damping * joint_vel
         if self._stiff:
             torque += self._stiffness * (self._reference - joint_pos)
-        step_damping = self._step_damping * (np.abs(torque) < self._torque_max)
+        step_damping = self._step_s * damping * (np.abs(torque) < self._torque_max)
         torque = np.minimum(np.maximum(torque, -self._torque_max), self._torque_max)
         if self._stiff:
-            torque += pybullet.calculateInverseDynamics(body, joint_pos, zeros, zeros, physicsClientId=client)
-        inertia.ravel()[:: len(joint_pos) + 1] += step_damping
-        torque -= step_damping * np.linalg.solve(inertia, torque - bias)
+            torque += self._compensation(joint_pos)
+        diagonal, rubbed = step_damping, 0.0
+        if effects is not None:
+            rubbed = self._friction * joint_vel
+            diagonal = diagonal + self._step_s * self._friction + effects.armature_kg_m2
+            inertia *= effects.mass_factor
+            bias = effects.mass_factor * np.array(bias)
+            if effects.payload_kg:
+                load, weight = self._payload(joint_pos, effects.payload_kg)
+                inertia += load
+                bias -= weight
+        inertia.ravel()[:: len(joint_pos) + 1] += diagonal
+        acceleration = np.linalg.solve(inertia, torque - bias - rubbed)
+        torque -= step_damping * acceleration
+        if effects is None:
+            return torque, None
+        return torque, -rubbed - (diagonal - step_damping) * acceleration
+
+    def _payload(self, joint_pos: list[float], mass_kg: float) -> tuple[Vector, Vector]:
+        """Inertia (J, J) and weight (J,) of a point mass at the tool, as the joints feel them."""
+        link, zeros = len(self._joints), self._zeros
+        jacobian, _ = pybullet.calculateJacobian(
+            self._body, link, (0.0,) * 3, joint_pos, zeros, zeros, physicsClientId=self._client
+        )
+        lever = np.array(jacobian)
+        return mass_kg * lever.T @ lever, mass_kg * (self._gravity @ lever)
+
+    def _compensation(self, joint_pos: list[float]) -> Any:
+        """Torque that holds the arm of the description upright against gravity."""
+        client = self._client
+        pybullet.setGravity(0.0, 0.0, GRAVITY_M_S2, physicsClientId=client)
+        torque = pybullet.calculateInverseDynamics(
+            self._body, joint_pos, self._zeros, self._zeros, physicsClientId=client
+        )
+        pybullet.setGravity(*self._gravity, physicsClientId=client)
         return torque

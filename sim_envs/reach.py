@@ -1,11 +1,14 @@
 """Reach: move the tool to a goal in free space."""
 
+from pathlib import Path
+
 import numpy as np
 
 from wpg.export.interface import GoalSpec, PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.effects import Effects, load_effects
 from wpg.sim_envs.engines import EngineName, make_robot
 from wpg.sim_envs.goal_env import (
     CONTROL_DT_S,
@@ -61,6 +64,7 @@ class ReachEnv(GoalEnv):
         engine: which physics.
         reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
+        effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
         render_mode: None or ``rgb_array``.
     """
 
@@ -73,18 +77,26 @@ class ReachEnv(GoalEnv):
         engine: EngineName = "mujoco",
         reward: RewardName = "sparse",
         robot: str = "panda",
+        effects: Effects | str | Path | None = None,
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
+        effects = load_effects(effects, description)
         self._home = description.limits("home_rad")
         self._joint_limits = description.limits("position_min_rad"), description.limits("position_max_rad")
         self._kinematics = ForwardKinematics(description.kinematics())
         self._goals = reach_goal(description)
         super().__init__(
-            robot=make_robot(description, engine, visuals=render_mode is not None),
+            robot=make_robot(
+                description,
+                engine,
+                visuals=render_mode is not None,
+                payload=effects is not None,
+            ),
             interface=reach_interface(description),
             reward=reward,
             render_mode=render_mode,
+            effects=effects,
         )
 
     def _start(self) -> Vector:

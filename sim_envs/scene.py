@@ -82,6 +82,8 @@ TABLE_FRICTION = 0.5
 """Sliding friction of anything on the table."""
 ARM_FRICTION = 1.0
 """Sliding friction between arm and cube."""
+PAYLOAD_GYRATION_M = 0.02
+"""Radius of gyration of what is fixed to the tool."""
 CAMERA = Camera()
 LIGHT_FROM: Point = (0.6, -0.9, 2.2)
 """Direction in which the light stands."""

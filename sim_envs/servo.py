@@ -6,6 +6,8 @@ import numpy as np
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
+from wpg.sim_envs.actuator import Actuator, Sensor
+from wpg.sim_envs.effects import DrawnEffects
 from wpg.sim_envs.scene import CubeState, Image, Marker
 from wpg.sim_envs.urdf import simulation_model
 
@@ -22,6 +24,9 @@ class ServoArm(ABC):
     ``τ = clip(K (q_d − q) + D (q̇_d − q̇), −τ_max, τ_max) + g(q)``. :attr:`StopMode.DAMP` leaves ``−D q̇`` of
     this, :attr:`StopMode.RELEASE` nothing. Before it is armed the arm stands still as if on its brakes.
 
+    With effects (:meth:`apply`) ``q_d`` goes through :class:`~wpg.sim_envs.actuator.Actuator`, friction is
+    added to ``τ``, and what is read comes from :class:`~wpg.sim_envs.actuator.Sensor`.
+
     Args:
         description: the robot.
         reference: (num_joints,) array that the engine's servo reads ``q_d + D/K q̇_d`` from.
@@ -31,8 +36,13 @@ class ServoArm(ABC):
         model = simulation_model(description)
         self._description = description
         self._step_s = model.step_s
-        self._lead_s = np.array(model.damping_nm_s_rad) / np.array(model.stiffness_nm_rad)
+        self._stiffness = np.array(model.stiffness_nm_rad)
+        self._damping = np.array(model.damping_nm_s_rad)
+        self._torque_max = description.limits("torque_max_nm")
+        self._lead_s = self._damping / self._stiffness
         self._reference = reference
+        self._actuator: Actuator | None = None
+        self._sensor: Sensor | None = None
         self._status = RobotStatus.IDLE
         self._num_steps = 0
         self._place(description.limits("home_rad"))
@@ -56,15 +66,30 @@ class ServoArm(ABC):
         self._num_steps = 0
         self._place(joint_pos)
         self.arm()
+        if self._sensor is not None:
+            self._sensor.restart(self._measure())
+
+    def apply(self, effects: DrawnEffects, rng: np.random.Generator) -> None:
+        """Have these effects from the next :meth:`reset` on; ``rng`` makes the noise."""
+        model, limits = simulation_model(self._description), self._description.limits("torque_max_nm")
+        self._stiffness = effects.stiffness_factor * np.array(model.stiffness_nm_rad)
+        self._damping = effects.damping_factor * np.array(model.damping_nm_s_rad)
+        self._torque_max = effects.torque_limit_factor * limits
+        self._lead_s = self._damping / self._stiffness
+        self._actuator = Actuator(effects, self._step_s, rng)
+        self._sensor = Sensor(effects, rng)
+        self._configure(effects)
 
     def read(self) -> RobotState:
         """The state after the last physics step."""
-        joint_pos, joint_vel, joint_torque = self._measure()
+        time_s = self._num_steps * self._step_s
+        measured = self._measure() if self._sensor is None else self._sensor.read(time_s)
+        joint_pos, joint_vel, joint_torque = measured
         return RobotState(
             joint_pos=joint_pos,
             joint_vel=joint_vel,
             joint_torque=joint_torque,
-            time_s=self._num_steps * self._step_s,
+            time_s=time_s,
             sequence=self._num_steps,
             status=self._status,
         )
@@ -73,6 +98,10 @@ class ServoArm(ABC):
         """Follow a set-point; where the arm is not armed, the command that holds it is returned instead."""
         if self._status is not RobotStatus.ARMED:
             return JointCommand(joint_pos=self._reference.copy(), joint_vel=np.zeros_like(self._reference))
+        if self._actuator is not None:
+            reference = command.joint_pos + self._lead_s * command.joint_vel
+            self._actuator.send(self._num_steps * self._step_s, reference)
+            return command
         np.multiply(self._lead_s, command.joint_vel, out=self._reference)
         self._reference += command.joint_pos
         return command
@@ -94,12 +123,22 @@ class ServoArm(ABC):
             raise ValueError(
                 f"expected a multiple of the physics step {self._step_s} s, found {duration_s} s"
             )
-        self._integrate(steps)
-        self._num_steps += steps
+        if self._actuator is None or self._sensor is None:
+            self._integrate(steps)
+            self._num_steps += steps
+            return
+        for _ in range(steps):
+            self._reference[:] = self._actuator.step(self._num_steps * self._step_s)
+            self._rub(self._actuator.friction(self._measure()[1]))
+            self._integrate(1)
+            self._num_steps += 1
+            self._sensor.record(self._num_steps * self._step_s, self._measure())
 
     def _brake(self) -> None:
-        """Servo on at the measured position."""
+        """Servo on at the present position."""
         self._reference[:] = self._measure()[0]
+        if self._actuator is not None:
+            self._actuator.restart(self._reference)
         self._servo(stiff=True, damped=True)
 
     @abstractmethod
@@ -133,6 +172,14 @@ class ServoArm(ABC):
     @abstractmethod
     def _servo(self, *, stiff: bool, damped: bool) -> None:
         """Switch the position part, with gravity compensation, and the velocity part of the law."""
+
+    @abstractmethod
+    def _configure(self, effects: DrawnEffects) -> None:
+        """Take over gains and limits, and what the effects say of masses and surroundings."""
+
+    @abstractmethod
+    def _rub(self, damping: Vector) -> None:
+        """Friction in the next physics step, (num_joints,) Nm s/rad."""
 
     @abstractmethod
     def _integrate(self, steps: int) -> None:

@@ -77,6 +77,18 @@ def load_arm(description: RobotDescription) -> ArmModel:
     )
 
 
+def with_payload(arm: ArmModel) -> str:
+    """The arm's URDF with a link of hardly any mass fixed to the tool."""
+    x, y, z = arm.tool_offset_m.tolist()
+    payload = (
+        '<link name="payload"><inertial><mass value="1e-9"/>'
+        '<inertia ixx="1e-12" iyy="1e-12" izz="1e-12" ixy="0" ixz="0" iyz="0"/></inertial></link>'
+        f'<joint name="payload" type="fixed"><parent link="{arm.tool_link}"/><child link="payload"/>'
+        f'<origin xyz="{x!r} {y!r} {z!r}"/></joint></robot>'
+    )
+    return arm.urdf.replace("</robot>", payload)
+
+
 def resolve_path(location: str) -> Path:
     """Turn ``package:path`` or a plain path into a path.
 

@@ -1,0 +1,112 @@
+"""What stands between a set-point and a joint, and between a joint and its measurement, on every engine."""
+
+import math
+from collections import deque
+
+import numpy as np
+
+from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.effects import DrawnEffects
+
+STICTION_RAD_S = 0.01
+"""Below this speed dry friction falls off linearly: a joint under less torque than it takes creeps."""
+
+
+class DelayLine:
+    """Rows with their times, read some time ago; between two rows linear, before and after them constant."""
+
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+        self._rows: deque[tuple[float, Vector]] = deque()
+
+    def restart(self, row: Vector) -> None:
+        """As if it had been this row for ever."""
+        self._rows.clear()
+        self._rows.append((-math.inf, row))
+
+    def push(self, time_s: float, row: Vector) -> None:
+        """Add what holds from ``time_s`` on."""
+        self._rows.append((time_s, row))
+
+    def at(self, time_s: float) -> Vector:
+        """What held ``delay_s`` before ``time_s``; older rows are dropped."""
+        rows, then = self._rows, time_s - self._delay_s + 1e-9
+        while len(rows) > 1 and rows[1][0] <= then:
+            rows.popleft()
+        if len(rows) == 1 or then <= rows[0][0] + 2e-9:
+            return rows[0][1]
+        (start, before), (end, after) = rows[0], rows[1]
+        if start == -math.inf:
+            return before
+        return before + (then - start) / (end - start) * (after - before)
+
+
+class Actuator:
+    """The way from set-point to servo: losses, delay, first-order lag; and the joint's friction.
+
+    Args:
+        effects: what this arm has.
+        step_s: physics step.
+        rng: decides which set-points are lost.
+    """
+
+    def __init__(self, effects: DrawnEffects, step_s: float, rng: np.random.Generator) -> None:
+        self._line = DelayLine(effects.action_delay_s)
+        self._lost = effects.dropped_commands
+        self._rng = rng
+        with np.errstate(divide="ignore"):
+            self._kept = np.exp(-step_s / effects.lag_s)  # of the distance, in one step
+        self._coulomb = effects.friction_factor * effects.coulomb_friction_nm
+        self._viscous = effects.friction_factor * effects.viscous_friction_nm_s_rad
+        self._reference = np.zeros_like(self._kept)
+
+    def restart(self, reference: Vector) -> None:
+        """Stand still at this reference (num_joints,) rad, whatever is under way."""
+        self._reference = reference.copy()
+        self._line.restart(self._reference)
+
+    def send(self, time_s: float, reference: Vector) -> None:
+        """A set-point departs, unless it is lost."""
+        if not self._lost or self._rng.random() >= self._lost:
+            self._line.push(time_s, reference)
+
+    def step(self, time_s: float) -> Vector:
+        """What the servo follows during the physics step that begins now, (num_joints,) rad."""
+        wanted = self._line.at(time_s)
+        self._reference = wanted + self._kept * (self._reference - wanted)
+        return self._reference
+
+    def friction(self, joint_vel: Vector) -> Vector:
+        """Friction as a damping (num_joints,) Nm s/rad, to be taken at the end of the step.
+
+        ``τ = −c q̇ / max(|q̇|, v_s) − v q̇``: the secant of dry friction, which no step size makes unstable.
+        """
+        damping: Vector = self._viscous + self._coulomb / np.maximum(np.abs(joint_vel), STICTION_RAD_S)
+        return damping
+
+
+class Sensor:
+    """The way from a joint to its measurement: delay, noise, quantisation."""
+
+    def __init__(self, effects: DrawnEffects, rng: np.random.Generator) -> None:
+        self._line = DelayLine(effects.observation_delay_s)
+        self._rng = rng
+        self._noise = (effects.joint_pos_noise_rad, effects.joint_vel_noise_rad_s)
+        self._resolution = (effects.joint_pos_resolution_rad, effects.joint_vel_resolution_rad_s)
+
+    def restart(self, measured: tuple[Vector, Vector, Vector]) -> None:
+        """As if the arm had always been so."""
+        self._line.restart(np.stack(measured))
+
+    def record(self, time_s: float, measured: tuple[Vector, Vector, Vector]) -> None:
+        """Position, velocity and torque, (num_joints,) each, after a physics step."""
+        self._line.push(time_s, np.stack(measured))
+
+    def read(self, time_s: float) -> tuple[Vector, Vector, Vector]:
+        """Position, velocity and torque as they arrive now."""
+        joint_pos, joint_vel, joint_torque = self._line.at(time_s)
+        rows = []
+        for row, noise, resolution in zip((joint_pos, joint_vel), self._noise, self._resolution, strict=True):
+            value = row + self._rng.normal(0.0, noise, len(row)) if noise else row
+            rows.append(resolution * np.round(value / resolution) if resolution else value.copy())
+        return rows[0], rows[1], joint_torque.copy()

@@ -1,0 +1,272 @@
+"""What sets a real arm apart from its model: delays, friction, gains, noise; read from ``actuators.toml``.
+
+Every field is a number, a pair ``[low, high]`` that is drawn from uniformly, or a table
+``{ low = 0.5, high = 2.0, kind = "log_uniform" }``. What joints have of their own is drawn for each of them;
+``[joints.NAME]`` sets single joints. A field that is left out has no effect::
+
+    action_delay_s = [0.0, 0.03]
+    joint_pos_noise_rad = 0.001
+    coulomb_friction_nm = 0.4
+
+    [joints.panda_joint7]
+    coulomb_friction_nm = 0.1
+"""
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from wpg.export.kinematics import Record
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.errors import EffectsError
+
+
+class Spread(Record, frozen=True, kw_only=True):
+    """A range and how it is drawn from."""
+
+    low: float
+    high: float
+    kind: Literal["uniform", "log_uniform", "normal"] = "uniform"
+    """``normal``: mean in the middle, a quarter of the width as deviation, clipped to the range."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ValueError(f"expected finite ends, found {self.low} to {self.high}")
+        if self.low > self.high:
+            raise ValueError(f"expected low <= high, found {self.low} > {self.high}")
+        if self.kind == "log_uniform" and self.low <= 0.0:
+            raise ValueError(f"log_uniform: expected low > 0, found {self.low}")
+
+    def draw(self, rng: np.random.Generator, size: int) -> Vector:
+        """Values (size,)."""
+        if self.low == self.high:
+            return np.full(size, self.low)
+        if self.kind == "log_uniform":
+            return np.exp(rng.uniform(math.log(self.low), math.log(self.high), size))
+        if self.kind == "normal":
+            values = rng.normal((self.low + self.high) / 2, (self.high - self.low) / 4, size)
+            return np.clip(values, self.low, self.high)
+        return rng.uniform(self.low, self.high, size)
+
+
+Value = float | tuple[float, float] | Spread
+_AT_LEAST_ZERO = (0.0, math.inf)
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "dropped_commands": (0.0, 0.99),
+    "table_height_m": (-0.5, 0.5),
+    "gravity_tilt_x_rad": (-math.pi / 2, math.pi / 2),
+    "gravity_tilt_y_rad": (-math.pi / 2, math.pi / 2),
+    "stiffness_factor": (0.01, 100.0),
+    "damping_factor": (0.01, 100.0),
+    "torque_limit_factor": (0.01, 100.0),
+    "mass_factor": (0.01, 100.0),
+    "inertia_factor": (0.01, 100.0),
+    "object_mass_factor": (0.01, 100.0),
+}
+"""Smallest and largest value where that is not 0 and anything."""
+
+
+def spread_of(value: Value) -> Spread:
+    """The range that a field of any form stands for."""
+    if isinstance(value, Spread):
+        return value
+    low, high = value if isinstance(value, tuple) else (value, value)
+    return Spread(low=low, high=high)
+
+
+class JointEffects(Record, frozen=True, kw_only=True):
+    """Effects that each joint has of its own; None where there is none."""
+
+    lag_s: Value | None = None
+    """Time constant of the first-order lag from set-point to servo."""
+    coulomb_friction_nm: Value | None = None
+    """Dry friction, the same at every speed above :data:`~wpg.sim_envs.actuator.STICTION_RAD_S`."""
+    viscous_friction_nm_s_rad: Value | None = None
+    stiffness_factor: Value | None = None
+    """Times the description's position gain."""
+    damping_factor: Value | None = None
+    """Times the description's velocity gain."""
+    torque_limit_factor: Value | None = None
+    """Times the description's torque limit."""
+    armature_kg_m2: Value | None = None
+    """The motor's inertia as the joint feels it."""
+
+    def __post_init__(self) -> None:
+        for name, value in self.given().items():
+            try:
+                spread = spread_of(value)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+            low, high = _BOUNDS.get(name, _AT_LEAST_ZERO)
+            if not low <= spread.low <= spread.high <= high:
+                wanted = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+                found = spread.low if spread.low < low else spread.high
+                raise ValueError(f"{name}: expected {wanted}, found {found:g}")
+
+    def given(self) -> dict[str, Value]:
+        """The fields that are set, by name."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _NO_VALUES}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Effects(JointEffects, frozen=True, kw_only=True):
+    """Effects on the whole arm and its surroundings, as ranges to draw from."""
+
+    robot: str | None = None
+    """The robot that they were measured on; None: any."""
+    joints: dict[str, JointEffects] = msgspec.field(default_factory=dict)
+    """Single joints, by name; what is set here comes before what is set for all."""
+    action_delay_s: Value | None = None
+    """From a set-point's departure to its effect."""
+    observation_delay_s: Value | None = None
+    """From a measurement of the joints to its arrival."""
+    dropped_commands: Value | None = None
+    """Probability that a set-point is lost; the one before stays in force."""
+    friction_factor: Value | None = None
+    """Times both kinds of friction of all joints."""
+    mass_factor: Value | None = None
+    """Times every link's mass and inertia; the compensation of gravity does not know of it."""
+    inertia_factor: Value | None = None
+    """Times every link's inertia about its centre, beside ``mass_factor``."""
+    payload_kg: Value | None = None
+    """Mass at the tool that the compensation of gravity does not know of."""
+    joint_pos_noise_rad: Value | None = None
+    """Standard deviation of measured positions."""
+    joint_vel_noise_rad_s: Value | None = None
+    """Standard deviation of measured velocities."""
+    joint_pos_resolution_rad: Value | None = None
+    """Measured positions are whole multiples of it."""
+    joint_vel_resolution_rad_s: Value | None = None
+    """Measured velocities are whole multiples of it."""
+    object_mass_factor: Value | None = None
+    object_friction_factor: Value | None = None
+    """Times the sliding friction of objects on table and arm."""
+    table_height_m: Value | None = None
+    gravity_tilt_x_rad: Value | None = None
+    """The base is turned about x against the vertical; the compensation of gravity does not know of it."""
+    gravity_tilt_y_rad: Value | None = None
+
+    def check(self, description: RobotDescription) -> None:
+        """Whether these effects can be had by this robot.
+
+        Raises:
+            ValueError: they belong to another robot, or name a joint that it does not have.
+        """
+        if self.robot not in (None, description.name):
+            raise ValueError(f"robot: expected {description.name}, found {self.robot}")
+        for name in self.joints:
+            if name not in description.joint_names:
+                raise ValueError(
+                    f"joints: expected some of {', '.join(description.joint_names)}, found {name}"
+                )
+
+    def draw(self, rng: np.random.Generator, description: RobotDescription) -> "DrawnEffects":
+        """One arm out of the many that these ranges stand for."""
+        drawn: dict[str, float | Vector] = {}
+        own = [self.joints.get(name, JointEffects()).given() for name in description.joint_names]
+        for name, value in self.given().items():
+            if name not in JOINT_FIELDS:
+                drawn[name] = float(spread_of(value).draw(rng, 1)[0])
+        for name in JOINT_FIELDS:
+            common = self.given().get(name, _neutral(name))
+            values = [spread_of(one.get(name, common)).draw(rng, 1)[0] for one in own]
+            drawn[name] = np.array(values)
+        return DrawnEffects(**drawn)  # type: ignore[arg-type]
+
+    def delay_range_s(self) -> tuple[float, float]:
+        """Shortest and longest time from observation to effect."""
+        parts = [spread_of(value or 0.0) for value in (self.action_delay_s, self.observation_delay_s)]
+        return sum(part.low for part in parts), sum(part.high for part in parts)
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Every other field that is set, with its range; single joints as ``joint.field``."""
+        named = {name: value for name, value in self.given().items() if not name.endswith("_delay_s")}
+        for joint, effects in self.joints.items():
+            named |= {f"{joint}.{name}": value for name, value in effects.given().items()}
+        spreads = {name: spread_of(value) for name, value in named.items()}
+        return {name: (spread.low, spread.high) for name, spread in spreads.items()}
+
+
+_NO_VALUES = ("robot", "joints")
+JOINT_FIELDS = JointEffects.__struct_fields__
+
+
+def _neutral(name: str) -> float:
+    return 1.0 if name.endswith("_factor") else 0.0
+
+
+class DrawnEffects(msgspec.Struct, frozen=True, kw_only=True):
+    """The effects that one episode has; fields as in :class:`Effects`, per joint (num_joints,)."""
+
+    lag_s: Vector
+    coulomb_friction_nm: Vector
+    viscous_friction_nm_s_rad: Vector
+    stiffness_factor: Vector
+    damping_factor: Vector
+    torque_limit_factor: Vector
+    armature_kg_m2: Vector
+    action_delay_s: float = 0.0
+    observation_delay_s: float = 0.0
+    dropped_commands: float = 0.0
+    friction_factor: float = 1.0
+    mass_factor: float = 1.0
+    inertia_factor: float = 1.0
+    payload_kg: float = 0.0
+    joint_pos_noise_rad: float = 0.0
+    joint_vel_noise_rad_s: float = 0.0
+    joint_pos_resolution_rad: float = 0.0
+    joint_vel_resolution_rad_s: float = 0.0
+    object_mass_factor: float = 1.0
+    object_friction_factor: float = 1.0
+    table_height_m: float = 0.0
+    gravity_tilt_x_rad: float = 0.0
+    gravity_tilt_y_rad: float = 0.0
+
+    def gravity_m_s2(self, standard: float) -> Vector:
+        """(3,) gravity as the tilted base sees it."""
+        x, y = self.gravity_tilt_x_rad, self.gravity_tilt_y_rad
+        upright = np.array([-math.sin(y), math.sin(x) * math.cos(y), math.cos(x) * math.cos(y)])
+        return -standard * upright
+
+
+def load_effects(effects: Effects | str | Path | None, description: RobotDescription) -> Effects | None:
+    """Effects from a file, or as they are; checked against the robot.
+
+    Raises:
+        EffectsError: cannot be read or does not hold together; names file, field, expected and found.
+    """
+    origin = "effects" if effects is None or isinstance(effects, Effects) else str(effects)
+    try:
+        if isinstance(effects, (str, Path)):
+            effects = msgspec.toml.decode(Path(effects).read_text(), type=Effects)
+        if effects is not None:
+            effects.check(description)
+    except OSError as error:
+        raise EffectsError(f"{origin}: cannot be read: {error.strerror}") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise EffectsError(f"{origin}: {error}") from error
+    return effects
+
+
+def effects_toml(effects: Effects) -> str:
+    """The text of an ``actuators.toml`` that :func:`load_effects` reads back as the same effects."""
+    lines = [] if effects.robot is None else [f'robot = "{effects.robot}"']
+    lines += _toml_lines(effects)
+    for joint, own in effects.joints.items():
+        lines += ["", f"[joints.{joint}]", *_toml_lines(own)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_lines(effects: JointEffects) -> list[str]:
+    lines = []
+    for name, value in effects.given().items():
+        if isinstance(value, Spread):
+            text = f'{{ low = {value.low!r}, high = {value.high!r}, kind = "{value.kind}" }}'
+        else:
+            text = repr(list(value) if isinstance(value, tuple) else float(value))
+        lines.append(f"{name} = {text}")
+    return lines
