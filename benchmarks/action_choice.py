@@ -2,8 +2,9 @@
 
     python benchmarks/action_choice.py RUN [--episodes 100] [--json FILE]
 
-All lines meet the same episodes. ``change`` is how far the action, in [-1, 1] a joint, moves from one step to
-the next: an arm that chatters between modes has a large one.
+All lines meet the same episodes, so that ``gain``, the return beyond that of the first line, is a mean of
+differences of pairs. ``noise`` is what the sampler's noise is multiplied by. ``change`` is how far the
+action, in [-1, 1] a joint, moves from one step to the next: an arm that chatters has a large one.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli.artifacts import interface_of
 from wpg.controllers import evaluate, load_run
 from wpg.controllers.environment import make_env
+from wpg.controllers.statistics import bootstrap_interval
 from wpg.export import Artifact, Provenance
 from wpg.export.contract import ActionChoice
 from wpg.export.writer import write_artifact
@@ -28,8 +30,11 @@ from wpg.export.writer import write_artifact
 class Acting:
     """An artefact as a controller that notes how much its actions change."""
 
-    def __init__(self, artifact: Artifact, num_particles: int, env_id: str) -> None:
+    def __init__(self, artifact: Artifact, num_particles: int, noise_scale: float, env_id: str) -> None:
         self._sampler = artifact.sampler(num_particles)
+        self._noise_scale = np.full(self._sampler.noise_shape[1], noise_scale, np.float32)
+        if artifact.contract.sampler.choice == "sample":
+            self._noise_scale[-1] = 1.0  # the lots
         self._rng = np.random.default_rng(0)
         term = artifact.contract.interface.action
         self._scale, self._offset = np.array(term.scale), np.array(term.offset)
@@ -40,11 +45,22 @@ class Acting:
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """Action in the environment's units."""
-        noise = self._rng.standard_normal(self._sampler.noise_shape, dtype=np.float32)
+        noise = self._rng.standard_normal(self._sampler.noise_shape, dtype=np.float32) * self._noise_scale
         a = (self._sampler.draw(obs, noise).action - self._offset) / self._scale
         self.changes.append(float(np.linalg.norm(a - self._last)))
         self._last = a
         return (self._middle + self._half * np.clip(a, -1, 1)).astype(np.float32)
+
+
+def line(row: dict[str, Any], first: dict[str, Any]) -> str:
+    """One line of the table."""
+    success = "" if row["success_rate"] is None else f"{row['success_rate']:.2f}"
+    gain = np.array(row["returns"]) - np.array(first["returns"])
+    low, high = bootstrap_interval(gain)
+    return (
+        f"| {row['M']} | {row['choice']} | {row['K']} | {row['noise']:g} | {success} "
+        f"| {row['return_mean']:.2f} | {gain.mean():+.2f} | {low:+.2f} to {high:+.2f} | {row['change']:.2f} |"
+    )
 
 
 def main() -> None:
@@ -54,7 +70,10 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path)
     parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--particles", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--particles", type=int, nargs="+", default=[16, 1, 8, 32])
+    parser.add_argument("--refine", type=int, nargs="+", default=[0, 1, 4])
+    parser.add_argument("--choices", nargs="+", default=list(get_args(ActionChoice)))
+    parser.add_argument("--noise-scales", type=float, nargs="*", default=[0.5, 0.0])
     parser.add_argument("--step-size", type=float, default=0.05)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -63,10 +82,11 @@ def main() -> None:
     provenance = Provenance(
         env_id=run.config.env, seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="0" * 64
     )
-    print("| M | choice | K | success | return | 95 % | change |\n|---|---|---|---|---|---|---|")
+    print("| M | choice | K | noise | success | return | gain | 95 % | change |")
+    print("|---|---|---|---|---|---|---|---|---|")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for steps, choice in product((0, 1, 4), get_args(ActionChoice)):
+        for steps, choice in product(arguments.refine, arguments.choices):
             artifact = write_artifact(
                 Path(folder) / "policy.onnx",
                 policy=run.policy,
@@ -78,20 +98,22 @@ def main() -> None:
                 step_size=arguments.step_size,
                 choice=choice,
             )
-            for num_particles in arguments.particles:
-                acting = Acting(artifact, num_particles, run.config.env)
+            counts = arguments.particles
+            scaled = [(counts[0], scale) for scale in arguments.noise_scales] if steps == 0 else []
+            for num_particles, scale in [*product(counts, [1.0]), *scaled]:
+                acting = Acting(artifact, num_particles, scale, run.config.env)
                 found = evaluate(acting, run.config.env, arguments.episodes, seed=10_000)
-                change = float(np.nanmean(acting.changes))
                 rows.append(
-                    {"M": steps, "choice": choice, "K": num_particles, "change": change, **asdict(found)}
+                    {
+                        "M": steps,
+                        "choice": choice,
+                        "K": num_particles,
+                        "noise": scale,
+                        "change": float(np.nanmean(acting.changes)),
+                        **asdict(found),
+                    }
                 )
-                low, high = found.return_ci95
-                success = "" if found.success_rate is None else f"{found.success_rate:.2f}"
-                print(
-                    f"| {steps} | {choice} | {num_particles} | {success} | {found.return_mean:.2f} "
-                    f"| {low:.2f} to {high:.2f} | {change:.2f} |",
-                    flush=True,
-                )
+                print(line(rows[-1], rows[0]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
 

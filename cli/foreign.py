@@ -80,10 +80,8 @@ def _interface(zip_path: Path, read: StableBaselinesPolicy, env_id: str) -> Poli
             raise CommandError(f"{zip_path}: trained on actions from {trained}, but {env_id} takes {box}")
         keys = tuple(space.spaces) if isinstance(space, Dict) else ()
         if set(keys) != set(read.observation_keys):
-            raise CommandError(
-                f"{zip_path}: trained on observations {read.observation_keys or 'without keys'}, but {env_id} "
-                f"has {keys or 'none'}"
-            )
+            trained, has = (", ".join(names) or "no keys" for names in (read.observation_keys, keys))
+            raise CommandError(f"{zip_path}: trained on observations with {trained}, but {env_id} has {has}")
         declared = getattr(env.unwrapped, "interface", None)
         if isinstance(declared, PolicyInterface):
             if not isinstance(space, Dict):

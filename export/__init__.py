@@ -8,6 +8,7 @@ Exceptions::
 
     ArtifactError (ValueError)
     ├── CorruptArtifactError     the file is not what was written: truncated, edited, not ONNX
+    ├── SignatureError           the file is not signed with the key that was asked for
     ├── ContractError            the file is whole, but its contract does not fit: version, shapes, robot
     └── ParityError              the graph does not compute what the policy computes; nothing was written
 """
@@ -31,6 +32,7 @@ from wpg.export.contract import (
     Provenance,
     RobotSpec,
     SamplerSpec,
+    SignatureError,
     contract_schema,
     decode_contract,
     encode_contract,
@@ -69,6 +71,7 @@ __all__ = [
     "SamplerSpec",
     "Section",
     "SerialChain",
+    "SignatureError",
     "contract_schema",
     "decode_contract",
     "describe",

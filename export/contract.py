@@ -3,6 +3,7 @@
 The contract is JSON inside the ONNX file. Floats are written so that they read back to the same bits.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,6 +46,7 @@ __all__ = [
     "Row",
     "SamplerSpec",
     "Seconds",
+    "SignatureError",
     "contract_schema",
     "decode_contract",
     "encode_contract",
@@ -56,6 +58,9 @@ __all__ = [
 ]
 
 CONTRACT_VERSION = 1
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From a version's JSON values to the next version's, by the older version."""
 
 ActionChoice = Literal["best", "best_with_hysteresis", "medoid", "sample"]
 
@@ -70,6 +75,10 @@ class CorruptArtifactError(ArtifactError):
 
 class ContractError(ArtifactError):
     """The file is whole, but what it asks for is not what is there."""
+
+
+class SignatureError(ArtifactError):
+    """The file is not signed, or not with the key that was asked for."""
 
 
 class ParityError(ArtifactError):
@@ -191,7 +200,7 @@ def encode_contract(contract: Contract) -> str:
 
 
 def decode_contract(text: str) -> Contract:
-    """Contract from JSON, strictly.
+    """Contract from JSON, strictly; one of an older version is migrated first.
 
     Raises:
         ContractError: another version, or a field that is missing, unknown, of another type or out of range.
@@ -200,12 +209,15 @@ def decode_contract(text: str) -> Contract:
         version = msgspec.json.decode(text, type=_VersionOnly).version
     except msgspec.MsgspecError as error:
         raise ContractError(f"the contract has no readable version: {error}") from error
-    if version != CONTRACT_VERSION:
+    steps = range(version, CONTRACT_VERSION)
+    if version > CONTRACT_VERSION or not MIGRATIONS.keys() >= set(steps):
         raise ContractError(
             f"contract version {version} found, this wpg reads version {CONTRACT_VERSION}: "
             f"{'update wpg' if version > CONTRACT_VERSION else 'export the policy again'}"
         )
     try:
+        for older in steps:
+            text = msgspec.json.encode(MIGRATIONS[older](msgspec.json.decode(text))).decode()
         return msgspec.json.decode(text, type=Contract)
     except msgspec.MsgspecError as error:
         raise ContractError(f"the contract does not hold together: {error}") from error
@@ -237,7 +249,7 @@ def read_interface(path: Path | str) -> PolicyInterface:
 
 def contract_schema() -> dict[str, Any]:
     """The contract's JSON schema, draft 2020-12."""
-    return msgspec.json.schema(Contract)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Contract)}
 
 
 class _VersionOnly(msgspec.Struct):

@@ -1,35 +1,71 @@
-"""The last bytes of an artefact: a digest of everything before them.
+"""The last bytes of an artefact: a digest of everything before them, behind a signature if there is one.
 
-They are one more entry of the ONNX model's ``metadata_props``, which protobuf allows to be appended to the
+Both are further entries of the ONNX model's ``metadata_props``, which protobuf allows to be appended to the
 encoded model, so that any ONNX runtime still loads the file, while a changed byte is noticed without a
-parser: the digest has a fixed length and a fixed place.
+parser: they have a fixed length and a fixed place::
+
+    model | wpg.signature (optional): HMAC-SHA256 of the model | wpg.digest: SHA-256 of all before
 """
 
 import hashlib
+import hmac
 
-DIGEST_KEY = "wpg.digest"
+_HEX_DIGITS = 64
 
-# Field 14 (metadata_props) of ModelProto, length-delimited; in it key (field 1) and value (field 2).
-_HEAD = bytes([14 << 3 | 2, 78, 1 << 3 | 2, len(DIGEST_KEY)]) + DIGEST_KEY.encode() + bytes([2 << 3 | 2, 64])
-SEAL_SIZE = len(_HEAD) + 64
+
+def _head(key: str) -> bytes:
+    """What stands before the hexadecimal digits of an entry.
+
+    Field 14 (metadata_props) of ModelProto, length-delimited; in it key (field 1) and value (field 2).
+    """
+    entry = bytes([1 << 3 | 2, len(key)]) + key.encode() + bytes([2 << 3 | 2, _HEX_DIGITS])
+    return bytes([14 << 3 | 2, len(entry) + _HEX_DIGITS]) + entry
+
+
+_DIGEST, _SIGNATURE = _head("wpg.digest"), _head("wpg.signature")
+SEAL_SIZE = len(_DIGEST) + _HEX_DIGITS
 """Bytes that :func:`seal` appends."""
+SIGNATURE_SIZE = len(_SIGNATURE) + _HEX_DIGITS
+"""Bytes that :func:`sign` appends."""
+
+
+def sign(model: bytes, key: bytes) -> bytes:
+    """Encoded model with its signature appended; it is sealed afterwards."""
+    return model + _SIGNATURE + _hmac(model, key)
 
 
 def seal(model: bytes) -> bytes:
     """Encoded model with its digest appended."""
-    return model + _HEAD + hashlib.sha256(model).hexdigest().encode()
+    return model + _DIGEST + hashlib.sha256(model).hexdigest().encode()
 
 
 def is_sealed(data: bytes) -> bool:
     """Whether the bytes end in a digest, be it the right one or not."""
-    return data[-SEAL_SIZE:-64] == _HEAD
+    return data[-SEAL_SIZE:-_HEX_DIGITS] == _DIGEST
 
 
 def stored_digest(data: bytes) -> str:
     """The digest that sealed bytes claim to have, 64 hexadecimal digits."""
-    return data[-64:].decode("ascii", "replace")
+    return data[-_HEX_DIGITS:].decode("ascii", "replace")
 
 
 def actual_digest(data: bytes) -> str:
     """The digest that the bytes before the seal have."""
     return hashlib.sha256(memoryview(data)[:-SEAL_SIZE]).hexdigest()
+
+
+def is_signed(data: bytes) -> bool:
+    """Whether a signature stands before the seal, be it the right one or not."""
+    return data[-SEAL_SIZE - SIGNATURE_SIZE :][: len(_SIGNATURE)] == _SIGNATURE
+
+
+def is_signed_with(data: bytes, key: bytes) -> bool:
+    """Whether the signature before the seal was made with this key."""
+    found = data[-SEAL_SIZE - _HEX_DIGITS : -SEAL_SIZE]
+    return is_signed(data) and hmac.compare_digest(found, _hmac(data[: -SEAL_SIZE - SIGNATURE_SIZE], key))
+
+
+def _hmac(model: bytes, key: bytes) -> bytes:
+    code = hmac.new(key, b"wpg.signature", "sha256")  # the key may have other uses: their messages differ
+    code.update(model)
+    return code.hexdigest().encode()

@@ -24,6 +24,7 @@ def write_module(
     provenance: Provenance,
     observations: Floats | None = None,
     seed: int = 0,
+    sign_key: bytes | None = None,
 ) -> Artifact:
     """Write a deterministic policy.
 
@@ -36,6 +37,7 @@ def write_module(
         provenance: where it comes from.
         observations: (N, obs_dim) seen in training, for golden vectors and checks; by default around zero.
         seed: of the golden vectors and of the checks.
+        sign_key: shared secret to sign the file with.
 
     Raises:
         ContractError: the module does not fit the interface, or takes more than standard operators.
@@ -76,6 +78,7 @@ def write_module(
         spec=spec,
         observations=observations,
         seed=seed,
+        sign_key=sign_key,
     )
 
 

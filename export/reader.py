@@ -14,11 +14,12 @@ from wpg.export.contract import (
     Contract,
     ContractError,
     CorruptArtifactError,
+    SignatureError,
     decode_contract,
     graph_inputs,
     graph_outputs,
 )
-from wpg.export.digest import actual_digest, is_sealed, stored_digest
+from wpg.export.digest import actual_digest, is_sealed, is_signed, is_signed_with, stored_digest
 
 CONTRACT_KEY = "wpg.contract"
 
@@ -54,11 +55,13 @@ class Sample(NamedTuple):
 class Artifact:
     """A loaded artefact; made by :func:`load_artifact`."""
 
-    def __init__(self, path: Path, contract: Contract, digest: str, session: Any) -> None:
+    def __init__(self, path: Path, contract: Contract, digest: str, session: Any, *, signed: bool) -> None:
         self.path = path
         self.contract = contract
         self.digest = digest
         """SHA-256 of the file's graph and contract."""
+        self.signed = signed
+        """Whether the file has a signature; it is the right one if a key was given to check it."""
         self._session = session
 
     def run(self, obs: Floats, noise: Floats, previous: Floats | None = None) -> Outputs:
@@ -99,10 +102,10 @@ class Artifact:
         """Replay the contract's golden vectors on this machine.
 
         Returns:
-            Largest absolute error, relative to 1 + |expected|.
+            Largest absolute error of any output, in the output's unit.
 
         Raises:
-            CorruptArtifactError: the error is above the contract's tolerance.
+            CorruptArtifactError: an error relative to 1 + |expected| is above the contract's tolerance.
         """
         golden = self.contract.golden
         previous = None if golden.previous is None else np.array(golden.previous, np.float32)
@@ -113,13 +116,14 @@ class Artifact:
         worst = 0.0
         for name, values in found._asdict().items():
             expected = np.array(getattr(golden, name), np.float32)
-            error = float(np.max(np.abs(values - expected) / (1 + np.abs(expected))))
+            difference = np.abs(values - expected)
+            error = float(np.max(difference / (1 + np.abs(expected))))
             if not error <= golden.tolerance:
                 raise CorruptArtifactError(
                     f"{self.path}: golden vectors: expected {name} within {golden.tolerance:.3g}, "
                     f"found {error:.3g}; this graph or this onnxruntime does not compute what was exported"
                 )
-            worst = max(worst, error)
+            worst = max(worst, float(difference.max()))
         return worst
 
 
@@ -183,11 +187,16 @@ class ArtifactSampler:
         self._previous.fill(np.nan)
 
 
-def load_artifact(path: Path | str) -> Artifact:
+def load_artifact(path: Path | str, key: bytes | None = None) -> Artifact:
     """Load an artefact from its file.
+
+    Args:
+        path: the file.
+        key: shared secret that the file must have been signed with; without, a signature is not asked for.
 
     Raises:
         CorruptArtifactError: the file cannot be read, is no artefact, is truncated or was edited.
+        SignatureError: the file is not signed with the key.
         ContractError: the contract cannot be read, or the graph does not fit it.
     """
     path = Path(path)
@@ -195,12 +204,16 @@ def load_artifact(path: Path | str) -> Artifact:
         data = path.read_bytes()
     except OSError as error:
         raise CorruptArtifactError(f"{path}: cannot be read: {error.strerror}") from error
-    return artifact_from_bytes(data, path)
+    return artifact_from_bytes(data, path, key)
 
 
-def artifact_from_bytes(data: bytes, path: Path) -> Artifact:
+def artifact_from_bytes(data: bytes, path: Path, key: bytes | None = None) -> Artifact:
     """Artefact from a file's content; ``path`` is what the errors name."""
     digest = _checked_digest(data, path)
+    signed = is_signed(data)
+    if key is not None and not is_signed_with(data, key):
+        found = "one made with another key" if signed else "none"
+        raise SignatureError(f"{path}: expected a signature made with the given key, found {found}")
     loaded = _load(data, path)
     text = loaded.metadata.get(CONTRACT_KEY)
     if text is None:
@@ -210,7 +223,7 @@ def artifact_from_bytes(data: bytes, path: Path) -> Artifact:
     except ContractError as error:
         raise ContractError(f"{path}: {error}") from error
     _check_graph(loaded, contract, path)
-    return Artifact(path, contract, digest, loaded.session)
+    return Artifact(path, contract, digest, loaded.session, signed=signed)
 
 
 def _checked_digest(data: bytes, path: Path) -> str:

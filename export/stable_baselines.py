@@ -3,8 +3,8 @@
 The zip is read without Stable-Baselines3 and without unpickling anything: weights as tensors, settings as
 JSON. A ``VecNormalize`` file is a pickle; of it only numpy arrays are restored, all else stays inert.
 
-Of a dictionary of observations Stable-Baselines3 sees the entries in alphabetical order, so an interface for
-a goal environment has the terms achieved_goal, desired_goal, observation.
+A policy sees the entries of a dictionary of observations one after another, in the order that the space had
+in training; the terms of its interface must follow it.
 """
 
 import io
@@ -34,6 +34,11 @@ class StableBaselinesPolicy:
     """What a zip holds."""
 
     networks: Networks
+    observation_keys: tuple[str, ...]
+    """Entries of a dictionary of observations, in the order in which the policy sees them; else empty."""
+    action_low: Array
+    """Lower end of the action box that it was trained with, (A,)."""
+    action_high: Array
     temperature: float
     """Entropy coefficient of SAC and TQC, else 0."""
     env_steps: int
@@ -67,12 +72,17 @@ def read_stable_baselines(
         reason = " ".join(str(error).split())
         raise CorruptArtifactError(f"{path}: expected a Stable-Baselines3 zip: {reason}") from error
     _refuse_unsupported(path, settings, weights)
-    normaliser = None if vec_normalize is None else _normaliser(Path(vec_normalize))
-    networks = _networks(path, settings, weights, normaliser, deterministic=deterministic)
+    low, high = _box(path, settings)
+    keys = _observation_keys(settings)
+    normaliser = None if vec_normalize is None else _normaliser(Path(vec_normalize), keys)
+    networks = _networks(path, settings, weights, normaliser, (low, high), deterministic=deterministic)
     log_coefficient = variables.get("log_ent_coef", variables.get("ent_coef_tensor"))
-    coefficient = 0.0 if log_coefficient is None else float(log_coefficient.reshape(-1)[0])
+    coefficient = 0.0 if log_coefficient is None else log_coefficient.reshape(-1)[0].item()
     return StableBaselinesPolicy(
         networks=networks,
+        observation_keys=keys,
+        action_low=low,
+        action_high=high,
         temperature=math.exp(coefficient) if "log_ent_coef" in variables else coefficient,
         env_steps=int(settings.get("num_timesteps", 0)),
         seed=settings.get("seed"),
@@ -103,10 +113,11 @@ def _networks(
     settings: dict[str, Any],
     weights: dict[str, Tensor],
     normaliser: InputNormaliser | None,
+    box: tuple[Array, Array],
     *,
     deterministic: bool,
 ) -> Networks:
-    low, high = _box(path, settings)
+    low, high = box
     common: dict[str, Any] = {"num_components": 1, "normaliser": normaliser, "action_dim": len(low)}
     if "action_net.weight" in weights:  # PPO, A2C: actions in the environment's unit, clipped to its box
         trunk, mean = _stack(weights, "mlp_extractor.policy_net"), _layer(weights, "action_net")
@@ -179,6 +190,12 @@ def _activation(path: Path, settings: dict[str, Any], default: Activation) -> Ac
     return _ACTIVATIONS[found[1]]
 
 
+def _observation_keys(settings: dict[str, Any]) -> tuple[str, ...]:
+    """Keys of a space of type Dict, from the text that stands beside its pickle."""
+    text = str(settings.get("observation_space", {}).get("spaces", ""))
+    return tuple(re.findall(r"'([^']+)': [A-Z]\w+\(", text))
+
+
 def _box(path: Path, settings: dict[str, Any]) -> tuple[Array, Array]:
     """Bounds of the action space, from the text that stands beside its pickle."""
     space = settings["action_space"]
@@ -214,18 +231,23 @@ class _ArraysOnly(pickle.Unpickler):
         return _Inert
 
 
-def _normaliser(path: Path) -> InputNormaliser:
+def _normaliser(path: Path, keys: tuple[str, ...]) -> InputNormaliser:
     try:
         state = _ArraysOnly(io.BytesIO(path.read_bytes())).load().state
         if not state["norm_obs"]:
             raise ContractError(f"{path}: expected normalised observations, found norm_obs off")
-        statistics = state["obs_rms"].state
-        mean, variance = np.asarray(statistics["mean"]), np.asarray(statistics["var"])
+        found = state["obs_rms"]
+        if isinstance(found, dict) and found.keys() != set(keys):
+            raise ContractError(f"{path}: expected statistics of {', '.join(keys)}, found {', '.join(found)}")
+        parts = [found[key] for key in keys] if keys else [found]
+        mean, variance = (
+            np.concatenate([np.asarray(part.state[name]) for part in parts]) for name in ("mean", "var")
+        )
         epsilon, clip = float(state["epsilon"]), float(state["clip_obs"])
-    except (OSError, AttributeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise CorruptArtifactError(
-            f"{path}: expected VecNormalize statistics of a vector: {error}"
-        ) from error
+    except ContractError:
+        raise
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, EOFError, pickle.PickleError) as error:
+        raise CorruptArtifactError(f"{path}: expected VecNormalize statistics of vectors: {error}") from error
     return InputNormaliser(
         mean=mean.astype(np.float32), std=np.sqrt(variance + epsilon).astype(np.float32), clip=clip
     )

@@ -25,7 +25,7 @@ from wpg.export.contract import (
     encode_contract,
     noise_size,
 )
-from wpg.export.digest import seal
+from wpg.export.digest import seal, sign
 from wpg.export.golden import golden_vectors, observations_around
 from wpg.export.graph import build_graph
 from wpg.export.models import Model, OwnModel, PlainModel
@@ -49,6 +49,7 @@ def write_artifact(
     switch_cost: float | None = None,
     observations: Floats | None = None,
     seed: int = 0,
+    sign_key: bytes | None = None,
 ) -> Artifact:
     """Write policy and critic as one ONNX file with its contract.
 
@@ -68,12 +69,13 @@ def write_artifact(
         observations: (N, obs_dim) seen in training, for golden vectors and checks; by default they are drawn
             from the mean and variance that the policy has normalised its inputs with.
         seed: of the golden vectors and of the checks.
+        sign_key: shared secret to sign the file with.
 
     Returns:
         The artefact, read back from the written bytes.
 
     Raises:
-        ContractError: policy, critic and interface do not fit each other.
+        ContractError: policy, critic and interface do not fit each other, or an option is out of range.
         ParityError: the graph does not compute what the policy computes; nothing was written.
         OSError: the file cannot be written; what was there is untouched.
     """
@@ -84,15 +86,15 @@ def write_artifact(
             if not bool(tensor.isfinite().all()):
                 raise ParityError(f"{name}: expected finite weights, found NaN or infinity in {key}")
     norm = policy.network.own_layers()[0].norm
-    spec = SamplerSpec(
+    spec = _sampler_spec(
+        action_dim=policy.action_dim,
         num_particles=policy.num_particles if num_particles is None else num_particles,
         num_components=policy.num_particles,
-        noise_dim=noise_size(policy.action_dim, refinement_steps, choice),
         refinement_steps=refinement_steps,
-        step_size=step_size if refinement_steps else 0.0,
+        step_size=step_size,
         temperature=temperature,
         choice=choice,
-        switch_cost=_switch_cost(choice, switch_cost, temperature),
+        switch_cost=switch_cost,
     )
     return ArtifactWriter(
         model=OwnModel(policy, critic),
@@ -105,6 +107,7 @@ def write_artifact(
         spec=spec,
         observations=observations,
         seed=seed,
+        sign_key=sign_key,
     )
 
 
@@ -116,9 +119,13 @@ def write_networks(
     provenance: Provenance,
     temperature: float = 0.0,
     num_particles: int = 1,
+    refinement_steps: int = 0,
+    step_size: float = 0.05,
     choice: ActionChoice = "best",
+    switch_cost: float | None = None,
     observations: Floats | None = None,
     seed: int = 0,
+    sign_key: bytes | None = None,
 ) -> Artifact:
     """Write networks that another library has trained, as the same kind of file.
 
@@ -129,29 +136,41 @@ def write_networks(
         provenance: where it comes from.
         temperature: τ, where the policy was trained with one.
         num_particles: particles to draw unless the caller asks for another number.
+        refinement_steps: Langevin steps M of every particle.
+        step_size: η of a step.
         choice: which particle becomes the action.
+        switch_cost: of ``best_with_hysteresis``; by default 10 times the temperature.
         observations: (N, obs_dim) seen in training, for golden vectors and checks; by default they are drawn
             around the normaliser's mean, or around zero.
         seed: of the golden vectors and of the checks.
+        sign_key: shared secret to sign the file with.
 
     Raises:
-        ContractError: networks and interface do not fit each other, or the choice needs critics.
+        ContractError: networks and interface do not fit each other, an option is out of range, or the
+            choice or the refinement needs critics.
         ParityError: the graph does not compute what the networks compute; nothing was written.
         OSError: the file cannot be written; what was there is untouched.
     """
     _check_sizes("policy", (networks.obs_dim, networks.action_dim), interface)
-    if choice.startswith("best") and networks.log_std is not None and not networks.critics:
-        raise ContractError(f"choice {choice!r} needs critics; without, choose 'sample' or 'medoid'")
     rule = networks.normaliser
-    spec = SamplerSpec(
+    if rule is not None and rule.mean.size != networks.obs_dim:
+        raise ContractError(
+            f"normaliser: expected {networks.obs_dim} observations as the policy, found {rule.mean.size}"
+        )
+    if not networks.critics:
+        if choice.startswith("best") and networks.log_std is not None:
+            raise ContractError(f"choice {choice!r} needs critics; without, choose 'sample' or 'medoid'")
+        if refinement_steps:
+            raise ContractError("refinement needs critics, and this policy has none: leave it out")
+    spec = _sampler_spec(
+        action_dim=networks.action_dim,
         num_particles=num_particles,
         num_components=networks.num_components,
-        noise_dim=noise_size(networks.action_dim, 0, choice),
-        refinement_steps=0,
-        step_size=0.0,
+        refinement_steps=refinement_steps,
+        step_size=step_size,
         temperature=temperature,
         choice=choice,
-        switch_cost=_switch_cost(choice, None, temperature),
+        switch_cost=switch_cost,
     )
     return ArtifactWriter(
         model=PlainModel(networks),
@@ -164,6 +183,7 @@ def write_networks(
         spec=spec,
         observations=observations,
         seed=seed,
+        sign_key=sign_key,
     )
 
 
@@ -185,6 +205,7 @@ class ArtifactWriter:
         spec: SamplerSpec,
         observations: Floats | None,
         seed: int,
+        sign_key: bytes | None,
     ) -> Artifact:
         """Write graph and contract, if the graph computes what the model computes."""
         rng = np.random.default_rng(seed)
@@ -201,9 +222,10 @@ class ArtifactWriter:
             provenance=provenance,
             golden=golden_vectors(reference, spec, candidates, rng),
         )
-        data = seal(_with_contract(self.onnx_model, contract))
+        data = _with_contract(self.onnx_model, contract)
+        data = seal(data if sign_key is None else sign(data, sign_key))
         with _replacing(path, data) as temporary:
-            artifact = artifact_from_bytes(temporary.read_bytes(), path)
+            artifact = artifact_from_bytes(temporary.read_bytes(), path, sign_key)
             check_parity(artifact.run, reference, candidates.reshape(-1, size), rng)
             artifact.verify_golden()
         return artifact
@@ -218,10 +240,37 @@ def _check_sizes(name: str, found: tuple[int, int], interface: PolicyInterface) 
         )
 
 
-def _switch_cost(choice: ActionChoice, cost: float | None, temperature: float) -> float:
+def _sampler_spec(
+    *,
+    action_dim: int,
+    num_particles: int,
+    num_components: int,
+    refinement_steps: int,
+    step_size: float,
+    temperature: float,
+    choice: ActionChoice,
+    switch_cost: float | None,
+) -> SamplerSpec:
+    for name, value, least in (
+        ("num_particles", num_particles, 1),
+        ("refinement_steps", refinement_steps, 0),
+        ("step_size", step_size, 0.0),
+        ("switch_cost", switch_cost or 0.0, 0.0),
+    ):
+        if not least <= value < np.inf:
+            raise ContractError(f"{name}: expected at least {least}, found {value}")
     if choice != "best_with_hysteresis":
-        return 0.0
-    return 10 * temperature if cost is None else cost
+        switch_cost = 0.0
+    return SamplerSpec(
+        num_particles=num_particles,
+        num_components=num_components,
+        noise_dim=noise_size(action_dim, refinement_steps, choice),
+        refinement_steps=refinement_steps,
+        step_size=step_size if refinement_steps else 0.0,
+        temperature=temperature,
+        choice=choice,
+        switch_cost=10 * temperature if switch_cost is None else switch_cost,
+    )
 
 
 def _with_contract(model: onnx.ModelProto, contract: Contract) -> bytes:

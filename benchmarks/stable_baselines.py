@@ -1,0 +1,151 @@
+"""Policies of Stable-Baselines3 through the bridge: trained, exported, run over an emulated serial line.
+
+    pip install stable-baselines3
+    python benchmarks/stable_baselines.py [--out DIR] [--sac-steps 15000] [--ppo-steps 200000] [--goals 20]
+
+SAC with hindsight learns wpg/PandaReach-v0, PPO its dense form. Each zip is exported by ``wpg export``,
+evaluated in simulation by ``wpg evaluate``, and run by ``wpg run`` against ``wpg emulate`` in another
+process. A zip that DIR holds already is not trained again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from wpg.controllers.statistics import wilson_interval
+
+try:
+    from stable_baselines3 import PPO, SAC, HerReplayBuffer
+    from stable_baselines3.common.env_util import make_vec_env
+except ModuleNotFoundError as error:
+    sys.exit(f"this benchmark needs {error.name}: pip install stable-baselines3")
+
+import torch
+
+import wpg.sim_envs  # noqa: F401  registers the environments
+
+SPARSE, DENSE = "wpg/PandaReach-v0", "wpg/PandaReachDense-v0"
+
+
+def train_sac(path: Path, steps: int, seed: int) -> None:
+    """SAC with hindsight experience replay on the sparse reward."""
+    model = SAC(
+        "MultiInputPolicy",
+        SPARSE,
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs={"n_sampled_goal": 4, "goal_selection_strategy": "future"},
+        learning_rate=1e-3,
+        gamma=0.95,
+        tau=0.02,
+        ent_coef="auto_0.1",
+        batch_size=256,
+        learning_starts=1000,
+        seed=seed,
+        verbose=1,
+    )
+    model.learn(steps)
+    model.save(path)
+
+
+def train_ppo(path: Path, steps: int, seed: int) -> None:
+    """PPO on the dense reward."""
+    envs = make_vec_env(DENSE, n_envs=8, seed=seed)
+    model = PPO(
+        "MultiInputPolicy",
+        envs,
+        n_steps=128,
+        batch_size=256,
+        learning_rate=1e-3,
+        gamma=0.95,
+        policy_kwargs={"log_std_init": -0.7},
+        seed=seed,
+    )
+    model.learn(steps)
+    model.save(path)
+
+
+def wpg_command(*args: str | Path) -> list[str]:
+    """Command line of ``wpg`` in this interpreter."""
+    return [sys.executable, "-m", "wpg.cli.main", *map(str, args)]
+
+
+def over_the_link(artifact: Path, goals: int, seed: int) -> dict[str, Any]:
+    """What the bridge reports of a run over a pseudo-terminal."""
+    result = artifact.with_suffix(".run.json")
+    with subprocess.Popen(
+        wpg_command("emulate", "panda", "--link", "pty:"), stdout=subprocess.PIPE, text=True
+    ) as emulator:
+        try:
+            assert emulator.stdout is not None
+            link = json.loads(emulator.stdout.readline())["link"]
+            options = ["--goals", str(goals), "--seed", str(seed), "--json", result]
+            subprocess.run(
+                wpg_command("run", artifact, "--robot", "panda", "--link", link, *options), check=True
+            )
+        finally:
+            emulator.terminate()
+    return dict(json.loads(result.read_text()))
+
+
+def trial(zip_path: Path, env: str, episodes: int, goals: int, seed: int) -> dict[str, Any]:
+    """Success of one zip in simulation and over the link."""
+    artifact, evaluation = zip_path.with_suffix(".onnx"), zip_path.with_suffix(".evaluation.json")
+    subprocess.run(wpg_command("export", zip_path, "--env", env, "--out", artifact), check=True)
+    subprocess.run(
+        wpg_command("evaluate", artifact, "--episodes", str(episodes), "--json", evaluation), check=True
+    )
+    simulated, report = json.loads(evaluation.read_text()), over_the_link(artifact, goals, seed)
+    return {
+        "policy": zip_path.stem,
+        "success_sim": simulated["success_rate"],
+        "success_sim_ci95": simulated["success_ci95"],
+        "success_link": report["successes"] / report["goals"],
+        "success_link_ci95": wilson_interval(report["successes"], report["goals"]),
+        "missed_deadlines": report["missed_deadlines"],
+        "limit_violations": report["limit_violations"],
+    }
+
+
+def main() -> None:
+    """Print the table as Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/stable_baselines"))
+    parser.add_argument("--sac-steps", type=int, default=15_000)
+    parser.add_argument("--ppo-steps", type=int, default=200_000)
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--goals", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=("sac", "ppo"))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name, env, train, steps in (
+        ("sac", SPARSE, train_sac, arguments.sac_steps),
+        ("ppo", DENSE, train_ppo, arguments.ppo_steps),
+    ):
+        if arguments.only not in (None, name):
+            continue
+        zip_path = arguments.out / f"{name}.zip"
+        if not zip_path.exists():
+            train(zip_path, steps, arguments.seed)
+        rows.append(trial(zip_path, env, arguments.episodes, arguments.goals, arguments.seed))
+    print("| policy | success in simulation | 95 % | over the link | 95 % |\n|---|---|---|---|---|")
+    for row in rows:
+        (low, high), (least, most) = row["success_sim_ci95"], row["success_link_ci95"]
+        print(
+            f"| {row['policy']} | {row['success_sim']:.2f} | {low:.2f} to {high:.2f} "
+            f"| {row['success_link']:.2f} | {least:.2f} to {most:.2f} |"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
