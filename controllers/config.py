@@ -41,6 +41,8 @@ class TrainConfig:
     """Adam's step size, for policy, critics and temperature; None takes 0.002 with goals, 0.001 without."""
     gamma: float | None = None
     """Discount; None takes `default_gamma`."""
+    final_learning_rate: float | None = None
+    """Share of `learning_rate` left at the end of a linear fall; None takes 0.05 with goals, 1 without."""
     updates_per_step: float | None = None
     """Critic updates an environment step; None takes 0.1 with goals, 1 without."""
     actor_period: int | None = None
@@ -102,7 +104,7 @@ class TrainConfig:
                 raise ConfigError(f"{name} must not be negative, it is {value}")
         if self.gamma is not None and not 0 < self.gamma < 1:
             raise ConfigError(f"gamma must lie between 0 and 1, it is {self.gamma}")
-        for name in ("hindsight_ratio", "stop_at_success"):
+        for name in ("hindsight_ratio", "stop_at_success", "final_learning_rate"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], it is {value}")
@@ -118,6 +120,7 @@ class TrainConfig:
         rules: dict[str, Any] = {
             "num_envs": 8 if goals else 1,
             "learning_rate": 2e-3 if goals else 1e-3,
+            "final_learning_rate": 0.05 if goals else 1.0,
             "updates_per_step": 0.1 if goals else 1.0,
             "actor_period": 1 if goals else 3,
             "gamma": default_gamma(spec),
@@ -163,6 +166,8 @@ class ResolvedConfig(TrainConfig):
     num_envs: int
     """See TrainConfig."""
     learning_rate: float
+    """See TrainConfig."""
+    final_learning_rate: float
     """See TrainConfig."""
     updates_per_step: float
     """See TrainConfig."""

@@ -61,6 +61,12 @@ class Learner:
             self._update_policy(batch.obs)
         self.updates += 1
 
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Set the step size of every optimiser."""
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate
+
     def _use(self, count: int, warmup: float) -> BatchUse:
         """Statistics average over all batches at first, over the last twenty or so later."""
         return BatchUse(max(STATISTICS_RATE, 1 / (count + 1)), count >= warmup)

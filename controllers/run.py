@@ -13,7 +13,7 @@ from wpg.controllers.critic import Critic
 from wpg.controllers.environment import EnvSpec, FloatArray
 from wpg.controllers.errors import CheckpointFormatError, RunFolderError
 from wpg.controllers.evaluation import Act
-from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, ParticlePolicy
 
 CONFIG_NAME = "config.yaml"
 CHECKPOINT_NAME = "checkpoint"
@@ -51,26 +51,44 @@ def build_networks(
 
 
 def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Select, *, seed: int = 0) -> Act:
-    """Act by the critic's best particle, by the particles' mean, or by a sample of the policy."""
+    """Act by the critic's best particle, by the particles' mean, or by a sample of the policy.
+
+    The networks are taken as they are now, folded: later updates of them do not show.
+    """
     generator = torch.Generator().manual_seed(seed)
-    device = next(policy.parameters()).device
+    policy_layers, critic_layers = policy.folded_layers(), critic.folded_layers()
+    heads = (2, policy.num_particles, policy.action_dim)
 
     def choose(obs: torch.Tensor) -> torch.Tensor:
-        if select == "sample":
-            return policy.sample(obs, 1, generator)[0, 0]
-        mean, _ = policy(obs)
+        mean, log_std = _feed(policy_layers, obs).view(heads)  # (K, A) each
         if select == "mean":
-            return torch.tanh(mean.mean(1))[0]
-        particles = torch.tanh(mean[0])  # (K, A)
-        values = critic(obs.expand(len(particles), -1), particles).amin(0)
+            return torch.tanh(mean.mean(0))
+        if select == "sample":
+            index = int(torch.randint(policy.num_particles, (), generator=generator))
+            noise = torch.randn(policy.action_dim, generator=generator).to(mean.device)
+            return torch.tanh(mean[index] + log_std[index].clamp(LOG_STD_MIN, LOG_STD_MAX).exp() * noise)
+        particles = torch.tanh(mean)
+        pairs = torch.cat([obs.expand(len(particles), -1), particles], 1)
+        values = _feed(critic_layers, pairs.expand(critic.ensemble, -1, -1))[..., 0].amin(0)  # (K,)
         return particles[values.argmax()]
 
-    @torch.no_grad()
+    device = policy_layers[0][0].device
+
+    @torch.inference_mode()
     def act(obs: FloatArray) -> FloatArray:
         action = choose(torch.from_numpy(np.asarray(obs, np.float32))[None].to(device))
         return spec.scale_action(action.cpu().numpy())
 
     return act
+
+
+def _feed(layers: list[tuple[torch.Tensor, torch.Tensor]], x: torch.Tensor) -> torch.Tensor:
+    """Plain layers with ReLU between."""
+    for index, (weight, bias) in enumerate(layers):
+        x = x @ weight + bias
+        if index < len(layers) - 1:
+            x.relu_()
+    return x
 
 
 def spec_to_json(spec: EnvSpec) -> dict[str, Any]:

@@ -102,12 +102,18 @@ class Trainer:
         """The updates that are due, then one step of every environment; True where an episode ended."""
         actions = self._choose_actions()
         if self.step >= self.config.random_steps and self.replay.size:
+            self._set_learning_rate()
             ratio = self.config.updates_per_step
             for _ in range(int((self.step + self.config.num_envs) * ratio) - int(self.step * ratio)):
                 batch = self.replay.sample(self.config.batch_size, self.learner.generator)
                 self.learner.update(batch.to(self.config.device))
         self.step += self.config.num_envs
         return self.rollout.step(actions, self.replay)
+
+    def _set_learning_rate(self) -> None:
+        done = min(self.step / self.config.steps, 1.0)
+        share = 1 - done * (1 - self.config.final_learning_rate)
+        self.learner.set_learning_rate(self.config.learning_rate * share)
 
     @torch.no_grad()
     def _choose_actions(self) -> FloatArray:

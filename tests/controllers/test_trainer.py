@@ -221,7 +221,9 @@ def test_divergence_names_quantity_and_step(tmp_path):
             return reward if Broken.steps <= 250 else reward * np.nan
 
     with pytest.raises(DivergenceError, match=r"step 280: .*= nan"):
-        train(small(steps=400, checkpoint_period=100, eval_period=0), out=tmp_path / "run", env_factory=Broken)
+        train(
+            small(steps=400, checkpoint_period=100, eval_period=0), out=tmp_path / "run", env_factory=Broken
+        )
     assert load_run(tmp_path / "run").metadata["steps"] == 200
 
 
