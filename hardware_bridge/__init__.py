@@ -33,10 +33,18 @@ from wpg.hardware_bridge.errors import (
 )
 
 if TYPE_CHECKING:
-    from wpg.hardware_bridge.description import RobotDescription, available_robots, load_description
+    from wpg.hardware_bridge.calibration import load_calibration
+    from wpg.hardware_bridge.description import (
+        RobotDescription,
+        available_robots,
+        load_description,
+        shipped_robots,
+    )
     from wpg.hardware_bridge.doctor import diagnose
+    from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
     from wpg.hardware_bridge.emulator import Emulator
     from wpg.hardware_bridge.faults import FaultSpec, FaultyLink, parse_faults
+    from wpg.hardware_bridge.feetech_robot import FeetechRobot
     from wpg.hardware_bridge.joint_check import check_joints
     from wpg.hardware_bridge.keys import read_key, write_key
     from wpg.hardware_bridge.kinematic_robot import KinematicRobot
@@ -53,9 +61,11 @@ if TYPE_CHECKING:
 # Loaded when first asked for: a training process that wants a description needs neither links nor runtime.
 _MODULES = {
     "ControlLoop": "loop",
+    "DynamixelRobot": "dynamixel_robot",
     "Emulator": "emulator",
     "FaultSpec": "faults",
     "FaultyLink": "faults",
+    "FeetechRobot": "feetech_robot",
     "JointCommand": "robot",
     "KinematicRobot": "kinematic_robot",
     "LoopConfig": "loop_config",
@@ -72,12 +82,14 @@ _MODULES = {
     "available_robots": "description",
     "check_joints": "joint_check",
     "diagnose": "doctor",
+    "load_calibration": "calibration",
     "load_description": "description",
     "open_robot": "session",
     "parse_faults": "faults",
     "read_key": "keys",
     "read_log": "logread",
     "run_policy": "session",
+    "shipped_robots": "description",
     "write_key": "keys",
 }
 
@@ -85,9 +97,11 @@ __all__ = [
     "BridgeError",
     "ControlLoop",
     "DescriptionError",
+    "DynamixelRobot",
     "Emulator",
     "FaultSpec",
     "FaultyLink",
+    "FeetechRobot",
     "FrameError",
     "JointCommand",
     "KinematicRobot",
@@ -111,12 +125,14 @@ __all__ = [
     "available_robots",
     "check_joints",
     "diagnose",
+    "load_calibration",
     "load_description",
     "open_robot",
     "parse_faults",
     "read_key",
     "read_log",
     "run_policy",
+    "shipped_robots",
     "write_key",
 ]
 

@@ -13,6 +13,7 @@ from wpg.export.kinematics import Frame, JointFrame, Record, SerialChain
 from wpg.hardware_bridge.errors import DescriptionError
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+ServoId = Annotated[int, msgspec.Meta(ge=0, le=252)]
 ProtocolName = Literal["native", "dynamixel", "feetech", "fci"]
 
 
@@ -60,6 +61,22 @@ class SimulationModel(Record, frozen=True, kw_only=True):
     """Physics step; the servo period is a multiple of it."""
 
 
+class ServoBusDescription(Record, frozen=True, kw_only=True):
+    """The servos of an arm on one bus."""
+
+    model: Literal["sts3215", "xm430-w350"]
+    servos: tuple[ServoId, ...]
+    """Identifier of each joint's servo."""
+    others: dict[str, ServoId] = msgspec.field(default_factory=dict)
+    """Servos that the policy does not move, e.g. a gripper's: they are held where they stand."""
+    baudrate: Annotated[int, msgspec.Meta(gt=0)] = 1_000_000
+
+    def __post_init__(self) -> None:
+        ids = (*self.servos, *self.others.values())
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"bus.servos: identifiers repeat: {', '.join(map(str, ids))}")
+
+
 class RobotDescription(Record, frozen=True, kw_only=True):
     """A whole robot. Arrays are in the order of ``joints``."""
 
@@ -77,6 +94,8 @@ class RobotDescription(Record, frozen=True, kw_only=True):
     joints: tuple[JointDescription, ...]
     tool: Frame
     simulation: SimulationModel | None = None
+    bus: ServoBusDescription | None = None
+    """Of an arm whose joints are bus servos."""
 
     def __post_init__(self) -> None:
         if not self.joints:
@@ -84,6 +103,8 @@ class RobotDescription(Record, frozen=True, kw_only=True):
         names = [joint.name for joint in self.joints]
         if len(set(names)) != len(names):
             raise ValueError(f"robot {self.name}: joint names repeat: {', '.join(names)}")
+        if self.bus is not None and len(self.bus.servos) != len(self.joints):
+            raise ValueError(f"bus.servos: expected {len(self.joints)} values, found {len(self.bus.servos)}")
         if self.simulation is not None:
             for field in ("stiffness_nm_rad", "damping_nm_s_rad"):
                 found = len(getattr(self.simulation, field))
@@ -126,12 +147,17 @@ class RobotDescription(Record, frozen=True, kw_only=True):
         return RobotSpec(name=self.name, joints=joints, kinematics=self.kinematics())
 
 
-def available_robots() -> tuple[str, ...]:
-    """Names of the robots that ship with wpg."""
+def shipped_robots() -> tuple[str, ...]:
+    """Names of all robots that ship with wpg."""
     folder = resources.files("wpg.hardware_bridge") / "robots"
     return tuple(
         sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
     )
+
+
+def available_robots() -> tuple[str, ...]:
+    """Names of the shipped robots that the tasks are sized for: those that stand on no servo bus."""
+    return tuple(name for name in shipped_robots() if load_description(name).bus is None)
 
 
 def load_description(robot: str) -> RobotDescription:
@@ -140,7 +166,7 @@ def load_description(robot: str) -> RobotDescription:
     Raises:
         DescriptionError: no such robot, or a file that does not hold together; names file and field.
     """
-    if robot in available_robots():
+    if robot in shipped_robots():
         text = (resources.files("wpg.hardware_bridge") / "robots" / f"{robot}.toml").read_text()
         origin = f"{robot}.toml"
     elif robot.endswith(".toml"):
@@ -151,7 +177,7 @@ def load_description(robot: str) -> RobotDescription:
         origin = robot
     else:
         raise DescriptionError(
-            f"unknown robot {robot!r}: expected one of {', '.join(available_robots())} "
+            f"unknown robot {robot!r}: expected one of {', '.join(shipped_robots())} "
             "or the path of a .toml file"
         )
     try:

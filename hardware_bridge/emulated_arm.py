@@ -1,5 +1,7 @@
 """A simulated arm with the manners of a real one: it must be armed, and it holds when nobody commands it."""
 
+import numpy as np
+
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, SimulatedRobot, StopMode, Vector
@@ -21,20 +23,28 @@ class EmulatedArm:
     Args:
         robot: the simulated arm, which this object has for itself.
         now_s: the time at which its life begins.
+        resolution_rad: what the device protocol rounds positions to.
     """
 
-    def __init__(self, robot: SimulatedRobot, now_s: float) -> None:
+    def __init__(self, robot: SimulatedRobot, now_s: float, resolution_rad: float = 0.0) -> None:
         self._robot = robot
-        self._judge = CommandJudge(robot.description)
+        self._judge = CommandJudge(robot.description, resolution_rad)
+        self._goal: Vector | None = None
+        self.watchdog_s = robot.description.watchdog_s
+        """The arm holds after this long without a command."""
         self._advanced_to_s = now_s
-        self._last_command_s = now_s
+        self._last_command_s = self._last_heard_s = now_s
         self._step_s = physics_step_s(robot.description)
+        self._low, self._high, self._speed = map(
+            robot.description.limits, ("position_min_rad", "position_max_rad", "velocity_max_rad_s")
+        )
         self.witness = EmulatorWitness(robot=robot.description.name)
         self.tick = 0
         """Tick of the last command that was followed."""
         self.refusal = Refusal.NONE
         robot.connect()
         self.state = robot.read()
+        self._reference = self.state.joint_pos
 
     @property
     def description(self) -> RobotDescription:
@@ -56,6 +66,7 @@ class EmulatedArm:
         self._robot.arm()
         self._observe()
         self._judge.start(self.state.joint_pos)
+        self._goal = None
         self._last_command_s = now_s
         self.refusal = Refusal.NONE
         self.witness.arms += 1
@@ -63,6 +74,7 @@ class EmulatedArm:
     def stop(self, mode: StopMode) -> None:
         """Leave motion because somebody asked for it."""
         self._robot.stop(mode)
+        self._goal = None
         self._observe()
         count(self.witness.stops, mode.name.lower())
 
@@ -85,6 +97,25 @@ class EmulatedArm:
         self._robot.write(JointCommand(joint_pos=joint_pos, joint_vel=joint_vel))
         self.tick, self._last_command_s = tick, now_s
 
+    def head_for(self, joint_pos: Vector, now_s: float) -> None:
+        """Follow a goal as a bus servo does: it is never refused, but approached at the joint's speed only.
+
+        Goals carry no tick: the servo periods between two are counted by their arrival.
+        """
+        periods = max(1, round((now_s - self._last_command_s) / self.description.servo_dt_s))
+        tick = self.tick + periods
+        outside = self._judge.judge(joint_pos, np.zeros_like(joint_pos), tick)
+        self.witness.saw_command(Refusal.NONE, outside)
+        self._judge.accept(joint_pos, tick)
+        if self._goal is None:
+            self._reference = self.state.joint_pos.copy()
+        self._goal = np.clip(joint_pos, self._low, self._high)
+        self.tick, self._last_command_s = tick, now_s
+
+    def heard(self, now_s: float) -> None:
+        """Something other than a command that keeps the watchdog quiet."""
+        self._last_heard_s = now_s
+
     def refuse(self, refusal: Refusal) -> None:
         """Count a command that was not followed."""
         self.refusal = refusal
@@ -99,15 +130,23 @@ class EmulatedArm:
             self._advanced_to_s = now_s - self._step_s
         steps = int((now_s - self._advanced_to_s) / self._step_s + 1e-9)
         if steps > 0:
+            if self._goal is not None:
+                self._approach(self._goal, steps * self._step_s)
             self._robot.advance(steps * self._step_s)
             self._advanced_to_s += steps * self._step_s
             self._observe()
-        silence_s = now_s - self._last_command_s
-        if self.status is RobotStatus.ARMED and silence_s >= self.description.watchdog_s:
+        silence_s = now_s - max(self._last_command_s, self._last_heard_s)
+        if self.status is RobotStatus.ARMED and silence_s >= self.watchdog_s:
             self._robot.stop(StopMode.HOLD)
+            self._goal = None
             self._observe()
             self.witness.holds += 1
             self.witness.hold_delay_ms_max = max(self.witness.hold_delay_ms_max, milliseconds(silence_s))
+
+    def _approach(self, goal: Vector, duration_s: float) -> None:
+        reach = self._speed * duration_s
+        self._reference = self._reference + np.clip(goal - self._reference, -reach, reach)
+        self._robot.write(JointCommand(joint_pos=self._reference, joint_vel=np.zeros_like(goal)))
 
     @property
     def next_step_s(self) -> float:

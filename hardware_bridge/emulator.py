@@ -5,19 +5,36 @@ from collections.abc import Callable
 from typing import Protocol
 
 from wpg.hardware_bridge.clock import Clock, RealClock
+from wpg.hardware_bridge.dynamixel_device import DynamixelDevice
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
 from wpg.hardware_bridge.errors import BridgeError, LinkError
 from wpg.hardware_bridge.links import Link, parse_link_url, serve_link
 from wpg.hardware_bridge.native_device import NativeDevice
+from wpg.hardware_bridge.protocols.dynamixel import DynamixelProtocol
+from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
 from wpg.hardware_bridge.robot import SimulatedRobot
+from wpg.hardware_bridge.servo_device import FeetechDevice
+from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
 from wpg.hardware_bridge.witness import EmulatorWitness
+
+LOOK_S = 100e-6
+"""A wait shorter than this would be overslept."""
 
 
 class EmulatedDevice(Protocol):
     """A device protocol without I/O."""
 
+    @property
+    def next_reply_s(self) -> float:
+        """When :meth:`due` will have something; infinite while nothing waits."""
+        ...
+
     def feed(self, data: bytes, now_s: float) -> bytes:
-        """What is to be answered to ``data``."""
+        """What is to be answered to ``data`` at once."""
+        ...
+
+    def due(self, now_s: float) -> bytes:
+        """Answers that have taken until now."""
         ...
 
 
@@ -49,7 +66,8 @@ class Emulator:
     ) -> None:
         self._clock = clock or RealClock()
         self.protocol = protocol
-        self._arm = EmulatedArm(robot, self._clock.now())
+        resolution = 0.0 if protocol == "native" else RAD_PER_COUNT
+        self._arm = EmulatedArm(robot, self._clock.now(), resolution)
         self._device = make_device(protocol, self._arm, key)
         if key is None and not parse_link_url(url).is_local:
             raise LinkError(f"link {url}: without a key only this machine may be served, e.g. at 127.0.0.1")
@@ -81,9 +99,13 @@ class Emulator:
         """
         clock, link, arm = self._clock, self._link, self._arm
         arm.begin(clock.now())
+        device = self._device
         while not should_stop():
-            data = link.receive(arm.next_step_s - clock.now())
-            if data and (reply := self._device.feed(data, clock.now())):
+            wait_s = min(arm.next_step_s, device.next_reply_s) - clock.now()
+            # An answer's moment is met by looking, not by sleeping.
+            data = link.receive(wait_s if wait_s > LOOK_S else 0.0)
+            reply = device.feed(data, clock.now()) if data else b""
+            if reply := reply + device.due(clock.now()):
                 link.send(reply)
             arm.advance_to(clock.now())
         return self.witness
@@ -99,7 +121,13 @@ def make_device(protocol: str, arm: EmulatedArm, key: bytes | None = None) -> Em
 
     Raises:
         BridgeError: no emulator of this protocol.
+        DescriptionError: the arm has no servos that speak it.
     """
-    if protocol != "native":
-        raise BridgeError(f"no emulator of protocol {protocol!r}: expected native")
-    return NativeDevice(arm, key)
+    match protocol:
+        case "native":
+            return NativeDevice(arm, key)
+        case "feetech":
+            return FeetechDevice(arm, FeetechProtocol())
+        case "dynamixel":
+            return DynamixelDevice(arm, DynamixelProtocol())
+    raise BridgeError(f"no emulator of protocol {protocol!r}: expected native, dynamixel or feetech")

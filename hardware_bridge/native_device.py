@@ -1,5 +1,6 @@
 """The device's side of the native protocol: sessions, who commands, what is answered."""
 
+import math
 import secrets
 from collections import OrderedDict
 
@@ -38,6 +39,7 @@ class NativeDevice:
     """
 
     protocol = "native"
+    next_reply_s = math.inf
 
     def __init__(self, arm: EmulatedArm, key: bytes | None = None) -> None:
         self._arm = arm
@@ -55,6 +57,10 @@ class NativeDevice:
         witness.frames_bad = self._decoder.frames_bad
         witness.frames_unauthenticated = self._decoder.frames_unauthenticated
         return b"".join(replies)
+
+    def due(self, now_s: float) -> bytes:
+        """Nothing: every answer leaves at once."""
+        return b""
 
     def _answer(self, frame: Frame, now_s: float) -> bytes:
         if isinstance(frame.message, Identify):

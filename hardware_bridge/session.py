@@ -8,9 +8,12 @@ import msgspec
 
 from wpg.export.contract import encode_contract
 from wpg.export.reader import Artifact
+from wpg.hardware_bridge.calibration import load_calibration
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.native_robot import NativeRobot
@@ -22,20 +25,29 @@ from wpg.hardware_bridge.runlog import RunLog
 from wpg.hardware_bridge.signals import stop_on_signals
 
 
-def open_robot(description: RobotDescription, url: str, *, key: bytes | None = None) -> Robot:
+def open_robot(
+    description: RobotDescription, url: str, *, key: bytes | None = None, calibration: Path | None = None
+) -> Robot:
     """The driver for a robot, not yet connected.
 
     Args:
         description: the robot that is expected at the other end.
         url: the link, e.g. ``serial:///dev/ttyUSB0`` or ``udp://192.168.1.10:7700``.
         key: shared secret of the native protocol.
+        calibration: LeRobot's calibration file of an arm on a servo bus.
 
     Raises:
         BridgeError: no driver for the robot's protocol.
+        DescriptionError: the calibration is not this arm's.
     """
-    if description.protocol != "native":
-        raise BridgeError(f"robot {description.name}: no driver for protocol {description.protocol}")
-    return NativeRobot(description, url, key=key)
+    match description.protocol:
+        case "native":
+            return NativeRobot(description, url, key=key)
+        case "feetech" | "dynamixel":
+            driver = FeetechRobot if description.protocol == "feetech" else DynamixelRobot
+            calibrated = None if calibration is None else load_calibration(calibration, description)
+            return driver(description, url, calibration=calibrated)
+    raise BridgeError(f"robot {description.name}: no driver for protocol {description.protocol}")
 
 
 def run_policy(

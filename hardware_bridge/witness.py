@@ -72,9 +72,14 @@ class CommandJudge:
     The first command after arming is judged by the velocity limit from where the arm stands. What velocity it
     stands for is not known, since an arm does not hold exactly where it measures: the second command may
     assume any between rest and the way from there.
+
+    Args:
+        description: the robot's limits.
+        resolution_rad: what positions arrive rounded to; rounding is no speed either.
     """
 
-    def __init__(self, description: RobotDescription) -> None:
+    def __init__(self, description: RobotDescription, resolution_rad: float = 0.0) -> None:
+        self._resolution_rad = resolution_rad
         self._low = description.limits("position_min_rad")
         self._high = description.limits("position_max_rad")
         self._velocity = description.limits("velocity_max_rad_s")
@@ -95,18 +100,21 @@ class CommandJudge:
         if not (np.isfinite(joint_pos).all() and np.isfinite(joint_vel).all()):
             return ("not_finite",)
         periods = 1 if self._tick is None else tick - self._tick
-        velocity = (joint_pos - self._pos) / (max(periods, 1) * self._dt_s)
+        span_s = max(periods, 1) * self._dt_s
+        velocity = (joint_pos - self._pos) / span_s
+        rounding = self._resolution_rad / span_s
         outside = []
         if (joint_pos < self._low).any() or (joint_pos > self._high).any():
             outside.append("position")
-        if (np.maximum(np.abs(velocity), np.abs(joint_vel)) > self._velocity).any():
+        if (np.maximum(np.abs(velocity) - rounding, np.abs(joint_vel)) > self._velocity).any():
             outside.append("velocity")
         if self._tick is not None:
             between_s = (max(periods, 1) + self._periods) * self._dt_s / 2
             before = self._vel
             if self._starting:
                 before = np.clip(velocity, np.minimum(before, 0), np.maximum(before, 0))
-            if (np.abs(velocity - before) > self._acceleration * between_s).any():
+            rounding += self._resolution_rad / (self._periods * self._dt_s)
+            if (np.abs(velocity - before) - rounding > self._acceleration * between_s).any():
                 outside.append("acceleration")
         return tuple(outside)
 

@@ -1,0 +1,132 @@
+"""Which count of a servo is which angle of its joint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import DescriptionError
+from wpg.hardware_bridge.robot import Vector
+from wpg.hardware_bridge.servo_models import CENTRE_COUNTS, COUNTS_PER_TURN, RAD_PER_COUNT
+
+
+class MotorCalibration(msgspec.Struct, frozen=True, kw_only=True):
+    """One motor of a LeRobot calibration file."""
+
+    id: int
+    drive_mode: int
+    """1: the motor turns against its joint."""
+    homing_offset: int
+    """What calibrating has written into the servo."""
+    range_min: int
+    """Counts at the ends of the joint, homing offset applied."""
+    range_max: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServoCalibration:
+    """``q = sign (counts - zero) 2π / 4096`` for every joint.
+
+    Counts are the servo's present position, its homing offset applied.
+    """
+
+    zero_counts: Vector
+    """(num_joints,); the middle of a range may lie between two counts."""
+    sign: Vector
+    """(num_joints,) of -1 and 1."""
+    low_rad: Vector
+    """(num_joints,) ends of the servos' ranges."""
+    high_rad: Vector
+    motors: tuple[MotorCalibration, ...] = ()
+    """What the file says the servos hold; empty without a file."""
+
+    def to_rad(self, counts: NDArray[np.float64]) -> Vector:
+        """Angles of counts, (num_joints,)."""
+        return self.sign * (counts - self.zero_counts) * RAD_PER_COUNT
+
+    def to_counts(self, joint_pos: Vector) -> NDArray[np.float64]:
+        """Counts of angles, not rounded, (num_joints,)."""
+        return self.zero_counts + self.sign * joint_pos / RAD_PER_COUNT
+
+    def limits_rad(self, description: RobotDescription) -> tuple[Vector, Vector]:
+        """The widest angles that are whole counts inside the joints' and the servos' ranges.
+
+        Raises:
+            DescriptionError: a joint has no such angle.
+        """
+        low = np.maximum(description.limits("position_min_rad"), self.low_rad)
+        high = np.minimum(description.limits("position_max_rad"), self.high_rad)
+        ends = np.stack([self.to_counts(low), self.to_counts(high)])
+        # A hair of tolerance, so that an end that is a whole count stays one.
+        lowest, highest = np.ceil(ends.min(axis=0) - 1e-6), np.floor(ends.max(axis=0) + 1e-6)
+        for index in np.flatnonzero((lowest > highest) | (low > high)):
+            raise DescriptionError(
+                f"joint {description.joint_names[index]}: no angle within both the joint's limits and the "
+                "range of its calibration"
+            )
+        inside = np.stack([self.to_rad(lowest), self.to_rad(highest)])
+        return inside.min(axis=0), inside.max(axis=0)
+
+
+def default_calibration(description: RobotDescription) -> ServoCalibration:
+    """Zero in the middle of the turn, no sign changed."""
+    count = description.num_joints
+    half_turn = CENTRE_COUNTS * RAD_PER_COUNT
+    return ServoCalibration(
+        zero_counts=np.full(count, float(CENTRE_COUNTS)),
+        sign=np.ones(count),
+        low_rad=np.full(count, -half_turn),
+        high_rad=np.full(count, half_turn - RAD_PER_COUNT),
+    )
+
+
+def load_calibration(path: Path, description: RobotDescription) -> ServoCalibration:
+    """Read the JSON file that LeRobot writes when an arm is calibrated.
+
+    Joints are found by name. As in LeRobot's degrees, a joint's zero is the middle of its range.
+
+    Raises:
+        DescriptionError: the file cannot be read, or is not this arm's; names file, joint and expectation.
+    """
+    try:
+        motors = msgspec.json.decode(path.read_bytes(), type=dict[str, MotorCalibration])
+    except OSError as error:
+        raise DescriptionError(f"{path}: cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise DescriptionError(f"{path}: no LeRobot calibration: {error}") from error
+    return calibration_of(motors, description, str(path))
+
+
+def calibration_of(
+    motors: dict[str, MotorCalibration], description: RobotDescription, origin: str
+) -> ServoCalibration:
+    """Calibration of a description's joints from that of motors by name.
+
+    Raises:
+        DescriptionError: a joint is missing, has another servo, or has no range.
+    """
+    servos = () if description.bus is None else description.bus.servos
+    found = []
+    for name, servo in zip(description.joint_names, servos, strict=True):
+        motor = motors.get(name)
+        if motor is None:
+            raise DescriptionError(f"{origin}: no motor {name!r}; it has {', '.join(motors) or 'none'}")
+        if motor.id != servo:
+            raise DescriptionError(f"{origin}: motor {name}: expected servo {servo}, found {motor.id}")
+        if not 0 <= motor.range_min < motor.range_max < COUNTS_PER_TURN:
+            raise DescriptionError(
+                f"{origin}: motor {name}: expected a range within 0 to {COUNTS_PER_TURN - 1}, "
+                f"found {motor.range_min} to {motor.range_max}"
+            )
+        found.append(motor)
+    half_rad = np.array([(motor.range_max - motor.range_min) / 2 for motor in found]) * RAD_PER_COUNT
+    return ServoCalibration(
+        zero_counts=np.array([(motor.range_min + motor.range_max) / 2 for motor in found]),
+        sign=np.array([-1.0 if motor.drive_mode else 1.0 for motor in found]),
+        low_rad=-half_rad,
+        high_rad=half_rad,
+        motors=tuple(found),
+    )

@@ -1,0 +1,117 @@
+"""An arm of ROBOTIS Dynamixel X servos."""
+
+import struct
+from collections.abc import Callable
+
+from wpg.hardware_bridge.calibration import ServoCalibration
+from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import DescriptionError
+from wpg.hardware_bridge.links import Link
+from wpg.hardware_bridge.protocols.dynamixel import ALERT, DynamixelProtocol
+from wpg.hardware_bridge.protocols.servo import Instruction, Status
+from wpg.hardware_bridge.robot import RobotStatus
+from wpg.hardware_bridge.servo_models import (
+    DXL_HARDWARE_ERROR,
+    DXL_INDIRECT_ADDRESS,
+    DXL_INDIRECT_DATA,
+    DXL_WATCHDOG,
+    DXL_WATCHDOG_UNIT_S,
+    Register,
+)
+from wpg.hardware_bridge.servo_robot import Measurement, ServoRobot, ServoRobotConfig
+
+_MEASURED = struct.Struct("<BbBhii")
+"""Torque enable, watchdog, hardware error, current, velocity, position, as mapped by indirect addresses."""
+
+
+class DynamixelRobot(ServoRobot):
+    """Driver of Dynamixel X servos, Protocol 2.0.
+
+    Every read brings torque, watchdog and hardware error along with the measurement, by indirect addresses.
+    While armed, each servo's bus watchdog runs: it stands still by itself when the bridge falls silent, and
+    takes no goal until it is armed anew.
+
+    Reads are fast sync reads (firmware 45 and later) unless the configuration says otherwise, or a servo has
+    just missed: then plain ones, where those behind it can still be heard.
+    """
+
+    protocol = DynamixelProtocol()
+
+    def __init__(
+        self,
+        description: RobotDescription,
+        link: str | Callable[[], Link],
+        config: ServoRobotConfig | None = None,
+        *,
+        calibration: ServoCalibration | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(description, link, config, calibration=calibration, clock=clock)
+        self._watchdog = round(description.watchdog_s / DXL_WATCHDOG_UNIT_S)
+        if not 1 <= self._watchdog <= 127:
+            raise DescriptionError(
+                f"robot {description.name}: watchdog_s: expected 0.02 to 2.54, found {description.watchdog_s}"
+            )
+
+    def arm(self) -> None:
+        """Enable torque where the arm stands, read back that it is, and start the servos' watchdogs.
+
+        Raises:
+            ProtocolError: a servo refuses, or its torque is not on afterwards.
+            StaleStateError: a servo does not answer.
+            LinkError: the link is dead.
+        """
+        super().arm()
+        self._set_watchdogs(self._watchdog)
+
+    def _ask(self, servos: tuple[int, ...]) -> dict[int, Status]:
+        whole = self._config.fast_read and not any(self._missed.values())
+        instruction = Instruction.FAST_SYNC_READ if whole else Instruction.SYNC_READ
+        return self._connected.sync_read(servos, DXL_INDIRECT_DATA, _MEASURED.size, instruction)
+
+    def _measurement(self, data: bytes) -> Measurement:
+        _, _, _, current, velocity, position = _MEASURED.unpack(data)
+        return Measurement(position, velocity, current)
+
+    def _complaint(self, status: Status) -> str:
+        if not status.error & ALERT:
+            return ""
+        found = status.data[2]
+        bits = [meaning for bit, meaning in self._model.errors.items() if found & bit]
+        return ", ".join(bits) or f"hardware error {found:#04x}"
+
+    def _check_status(self, answers: dict[int, Status]) -> None:
+        if self._status is not RobotStatus.ARMED:
+            return
+        for status in answers.values():
+            torque, watchdog = _MEASURED.unpack(status.data)[:2]
+            if watchdog < 0:
+                self._status = RobotStatus.HOLDING
+            elif torque != 1:
+                self._status = RobotStatus.RELEASED
+
+    def _configure(self) -> None:
+        self._set_watchdogs(0)
+        model = self._model
+        registers = (
+            model.torque_enable,
+            DXL_WATCHDOG,
+            DXL_HARDWARE_ERROR,
+            model.present_effort,
+            model.present_velocity,
+            model.present_position,
+        )
+        addresses = [register.address + at for register in registers for at in range(register.size)]
+        indirect = b"".join(address.to_bytes(2, "little") for address in addresses)
+        register = Register(DXL_INDIRECT_ADDRESS, len(indirect))
+        for servo in self._servos:
+            self._connected.write(servo, register, int.from_bytes(indirect, "little"))
+
+    def _before_torque(self) -> None:
+        """Goals are refused while a watchdog has run out."""
+        self._set_watchdogs(0)
+
+    def _set_watchdogs(self, value: int) -> None:
+        for servo in self._servos:
+            self._connected.write(servo, DXL_WATCHDOG, value)

@@ -1,0 +1,57 @@
+"""An arm of Feetech STS servos, such as the SO-101."""
+
+import struct
+
+from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
+from wpg.hardware_bridge.protocols.servo import Status
+from wpg.hardware_bridge.robot import RobotStatus
+from wpg.hardware_bridge.servo_models import STS_ACCELERATION, STS_GOAL_TIME
+from wpg.hardware_bridge.servo_robot import Measurement, ServoRobot
+
+TORQUE_CHECK_READS = 10
+"""Every so many reads the servos are asked whether their torque is still on."""
+ACCELERATION_MAX = 254
+
+_MEASURED = struct.Struct("<HHH")
+
+
+class FeetechRobot(ServoRobot):
+    """Driver of Feetech STS and SMS servos.
+
+    They have no watchdog: an arm whose bridge dies stands at its last set-point, torque on. A servo that was
+    reset by a dip of its supply has lost its torque; this is noticed within ten reads. Joint torques are the
+    load, which is the drive's duty, times the torque limit: an indication, no measurement.
+    """
+
+    protocol = FeetechProtocol()
+
+    def _ask(self, servos: tuple[int, ...]) -> dict[int, Status]:
+        return self._connected.sync_read(servos, self._model.present_position.address, _MEASURED.size)
+
+    def _measurement(self, data: bytes) -> Measurement:
+        position, velocity, effort = _MEASURED.unpack(data)
+        return Measurement(_signed(position, 15), _signed(velocity, 15), _signed(effort, 10))
+
+    def _complaint(self, status: Status) -> str:
+        bits = (meaning for bit, meaning in self._model.errors.items() if status.error & bit)
+        return ", ".join(bits) if status.error else ""
+
+    def _check_status(self, answers: dict[int, Status]) -> None:
+        if self._status is not RobotStatus.ARMED or self._sequence % TORQUE_CHECK_READS:
+            return
+        enabled = self._connected.sync_read(self._order, self._model.torque_enable.address, 1)
+        if any(status.data != b"\1" for status in enabled.values()):
+            self._status = RobotStatus.RELEASED
+
+    def _configure(self) -> None:
+        pass
+
+    def _before_torque(self) -> None:
+        """No ramp and no speed limit of the servo's own: the set-points have theirs."""
+        ramp = STS_ACCELERATION.encode(ACCELERATION_MAX)
+        self._connected.sync_write(STS_ACCELERATION.address, dict.fromkeys(self._servos, ramp))
+        self._connected.sync_write(STS_GOAL_TIME.address, dict.fromkeys(self._servos, bytes(4)))
+
+
+def _signed(value: int, bit: int) -> int:
+    return -(value & (1 << bit) - 1) if value >> bit & 1 else value

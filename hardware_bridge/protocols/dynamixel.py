@@ -1,0 +1,170 @@
+"""ROBOTIS's Dynamixel Protocol 2.0, little-endian.
+
+``FF FF FD 00 id length(2) code params crc(2)``: ``length`` counts code, params and CRC. Where params hold
+``FF FF FD``, another ``FD`` is stuffed behind it. The CRC is CRC-16 with polynomial 0x8005 over everything
+before it. Source: ROBOTIS e-Manual, "DYNAMIXEL Protocol 2.0".
+"""
+
+import struct
+from collections.abc import Iterable, Mapping
+
+from wpg.hardware_bridge.protocols.servo import (
+    BROADCAST,
+    Instruction,
+    Packet,
+    PacketDecoder,
+    ServoProtocol,
+    Status,
+)
+
+STATUS = 0x55
+ALERT = 0x80
+"""Set in the error of every status while the servo has a hardware error."""
+LENGTH_MAX = 1024
+
+_PREFIX = struct.Struct("<4sBH")
+_CRC = struct.Struct("<H")
+_BULK = struct.Struct("<BHH")
+_HEADER = b"\xff\xff\xfd\x00"
+_PATTERN, _STUFFED = b"\xff\xff\xfd", b"\xff\xff\xfd\xfd"
+
+
+def _crc_of_byte(byte: int) -> int:
+    crc = byte << 8
+    for _ in range(8):
+        crc = (crc << 1) ^ (0x8005 if crc & 0x8000 else 0)
+    return crc & 0xFFFF
+
+
+_CRC_TABLE = tuple(_crc_of_byte(byte) for byte in range(256))
+
+
+def crc16(data: bytes, crc: int = 0) -> int:
+    """CRC-16 of ``data``, continuing from ``crc``."""
+    table = _CRC_TABLE
+    for byte in data:
+        crc = (crc << 8 & 0xFFFF) ^ table[crc >> 8 ^ byte]
+    return crc
+
+
+class DynamixelDecoder(PacketDecoder):
+    """Dynamixel packets from a stream; the one packet that answers a fast sync read comes out as many."""
+
+    header = _HEADER
+
+    def partial(self) -> list[Packet]:
+        """What is whole of a fast sync read's answer that ended early: each servo's part has its own CRC."""
+        is_fast = self._buffer[4:5] == bytes((BROADCAST,)) and self._buffer[7:8] == bytes((STATUS,))
+        return self._fast(self._buffer) if is_fast else []
+
+    def _size(self, buffer: bytes, start: int) -> int | None:
+        if len(buffer) - start < _PREFIX.size:
+            return None
+        _, servo, length = _PREFIX.unpack_from(buffer, start)
+        return _PREFIX.size + length if servo <= BROADCAST and 3 <= length <= LENGTH_MAX else 0
+
+    def _open(self, packet: bytes) -> list[Packet] | None:
+        end = len(packet) - _CRC.size
+        if crc16(packet[:end]) != _CRC.unpack_from(packet, end)[0]:
+            return None
+        servo, code = packet[4], packet[7]
+        if servo == BROADCAST and code == STATUS:
+            return self._fast(packet)
+        return [Packet(servo, code, packet[8:end].replace(_STUFFED, _PATTERN))]
+
+    def _fast(self, packet: bytes) -> list[Packet]:
+        """Parts ``error id data crc``, each CRC over everything before it; nothing is stuffed."""
+        packets: list[Packet] = []
+        size = self.fast_data_size
+        start, crc = 8, crc16(packet[:8])
+        while size and start + size + 4 <= len(packet):
+            part = packet[start : start + size + 2]
+            crc = crc16(part, crc)
+            sent = packet[start + size + 2 : start + size + 4]
+            if sent != _CRC.pack(crc):
+                break
+            packets.append(Packet(part[1], STATUS, part[:1] + part[2:]))
+            crc = crc16(sent, crc)
+            start += size + 4
+        return packets
+
+
+class DynamixelProtocol(ServoProtocol):
+    """Bytes of Protocol 2.0."""
+
+    name = "dynamixel"
+    status_size = 11
+    ping_size = 3
+    _span = struct.Struct("<HH")
+    _address = struct.Struct("<H")
+
+    def encode(self, packet: Packet) -> bytes:
+        """Bytes of a packet.
+
+        Raises:
+            ValueError: more parameters than a packet holds.
+        """
+        servo, code, params = packet
+        content = bytes((code,)) + params.replace(_PATTERN, _STUFFED)
+        return _framed(servo, content)
+
+    def decoder(self) -> DynamixelDecoder:
+        """A fresh decoder."""
+        return DynamixelDecoder()
+
+    def status(self, status: Status) -> Packet:
+        """The packet of an answer."""
+        return Packet(status.servo, STATUS, bytes((status.error,)) + status.data)
+
+    def open_status(self, packet: Packet) -> Status | None:
+        """The answer that a packet holds; None when it is an instruction."""
+        if packet.code != STATUS or not packet.params:
+            return None
+        return Status(packet.servo, packet.params[0], packet.params[1:])
+
+    def refusal(self, status: Status) -> int:
+        """Why the servo did not do what it was told; the alert bit is no reason."""
+        return status.error & ~ALERT
+
+    def encode_fast(self, statuses: Iterable[Status]) -> bytes:
+        """The one packet that answers a fast sync read."""
+        parts = [bytes((error, servo)) + data for servo, error, data in statuses]
+        length = 1 + sum(map(len, parts)) + _CRC.size * len(parts)
+        packet = _PREFIX.pack(_HEADER, BROADCAST, length) + bytes((STATUS,))
+        for part in parts:
+            packet += part
+            packet += _CRC.pack(crc16(packet))
+        return packet
+
+    def bulk_read(self, spans: Iterable[tuple[int, int, int]]) -> Packet:
+        """Ask for different registers of several servos: servo, address and size of each."""
+        return Packet(BROADCAST, Instruction.BULK_READ, b"".join(_BULK.pack(*span) for span in spans))
+
+    def bulk_write(self, data: Mapping[int, tuple[int, bytes]]) -> Packet:
+        """Write different registers of several servos: address and data by servo. Not answered."""
+        parts = [_BULK.pack(servo, at, len(value)) + value for servo, (at, value) in data.items()]
+        return Packet(BROADCAST, Instruction.BULK_WRITE, b"".join(parts))
+
+    def split_bulk_read(self, params: bytes) -> list[tuple[int, int, int]]:
+        """Servo, address and size of each part of a bulk read."""
+        whole = len(params) - len(params) % _BULK.size
+        return list(_BULK.iter_unpack(params[:whole]))
+
+    def split_bulk_write(self, params: bytes) -> list[tuple[int, int, bytes]]:
+        """Servo, address and data of each part of a bulk write; what is cut off is left out."""
+        parts: list[tuple[int, int, bytes]] = []
+        start = 0
+        while start + _BULK.size <= len(params):
+            servo, address, size = _BULK.unpack_from(params, start)
+            start += _BULK.size + size
+            if start <= len(params):
+                parts.append((servo, address, params[start - size : start]))
+        return parts
+
+
+def _framed(servo: int, content: bytes) -> bytes:
+    length = len(content) + _CRC.size
+    if length > LENGTH_MAX:
+        raise ValueError(f"packet of {length} bytes, at most {LENGTH_MAX} allowed")
+    packet = _PREFIX.pack(_HEADER, servo, length) + content
+    return packet + _CRC.pack(crc16(packet))

@@ -1,0 +1,176 @@
+"""The master of a servo bus: one transaction at a time, each with a deadline."""
+
+from collections.abc import Mapping, Sequence
+
+from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.errors import ProtocolError, StaleStateError
+from wpg.hardware_bridge.links import Link
+from wpg.hardware_bridge.protocols.servo import (
+    Instruction,
+    Packet,
+    PacketDecoder,
+    ServoProtocol,
+    Status,
+)
+from wpg.hardware_bridge.servo_models import Register
+
+BITS_PER_BYTE = 10
+ATTEMPTS = 5
+RETURN_DELAY_MAX_S = 510e-6
+"""The longest delay that a servo can be set to."""
+
+
+class ServoBus:
+    """Asks and tells the servos on one link.
+
+    Args:
+        link: open; closed by :meth:`close`.
+        protocol: bytes on the wire.
+        baudrate: of the bus, which says how long an answer takes.
+        margin_s: how much longer than the wire needs an answer is waited for: adapter and operating system.
+    """
+
+    def __init__(
+        self, link: Link, protocol: ServoProtocol, *, baudrate: int, margin_s: float, clock: Clock
+    ) -> None:
+        self._link = link
+        self._protocol = protocol
+        self._decoder = protocol.decoder()
+        self._clock = clock
+        self._byte_s = BITS_PER_BYTE / baudrate
+        self._margin_s = margin_s
+        self.return_delay_s = RETURN_DELAY_MAX_S
+        """The longest that a servo takes to begin an answer."""
+
+    @property
+    def decoder(self) -> PacketDecoder:
+        """What the last transaction has left, and the count of damaged packets."""
+        return self._decoder
+
+    @property
+    def url(self) -> str:
+        """What the link was opened with."""
+        return self._link.url
+
+    def close(self) -> None:
+        """Close the link."""
+        self._link.close()
+
+    def sync_read(
+        self,
+        servos: Sequence[int],
+        address: int,
+        size: int,
+        instruction: Instruction = Instruction.SYNC_READ,
+    ) -> dict[int, Status]:
+        """The same registers of several servos, of those that answer in time.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+        self._decoder.fast_data_size = size
+        answers = self._exchange(self._protocol.sync_read(servos, address, size, instruction), servos, size)
+        return {servo: status for servo, status in answers.items() if len(status.data) == size}
+
+    def sync_write(self, address: int, data: Mapping[int, bytes]) -> None:
+        """Write the same registers of several servos; nobody answers.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+        self._link.send(self._protocol.encode(self._protocol.sync_write(address, data)))
+
+    def read(self, servo: int, register: Register) -> int:
+        """One register, asked for until answered.
+
+        Raises:
+            StaleStateError: no answer.
+            ProtocolError: the servo refuses.
+            LinkError: the link is dead.
+        """
+        packet = self._protocol.read(servo, register.address, register.size)
+        status = self._insist(packet, register.size)
+        return register.decode(status.data)
+
+    def write(self, servo: int, register: Register, value: int) -> Status:
+        """Write one register, until the servo acknowledges it.
+
+        Raises:
+            StaleStateError: no answer.
+            ProtocolError: the servo refuses.
+            LinkError: the link is dead.
+        """
+        return self._insist(self._protocol.write(servo, register.address, register.encode(value)), 0)
+
+    def ping(self, servo: int) -> bool:
+        """Whether a servo answers.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+        return bool(self._exchange(Packet(servo, Instruction.PING, b""), (servo,), self._protocol.ping_size))
+
+    def registers(self, servos: Sequence[int], register: Register) -> dict[int, int]:
+        """One register of several servos, asked for until all have answered.
+
+        Raises:
+            StaleStateError: not all of them answer; names who does not.
+            LinkError: the link is dead.
+        """
+        values: dict[int, int] = {}
+        for _ in range(ATTEMPTS):
+            missing = [servo for servo in servos if servo not in values]
+            answers = self.sync_read(missing, register.address, register.size)
+            values |= {servo: register.decode(status.data) for servo, status in answers.items()}
+            if len(values) == len(servos):
+                return values
+        silent = ", ".join(str(servo) for servo in servos if servo not in values)
+        raise StaleStateError(f"link {self.url}: no answer from servo {silent}; {len(values)} others answer")
+
+    def _insist(self, packet: Packet, size: int) -> Status:
+        name = Instruction(packet.code).name.lower()
+        for _ in range(ATTEMPTS):
+            if answer := self._exchange(packet, (packet.servo,), size):
+                status = answer[packet.servo]
+                if refusal := self._protocol.refusal(status):
+                    raise ProtocolError(f"servo {packet.servo} refuses to {name}: error {refusal}")
+                return status
+        raise StaleStateError(f"link {self.url}: servo {packet.servo} does not answer to {name}")
+
+    def _exchange(self, packet: Packet, servos: Sequence[int], size: int) -> dict[int, Status]:
+        """Send an instruction and collect the answers, as long as the wire may need for them."""
+        # What comes late from the last transaction is no answer to this one.
+        while self._link.receive(0.0):
+            pass
+        self._decoder.reset()
+        request = self._protocol.encode(packet)
+        self._link.send(request)
+        answer_s = (self._protocol.status_size + size) * self._byte_s + self.return_delay_s
+        wait_s = len(request) * self._byte_s + len(servos) * answer_s + self._margin_s
+        deadline_s = self._clock.now() + wait_s
+        answers: dict[int, Status] = {}
+        while len(answers) < len(servos):
+            remaining_s = deadline_s - self._clock.now()
+            data = self._link.receive(max(0.0, remaining_s))
+            if not data and remaining_s <= 0:
+                self._collect(self._decoder.partial(), packet, servos, size, answers)
+                break
+            self._collect(self._decoder.feed(data), packet, servos, size, answers)
+        return answers
+
+    def _collect(
+        self,
+        found: list[Packet],
+        request: Packet,
+        servos: Sequence[int],
+        size: int,
+        answers: dict[int, Status],
+    ) -> None:
+        for packet in found:
+            # Half-duplex adapters may echo what they send.
+            status = None if packet == request else self._protocol.open_status(packet)
+            if status is None or status.servo not in servos:
+                continue
+            # A refusal has no data; an answer of another size is to another question.
+            if len(status.data) == size or (status.error and not status.data):
+                answers[status.servo] = status

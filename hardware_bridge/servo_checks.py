@@ -1,0 +1,63 @@
+"""What must hold on a servo bus before anything is commanded: the right servos, in the right state."""
+
+from collections.abc import Mapping
+
+from wpg.hardware_bridge.calibration import ServoCalibration
+from wpg.hardware_bridge.errors import LinkError, ProtocolError
+from wpg.hardware_bridge.servo_bus import ServoBus
+from wpg.hardware_bridge.servo_models import Register, ServoModel
+
+
+def check_servos(
+    bus: ServoBus, names: Mapping[int, str], model: ServoModel, calibration: ServoCalibration
+) -> None:
+    """All servos answer, are of the right model, follow positions, and hold the calibration that was given.
+
+    Args:
+        bus: who is asked.
+        names: name of every servo; those of the calibrated joints come first.
+        model: what they should be.
+        calibration: what their tables should hold, where it was read from a file.
+
+    Raises:
+        LinkError: no servo answers.
+        StaleStateError: some do not; names them.
+        ProtocolError: other servos, in another mode, or calibrated otherwise.
+    """
+    if not any(bus.ping(servo) for _ in range(2) for servo in names):
+        damaged = bus.decoder.packets_bad
+        also = f", but {damaged} damaged packets came" if damaged else ""
+        raise LinkError(
+            f"link {bus.url}: none of the servos {', '.join(map(str, names))} answers{also}; "
+            "is the arm powered, and is this its port and its baudrate?"
+        )
+    check_register(bus, names, model.model, "model", (model.number,))
+    check_register(bus, names, model.operating_mode, "operating mode", model.position_modes)
+    for servo, motor in zip(names, calibration.motors, strict=False):
+        for register, expected in (
+            (model.homing_offset, motor.homing_offset),
+            (model.min_position, motor.range_min),
+            (model.max_position, motor.range_max),
+        ):
+            found = bus.read(servo, register)
+            if found != expected:
+                raise ProtocolError(
+                    f"servo {servo} ({names[servo]}): register {register.address}: the calibration says "
+                    f"{expected}, found {found}; the file is another arm's, or the arm was calibrated anew"
+                )
+
+
+def check_register(
+    bus: ServoBus, names: Mapping[int, str], register: Register, what: str, expected: tuple[int, ...]
+) -> None:
+    """A register has one of these values in every servo.
+
+    Raises:
+        ProtocolError: names the servo, what was expected and what was found.
+        StaleStateError: a servo does not answer.
+        LinkError: the link is dead.
+    """
+    for servo, found in bus.registers(tuple(names), register).items():
+        if found not in expected:
+            choice = " or ".join(map(str, expected))
+            raise ProtocolError(f"servo {servo} ({names[servo]}): {what}: expected {choice}, found {found}")

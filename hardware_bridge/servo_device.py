@@ -1,0 +1,277 @@
+"""The device's side of a servo bus: tables of registers with a simulated arm behind them."""
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from wpg.hardware_bridge.calibration import default_calibration
+from wpg.hardware_bridge.emulated_arm import EmulatedArm
+from wpg.hardware_bridge.protocols.servo import BROADCAST, Instruction, Packet, ServoProtocol, Status
+from wpg.hardware_bridge.robot import RobotStatus, StopMode
+from wpg.hardware_bridge.servo_models import CENTRE_COUNTS, Register, ServoModel, servo_bus
+
+BITS_PER_BYTE = 10
+"""On the wire, start and stop bit included."""
+SILENCE_S = 0.02
+"""A packet that has begun is forgotten after this long."""
+
+
+class EmulatedServo:
+    """One servo's table.
+
+    Args:
+        identifier: its address on the bus.
+        joint: the joint it turns; None for one that the simulated arm does not have.
+    """
+
+    def __init__(self, model: ServoModel, identifier: int, joint: int | None) -> None:
+        self.model = model
+        self.identifier = identifier
+        self.joint = joint
+        self.table = bytearray(model.table_size)
+        self.pending: tuple[int, bytes] | None = None
+        """A write that waits for action."""
+        self.error = 0
+        """Error bits of every status; a test or a fault sets them."""
+        self.is_dead = False
+        """Its cable is off: it neither hears nor answers."""
+        for register, value in model.defaults:
+            self.set(register, value)
+        self.set(model.model, model.number)
+        self.set(model.identifier, identifier)
+        self.set(model.present_position, CENTRE_COUNTS)
+        self.set(model.goal_position, CENTRE_COUNTS)
+
+    def get(self, register: Register) -> int:
+        """Value of a register."""
+        return register.decode(self.table[register.address : register.address + register.size])
+
+    def set(self, register: Register, value: int) -> None:
+        """Change a register, whoever may write it."""
+        self.table[register.address : register.address + register.size] = register.encode(value)
+
+    @property
+    def torque(self) -> bool:
+        """Whether the servo holds and follows its goal."""
+        return self.get(self.model.torque_enable) == 1
+
+
+class ServoDevice:
+    """Servos on one bus. Answers leave no earlier than the wire and the servos' return delays allow.
+
+    A servo whose torque is off stands still until torque is off everywhere: then the arm is released. A servo
+    without a joint is where its goal is.
+
+    Args:
+        arm: what the servos move.
+        protocol: bytes on the wire.
+    """
+
+    def __init__(self, arm: EmulatedArm, protocol: ServoProtocol) -> None:
+        bus, self.model = servo_bus(arm.description, protocol.name)
+        self.protocol = protocol.name
+        self._arm = arm
+        self._codec = protocol
+        self._decoder = protocol.decoder()
+        self._byte_s = BITS_PER_BYTE / bus.baudrate
+        self._calibration = default_calibration(arm.description)
+        names = (*arm.description.joint_names, *bus.others)
+        self.servos = {
+            servo: EmulatedServo(self.model, servo, index if index < arm.description.num_joints else None)
+            for index, servo in enumerate((*bus.servos, *bus.others.values()))
+        }
+        self.names = dict(zip(names, self.servos, strict=True))
+        """Servo of each joint."""
+        self._free_s = self._heard_s = -math.inf
+        self._commanded = False
+        self._replies: deque[tuple[float, bytes]] = deque()
+        self._instructions: dict[int, Callable[[Packet, float], None]] = {
+            Instruction.PING: self._ping,
+            Instruction.READ: self._read,
+            Instruction.WRITE: self._write,
+            Instruction.REG_WRITE: self._reg_write,
+            Instruction.ACTION: self._action,
+            Instruction.SYNC_READ: self._sync_read,
+            Instruction.SYNC_WRITE: self._sync_write,
+        }
+        self._measure()
+        for servo in self.servos.values():
+            servo.set(self.model.goal_position, servo.get(self.model.present_position))
+
+    @property
+    def next_reply_s(self) -> float:
+        """When :meth:`due` will have something; infinite while nothing waits."""
+        return self._replies[0][0] if self._replies else math.inf
+
+    def due(self, now_s: float) -> bytes:
+        """Answers that the wire has carried by now."""
+        due = []
+        while self._replies and self._replies[0][0] <= now_s:
+            due.append(self._replies.popleft()[1])
+        return b"".join(due)
+
+    def feed(self, data: bytes, now_s: float) -> bytes:
+        """Take what a master sent; answers follow by :meth:`due`."""
+        if now_s - self._heard_s > SILENCE_S:
+            self._decoder.reset()
+        self._heard_s = now_s
+        self._free_s = max(now_s, self._free_s) + len(data) * self._byte_s
+        for packet in self._decoder.feed(data):
+            self._before(now_s)
+            if (handle := self._instructions.get(packet.code)) is not None:
+                handle(packet, now_s)
+        witness = self._arm.witness
+        witness.frames_ok, witness.frames_bad = self._decoder.packets_ok, self._decoder.packets_bad
+        return b""
+
+    def _before(self, now_s: float) -> None:
+        """The arm as it is when an instruction arrives."""
+        self._measure()
+
+    def _measure(self) -> None:
+        """Write the arm's state into the tables."""
+        state, model = self._arm.state, self.model
+        counts = np.rint(self._calibration.to_counts(state.joint_pos)).astype(int).tolist()
+        speed = np.rint(self._calibration.sign * state.joint_vel / model.velocity_unit_rad_s)
+        effort = self._calibration.sign * state.joint_torque
+        if model.effort_unit_nm is None:
+            effort = effort / self._arm.description.limits("torque_max_nm") * 1000
+        else:
+            effort = effort / model.effort_unit_nm
+        for servo in self.servos.values():
+            if servo.joint is not None:
+                servo.set(model.present_position, counts[servo.joint])
+                servo.set(model.present_velocity, int(speed[servo.joint]))
+                servo.set(model.present_effort, int(effort[servo.joint]))
+            elif servo.torque:
+                servo.set(model.present_position, servo.get(model.goal_position))
+
+    def _addressed(self, packet: Packet) -> list[EmulatedServo]:
+        chosen = self.servos if packet.servo == BROADCAST else (packet.servo,)
+        return [servo for number in chosen if (servo := self._alive(number)) is not None]
+
+    def _alive(self, number: int) -> EmulatedServo | None:
+        servo = self.servos.get(number)
+        return None if servo is None or servo.is_dead else servo
+
+    def _reply(self, servo: EmulatedServo, data: bytes = b"", error: int = 0) -> None:
+        status = Status(servo.identifier, error | servo.error, data)
+        self._send(servo, self._codec.encode(self._codec.status(status)))
+
+    def _send(self, servo: EmulatedServo, data: bytes) -> None:
+        self._free_s += servo.get(self.model.return_delay) * 2e-6 + len(data) * self._byte_s
+        self._replies.append((self._free_s, data))
+
+    def _ping(self, packet: Packet, now_s: float) -> None:
+        for servo in self._addressed(packet):
+            self._reply(servo, self._ping_data(servo))
+
+    def _ping_data(self, servo: EmulatedServo) -> bytes:
+        return b""
+
+    def _registers(self, servo: EmulatedServo, address: int, size: int) -> bytes | None:
+        """Contents of registers; None when the table has no such ones."""
+        if address + size > self.model.table_size:
+            return None
+        return bytes(servo.table[address : address + size])
+
+    def _read(self, packet: Packet, now_s: float) -> None:
+        address, size, _ = self._codec.split_read(packet.params)
+        if packet.servo != BROADCAST:
+            for servo in self._addressed(packet):
+                self._answer_read(servo, address, size)
+
+    def _answer_read(self, servo: EmulatedServo, address: int, size: int) -> None:
+        data = self._registers(servo, address, size)
+        if data is None:
+            self._reply(servo, error=self._refused_range())
+        else:
+            self._reply(servo, data)
+
+    def _refused_range(self) -> int:
+        """Error of an access outside the table."""
+        return 0
+
+    def _sync_read(self, packet: Packet, now_s: float) -> None:
+        address, size, servos = self._codec.split_read(packet.params)
+        for number in servos:
+            servo = self._alive(number)
+            if servo is not None:
+                self._answer_read(servo, address, size)
+            else:
+                # The servos behind it wait for as long as it would have taken.
+                self._free_s += (self._codec.status_size + size) * self._byte_s
+
+    def _write(self, packet: Packet, now_s: float) -> None:
+        address, data = self._codec.split_write(packet.params)
+        for servo in self._addressed(packet):
+            error = self._store(servo, address, data)
+            if packet.servo != BROADCAST:
+                self._reply(servo, error=error)
+        self._follow(now_s)
+
+    def _reg_write(self, packet: Packet, now_s: float) -> None:
+        for servo in self._addressed(packet):
+            servo.pending = self._codec.split_write(packet.params)
+            if packet.servo != BROADCAST:
+                self._reply(servo)
+
+    def _action(self, packet: Packet, now_s: float) -> None:
+        for servo in self._addressed(packet):
+            if servo.pending is not None:
+                self._store(servo, *servo.pending)
+                servo.pending = None
+            if packet.servo != BROADCAST:
+                self._reply(servo)
+        self._follow(now_s)
+
+    def _sync_write(self, packet: Packet, now_s: float) -> None:
+        address, data = self._codec.split_sync_write(packet.params)
+        for number, value in data.items():
+            if (servo := self._alive(number)) is not None:
+                self._store(servo, address, value)
+        self._follow(now_s)
+
+    def _store(self, servo: EmulatedServo, address: int, data: bytes) -> int:
+        """Write registers; what is read-only keeps its value. Returns the error to answer with."""
+        if address + len(data) > self.model.table_size:
+            return self._refused_range()
+        for at, value in enumerate(data, address):
+            if not any(start <= at < end for start, end in self.model.read_only):
+                servo.table[at] = value
+        self._commanded |= any(
+            register.address < address + len(data) and address < register.address + register.size
+            for register in (self.model.torque_enable, self.model.goal_position)
+        )
+        return 0
+
+    def _follow(self, now_s: float) -> None:
+        """What the tables say now is what the arm does."""
+        if not self._commanded:
+            return
+        self._commanded = False
+        joints = [servo for servo in self.servos.values() if servo.joint is not None]
+        enabled = [servo for servo in joints if servo.torque]
+        status = self._arm.status
+        if not enabled:
+            if status in (RobotStatus.ARMED, RobotStatus.HOLDING):
+                self._arm.stop(StopMode.RELEASE)
+            return
+        if status is not RobotStatus.ARMED:
+            self._arm.arm(now_s)
+        goal = self._arm.state.joint_pos.copy()
+        counts = np.array([servo.get(self.model.goal_position) for servo in joints], dtype=np.float64)
+        angles = self._calibration.to_rad(counts)
+        for servo in enabled:
+            goal[servo.joint] = angles[servo.joint]
+        self._arm.head_for(goal, now_s)
+
+
+class FeetechDevice(ServoDevice):
+    """Feetech servos. They have no watchdog: without commands they stand at their last goals."""
+
+    def __init__(self, arm: EmulatedArm, protocol: ServoProtocol) -> None:
+        super().__init__(arm, protocol)
+        arm.watchdog_s = math.inf

@@ -1,0 +1,305 @@
+"""Driver of an arm whose joints are servos on one bus; what the two protocols share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from wpg.hardware_bridge.calibration import ServoCalibration, default_calibration
+from wpg.hardware_bridge.clock import Clock, RealClock
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.links import Link, open_link
+from wpg.hardware_bridge.protocols.servo import ServoProtocol, Status
+from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
+from wpg.hardware_bridge.servo_bus import ServoBus
+from wpg.hardware_bridge.servo_checks import check_register, check_servos
+from wpg.hardware_bridge.servo_models import servo_bus
+
+HOLD_RAD = 0.1
+"""An arm that stands further than this from its last goal holds where it stands instead."""
+
+
+class Measurement(NamedTuple):
+    """One servo's answer, in its own units."""
+
+    position: int
+    velocity: int
+    effort: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServoRobotConfig:
+    """How patient a driver is with its servos."""
+
+    missing_max: int = 1
+    """More servos than this without an answer make a state stale."""
+    patience: int = 3
+    """So does one that has missed more often than this in a row."""
+    margin_s: float = 0.002
+    """What adapter and operating system may add to the wire's time."""
+    fast_read: bool = True
+    """Read Dynamixel servos by one packet from all."""
+
+
+class ServoRobot(ABC):
+    """An arm on a servo bus.
+
+    One servo that misses its answer does not stop the arm: its last value stands in, but only ``patience``
+    times in a row. Servos that missed are asked last, so that they hold nobody up.
+
+    Positions travel as counts, 1.5 mrad each: :meth:`write` returns what it sent before rounding, clipped to
+    the counts inside the limits. The feed-forward velocity is not sent.
+
+    Args:
+        description: the arm; its ``[bus]`` table names the servos.
+        link: URL, or what opens the link.
+        config: how patient to be.
+        calibration: which count is which angle; by default the middle of the turn is zero.
+    """
+
+    protocol: ServoProtocol
+
+    def __init__(
+        self,
+        description: RobotDescription,
+        link: str | Callable[[], Link],
+        config: ServoRobotConfig | None = None,
+        *,
+        calibration: ServoCalibration | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._description = description
+        self._open: Callable[[], Link] = partial(open_link, link) if isinstance(link, str) else link
+        self._config = config or ServoRobotConfig()
+        self._servo_bus, self._model = servo_bus(description, self.protocol.name)
+        self._calibration = calibration or default_calibration(description)
+        self._low, self._high = self._calibration.limits_rad(description)
+        self._clock = clock or RealClock()
+        self._joints = self._servo_bus.servos
+        self._servos = (*self._joints, *self._servo_bus.others.values())
+        self._names = dict(
+            zip(self._servos, (*description.joint_names, *self._servo_bus.others), strict=True)
+        )
+        self._bus: ServoBus | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        count = len(self._joints)
+        self._measured = np.zeros((3, count))  # counts, velocity and effort units
+        self._missed = dict.fromkeys(self._joints, 0)
+        self._order = self._joints
+        self._goal: Vector | None = None
+        self._sequence = 0
+        self._status = RobotStatus.IDLE
+        self.fault = ""
+        """What the servos complain of; empty when nothing is."""
+        self.misses = dict.fromkeys(self._description.joint_names, 0)
+        """How often each joint's servo did not answer."""
+
+    @property
+    def description(self) -> RobotDescription:
+        """Joints, limits, home, rates."""
+        return self._description
+
+    @property
+    def frames_bad(self) -> int:
+        """Packets received that were damaged."""
+        return self._connected.decoder.packets_bad
+
+    def connect(self) -> None:
+        """Open the link, and make sure that the expected servos answer. Enables no torque.
+
+        Raises:
+            LinkError: the link cannot be opened, or no servo answers.
+            StaleStateError: some servos do not answer; names them.
+            ProtocolError: other servos, in another mode, or calibrated otherwise.
+        """
+        self.close()
+        self._forget()
+        self._bus = ServoBus(
+            self._open(),
+            self.protocol,
+            baudrate=self._servo_bus.baudrate,
+            margin_s=self._config.margin_s,
+            clock=self._clock,
+        )
+        try:
+            check_servos(self._bus, self._names, self._model, self._calibration)
+            delays = self._bus.registers(self._servos, self._model.return_delay)
+            self._bus.return_delay_s = max(delays.values()) * 2e-6
+            self._configure()
+        except BaseException:
+            self.close()
+            raise
+
+    def arm(self) -> None:
+        """Enable torque of every servo where it stands, read back that it is, and follow commands.
+
+        Raises:
+            ProtocolError: a servo refuses, or its torque is not on afterwards.
+            StaleStateError: a servo does not answer.
+            LinkError: the link is dead.
+        """
+        self._hold_here()
+        self._goal = None
+        self._status = RobotStatus.ARMED
+
+    def read(self) -> RobotState:
+        """Fresh positions, velocities and efforts of all servos that answer, in one transaction.
+
+        Raises:
+            StaleStateError: too many servos do not answer, or one for too long; names them.
+            LinkError: the link is dead.
+        """
+        asked_s = self._clock.now()
+        answers = self._ask(self._order)
+        complaints = []
+        for index, servo in enumerate(self._joints):
+            answer = answers.get(servo)
+            if answer is None:
+                self._missed[servo] += 1
+                self.misses[self._names[servo]] += 1
+                continue
+            self._missed[servo] = 0
+            self._measured[:, index] = self._measurement(answer.data)
+            if complaint := self._complaint(answer):
+                complaints.append(f"servo {servo} ({self._names[servo]}): {complaint}")
+        self.fault = "; ".join(complaints)
+        self._check_missing(len(answers))
+        self._sequence += 1
+        self._check_status(answers)
+        return self._state(asked_s)
+
+    def write(self, command: JointCommand) -> JointCommand:
+        """Send a set-point.
+
+        Returns:
+            What was sent, before rounding to counts: clipped to the limits, without velocity.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+        joint_pos = np.clip(command.joint_pos, self._low, self._high)
+        self._goal = joint_pos
+        self._send_goals(joint_pos)
+        return JointCommand(joint_pos=joint_pos, joint_vel=np.zeros_like(joint_pos))
+
+    def stop(self, mode: StopMode) -> None:
+        """Hold or release, and make sure of it by reading the servos back.
+
+        Raises:
+            ProtocolError: the servos have not stopped in this mode; they cannot damp.
+            StaleStateError: a servo does not answer.
+            LinkError: the link is dead.
+        """
+        match mode:
+            case StopMode.HOLD:
+                self._hold_here()
+                self._status = RobotStatus.HOLDING
+            case StopMode.RELEASE:
+                self._set_torque(on=False)
+                self._status = RobotStatus.RELEASED
+            case StopMode.DAMP:
+                raise ProtocolError(
+                    f"stop: {self._servo_bus.model} servos cannot damp; expected hold or release"
+                )
+
+    def close(self) -> None:
+        """Release the link. The servos stay as they are."""
+        if self._bus is not None:
+            self._bus.close()
+            self._bus = None
+
+    @abstractmethod
+    def _ask(self, servos: tuple[int, ...]) -> dict[int, Status]:
+        """Measurements of the servos that answer."""
+
+    @abstractmethod
+    def _measurement(self, data: bytes) -> Measurement:
+        """What one servo measured."""
+
+    @abstractmethod
+    def _complaint(self, status: Status) -> str:
+        """What is wrong with a servo; empty when nothing is."""
+
+    @abstractmethod
+    def _check_status(self, answers: dict[int, Status]) -> None:
+        """Notice that the servos no longer do what :attr:`_status` says."""
+
+    @abstractmethod
+    def _configure(self) -> None:
+        """Bring the servos into the state that the driver expects; torque may be on."""
+
+    def _before_torque(self) -> None:  # noqa: B027
+        """Whatever must be set before torque is enabled."""
+
+    def _check_missing(self, num_answers: int) -> None:
+        missing = [servo for servo in self._joints if self._missed[servo]]
+        self._order = (
+            tuple(sorted(self._joints, key=lambda servo: self._missed[servo] > 0))
+            if missing
+            else self._joints
+        )
+        lost = [servo for servo in missing if self._missed[servo] > self._config.patience]
+        if len(missing) > self._config.missing_max or lost or num_answers == 0:
+            names = ", ".join(f"{servo} ({self._names[servo]})" for servo in lost or missing)
+            raise StaleStateError(f"link {self._connected.url}: no answer from servo {names}")
+
+    def _state(self, time_s: float) -> RobotState:
+        counts, velocity, effort = self._measured
+        sign, model = self._calibration.sign, self._model
+        unit_nm = model.effort_unit_nm or self._description.limits("torque_max_nm") / 1000
+        return RobotState(
+            joint_pos=self._calibration.to_rad(counts),
+            joint_vel=sign * velocity * model.velocity_unit_rad_s,
+            joint_torque=sign * effort * unit_nm,
+            time_s=time_s,
+            sequence=self._sequence,
+            status=RobotStatus.FAULT if self.fault else self._status,
+        )
+
+    def _send_goals(self, joint_pos: Vector) -> None:
+        encode = self._model.goal_position.encode
+        counts = np.rint(self._calibration.to_counts(joint_pos)).astype(int).tolist()
+        self._connected.sync_write(
+            self._model.goal_position.address,
+            {servo: encode(count) for servo, count in zip(self._joints, counts, strict=True)},
+        )
+
+    def _hold_here(self) -> None:
+        """Torque on with goals where the arm stands; read back that both are so."""
+        self._before_torque()
+        present = self._connected.registers(self._servos, self._model.present_position)
+        goals = dict(present)
+        if self._goal is not None and self._status is RobotStatus.ARMED:
+            stands = self._calibration.to_rad(np.array([present[servo] for servo in self._joints], float))
+            if np.abs(stands - self._goal).max() < HOLD_RAD:
+                counts = np.rint(self._calibration.to_counts(self._goal)).astype(int).tolist()
+                goals |= dict(zip(self._joints, counts, strict=True))
+        encode = self._model.goal_position.encode
+        for attempt in range(3):
+            # Before torque, so that nothing jumps; after it too, since enabling sets some servos' goals.
+            if attempt:
+                self._set_torque(on=True)
+            self._connected.sync_write(
+                self._model.goal_position.address, {servo: encode(goal) for servo, goal in goals.items()}
+            )
+            if attempt and self._connected.registers(self._servos, self._model.goal_position) == goals:
+                return
+        raise ProtocolError("stop: the servos do not take the goal that they were given")
+
+    def _set_torque(self, *, on: bool) -> None:
+        register = self._model.torque_enable
+        for servo in self._servos:
+            self._connected.write(servo, register, int(on))
+        check_register(self._connected, self._names, register, "torque", (int(on),))
+
+    @property
+    def _connected(self) -> ServoBus:
+        if self._bus is None:
+            raise LinkError("the robot is not connected: call connect() first")
+        return self._bus
