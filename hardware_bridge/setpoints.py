@@ -1,7 +1,7 @@
 """Jerk-limited set-points between policy steps (Ruckig: Berscheid and Kröger, RSS 2021)."""
 
 import numpy as np
-from ruckig import InputParameter, OutputParameter, Result, Ruckig
+from ruckig import InputParameter, OutputParameter, Result, Ruckig, RuckigError, Trajectory
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError
@@ -22,6 +22,8 @@ class SetpointGenerator:
         self._otg = Ruckig(self._num_joints, dt_s)
         self._input = InputParameter(self._num_joints)
         self._output = OutputParameter(self._num_joints)
+        self._trajectory = Trajectory(self._num_joints)
+        self._dt_s = dt_s
         share = description.motion_fraction
         self._velocity = share * description.limits("velocity_max_rad_s")
         self._acceleration = share * description.limits("acceleration_max_rad_s2")
@@ -49,7 +51,7 @@ class SetpointGenerator:
 
     def set_target(self, joint_pos: Vector) -> None:
         """Head for ``joint_pos`` (num_joints,) rad, clipped to the position limits."""
-        self._input.target_position = np.clip(joint_pos, self._low, self._high).tolist()
+        self._input.target_position = np.minimum(np.maximum(joint_pos, self._low), self._high).tolist()
 
     def step(self) -> JointCommand:
         """Advance by one servo period.
@@ -57,10 +59,28 @@ class SetpointGenerator:
         Raises:
             BridgeError: the target cannot be planned for, e.g. it is not finite.
         """
-        result = self._otg.update(self._input, self._output)
-        if result not in (Result.Working, Result.Finished):
-            raise BridgeError(f"no set-point towards {self._input.target_position}: {result.name}")
+        self._require(self._otg.update(self._input, self._output))
         self._output.pass_to_input(self._input)
         return JointCommand(
             joint_pos=np.array(self._output.new_position), joint_vel=np.array(self._output.new_velocity)
         )
+
+    def steps(self, count: int) -> tuple[Vector, Vector]:
+        """What ``count`` calls of :meth:`step` give, for less: positions and velocities (count, num_joints).
+
+        Raises:
+            BridgeError: as :meth:`step`.
+        """
+        try:
+            self._require(self._otg.calculate(self._input, self._trajectory))
+        except RuckigError as error:  # update() returns what calculate() raises
+            raise BridgeError(f"no set-point towards {self._input.target_position}: {error}") from error
+        rows = [self._trajectory.at_time(tick * self._dt_s) for tick in range(1, count + 1)]
+        self._input.current_position, self._input.current_velocity, self._input.current_acceleration = rows[
+            -1
+        ]
+        return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+
+    def _require(self, result: Result) -> None:
+        if result not in (Result.Working, Result.Finished):
+            raise BridgeError(f"no set-point towards {self._input.target_position}: {result.name}")

@@ -77,7 +77,6 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         self._observe = ObservationPipeline(interface, external)
         self._act = ActionPipeline(interface, description)
         self._setpoints = SetpointGenerator(description, description.servo_dt_s)
-        self._servo_dt_s = description.servo_dt_s
         self._ticks = round(interface.control_dt_s / description.servo_dt_s)
         self._scale = np.array(interface.action.scale)
         self._achieved = term_slice(interface, self.achieved)
@@ -125,11 +124,9 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         action = np.asarray(action)
         if action.shape != self._scale.shape or not np.isfinite(action).all():
             raise ValueError(f"expected {len(self._scale)} finite numbers as action, found {action}")
-        delta = self._scale * np.clip(action, -1.0, 1.0)
+        delta = self._scale * np.minimum(np.maximum(action, -1.0), 1.0)
         self._setpoints.set_target(self._act.joint_target(delta, self._state))
-        for _ in range(self._ticks):
-            self.robot.write(self._setpoints.step())
-            self.robot.advance(self._servo_dt_s)
+        self.robot.follow(*self._setpoints.steps(self._ticks))
         self._state = self.robot.read()
         obs = self._observation()
         distance = _distance(obs["achieved_goal"], obs["desired_goal"])

@@ -106,6 +106,19 @@ class ServoArm(ABC):
         self._reference += command.joint_pos
         return command
 
+    def follow(self, joint_pos: Vector, joint_vel: Vector) -> None:
+        """Write a set-point each servo period, (T, num_joints) rad and rad/s, and let the time pass."""
+        if self._actuator is not None or self._status is not RobotStatus.ARMED:
+            for pos, vel in zip(joint_pos, joint_vel, strict=True):
+                self.write(JointCommand(joint_pos=pos, joint_vel=vel))
+                self.advance(self._description.servo_dt_s)
+            return
+        steps = round(self._description.servo_dt_s / self._step_s)
+        for reference in self._lead_s * joint_vel + joint_pos:
+            self._reference[:] = reference
+            self._integrate(steps)
+        self._num_steps += steps * len(joint_pos)
+
     def stop(self, mode: StopMode) -> None:
         """Hold here, damp, or let go."""
         self._brake()
