@@ -182,4 +182,4 @@ def serve(descriptor: int) -> None:
 
 def _asks_for_none(options: dict[str, Any] | None) -> bool:
     """Whether a reset is for environments of other workers only, which Gymnasium refuses."""
-    return bool(options) and "reset_mask" in options and not options["reset_mask"].any()
+    return options is not None and "reset_mask" in options and not options["reset_mask"].any()
