@@ -43,6 +43,8 @@ class ExportOptions:
     """Of a Langevin step."""
     choice: ActionChoice = "best"
     """Which particle becomes the action."""
+    noise_scale: float = 1.0
+    """What the graph multiplies the noise by."""
     interface: Path | None = None
     """TOML file in place of what the environment declares."""
     licence: str | None = None
@@ -73,6 +75,7 @@ def export_run(folder: Path, out: Path, options: ExportOptions | None = None) ->
         refinement_steps=options.refine,
         step_size=options.step_size,
         choice=options.choice,
+        noise_scale=options.noise_scale,
         sign_key=options.sign_key,
     )
     return out

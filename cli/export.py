@@ -18,6 +18,7 @@ def export(
     refine: int = 0,
     step_size: float = 0.05,
     choice: Literal["best", "best_with_hysteresis", "medoid", "sample"] = "best",
+    noise_scale: float = 1.0,
     env: str | None = None,
     vec_normalize: Path | None = None,
     interface: Path | None = None,
@@ -35,6 +36,8 @@ def export(
         step_size: Of a refinement step.
         choice: Which particle becomes the action: the critic's best, the same unless another mode is better
             by a margin, the one nearest to all others, or one at random.
+        noise_scale: What the graph multiplies its noise by; 0 acts by the means of the policy's components,
+            and changes its mind less.
         env: Gymnasium id of the environment that a zip was trained in; it says what the policy sees.
         vec_normalize: What VecNormalize.save has written, where a zip was trained with it.
         interface: TOML file that says what the policy sees and commands, in place of the environment.
@@ -50,6 +53,7 @@ def export(
         refine=refine,
         step_size=step_size,
         choice=choice,
+        noise_scale=noise_scale,
         interface=interface,
         licence=licence,
         sign_key=None if sign_key is None else read_key(sign_key),

@@ -65,6 +65,7 @@ def export_zip(
         refinement_steps=options.refine,
         step_size=options.step_size,
         choice=options.choice,
+        noise_scale=options.noise_scale,
         sign_key=options.sign_key,
     )
     return out

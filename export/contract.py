@@ -107,6 +107,8 @@ class SamplerSpec(Record, frozen=True, kw_only=True):
     switch_cost: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Of ``best_with_hysteresis``: value that one unit of distance from the previous action costs, with
     actions in [-1, 1]."""
+    noise_scale: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    """What the graph multiplies the noise of draw and refinement by; 0 acts by the components' means."""
 
 
 class Provenance(Record, frozen=True, kw_only=True):

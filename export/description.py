@@ -103,7 +103,10 @@ def _sampler(contract: Contract) -> Section:
         ("refinement", refinement),
         ("temperature", _number(spec.temperature)),
         ("choice", _choice(spec)),
-        ("noise", f"(B, K, {spec.noise_dim}), standard normal"),
+        (
+            "noise",
+            f"(B, K, {spec.noise_dim}), standard normal, times {_number(spec.noise_scale)} in the graph",
+        ),
         ("normaliser", contract.normaliser),
     ]
     return Section("Sampler", rows)

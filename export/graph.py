@@ -2,12 +2,13 @@
 
 With the policy's mixture (μ, σ) and the critics' minimum Q, particle k of component c = k mod C is
 
-    u = μ_c + σ_c ξ_0,    then M times    u ← u + η v + sqrt(2 η τ) ξ_m,
+    u = μ_c + ν σ_c ξ_0,    then M times    u ← u + η v + ν sqrt(2 η τ) ξ_m,
     v = ∇_u [Q(s, tanh u) + τ Σ log(1 − tanh² u)] = (1 − tanh² u) ∇_a Q − 2 τ tanh u
 
-and the particle in the robot's units is ``offset + scale * tanh u``. The refinement is unadjusted Langevin
-dynamics on the Gibbs density exp(Q/τ). Normalisation is folded into the layers, so that what is left is plain
-MLPs of centred inputs; the critic's gradient is its own back-propagation, written out.
+with the noise's scale ν, and the particle in the robot's units is ``offset + scale * tanh u``. The refinement
+is unadjusted Langevin dynamics on the Gibbs density exp(Q/τ). Normalisation is folded into the layers, so
+that what is left is plain MLPs of centred inputs; the critic's gradient is its own back-propagation, written
+out.
 """
 
 import math
@@ -32,7 +33,7 @@ def build_graph(networks: Networks, action: ActionTerm, spec: SamplerSpec) -> on
     graph = GraphBuilder()
     noises = _noises(graph, action.size, spec)
     obs = _normalised(graph, networks)
-    u = _mixture_particles(graph, networks, obs, noises[0])
+    u = _mixture_particles(graph, networks, obs, noises[0], spec.noise_scale)
     critics = [
         _CriticNodes(graph, f"critic{i}", layers, obs, networks.obs_dim)
         for i, layers in enumerate(networks.critics)
@@ -138,8 +139,10 @@ def clipped(graph: GraphBuilder, value: str, name: str, span: tuple[float, float
     )
 
 
-def _mixture_particles(graph: GraphBuilder, networks: Networks, obs: str, noise: str) -> str:
-    """Particles before the squash, ``μ + σ ξ`` (B, K, A); particle k is of component k mod C."""
+def _mixture_particles(
+    graph: GraphBuilder, networks: Networks, obs: str, noise: str, noise_scale: float
+) -> str:
+    """Particles before the squash, ``μ + ν σ ξ`` (B, K, A); particle k is of component k mod C."""
     h = obs
     for index, layer in enumerate(networks.trunk):
         h = graph.add(networks.activation, _gemm(graph, h, f"policy{index}", layer))
@@ -153,9 +156,11 @@ def _mixture_particles(graph: GraphBuilder, networks: Networks, obs: str, noise:
         return graph.add("Gather", rows, component, axis=1)
 
     mean = head("policy_mean", networks.mean)
-    if networks.log_std is None:
+    if networks.log_std is None or noise_scale == 0:
         return mean
     log_std = clipped(graph, head("policy_log_std", networks.log_std), "log_std", networks.log_std_range)
+    if noise_scale != 1:
+        noise = graph.add("Mul", noise, graph.constant("noise_scale", noise_scale))
     return graph.add("Add", mean, graph.add("Mul", graph.add("Exp", log_std), noise))
 
 
@@ -187,5 +192,6 @@ def _refine(graph: GraphBuilder, critics: list[_CriticNodes], u: str, noise: str
     slope = graph.add("Mul", graph.add("Sub", one, graph.add("Mul", a, a)), gradient)
     drift = graph.add("Mul", slope, graph.constant("step_size", eta))
     pull = graph.add("Mul", a, graph.constant("entropy_pull", -2 * eta * spec.temperature))
-    kick = graph.add("Mul", noise, graph.constant("diffusion", math.sqrt(2 * eta * spec.temperature)))
+    diffusion = spec.noise_scale * math.sqrt(2 * eta * spec.temperature)
+    kick = graph.add("Mul", noise, graph.constant("diffusion", diffusion))
     return graph.add("Sum", u, drift, pull, kick)

@@ -40,6 +40,7 @@ class Reference:
         size = len(self._scale)
         mean, std = self._model.mixture(states)
         component = torch.arange(noise.shape[1]) % mean.shape[1]
+        xi = xi * self._spec.noise_scale
         u = mean[:, component] + std[:, component] * xi[..., :size]
         for step in range(1, 1 + self._spec.refinement_steps):
             u = self._langevin(states, u, xi[..., step * size : (step + 1) * size])

@@ -238,7 +238,8 @@ def _normaliser(path: Path, keys: tuple[str, ...]) -> InputNormaliser:
             raise ContractError(f"{path}: expected normalised observations, found norm_obs off")
         found = state["obs_rms"]
         if isinstance(found, dict) and found.keys() != set(keys):
-            raise ContractError(f"{path}: expected statistics of {', '.join(keys)}, found {', '.join(found)}")
+            expected = ", ".join(keys) or "a vector"
+            raise ContractError(f"{path}: expected statistics of {expected}, found {', '.join(found)}")
         parts = [found[key] for key in keys] if keys else [found]
         mean, variance = (
             np.concatenate([np.asarray(part.state[name]) for part in parts]) for name in ("mean", "var")

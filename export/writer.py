@@ -47,6 +47,7 @@ def write_artifact(
     step_size: float = 0.05,
     choice: ActionChoice = "best",
     switch_cost: float | None = None,
+    noise_scale: float = 1.0,
     observations: Floats | None = None,
     seed: int = 0,
     sign_key: bytes | None = None,
@@ -66,6 +67,7 @@ def write_artifact(
         step_size: η of a step.
         choice: which particle becomes the action.
         switch_cost: of ``best_with_hysteresis``; by default 10 times the temperature.
+        noise_scale: what the graph multiplies the noise by; 0 acts by the components' means.
         observations: (N, obs_dim) seen in training, for golden vectors and checks; by default they are drawn
             from the mean and variance that the policy has normalised its inputs with.
         seed: of the golden vectors and of the checks.
@@ -95,6 +97,7 @@ def write_artifact(
         temperature=temperature,
         choice=choice,
         switch_cost=switch_cost,
+        noise_scale=noise_scale,
     )
     return ArtifactWriter(
         model=OwnModel(policy, critic),
@@ -123,6 +126,7 @@ def write_networks(
     step_size: float = 0.05,
     choice: ActionChoice = "best",
     switch_cost: float | None = None,
+    noise_scale: float = 1.0,
     observations: Floats | None = None,
     seed: int = 0,
     sign_key: bytes | None = None,
@@ -140,6 +144,7 @@ def write_networks(
         step_size: η of a step.
         choice: which particle becomes the action.
         switch_cost: of ``best_with_hysteresis``; by default 10 times the temperature.
+        noise_scale: what the graph multiplies the noise by; 0 acts by the components' means.
         observations: (N, obs_dim) seen in training, for golden vectors and checks; by default they are drawn
             around the normaliser's mean, or around zero.
         seed: of the golden vectors and of the checks.
@@ -171,6 +176,7 @@ def write_networks(
         temperature=temperature,
         choice=choice,
         switch_cost=switch_cost,
+        noise_scale=noise_scale,
     )
     return ArtifactWriter(
         model=PlainModel(networks),
@@ -250,12 +256,14 @@ def _sampler_spec(
     temperature: float,
     choice: ActionChoice,
     switch_cost: float | None,
+    noise_scale: float,
 ) -> SamplerSpec:
     for name, value, least in (
         ("num_particles", num_particles, 1),
         ("refinement_steps", refinement_steps, 0),
         ("step_size", step_size, 0.0),
         ("switch_cost", switch_cost or 0.0, 0.0),
+        ("noise_scale", noise_scale, 0.0),
     ):
         if not least <= value < np.inf:
             raise ContractError(f"{name}: expected at least {least}, found {value}")
@@ -270,6 +278,7 @@ def _sampler_spec(
         temperature=temperature,
         choice=choice,
         switch_cost=10 * temperature if switch_cost is None else switch_cost,
+        noise_scale=noise_scale,
     )
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from wpg.export import (
     ActionTerm,
+    ContractError,
     GoalSpec,
     ObservationTerm,
     contract_schema,
@@ -23,7 +24,9 @@ from wpg.export import (
     load_artifact,
     read_interface,
 )
+from wpg.export import contract as contract_module
 
+SCHEMA = Path(__file__).parents[2] / "docs" / "contract.schema.json"
 DOCS = Path(__file__).parents[2] / "docs" / "contract.md"
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -47,6 +50,26 @@ def test_float32_keeps_every_bit(value):
 def test_contract_round_trip(path):
     contract = load_artifact(path).contract
     assert decode_contract(encode_contract(contract)) == contract
+
+
+def test_published_schema_is_the_contracts():
+    """After a change: ``SCHEMA.write_text(json.dumps(contract_schema(), indent=1) + "\\n")``."""
+    assert json.loads(SCHEMA.read_text()) == json.loads(json.dumps(contract_schema()))
+
+
+def test_older_contracts_are_migrated(path, monkeypatch):
+    def renamed(values):
+        values["sampler"]["choice"] = values["sampler"].pop("select")
+        return values | {"version": 2}
+
+    contract = load_artifact(path).contract
+    older = json.loads(encode_contract(contract))
+    older["sampler"]["select"] = older["sampler"].pop("choice")
+    monkeypatch.setattr(contract_module, "CONTRACT_VERSION", 2)
+    with pytest.raises(ContractError, match="version 1 found, this wpg reads version 2: export the policy"):
+        decode_contract(json.dumps(older))
+    monkeypatch.setitem(contract_module.MIGRATIONS, 1, renamed)
+    assert decode_contract(json.dumps(older)) == msgspec.structs.replace(contract, version=2)
 
 
 def test_numbers_of_other_libraries_are_stored_as_plain_ones(path):

@@ -38,6 +38,18 @@ def test_parity_with_torch(artifact, networks, interface, batch, particles, scal
     np.testing.assert_allclose(found.spread, implied.spread, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("noise_scale", [0.0, 0.5])
+@pytest.mark.parametrize("steps", [0, 1])
+def test_noise_is_scaled_in_the_graph(networks, write, tmp_path, noise_scale, steps):
+    artifact = write(tmp_path / "policy.onnx", refinement_steps=steps, noise_scale=noise_scale)
+    plain = write(tmp_path / "plain.onnx", refinement_steps=steps)
+    rng = np.random.default_rng(3)
+    obs = observations(networks[0], rng, 4, 1.0)
+    noise = rng.standard_normal((4, 6, artifact.contract.sampler.noise_dim), dtype=np.float32)
+    expected = plain.run(obs, noise_scale * noise)
+    np.testing.assert_allclose(artifact.run(obs, noise).particles, expected.particles, atol=1e-5)
+
+
 def test_thousand_observations_far_outside_training(networks, interface, write, tmp_path):
     artifact = write(tmp_path / "policy.onnx")
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from wpg.export import ArtifactError, ContractError, CorruptArtifactError, load_artifact
+from wpg.export import ArtifactError, ContractError, CorruptArtifactError, SignatureError, load_artifact
 from wpg.export.digest import SEAL_SIZE, seal
 from wpg.export.reader import CONTRACT_KEY, artifact_from_bytes
 
@@ -78,6 +78,42 @@ def test_edited_weights_are_noticed(path, tmp_path):
     message = refused(data[:place] + b"\x7f" + data[place + 1 :], tmp_path, CorruptArtifactError)
     assert "expected SHA-256" in message
     assert "found" in message
+
+
+def test_signature(write, path, tmp_path):
+    key, file = bytes(range(32)), tmp_path / "signed.onnx"
+    write(file, sign_key=key)
+    assert load_artifact(file, key).signed
+    assert load_artifact(file).signed  # nobody asked for it
+    assert not load_artifact(path).signed
+    with pytest.raises(SignatureError, match="expected a signature made with the given key, found none"):
+        load_artifact(path, key)
+    with pytest.raises(SignatureError, match="found one made with another key"):
+        load_artifact(file, key[::-1])
+    assert onnx.load(file).metadata_props[-2].key == "wpg.signature"
+
+
+def test_what_is_edited_after_signing_is_noticed_under_a_right_digest(write, tmp_path):
+    key, file = bytes(range(32)), tmp_path / "signed.onnx"
+    write(file, sign_key=key)
+    data = bytearray(file.read_bytes()[:-SEAL_SIZE])
+    for place in (100, len(data) // 2, len(data) - 1):
+        data[place] ^= 1
+        with pytest.raises(SignatureError):
+            artifact_from_bytes(seal(bytes(data)), file, key)
+        data[place] ^= 1
+    assert artifact_from_bytes(seal(bytes(data)), file, key).signed
+
+
+def test_golden_error_is_absolute(path, tmp_path):
+    artifact = load_artifact(path)
+    golden = artifact.contract.golden
+    found = artifact.run(np.array(golden.obs, np.float32), np.array(golden.noise, np.float32))
+    errors = [
+        np.abs(values - np.array(getattr(golden, name), np.float32)).max()
+        for name, values in found._asdict().items()
+    ]
+    assert artifact.verify_golden() == max(errors)
 
 
 def test_missing_file_and_folder(tmp_path):

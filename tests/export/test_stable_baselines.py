@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -106,7 +107,9 @@ def run(artifact, particles=1):
 
 
 def test_sac(tmp_path, export, actor):
-    zip_path = save(tmp_path / "sac.zip", actor, variables={"log_ent_coef": torch.tensor([-1.0])})
+    zip_path = save(
+        tmp_path / "sac.zip", actor, variables={"log_ent_coef": torch.tensor([-1.0], requires_grad=True)}
+    )
     artifact, read = export(zip_path)
     assert read.temperature == pytest.approx(np.exp(-1))
     assert (read.env_steps, read.seed, read.version) == (1000, 5, "2.9.2")
@@ -193,6 +196,53 @@ def test_ppo_with_vec_normalize(tmp_path, export):
     np.testing.assert_allclose(found.particles, expected, atol=1e-5)
     with pytest.raises(ContractError, match="needs critics"):
         export(zip_path, num_particles=4, vec_normalize=statistics, deterministic=False)
+
+
+class DictNormalize:
+    def __init__(self):
+        self.obs_rms = {"goal": RunningMeanStd(), "arm": RunningMeanStd()}
+        self.obs_rms["goal"].mean, self.obs_rms["goal"].var = np.array([7.0]), np.array([2.0])
+        self.obs_rms["arm"].mean, self.obs_rms["arm"].var = np.zeros(3), np.ones(3)
+        self.epsilon, self.clip_obs, self.norm_obs = 1e-8, 10.0, True
+
+
+def test_dictionary_of_observations_keeps_the_order_of_training(tmp_path, actor):
+    space = {"spaces": "{'goal': Box(-1.0, 1.0, (1,), float32), 'arm': Box([-1.\\n 0. 0.], (3,), float32)}"}
+    zip_path = save(tmp_path / "sac.zip", actor, observation_space=space)
+    statistics = tmp_path / "vecnormalize.pkl"
+    statistics.write_bytes(pickle.dumps(DictNormalize()))
+    read = read_stable_baselines(zip_path, vec_normalize=statistics)
+    assert read.observation_keys == ("goal", "arm")
+    assert read.networks.normaliser.mean.tolist() == [7, 0, 0, 0]
+    del space["spaces"]
+    with pytest.raises(ContractError, match="expected statistics of a vector, found goal, arm"):
+        read_stable_baselines(
+            save(tmp_path / "sac.zip", actor, observation_space=space), vec_normalize=statistics
+        )
+
+
+def test_refinement_raises_the_value(tmp_path, export, actor, provenance):
+    read = read_stable_baselines(save(tmp_path / "sac.zip", actor))
+    values = []
+    for steps in (0, 2):
+        artifact = write_networks(
+            tmp_path / "policy.onnx",
+            networks=read.networks,
+            interface=INTERFACE,
+            provenance=provenance,
+            refinement_steps=steps,
+        )
+        values.append(run(artifact)[0].values.mean())
+    assert values[1] > values[0]
+    bare = replace(read.networks, critics=[])
+    with pytest.raises(ContractError, match="refinement needs critics"):
+        write_networks(
+            tmp_path / "policy.onnx",
+            networks=bare,
+            interface=INTERFACE,
+            provenance=provenance,
+            refinement_steps=1,
+        )
 
 
 class Bomb:

@@ -71,6 +71,21 @@ def test_refuses_an_interface_of_another_size(write, interface, tmp_path):
         write(tmp_path / "policy.onnx", interface=shorter)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("num_particles", 0),
+        ("refinement_steps", -1),
+        ("step_size", float("nan")),
+        ("switch_cost", -0.5),
+        ("noise_scale", float("inf")),
+    ],
+)
+def test_refuses_options_out_of_range(write, tmp_path, option, value):
+    with pytest.raises(ContractError, match=f"{option}: expected at least"):
+        write(tmp_path / "policy.onnx", **{option: value})
+
+
 def test_missing_folder_is_an_os_error(write, tmp_path):
     with pytest.raises(FileNotFoundError):
         write(tmp_path / "absent" / "policy.onnx")
