@@ -21,7 +21,7 @@ from wpg.sim_envs.goal_env import (
 )
 from wpg.sim_envs.registration import REACH_STEPS
 
-START_SPREAD_RAD = 0.8
+START_SPREAD_RAD = 0.4
 """Half width of the start positions around home, every joint."""
 START_MARGIN_M = 0.1
 """How far outside the goals' box the tool may start."""
