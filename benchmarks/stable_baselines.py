@@ -1,7 +1,7 @@
 """Policies of Stable-Baselines3 through the bridge: trained, exported, run over an emulated serial line.
 
     pip install stable-baselines3
-    python benchmarks/stable_baselines.py [--out DIR] [--sac-steps 15000] [--ppo-steps 200000] [--goals 20]
+    python benchmarks/stable_baselines.py [--out DIR] [--sac-steps 48000] [--ppo-steps 200000] [--goals 20]
 
 SAC with hindsight learns wpg/PandaReach-v0, PPO its dense form. Each zip is exported by ``wpg export``,
 evaluated in simulation by ``wpg evaluate``, and run by ``wpg run`` against ``wpg emulate`` in another
@@ -19,7 +19,9 @@ from wpg.controllers.statistics import wilson_interval
 
 try:
     from stable_baselines3 import PPO, SAC, HerReplayBuffer
+    from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
 except ModuleNotFoundError as error:
     sys.exit(f"this benchmark needs {error.name}: pip install stable-baselines3")
 
@@ -32,27 +34,26 @@ SPARSE, DENSE = "wpg/PandaReach-v0", "wpg/PandaReachDense-v0"
 
 def train_sac(path: Path, steps: int, seed: int) -> None:
     """SAC with hindsight experience replay on the sparse reward."""
+    envs = VecNormalize(make_vec_env(SPARSE, n_envs=8, seed=seed), norm_reward=False)
     model = SAC(
         "MultiInputPolicy",
-        SPARSE,
+        envs,
         replay_buffer_class=HerReplayBuffer,
         replay_buffer_kwargs={"n_sampled_goal": 4, "goal_selection_strategy": "future"},
         learning_rate=1e-3,
         gamma=0.95,
         tau=0.02,
         ent_coef="auto_0.1",
-        batch_size=256,
-        learning_starts=1000,
+        learning_starts=2000,
+        gradient_steps=2,
         seed=seed,
-        verbose=1,
     )
-    model.learn(steps)
-    model.save(path)
+    learn(model, envs, path, steps)
 
 
 def train_ppo(path: Path, steps: int, seed: int) -> None:
     """PPO on the dense reward."""
-    envs = make_vec_env(DENSE, n_envs=8, seed=seed)
+    envs = VecNormalize(make_vec_env(DENSE, n_envs=8, seed=seed))
     model = PPO(
         "MultiInputPolicy",
         envs,
@@ -63,7 +64,13 @@ def train_ppo(path: Path, steps: int, seed: int) -> None:
         policy_kwargs={"log_std_init": -0.7},
         seed=seed,
     )
+    learn(model, envs, path, steps)
+
+
+def learn(model: BaseAlgorithm, envs: VecNormalize, path: Path, steps: int) -> None:
+    """Train, and save policy and statistics side by side."""
     model.learn(steps)
+    envs.save(str(path.with_suffix(".pkl")))
     model.save(path)
 
 
@@ -93,7 +100,8 @@ def over_the_link(artifact: Path, goals: int, seed: int) -> dict[str, Any]:
 def trial(zip_path: Path, env: str, episodes: int, goals: int, seed: int) -> dict[str, Any]:
     """Success of one zip in simulation and over the link."""
     artifact, evaluation = zip_path.with_suffix(".onnx"), zip_path.with_suffix(".evaluation.json")
-    subprocess.run(wpg_command("export", zip_path, "--env", env, "--out", artifact), check=True)
+    statistics = ["--vec-normalize", zip_path.with_suffix(".pkl")]
+    subprocess.run(wpg_command("export", zip_path, "--env", env, "--out", artifact, *statistics), check=True)
     subprocess.run(
         wpg_command("evaluate", artifact, "--episodes", str(episodes), "--json", evaluation), check=True
     )
@@ -115,7 +123,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/stable_baselines"))
-    parser.add_argument("--sac-steps", type=int, default=15_000)
+    parser.add_argument("--sac-steps", type=int, default=48_000)
     parser.add_argument("--ppo-steps", type=int, default=200_000)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--goals", type=int, default=20)

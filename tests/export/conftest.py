@@ -1,3 +1,6 @@
+"""Networks and artefacts for the tests; makes the module of zips importable."""
+
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from wpg.export import (
 )
 from wpg.export.reader import Artifact
 from wpg.export.writer import write_artifact
+
+sys.path.append(str(Path(__file__).parent))
 
 OBS_DIM, ACTION_DIM, COMPONENTS = 9, 3, 5
 

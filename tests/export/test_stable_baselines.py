@@ -1,16 +1,13 @@
-"""Policies of Stable-Baselines3, from zips that are put together here as it writes them."""
+"""Policies of Stable-Baselines3, from zips that are put together as it writes them."""
 
-import io
-import json
 import pickle
-import zipfile
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from zips import HIGH, LOW, linear, mlp, save
 
 from wpg.export import (
     ActionTerm,
@@ -24,7 +21,6 @@ from wpg.export.stable_baselines import read_stable_baselines
 from wpg.export.writer import write_networks
 
 OBS = np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32) * 3
-LOW, HIGH = np.array([-2.0, 0.0]), np.array([2.0, 1.0])
 INTERFACE = PolicyInterface(
     robot=None,
     observation=(ObservationTerm(name="observation", size=4, source="environment"),),
@@ -37,32 +33,6 @@ INTERFACE = PolicyInterface(
     ),
     control_dt_s=0.05,
 )
-
-
-def linear(fan_in, fan_out):
-    return nn.Linear(fan_in, fan_out)
-
-
-def mlp(*sizes, activation=nn.ReLU, last=()):
-    layers = []
-    for fan_in, fan_out in pairwise(sizes):
-        layers += [linear(fan_in, fan_out), activation()]
-    return nn.Sequential(*layers[:-1], *last)
-
-
-def save(path, modules, *, extra=None, variables=None, **settings):
-    """A zip with the entries that reading needs, and one that reading must not touch."""
-    weights = {f"{name}.{key}": value for name, m in modules.items() for key, value in m.state_dict().items()}
-    box = {"_shape": [2], "low": str(LOW), "high": str(HIGH), ":serialized:": "gASVnothing"}
-    data = {"action_space": box, "num_timesteps": 1000, "seed": 5, "use_sde": False, "policy_kwargs": {}}
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("data", json.dumps(data | settings))
-        for name, tensors in (("policy", weights | (extra or {})), ("pytorch_variables", variables or {})):
-            buffer = io.BytesIO()
-            torch.save(tensors, buffer)
-            archive.writestr(f"{name}.pth", buffer.getvalue())
-        archive.writestr("_stable_baselines3_version", "2.9.2")
-    return path
 
 
 def unscaled(a):
