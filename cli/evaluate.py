@@ -7,7 +7,6 @@ import msgspec
 import tyro
 from rich.console import Console
 
-from wpg.cli.environments import register_environments
 from wpg.cli.options import CommandError, JsonFile, write_json
 
 if TYPE_CHECKING:
@@ -72,33 +71,10 @@ def evaluate_policy(
     policy: Path, *, env: str | None, episodes: int, select: Select, seed: int = 0
 ) -> "Evaluation":
     """Evaluate a run folder or an artefact in the environment it was trained in, or in ``env``."""
-    from gymnasium.spaces import Box  # noqa: PLC0415  torch and gymnasium are not part of the bare bridge
-
-    from wpg.cli.artifacts import artifact_act  # noqa: PLC0415
-    from wpg.cli.observations import ContractObservations  # noqa: PLC0415
+    from wpg.cli.acting import acting  # noqa: PLC0415  torch and gymnasium are not part of the bare bridge
     from wpg.controllers import evaluate as evaluate_act  # noqa: PLC0415
-    from wpg.controllers import load_run  # noqa: PLC0415
-    from wpg.controllers.environment import inspect_env, make_env  # noqa: PLC0415
-    from wpg.export.reader import load_artifact  # noqa: PLC0415
 
-    register_environments()
     if episodes < 1:
         raise CommandError(f"--episodes must be at least 1, it is {episodes}")
-    if policy.is_dir():
-        run = load_run(policy)
-        return evaluate_act(run.act(select, seed=seed), env or run.config.env, episodes, seed=seed)
-    artifact = load_artifact(policy)
-    interface = artifact.contract.interface
-    opened = make_env(env or artifact.contract.provenance.env_id)
-    try:
-        opened = ContractObservations(opened, interface)
-        spec = inspect_env(opened)
-        if spec.action_dim != interface.action.size:
-            raise CommandError(
-                f"{policy} gives {interface.action.size} values, {spec.env_id} takes {spec.action_dim}"
-            )
-        assert isinstance(opened.action_space, Box)
-        act = artifact_act(artifact, opened.action_space, select, seed=seed)
+    with acting(policy, env, select, seed=seed) as (act, opened):
         return evaluate_act(act, opened, episodes, seed=seed)
-    finally:
-        opened.close()

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from wpg.cli.environments import register_environments
 from wpg.cli.options import CommandError
 
 
@@ -58,7 +57,6 @@ def export(
         licence=licence,
         sign_key=None if sign_key is None else read_key(sign_key),
     )
-    register_environments()
     if policy.is_dir():
         if env is not None or vec_normalize is not None:
             raise CommandError(f"{policy} is a run folder: --env and --vec-normalize are for a .zip")

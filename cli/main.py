@@ -17,6 +17,7 @@ from wpg.cli.export import export
 from wpg.cli.inspect import inspect
 from wpg.cli.key import key
 from wpg.cli.list import list_names
+from wpg.cli.play import play
 from wpg.cli.run import run
 from wpg.cli.train import train
 
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
     "evaluate": evaluate,
+    "play": play,
     "export": export,
     "inspect": inspect,
     "emulate": emulate,
@@ -44,6 +46,7 @@ EXTRAS = {
     "onnx": "train",
     "onnxscript": "train",
     "matplotlib": "train",
+    "PIL": "train",
     "jinja2": "train",
     "scipy": "train",
     "yaml": "train",

@@ -31,6 +31,7 @@ def run(
     stop: Literal["hold", "damp", "release"] = "hold",
     cpu: int | None = None,
     key: KeyFile = None,
+    artifact_key: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     log: Annotated[Path | None, tyro.conf.arg(metavar="run.mcap")] = None,
     json: JsonFile = None,
 ) -> None:
@@ -49,6 +50,7 @@ def run(
         particles: Particles drawn at each policy step; by default the contract's number.
         stop: How the arm is left: standing, sinking slowly, or without torque.
         cpu: Core that the loop stays on.
+        artifact_key: Refuse a policy that was not signed with this key (`wpg export --sign-key`).
         log: Write a run log that Foxglove and PlotJuggler open.
     """
     if duration is None and goals is None and goal is None:
@@ -60,7 +62,7 @@ def run(
     except ValueError as error:
         raise CommandError(str(error)) from error
     report = run_policy(
-        load_artifact(file),
+        load_artifact(file, None if artifact_key is None else read_key(artifact_key)),
         open_robot(load_description(robot), link, key=None if key is None else read_key(key)),
         config,
         noise_seed=seed,

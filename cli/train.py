@@ -6,7 +6,6 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from wpg.cli.environments import register_environments
 from wpg.cli.options import CommandError
 
 
@@ -46,7 +45,6 @@ def train(
     from wpg.controllers import resume as resume_run  # noqa: PLC0415
     from wpg.controllers import train as train_policy  # noqa: PLC0415
 
-    register_environments()
     console = Console()
     if resume is not None:
         if env is not None or out is not None:

@@ -53,8 +53,8 @@ class EnvSpec:
         return scaled
 
 
-def make_env(env_id: str) -> Env:
-    """`gymnasium.make` with the near misses named.
+def make_env(env_id: str, **options: Any) -> Env:
+    """`gymnasium.make` with the near misses named; `options` go to the environment.
 
     Raises:
         UnknownEnvError: no such id, or the package that registers it is not installed.
@@ -62,7 +62,7 @@ def make_env(env_id: str) -> Env:
     try:
         if env_id not in gym.registry and ":" not in env_id:
             _load_plugins()
-        return gym.make(env_id, disable_env_checker=True)
+        return gym.make(env_id, disable_env_checker=True, **options)
     except (gym.error.Error, ImportError) as error:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "; `wpg list` shows what there is"

@@ -94,3 +94,18 @@ def test_emulator_refuses_unknown_robots_and_links(capsys):
     assert "pandra" in only_line(capsys.readouterr().err)
     assert run("emulate", "panda", "--link", "carrier-pigeon:") == 1
     assert "carrier-pigeon" in only_line(capsys.readouterr().err)
+
+
+def test_play_films_an_environment(capsys, tmp_path):
+    from PIL import Image
+
+    out = tmp_path / "play.gif"
+    assert run("play", "wpg/PandaReachBullet-v0", "--out", str(out), "--episodes", "1") == 0
+    with Image.open(out) as film:
+        assert film.n_frames == 51
+        assert film.size == (640, 480)
+
+
+def test_play_refuses_what_it_cannot_write(capsys, tmp_path):
+    assert run("play", "wpg/PandaReach-v0", "--out", str(tmp_path / "play.mp4")) == 1
+    assert ".gif" in only_line(capsys.readouterr().err)
