@@ -33,7 +33,7 @@ class DynamixelRobot(ServoRobot):
     takes no goal until it is armed anew.
 
     Reads are fast sync reads (firmware 45 and later) unless the configuration says otherwise, or a servo has
-    just missed: then plain ones, where those behind it can still be heard.
+    just missed.
     """
 
     protocol = DynamixelProtocol()
@@ -66,9 +66,17 @@ class DynamixelRobot(ServoRobot):
         self._set_watchdogs(self._watchdog)
 
     def _ask(self, servos: tuple[int, ...]) -> dict[int, Status]:
-        whole = self._config.fast_read and not any(self._missed.values())
-        instruction = Instruction.FAST_SYNC_READ if whole else Instruction.SYNC_READ
-        return self._connected.sync_read(servos, DXL_INDIRECT_DATA, _MEASURED.size, instruction)
+        answers: dict[int, Status] = {}
+        if self._config.fast_read and not any(self._missed.values()):
+            answers = self._connected.sync_read(
+                servos, DXL_INDIRECT_DATA, _MEASURED.size, Instruction.FAST_SYNC_READ
+            )
+            if not answers:
+                return answers
+        # A servo that misses silences those behind it in a fast answer, but not in a plain one.
+        if left := [servo for servo in servos if servo not in answers]:
+            answers |= self._connected.sync_read(left, DXL_INDIRECT_DATA, _MEASURED.size)
+        return answers
 
     def _measurement(self, data: bytes) -> Measurement:
         _, _, _, current, velocity, position = _MEASURED.unpack(data)

@@ -34,7 +34,7 @@ class FeetechRobot(ServoRobot):
 
     def _complaint(self, status: Status) -> str:
         bits = (meaning for bit, meaning in self._model.errors.items() if status.error & bit)
-        return ", ".join(bits) if status.error else ""
+        return ", ".join(bits) or f"error {status.error:#04x}"
 
     def _check_status(self, answers: dict[int, Status]) -> None:
         if self._status is not RobotStatus.ARMED or self._sequence % TORQUE_CHECK_READS:

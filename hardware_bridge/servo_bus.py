@@ -16,6 +16,9 @@ from wpg.hardware_bridge.servo_models import Register
 
 BITS_PER_BYTE = 10
 ATTEMPTS = 5
+WORTH_SLEEPING_S = 200e-6
+FAST_OVERHEAD = 4
+"""Bytes around each servo's data in the answer to a fast sync read."""
 RETURN_DELAY_MAX_S = 510e-6
 """The longest delay that a servo can be set to."""
 
@@ -145,9 +148,15 @@ class ServoBus:
         self._decoder.reset()
         request = self._protocol.encode(packet)
         self._link.send(request)
-        answer_s = (self._protocol.status_size + size) * self._byte_s + self.return_delay_s
-        wait_s = len(request) * self._byte_s + len(servos) * answer_s + self._margin_s
-        deadline_s = self._clock.now() + wait_s
+        sent_s = self._clock.now()
+        overhead = FAST_OVERHEAD if packet.code == Instruction.FAST_SYNC_READ else self._protocol.status_size
+        answer_s = (overhead + size) * self._byte_s
+        last_s = sent_s + len(request) * self._byte_s + (len(servos) - 1) * answer_s
+        delays_s = len(servos) * self.return_delay_s
+        deadline_s = last_s + answer_s + delays_s + self._margin_s
+        # One awakening for the last answer instead of one for each: that is most of what a read costs.
+        if last_s - sent_s > WORTH_SLEEPING_S:
+            self._clock.sleep_until(last_s)
         answers: dict[int, Status] = {}
         while len(answers) < len(servos):
             remaining_s = deadline_s - self._clock.now()

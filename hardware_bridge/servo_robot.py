@@ -78,7 +78,10 @@ class ServoRobot(ABC):
         self._servo_bus, self._model = servo_bus(description, self.protocol.name)
         self._calibration = calibration or default_calibration(description)
         self._low, self._high = self._calibration.limits_rad(description)
-        self._clock = clock or RealClock()
+        sign, share_nm = self._calibration.sign, description.limits("torque_max_nm") / 1000
+        self._velocity_unit = sign * self._model.velocity_unit_rad_s
+        self._effort_unit = sign * (self._model.effort_unit_nm or share_nm)
+        self._clock = clock or RealClock(spin_s=0.0)
         self._joints = self._servo_bus.servos
         self._servos = (*self._joints, *self._servo_bus.others.values())
         self._names = dict(
@@ -88,8 +91,7 @@ class ServoRobot(ABC):
         self._forget()
 
     def _forget(self) -> None:
-        count = len(self._joints)
-        self._measured = np.zeros((3, count))  # counts, velocity and effort units
+        self._measured = [Measurement(0, 0, 0)] * len(self._joints)
         self._missed = dict.fromkeys(self._joints, 0)
         self._order = self._joints
         self._goal: Vector | None = None
@@ -159,17 +161,18 @@ class ServoRobot(ABC):
         answers = self._ask(self._order)
         complaints = []
         for index, servo in enumerate(self._joints):
-            answer = answers.get(servo)
-            if answer is None:
+            if (answer := answers.get(servo)) is None:
                 self._missed[servo] += 1
                 self.misses[self._names[servo]] += 1
                 continue
             self._missed[servo] = 0
-            self._measured[:, index] = self._measurement(answer.data)
-            if complaint := self._complaint(answer):
+            self._measured[index] = self._measurement(answer.data)
+            if answer.error and (complaint := self._complaint(answer)):
                 complaints.append(f"servo {servo} ({self._names[servo]}): {complaint}")
         self.fault = "; ".join(complaints)
-        self._check_missing(len(answers))
+        self._order = self._joints
+        if len(answers) < len(self._joints):
+            self._judge_missing()
         self._sequence += 1
         self._check_status(answers)
         return self._state(asked_s)
@@ -183,7 +186,7 @@ class ServoRobot(ABC):
         Raises:
             LinkError: the link is dead.
         """
-        joint_pos = np.clip(command.joint_pos, self._low, self._high)
+        joint_pos = np.minimum(np.maximum(command.joint_pos, self._low), self._high)
         self._goal = joint_pos
         self._send_goals(joint_pos)
         return JointCommand(joint_pos=joint_pos, joint_vel=np.zeros_like(joint_pos))
@@ -237,26 +240,21 @@ class ServoRobot(ABC):
     def _before_torque(self) -> None:  # noqa: B027
         """Whatever must be set before torque is enabled."""
 
-    def _check_missing(self, num_answers: int) -> None:
+    def _judge_missing(self) -> None:
+        """Go on without some servos, or not."""
+        self._order = tuple(sorted(self._joints, key=lambda servo: self._missed[servo] > 0))
         missing = [servo for servo in self._joints if self._missed[servo]]
-        self._order = (
-            tuple(sorted(self._joints, key=lambda servo: self._missed[servo] > 0))
-            if missing
-            else self._joints
-        )
         lost = [servo for servo in missing if self._missed[servo] > self._config.patience]
-        if len(missing) > self._config.missing_max or lost or num_answers == 0:
+        if len(missing) > self._config.missing_max or lost or len(missing) == len(self._joints):
             names = ", ".join(f"{servo} ({self._names[servo]})" for servo in lost or missing)
             raise StaleStateError(f"link {self._connected.url}: no answer from servo {names}")
 
     def _state(self, time_s: float) -> RobotState:
-        counts, velocity, effort = self._measured
-        sign, model = self._calibration.sign, self._model
-        unit_nm = model.effort_unit_nm or self._description.limits("torque_max_nm") / 1000
+        counts, velocity, effort = np.array(self._measured, dtype=np.float64).T
         return RobotState(
             joint_pos=self._calibration.to_rad(counts),
-            joint_vel=sign * velocity * model.velocity_unit_rad_s,
-            joint_torque=sign * effort * unit_nm,
+            joint_vel=velocity * self._velocity_unit,
+            joint_torque=effort * self._effort_unit,
             time_s=time_s,
             sequence=self._sequence,
             status=RobotStatus.FAULT if self.fault else self._status,

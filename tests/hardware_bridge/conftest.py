@@ -160,6 +160,11 @@ def make_policy(description: RobotDescription) -> Callable[..., ReachPolicy]:
     return lambda **kwargs: ReachPolicy(description, **kwargs)
 
 
+@pytest.fixture(scope="session")
+def policy_class() -> type[ReachPolicy]:
+    return ReachPolicy
+
+
 @contextmanager
 def served(description: RobotDescription, url: str) -> Iterator[Emulator]:
     """An emulator that lives in a thread."""

@@ -1,0 +1,164 @@
+"""A servo bus in one thread, in the time of a clock that is moved by hand."""
+
+import msgspec
+import pytest
+
+from wpg.hardware_bridge.calibration import ServoCalibration
+from wpg.hardware_bridge.clock import ManualClock
+from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
+from wpg.hardware_bridge.emulated_arm import EmulatedArm
+from wpg.hardware_bridge.emulator import make_device
+from wpg.hardware_bridge.errors import LinkError
+from wpg.hardware_bridge.faults import FaultSpec, FaultyLink
+from wpg.hardware_bridge.feetech_robot import FeetechRobot
+from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.links import Link
+from wpg.hardware_bridge.robot import JointCommand
+from wpg.hardware_bridge.servo_device import ServoDevice
+from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
+from wpg.hardware_bridge.servo_robot import ServoRobotConfig
+
+DRIVERS = {"feetech": FeetechRobot, "dynamixel": DynamixelRobot}
+MODELS = {"feetech": "sts3215", "dynamixel": "xm430-w350"}
+
+
+def six_servo_arm(protocol: str) -> RobotDescription:
+    """The SO-101 with a sixth joint, on servos of either make, all of them in their middle at home."""
+    arm = load_description("so101")
+    joints = [msgspec.structs.replace(joint, home_rad=0.0) for joint in arm.joints]
+    joints.append(msgspec.structs.replace(joints[-1], name="gripper"))
+    bus = msgspec.structs.replace(arm.bus, model=MODELS[protocol], servos=(1, 2, 3, 4, 5, 6), others={})
+    return msgspec.structs.replace(arm, joints=tuple(joints), protocol=protocol, bus=bus, simulation=None)
+
+
+class BusLoopback(Link):
+    """Joins a master to emulated servos; answers take the time that the wire takes."""
+
+    def __init__(self, device: ServoDevice, arm: EmulatedArm, clock: ManualClock) -> None:
+        super().__init__("loopback:")
+        self._device, self._arm, self._clock = device, arm, clock
+        self.dead = False
+        self.silent = False
+        self.echo = False
+        self._echoed = b""
+        self.sent: list[bytes] = []
+
+    def send(self, data: bytes) -> bool:
+        self._live()
+        self.sent.append(data)
+        if self.echo:
+            self._echoed += data
+        self._device.feed(data, self._clock.now())
+        return True
+
+    def receive(self, timeout_s: float) -> bytes:
+        deadline_s = self._clock.now() + timeout_s
+        while True:
+            self._live()
+            echoed, self._echoed = self._echoed, b""
+            data = echoed + self._device.due(self._clock.now())
+            if data and not self.silent:
+                return data
+            if self._clock.now() >= deadline_s:
+                return b""
+            self._clock.sleep_until(min(deadline_s, self._device.next_reply_s, self._arm.next_step_s))
+
+    def close(self) -> None:
+        pass
+
+    def _live(self) -> None:
+        if self.dead:
+            raise LinkError("link loopback: unplugged")
+        self._arm.advance_to(self._clock.now())
+
+    def _descriptors(self) -> tuple[int, ...]:
+        return ()
+
+    def _receive_ready(self) -> bytes:
+        return b""
+
+
+class ServoBench:
+    """A driver on emulated servos, everything on one manual clock."""
+
+    def __init__(
+        self,
+        description: RobotDescription,
+        *,
+        config: ServoRobotConfig | None = None,
+        calibration: ServoCalibration | None = None,
+        faults: FaultSpec | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.description = description
+        self.clock = ManualClock(100.0)
+        self.arm = EmulatedArm(KinematicRobot(description), self.clock.now(), RAD_PER_COUNT)
+        self.device = make_device(description.protocol, self.arm)
+        assert isinstance(self.device, ServoDevice)
+        self.link = BusLoopback(self.device, self.arm, self.clock)
+        wire: Link = self.link
+        if faults is not None:
+            wire = FaultyLink(self.link, faults, seed=seed, clock=self.clock)
+        self.robot = DRIVERS[description.protocol](
+            description, lambda: wire, config, calibration=calibration, clock=self.clock
+        )
+
+    @property
+    def witness(self):
+        return self.arm.witness
+
+    def servo(self, joint: str):
+        """The emulated servo of a joint."""
+        return self.device.servos[self.device.names[joint]]
+
+    def connected(self):
+        """The driver, connected and armed."""
+        self.robot.connect()
+        self.robot.arm()
+        return self.robot
+
+    def at(self, joint_pos) -> JointCommand:
+        return JointCommand(joint_pos=joint_pos, joint_vel=0 * joint_pos)
+
+
+@pytest.fixture(params=["feetech", "dynamixel"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def make_bench():
+    """A bench of six servos, on either protocol."""
+    return lambda protocol, **options: ServoBench(six_servo_arm(protocol), **options)
+
+
+@pytest.fixture
+def bench(protocol, make_bench) -> ServoBench:
+    return make_bench(protocol)
+
+
+@pytest.fixture(params=["so101", "omx"])
+def shipped(request: pytest.FixtureRequest) -> ServoBench:
+    """The arms that ship with wpg."""
+    return ServoBench(load_description(request.param))
+
+
+@pytest.fixture
+def make_so101():
+    """Benches of the SO-101."""
+    return lambda **options: ServoBench(load_description("so101"), **options)
+
+
+@pytest.fixture
+def make_reach_policy(policy_class):
+    """Makes a policy that reaches within a few centimetres of an arm's home."""
+
+    def make(description: RobotDescription):
+        policy = policy_class(description, horizon_steps=30)
+        home = policy._place(description.limits("home_rad"))
+        goal = msgspec.structs.replace(policy.interface.goal, low=tuple(home - 0.03), high=tuple(home + 0.03))
+        policy.interface = msgspec.structs.replace(policy.interface, goal=goal)
+        return policy
+
+    return make
