@@ -11,7 +11,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Row = tuple[float, ...]
 
 ObservationSource = Literal[
-    "joint_pos", "joint_vel", "joint_torque", "tool_pos", "goal", "external", "environment"
+    "joint_pos", "joint_vel", "joint_torque", "tool_pos", "gripper", "goal", "external", "environment"
 ]
 ActionMode = Literal[
     "joint_position_delta", "joint_position", "joint_velocity", "joint_torque", "environment"

@@ -77,6 +77,23 @@ class ServoBusDescription(Record, frozen=True, kw_only=True):
             raise ValueError(f"bus.servos: identifiers repeat: {', '.join(map(str, ids))}")
 
 
+class GripperDescription(Record, frozen=True, kw_only=True):
+    """Two fingers that open as one."""
+
+    joints: tuple[str, str]
+    """The fingers' sliding joints in the simulation's model; each moves by half the opening."""
+    opening_max_m: Positive
+    """Between the pads."""
+    speed_max_m_s: Positive
+    """Of the opening."""
+    force_n: Positive
+    """With which it closes."""
+    pad_size_m: tuple[Positive, Positive, Positive]
+    """Width, thickness and height of a pad."""
+    pad_height_m: float
+    """Middle of the pads on the finger's link."""
+
+
 class RobotDescription(Record, frozen=True, kw_only=True):
     """A whole robot. Arrays are in the order of ``joints``."""
 
@@ -94,6 +111,7 @@ class RobotDescription(Record, frozen=True, kw_only=True):
     joints: tuple[JointDescription, ...]
     tool: Frame
     simulation: SimulationModel | None = None
+    gripper: GripperDescription | None = None
     bus: ServoBusDescription | None = None
     """Of an arm whose joints are bus servos."""
 

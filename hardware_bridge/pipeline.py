@@ -42,7 +42,7 @@ class ObservationPipeline:
         self._fresh = True
 
     def _check(self, term: ObservationTerm, sources: frozenset[str]) -> None:
-        expected = {"tool_pos": 3}.get(term.source, self._num_joints)
+        expected = {"tool_pos": 3, "gripper": 1}.get(term.source, self._num_joints)
         if term.source == "environment" or (term.source == "external" and term.name not in sources):
             raise ContractError(
                 f"observation term {term.name!r} has no source on the robot: "
@@ -99,14 +99,13 @@ class ObservationPipeline:
         external: Mapping[str, Vector] | None,
     ) -> Vector:
         match term.source:
-            case "joint_pos":
-                return state.joint_pos
-            case "joint_vel":
-                return state.joint_vel
-            case "joint_torque":
-                return state.joint_torque
+            case "joint_pos" | "joint_vel" | "joint_torque":
+                value: Vector = getattr(state, term.source)
+                return value
             case "tool_pos":
                 return self.tool_position(state)
+            case "gripper" if state.gripper_m is not None:
+                return np.array((state.gripper_m,))
             case "goal" if goal is not None:
                 return goal
             case "external" if external is not None:
@@ -115,16 +114,25 @@ class ObservationPipeline:
 
 
 class ActionPipeline:
-    """Turns the policy's action into a joint position target inside the robot's limits."""
+    """Turns the policy's action into a joint position target inside the robot's limits.
 
-    def __init__(self, interface: PolicyInterface, description: RobotDescription) -> None:
+    Args:
+        interface: what the policy commands.
+        description: the robot.
+        gripper: the robot's driver moves a gripper; its opening (m) is the action's last entry.
+    """
+
+    def __init__(
+        self, interface: PolicyInterface, description: RobotDescription, *, gripper: bool = False
+    ) -> None:
         mode = interface.action.mode
         if mode not in ("joint_position", "joint_position_delta"):
             raise ContractError(f"action mode: expected joint_position or joint_position_delta, found {mode}")
-        if interface.action.size != description.num_joints:
+        self._num_joints = description.num_joints
+        if interface.action.size != self._num_joints + gripper:
             raise ContractError(
-                f"action size: expected {description.num_joints} joints of {description.name}, "
-                f"found {interface.action.size}"
+                f"action size: expected {self._num_joints} joints of {description.name}"
+                f"{' and its gripper' if gripper else ''}, found {interface.action.size}"
             )
         self._relative = mode == "joint_position_delta"
         self._low = description.limits("position_min_rad")
@@ -132,5 +140,6 @@ class ActionPipeline:
 
     def joint_target(self, action: NDArray[np.floating], state: RobotState) -> Vector:
         """Where the joints shall go, (num_joints,) rad; a delta counts from the measured position."""
+        action = action[: self._num_joints]
         target = state.joint_pos + action if self._relative else np.asarray(action, dtype=np.float64)
         return np.minimum(np.maximum(target, self._low), self._high)  # a third of np.clip's time

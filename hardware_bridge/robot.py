@@ -52,6 +52,8 @@ class RobotState:
     sequence: int
     """Counts states; a repeated number is a repeated measurement."""
     status: RobotStatus = RobotStatus.ARMED
+    gripper_m: float | None = None
+    """Opening of the gripper, where the robot has one that the policy moves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,8 @@ class JointCommand:
     """(num_joints,) rad."""
     joint_vel: Vector
     """(num_joints,) rad/s, feed-forward."""
+    gripper_m: float | None = None
+    """Opening of the gripper; None: as before."""
 
 
 @runtime_checkable

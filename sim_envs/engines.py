@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.sim_envs.errors import EngineError
-from wpg.sim_envs.scene import Cube
+from wpg.sim_envs.scene import EMPTY, Scene
 from wpg.sim_envs.servo import ServoArm
 
 EngineName = Literal["mujoco", "pybullet"]
@@ -22,8 +22,7 @@ def make_robot(
     engine: EngineName = "mujoco",
     *,
     visuals: bool = False,
-    cube: Cube | None = None,
-    payload: bool = False,
+    scene: Scene = EMPTY,
 ) -> ServoArm:
     """A simulated robot.
 
@@ -31,10 +30,10 @@ def make_robot(
         description: the robot.
         engine: which physics.
         visuals: load what :meth:`ServoArm.render` needs; the physics is the same without.
-        cube: an object on the table in front of the arm.
-        payload: fix something to the tool that weighs nothing until :meth:`ServoArm.apply` gives it a mass.
+        scene: what there is beside the arm and the table.
 
     Raises:
+        DescriptionError: the scene needs what the robot does not have.
         EngineError: the engine is unknown or not installed.
     """
     if engine not in _CLASSES:
@@ -43,5 +42,5 @@ def make_robot(
         raise EngineError(f"engine {engine} is not installed: pip install {engine}")
     module, name = _CLASSES[engine]
     make = getattr(importlib.import_module(module), name)
-    robot: ServoArm = make(description, visuals=visuals, cube=cube, payload=payload)
+    robot: ServoArm = make(description, visuals=visuals, scene=scene)
     return robot

@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import gymnasium
@@ -11,12 +13,13 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
-from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.description import GripperDescription, RobotDescription
 from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.setpoints import SetpointGenerator
-from wpg.sim_envs.effects import Effects
-from wpg.sim_envs.scene import GOAL_RGBA, TOOL_RADIUS_M, TOOL_RGBA, Marker
+from wpg.sim_envs.effects import Effects, load_effects
+from wpg.sim_envs.engines import EngineName, make_robot
+from wpg.sim_envs.scene import EMPTY, GOAL_RGBA, TOOL_RADIUS_M, TOOL_RGBA, Marker, Scene
 from wpg.sim_envs.servo import ServoArm
 
 Observation = dict[str, NDArray[np.float32]]
@@ -35,9 +38,10 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     and at every servo tick the set-point generator moves towards it and the robot follows. The observation is
     made by the pipeline that makes it on hardware, with the tool's place by forward kinematics.
 
-    Action: (num_joints,) in [-1, 1], of 0.1 rad each. ``desired_goal`` and ``achieved_goal`` are (3,) m;
-    ``observation`` is every term of ``interface`` but the goal. The reward is ``sparse``, -1 until the
-    achieved goal is within the tolerance and 0 there, or ``dense``, minus the distance in m.
+    Action: (num_joints,) in [-1, 1], of 0.1 rad each; where the task needs a gripper, its opening follows.
+    ``desired_goal`` and ``achieved_goal`` are (3,) m; ``observation`` is every term of ``interface`` but the
+    goal. The reward is ``sparse``, -1 until the achieved goal is within the tolerance and 0 there, or
+    ``dense``, minus the distance in m.
 
     With effects an episode's arm is drawn at :meth:`reset`, whose ``info["effects"]`` says what was drawn.
     The policy then sees what the sensors say, and ``info["is_success"]`` is the truth.
@@ -55,30 +59,34 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     def __init__(
         self,
         *,
-        robot: ServoArm,
+        description: RobotDescription,
+        engine: EngineName,
         interface: PolicyInterface,
         reward: RewardName,
         render_mode: RenderMode,
-        effects: Effects | None = None,
+        effects: Effects | str | Path | None,
+        scene: Scene = EMPTY,
     ) -> None:
         if reward not in ("sparse", "dense"):
             raise ValueError(f"unknown reward {reward!r}: expected sparse or dense")
-        self.robot = robot
+        effects = load_effects(effects, description)
         if effects is not None:
+            scene = replace(scene, payload=True)
             interface = msgspec.structs.replace(
                 interface, trained_delay_s=effects.delay_range_s(), trained_ranges=effects.ranges()
             )
+        self.robot: ServoArm = make_robot(description, engine, visuals=render_mode is not None, scene=scene)
         self.interface = interface
         self._effects = effects
         self.render_mode = render_mode
         self._reward = reward
-        description = robot.description
         external = frozenset(term.name for term in interface.observation if term.source == "external")
         self._observe = ObservationPipeline(interface, external)
-        self._act = ActionPipeline(interface, description)
+        self._act = ActionPipeline(interface, description, gripper=scene.gripper)
         self._setpoints = SetpointGenerator(description, description.servo_dt_s)
         self._ticks = round(interface.control_dt_s / description.servo_dt_s)
-        self._scale = np.array(interface.action.scale)
+        self._scale, self._offset = np.array(interface.action.scale), np.array(interface.action.offset)
+        self._num_joints = description.num_joints
         self._achieved = term_slice(interface, self.achieved)
         self._goal = np.zeros(3)
         self.action_space = spaces.Box(-1.0, 1.0, (interface.action.size,), np.float32)
@@ -124,9 +132,10 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         action = np.asarray(action)
         if action.shape != self._scale.shape or not np.isfinite(action).all():
             raise ValueError(f"expected {len(self._scale)} finite numbers as action, found {action}")
-        delta = self._scale * np.minimum(np.maximum(action, -1.0), 1.0)
-        self._setpoints.set_target(self._act.joint_target(delta, self._state))
-        self.robot.follow(*self._setpoints.steps(self._ticks))
+        action = self._offset + self._scale * np.minimum(np.maximum(action, -1.0), 1.0)
+        self._setpoints.set_target(self._act.joint_target(action, self._state))
+        opening_m = float(action[-1]) if len(action) > self._num_joints else None
+        self.robot.follow(*self._setpoints.steps(self._ticks), opening_m)
         self._state = self.robot.read()
         obs = self._observation()
         distance = _distance(obs["achieved_goal"], obs["desired_goal"])
@@ -190,13 +199,25 @@ GOAL_TERM = ObservationTerm(name="goal", size=3, source="goal", unit="m")
 
 
 def joint_deltas(num_joints: int) -> ActionTerm:
-    """What every task commands: how far each joint shall go from where it is."""
+    """What tasks command: how far each joint shall go from where it is."""
     return ActionTerm(
         mode="joint_position_delta",
         size=num_joints,
         unit="rad",
         scale=(ACTION_SCALE_RAD,) * num_joints,
         offset=(0.0,) * num_joints,
+    )
+
+
+def with_gripper(action: ActionTerm, gripper: GripperDescription) -> ActionTerm:
+    """The same, and how far the gripper shall open, as the last entry."""
+    half_m = gripper.opening_max_m / 2.0
+    return msgspec.structs.replace(
+        action,
+        size=action.size + 1,
+        unit="rad, gripper: m",
+        scale=(*action.scale, half_m),
+        offset=(*action.offset, half_m),
     )
 
 

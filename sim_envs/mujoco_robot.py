@@ -8,19 +8,26 @@ import numpy as np
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.attachments import PAYLOAD
 from wpg.sim_envs.effects import DrawnEffects
 from wpg.sim_envs.mujoco_looks import SEEN, UNSEEN, Offscreen, add_looks
 from wpg.sim_envs.scene import (
     ARM_FRICTION,
+    BLOCK_RGBA,
+    EMPTY,
+    GRIPPER_DAMPING_N_S_M,
+    GRIPPER_STIFFNESS_N_M,
+    HOLE_FRICTION,
     PAYLOAD_GYRATION_M,
     TABLE_FRICTION,
-    Cube,
     CubeState,
     Image,
     Marker,
+    Peg,
+    Scene,
 )
 from wpg.sim_envs.servo import ServoArm
-from wpg.sim_envs.urdf import load_arm, simulation_model
+from wpg.sim_envs.urdf import gripper_joints, load_arm, simulation_model
 
 COMPILER = '<mujoco><compiler strippath="false" discardvisual="{}"/></mujoco></robot>'
 
@@ -33,20 +40,21 @@ class MuJoCoRobot(ServoArm):
         description: RobotDescription,
         *,
         visuals: bool = False,
-        cube: Cube | None = None,
-        payload: bool = False,
+        scene: Scene = EMPTY,
     ) -> None:
-        self._model = _compile(description, visuals, cube, payload)
+        self._model = _compile(description, visuals, scene)
         self._data = mujoco.MjData(self._model)
         self._tool = self._data.site("tool").xpos
-        self._num_joints = description.num_joints  # the cube's coordinates follow the arm's
+        self._num_joints = n = description.num_joints
+        self._fingers = slice(n, n + len(gripper_joints(description, scene)))
+        self._object = self._fingers.stop  # the cube's coordinates follow the arm's
         self._compensated = self._model.body_gravcomp > 0  # the arm
         self._offscreen: Offscreen | None = None
         self._gravcomp = np.zeros(self._model.nbody)
         self._gravcomp[self._compensated] = 1.0
         self._pull = np.zeros((self._model.nbody, 6))
         self._nominal: Any = None
-        super().__init__(description, self._data.ctrl)
+        super().__init__(description, self._data.ctrl[:n], scene)
 
     def tool_position(self) -> Vector:
         """Where the engine says the tool is, (3,) m in the base frame."""
@@ -56,14 +64,14 @@ class MuJoCoRobot(ServoArm):
 
     def place_cube(self, position_m: Vector, yaw_rad: float) -> None:
         """Put the cube down at rest; ``position_m`` (3,) is that of its middle."""
-        n = self._num_joints
+        n = self._object
         self._data.qpos[n : n + 3] = position_m
         self._data.qpos[n + 3 :] = np.cos(yaw_rad / 2), 0.0, 0.0, np.sin(yaw_rad / 2)
         self._data.qvel[n:] = 0.0
 
     def cube_state(self) -> CubeState:
         """Where the cube is and how it moves."""
-        n = self._num_joints
+        n = self._object
         rotation = np.empty(9)
         mujoco.mju_quat2Mat(rotation, self._data.qpos[n + 3 :])
         return CubeState(
@@ -71,6 +79,10 @@ class MuJoCoRobot(ServoArm):
             rotation=rotation.reshape(3, 3),
             velocity_m_s=self._data.qvel[n : n + 3].copy(),
         )
+
+    def place_block(self, position_m: Vector) -> None:
+        """Put down the block with the hole; ``position_m`` (3,) is the middle of its foot."""
+        self._data.mocap_pos[0] = position_m
 
     def render(self, markers: tuple[Marker, ...]) -> Image:
         """The scene with these markers in it, (height, width, 3)."""
@@ -96,10 +108,20 @@ class MuJoCoRobot(ServoArm):
 
     def _servo(self, *, stiff: bool, damped: bool) -> None:
         model = self._model
-        model.actuator_gainprm[:, 0] = self._stiffness * stiff
-        model.actuator_biasprm[:, 1] = -self._stiffness * stiff
-        model.actuator_biasprm[:, 2] = -self._damping * damped
+        n = self._num_joints
+        model.actuator_gainprm[:n, 0] = self._stiffness * stiff
+        model.actuator_biasprm[:n, 1] = -self._stiffness * stiff
+        model.actuator_biasprm[:n, 2] = -self._damping * damped
         model.body_gravcomp[:] = self._gravcomp * stiff
+
+    def _open(self, opening_m: float) -> None:
+        self._data.ctrl[self._fingers] = opening_m / 2.0
+
+    def _opening(self) -> float:
+        return float(self._data.qpos[self._fingers].sum())
+
+    def _place_fingers(self, opening_m: float) -> None:
+        self._data.qpos[self._fingers] = opening_m / 2.0
 
     def _rub(self, damping: Vector) -> None:
         self._model.dof_damping[: self._num_joints] = damping
@@ -111,7 +133,9 @@ class MuJoCoRobot(ServoArm):
         model, arm = self._model, self._compensated
         self._nominal = self._nominal or copy.copy(model)
         nominal = self._nominal
-        model.actuator_forcerange[:] = np.stack([-self._torque_max, self._torque_max], axis=1)
+        model.actuator_forcerange[: self._num_joints] = np.stack(
+            [-self._torque_max, self._torque_max], axis=1
+        )
         model.dof_armature[: self._num_joints] = effects.armature_kg_m2
         factor = np.where(arm, effects.mass_factor, effects.object_mass_factor)
         turning = np.where(arm, effects.inertia_factor, 1.0)
@@ -119,7 +143,7 @@ class MuJoCoRobot(ServoArm):
         model.body_inertia[:] = (factor * turning)[:, None] * nominal.body_inertia
         self._gravcomp[arm] = 1.0 / effects.mass_factor
         if effects.payload_kg:
-            payload = model.body("payload").id
+            payload = model.body(PAYLOAD).id
             model.body_mass[payload] = effects.payload_kg
             model.body_inertia[payload] = effects.payload_kg * PAYLOAD_GYRATION_M**2
         table = model.geom("table").id
@@ -134,8 +158,8 @@ class MuJoCoRobot(ServoArm):
         self._pull[:, :3] = model.body_mass[:, None] * tilt
 
 
-def _compile(description: RobotDescription, visuals: bool, cube: Cube | None, payload: bool) -> Any:
-    arm = load_arm(description)
+def _compile(description: RobotDescription, visuals: bool, scene: Scene) -> Any:
+    arm = load_arm(description, scene)
     compiler = COMPILER.format("false" if visuals else "true")
     spec = mujoco.MjSpec.from_string(arm.urdf.replace("</robot>", compiler))
     spec.option.timestep = simulation_model(description).step_s
@@ -143,20 +167,21 @@ def _compile(description: RobotDescription, visuals: bool, cube: Cube | None, pa
     spec.body(arm.tool_link).add_site(name="tool", pos=arm.tool_offset_m)
     for body in spec.bodies:
         body.gravcomp = 1.0
-    if payload:
+    if scene.payload:
         spec.compiler.fusestatic = False
-        body = spec.body(arm.tool_link).add_body(name="payload", pos=arm.tool_offset_m)
-        body.explicitinertial, body.mass = True, 0.0
+        spec.body(PAYLOAD).gravcomp = 0.0
     for joint in description.joints:
         _add_servo(spec, joint.name, joint.torque_max_nm)
+    for name in gripper_joints(description, scene):
+        _add_finger(spec, name, description)
     if visuals:
         add_looks(spec)
-    _add_scene(spec, arm.base_link, cube)
+    _add_scene(spec, arm.base_link, scene)
     return spec.compile()
 
 
-def _add_scene(spec: Any, base_link: str, cube: Cube | None) -> None:
-    """The arm touches table and cube, not itself; named pairs cost less than MuJoCo's search for them."""
+def _add_scene(spec: Any, base_link: str, scene: Scene) -> None:
+    """The arm touches table and objects, not itself; named pairs cost less than MuJoCo's search for them."""
     shapes = [geom for geom in spec.geoms if geom.contype]
     for number, geom in enumerate(shapes):
         geom.name = f"shape{number}"
@@ -172,7 +197,10 @@ def _add_scene(spec: Any, base_link: str, cube: Cube | None) -> None:
     )
     for name in moving:
         _add_contact(spec, name, "table", TABLE_FRICTION)
-    if cube is not None:
+    if scene.peg is not None:
+        _add_block(spec, scene.peg, moving)
+    if scene.cube is not None:
+        cube = scene.cube
         body = spec.worldbody.add_body(name="cube", pos=[0.5, 0.0, cube.half_size_m])
         body.add_freejoint()
         body.add_geom(
@@ -190,6 +218,24 @@ def _add_scene(spec: Any, base_link: str, cube: Cube | None) -> None:
             _add_contact(spec, name, "cube", ARM_FRICTION)
 
 
+def _add_block(spec: Any, peg: Peg, moving: list[str]) -> None:
+    body = spec.worldbody.add_body(name="block", mocap=True)
+    for number, (center, half_size) in enumerate(peg.walls()):
+        name = f"wall{number}"
+        body.add_geom(
+            name=name,
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            pos=center,
+            size=half_size,
+            rgba=BLOCK_RGBA,
+            group=SEEN,
+            contype=0,
+            conaffinity=0,
+        )
+        for other in moving:
+            _add_contact(spec, other, name, HOLE_FRICTION)
+
+
 def _add_contact(spec: Any, first: str, second: str, friction: float) -> None:
     pair = spec.add_pair(geomname1=first, geomname2=second)
     pair.friction[:2] = friction
@@ -203,3 +249,12 @@ def _add_servo(spec: Any, joint: str, torque_max_nm: float) -> None:
     actuator.set_to_position(kp=1.0, kv=1.0)
     actuator.forcelimited = True
     actuator.forcerange = [-torque_max_nm, torque_max_nm]
+
+
+def _add_finger(spec: Any, joint: str, description: RobotDescription) -> None:
+    force_n = description.gripper.force_n if description.gripper is not None else 0.0
+    spec.joint(joint).actfrclimited = False
+    actuator = spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+    actuator.set_to_position(kp=GRIPPER_STIFFNESS_N_M, kv=GRIPPER_DAMPING_N_S_M)
+    actuator.forcelimited = True
+    actuator.forcerange = [-force_n, force_n]

@@ -9,10 +9,14 @@ import numpy as np
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.attachments import PAYLOAD
 from wpg.sim_envs.effects import DrawnEffects
 from wpg.sim_envs.quiet import quiet
 from wpg.sim_envs.scene import (
     ARM_FRICTION,
+    BLOCK_RGBA,
+    EMPTY,
+    HOLE_FRICTION,
     PAYLOAD_GYRATION_M,
     TABLE,
     TABLE_FRICTION,
@@ -20,9 +24,11 @@ from wpg.sim_envs.scene import (
     CubeState,
     Image,
     Marker,
+    Peg,
+    Scene,
 )
 from wpg.sim_envs.servo import ServoArm
-from wpg.sim_envs.urdf import load_arm, simulation_model, with_payload
+from wpg.sim_envs.urdf import gripper_joints, load_arm, simulation_model
 
 with quiet():
     import pybullet
@@ -41,15 +47,17 @@ class PyBulletRobot(ServoArm):
         description: RobotDescription,
         *,
         visuals: bool = False,
-        cube: Cube | None = None,
-        payload: bool = False,
+        scene: Scene = EMPTY,
     ) -> None:
-        self._zeros = [0.0] * description.num_joints
+        fingers, joints = len(gripper_joints(description, scene)), description.num_joints
+        self._fingers = range(joints, joints + fingers)
+        self._zeros = [0.0] * (joints + fingers)
         self._client = pybullet.connect(pybullet.DIRECT)
         self._table = self._add_table()
         with quiet():
-            self._body, self._tool_link, self._tool_offset = self._load(description, payload)
-        self._cube = self._add_cube(cube) if cube is not None else -1
+            self._body, self._links, self._tool_link, self._tool_offset = self._load(description, scene)
+        self._cube = self._add_cube(scene.cube) if scene.cube is not None else -1
+        self._block = self._add_block(scene.peg) if scene.peg is not None else -1
         if visuals:
             show(self._client, TABLE)
         self._joints = list(range(description.num_joints))
@@ -59,8 +67,8 @@ class PyBulletRobot(ServoArm):
         self._effects: DrawnEffects | None = None
         self._gravity: tuple[float, ...] = (0.0, 0.0, GRAVITY_M_S2)
         self._nominal: list[tuple[float, Vector]] = []
-        self._cube_shape = cube
-        super().__init__(description, np.zeros(description.num_joints))
+        self._cube_shape = scene.cube
+        super().__init__(description, np.zeros(description.num_joints), scene)
 
     def tool_position(self) -> Vector:
         """Where the engine says the tool is, (3,) m in the base frame."""
@@ -92,15 +100,15 @@ class PyBulletRobot(ServoArm):
         pybullet.changeDynamics(table, -1, lateralFriction=TABLE_FRICTION, physicsClientId=client)
         return table
 
-    def _load(self, description: RobotDescription, payload: bool) -> tuple[int, int, Vector]:
-        """Returns the arm's body, the link that carries the tool, the tool's place on it."""
+    def _load(self, description: RobotDescription, scene: Scene) -> tuple[int, list[str], int, Vector]:
+        """Returns the arm's body, its links, the one that carries the tool, the tool's place on it."""
         client = self._client
-        arm = load_arm(description)
+        arm = load_arm(description, scene)
         pybullet.setTimeStep(simulation_model(description).step_s, physicsClientId=client)
         pybullet.setGravity(0.0, 0.0, GRAVITY_M_S2, physicsClientId=client)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "arm.urdf"
-            path.write_text(with_payload(arm) if payload else arm.urdf)
+            path.write_text(arm.urdf)
             body = pybullet.loadURDF(
                 str(path),
                 useFixedBase=True,
@@ -122,7 +130,7 @@ class PyBulletRobot(ServoArm):
             body, list(joints), pybullet.VELOCITY_CONTROL, forces=[0.0] * len(joints), physicsClientId=client
         )
         links = [pybullet.getJointInfo(body, joint, physicsClientId=client)[12].decode() for joint in joints]
-        return body, links.index(arm.tool_link), arm.tool_offset_m
+        return body, links, links.index(arm.tool_link), arm.tool_offset_m
 
     def place_cube(self, position_m: Vector, yaw_rad: float) -> None:
         """Put the cube down at rest; ``position_m`` (3,) is that of its middle."""
@@ -142,6 +150,31 @@ class PyBulletRobot(ServoArm):
             rotation=np.array(pybullet.getMatrixFromQuaternion(turn)).reshape(3, 3),
             velocity_m_s=np.array(velocity),
         )
+
+    def place_block(self, position_m: Vector) -> None:
+        """Put down the block with the hole; ``position_m`` (3,) is the middle of its foot."""
+        pybullet.resetBasePositionAndOrientation(
+            self._block, position_m.tolist(), (0, 0, 0, 1), physicsClientId=self._client
+        )
+
+    def _add_block(self, peg: Peg) -> int:
+        client, kind = self._client, [pybullet.GEOM_BOX] * 4
+        centers, half_sizes = (list(parts) for parts in zip(*peg.walls(), strict=True))
+        body: int = pybullet.createMultiBody(
+            baseCollisionShapeIndex=pybullet.createCollisionShapeArray(
+                kind, halfExtents=half_sizes, collisionFramePositions=centers, physicsClientId=client
+            ),
+            baseVisualShapeIndex=pybullet.createVisualShapeArray(
+                kind,
+                halfExtents=half_sizes,
+                visualFramePositions=centers,
+                rgbaColors=[BLOCK_RGBA] * 4,
+                physicsClientId=client,
+            ),
+            physicsClientId=client,
+        )
+        pybullet.changeDynamics(body, -1, lateralFriction=HOLE_FRICTION, physicsClientId=client)
+        return body
 
     def _add_cube(self, cube: Cube) -> int:
         client, half_sizes = self._client, [cube.half_size_m] * 3
@@ -165,6 +198,25 @@ class PyBulletRobot(ServoArm):
         self._torque = np.zeros_like(self._damping)
         for joint, position in zip(self._joints, joint_pos.tolist(), strict=True):
             pybullet.resetJointState(self._body, joint, position, 0.0, physicsClientId=self._client)
+
+    def _open(self, opening_m: float) -> None:
+        gripper = self._gripper
+        pybullet.setJointMotorControlArray(
+            self._body,
+            self._fingers,
+            pybullet.POSITION_CONTROL,
+            targetPositions=[opening_m / 2.0] * 2,
+            forces=[0.0 if gripper is None else gripper.force_n] * 2,
+            physicsClientId=self._client,
+        )
+
+    def _opening(self) -> float:
+        states = pybullet.getJointStates(self._body, self._fingers, physicsClientId=self._client)
+        return float(sum(state[0] for state in states))
+
+    def _place_fingers(self, opening_m: float) -> None:
+        for joint in self._fingers:
+            pybullet.resetJointState(self._body, joint, opening_m / 2.0, 0.0, physicsClientId=self._client)
 
     def _measure(self) -> tuple[Vector, Vector, Vector]:
         states = pybullet.getJointStates(self._body, self._joints, physicsClientId=self._client)
@@ -192,7 +244,7 @@ class PyBulletRobot(ServoArm):
         factor, payload = effects.mass_factor, effects.payload_kg
         bodies = [(factor * mass, factor * effects.inertia_factor * turn) for mass, turn in self._nominal]
         if payload:
-            bodies[-1] = payload, np.full(3, payload * PAYLOAD_GYRATION_M**2)
+            bodies[self._links.index(PAYLOAD)] = payload, np.full(3, payload * PAYLOAD_GYRATION_M**2)
         for link, (mass, inertia) in enumerate(bodies):
             pybullet.changeDynamics(
                 body, link, mass=mass, localInertiaDiagonal=inertia.tolist(), physicsClientId=client
@@ -237,10 +289,13 @@ class PyBulletRobot(ServoArm):
         if not self._damped and effects is None:
             return np.zeros_like(self._damping), None
         body, client, zeros = self._body, self._client, self._zeros
-        states = pybullet.getJointStates(body, self._joints, physicsClientId=client)
-        joint_pos, joint_vel = [state[0] for state in states], [state[1] for state in states]
-        bias = pybullet.calculateInverseDynamics(body, joint_pos, joint_vel, zeros, physicsClientId=client)
-        inertia = np.array(pybullet.calculateMassMatrix(body, joint_pos, physicsClientId=client))
+        joints, arm = (*self._joints, *self._fingers), len(self._joints)
+        states = pybullet.getJointStates(body, joints, physicsClientId=client)
+        pos, vel = [state[0] for state in states], [state[1] for state in states]
+        joint_pos, joint_vel = pos[:arm], vel[:arm]
+        bias = pybullet.calculateInverseDynamics(body, pos, vel, zeros, physicsClientId=client)[:arm]
+        inertia = np.array(pybullet.calculateMassMatrix(body, pos, physicsClientId=client))
+        inertia = inertia[:arm, :arm].copy()
         damping = self._damping if self._damped else np.zeros_like(self._damping)
         torque: Vector = -damping * joint_vel
         if self._stiff:
@@ -248,7 +303,7 @@ class PyBulletRobot(ServoArm):
         step_damping = self._step_s * damping * (np.abs(torque) < self._torque_max)
         torque = np.minimum(np.maximum(torque, -self._torque_max), self._torque_max)
         if self._stiff:
-            torque += self._compensation(joint_pos)
+            torque += self._compensation(pos)
         diagonal, rubbed = step_damping, 0.0
         if effects is not None:
             rubbed = self._friction * joint_vel
@@ -256,7 +311,7 @@ class PyBulletRobot(ServoArm):
             inertia *= effects.mass_factor
             bias = effects.mass_factor * np.array(bias)
             if effects.payload_kg:
-                load, weight = self._payload(joint_pos, effects.payload_kg)
+                load, weight = self._payload(pos, effects.payload_kg)
                 inertia += load
                 bias -= weight
         inertia.ravel()[:: len(joint_pos) + 1] += diagonal
@@ -268,11 +323,11 @@ class PyBulletRobot(ServoArm):
 
     def _payload(self, joint_pos: list[float], mass_kg: float) -> tuple[Vector, Vector]:
         """Inertia (J, J) and weight (J,) of a point mass at the tool, as the joints feel them."""
-        link, zeros = len(self._joints), self._zeros
+        link, zeros, arm = self._links.index(PAYLOAD), self._zeros, len(self._joints)
         jacobian, _ = pybullet.calculateJacobian(
             self._body, link, (0.0,) * 3, joint_pos, zeros, zeros, physicsClientId=self._client
         )
-        lever = np.array(jacobian)
+        lever = np.array(jacobian)[:, :arm]
         return mass_kg * lever.T @ lever, mass_kg * (self._gravity @ lever)
 
     def _compensation(self, joint_pos: list[float]) -> Any:
@@ -281,6 +336,6 @@ class PyBulletRobot(ServoArm):
         pybullet.setGravity(0.0, 0.0, GRAVITY_M_S2, physicsClientId=client)
         torque = pybullet.calculateInverseDynamics(
             self._body, joint_pos, self._zeros, self._zeros, physicsClientId=client
-        )
+        )[: len(self._joints)]
         pybullet.setGravity(*self._gravity, physicsClientId=client)
         return torque

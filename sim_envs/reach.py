@@ -8,8 +8,8 @@ from wpg.export.interface import GoalSpec, PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.effects import Effects, load_effects
-from wpg.sim_envs.engines import EngineName, make_robot
+from wpg.sim_envs.effects import Effects
+from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import (
     CONTROL_DT_S,
     GOAL_TERM,
@@ -81,18 +81,13 @@ class ReachEnv(GoalEnv):
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
-        effects = load_effects(effects, description)
         self._home = description.limits("home_rad")
         self._joint_limits = description.limits("position_min_rad"), description.limits("position_max_rad")
         self._kinematics = ForwardKinematics(description.kinematics())
         self._goals = reach_goal(description)
         super().__init__(
-            robot=make_robot(
-                description,
-                engine,
-                visuals=render_mode is not None,
-                payload=effects is not None,
-            ),
+            description=description,
+            engine=engine,
             interface=reach_interface(description),
             reward=reward,
             render_mode=render_mode,

@@ -4,9 +4,13 @@ import gymnasium
 
 REACH_STEPS = 50
 PUSH_STEPS = 100
+PICK_AND_PLACE_STEPS = 100
+INSERT_STEPS = 100
 TASKS = {
     "PandaReach": ("wpg.sim_envs.reach:ReachEnv", REACH_STEPS),
     "PandaPush": ("wpg.sim_envs.push:PushEnv", PUSH_STEPS),
+    "PandaPickAndPlace": ("wpg.sim_envs.pick_and_place:PickAndPlaceEnv", PICK_AND_PLACE_STEPS),
+    "PandaInsert": ("wpg.sim_envs.insert:InsertEnv", INSERT_STEPS),
 }
 """Name of each task: its class and its horizon in steps."""
 

@@ -67,6 +67,46 @@ class Cube:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Peg:
+    """A round peg fixed to the tool, along its z axis, and a block with a square hole for it."""
+
+    radius_m: float = 0.01
+    length_m: float = 0.06
+    """From the tool to the tip, which is a half sphere."""
+    clearance_m: float = 0.004
+    """The hole's side less the peg's diameter."""
+    block_half_size_m: float = 0.05
+    block_height_m: float = 0.04
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.clearance_m <= 0.05:
+            raise ValueError(f"clearance_m: expected above 0, at most 0.05, found {self.clearance_m}")
+
+    def walls(self) -> list[tuple[Point, Point]]:
+        """The block's four walls around the hole: middle and half size, from the middle of its foot."""
+        inner, outer = self.radius_m + self.clearance_m / 2.0, self.block_half_size_m
+        middle, thick, up = (inner + outer) / 2.0, (outer - inner) / 2.0, self.block_height_m / 2.0
+        return [
+            ((middle, 0.0, up), (thick, outer, up)),
+            ((-middle, 0.0, up), (thick, outer, up)),
+            ((0.0, middle, up), (inner, thick, up)),
+            ((0.0, -middle, up), (inner, thick, up)),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What a task needs beside the arm and the table."""
+
+    cube: Cube | None = None
+    peg: Peg | None = None
+    gripper: bool = False
+    """The gripper moves; otherwise it is closed, and a part of the hand."""
+    payload: bool = False
+    """Something at the tool that weighs nothing until :meth:`ServoArm.apply` gives it a mass."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CubeState:
     """Where a cube is and how it moves."""
 
@@ -78,12 +118,19 @@ class CubeState:
     """(3,) of its middle."""
 
 
+EMPTY = Scene()
 TABLE_FRICTION = 0.5
 """Sliding friction of anything on the table."""
 ARM_FRICTION = 1.0
 """Sliding friction between arm and cube."""
 PAYLOAD_GYRATION_M = 0.02
 """Radius of gyration of what is fixed to the tool."""
+HOLE_FRICTION = 0.3
+"""Sliding friction between peg and hole."""
+GRIPPER_STIFFNESS_N_M, GRIPPER_DAMPING_N_S_M = 3000.0, 100.0
+"""Of each finger's servo."""
+BLOCK_RGBA: RGBA = (0.45, 0.50, 0.58, 1.0)
+PEG_RGBA: RGBA = (0.85, 0.65, 0.15, 1.0)
 CAMERA = Camera()
 LIGHT_FROM: Point = (0.6, -0.9, 2.2)
 """Direction in which the light stands."""

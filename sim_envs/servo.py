@@ -8,7 +8,7 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 from wpg.sim_envs.actuator import Actuator, Sensor
 from wpg.sim_envs.effects import DrawnEffects
-from wpg.sim_envs.scene import CubeState, Image, Marker
+from wpg.sim_envs.scene import EMPTY, CubeState, Image, Marker, Scene
 from wpg.sim_envs.urdf import simulation_model
 
 STOPPED = {
@@ -30,9 +30,13 @@ class ServoArm(ABC):
     Args:
         description: the robot.
         reference: (num_joints,) array that the engine's servo reads ``q_d + D/K q̇_d`` from.
+        scene: what there is beside the arm.
+
+    Attributes:
+        table_height_m: where the table's top is.
     """
 
-    def __init__(self, description: RobotDescription, reference: Vector) -> None:
+    def __init__(self, description: RobotDescription, reference: Vector, scene: Scene = EMPTY) -> None:
         model = simulation_model(description)
         self._description = description
         self._step_s = model.step_s
@@ -41,6 +45,9 @@ class ServoArm(ABC):
         self._torque_max = description.limits("torque_max_nm")
         self._lead_s = self._damping / self._stiffness
         self._reference = reference
+        self._gripper = description.gripper if scene.gripper else None
+        self._opening_m = self._opening_goal_m = 0.0
+        self.table_height_m = 0.0
         self._actuator: Actuator | None = None
         self._sensor: Sensor | None = None
         self._status = RobotStatus.IDLE
@@ -65,6 +72,10 @@ class ServoArm(ABC):
         """Put the arm at rest at ``joint_pos`` (num_joints,) rad, armed, at time zero."""
         self._num_steps = 0
         self._place(joint_pos)
+        if self._gripper is not None:
+            self._opening_m = self._opening_goal_m = self._gripper.opening_max_m
+            self._place_fingers(self._opening_m)
+            self._open(self._opening_m)
         self.arm()
         if self._sensor is not None:
             self._sensor.restart(self._measure())
@@ -76,6 +87,7 @@ class ServoArm(ABC):
         self._damping = effects.damping_factor * np.array(model.damping_nm_s_rad)
         self._torque_max = effects.torque_limit_factor * limits
         self._lead_s = self._damping / self._stiffness
+        self.table_height_m = effects.table_height_m
         self._actuator = Actuator(effects, self._step_s, rng)
         self._sensor = Sensor(effects, rng)
         self._configure(effects)
@@ -92,12 +104,15 @@ class ServoArm(ABC):
             time_s=time_s,
             sequence=self._num_steps,
             status=self._status,
+            gripper_m=None if self._gripper is None else self._opening(),
         )
 
     def write(self, command: JointCommand) -> JointCommand:
         """Follow a set-point; where the arm is not armed, the command that holds it is returned instead."""
         if self._status is not RobotStatus.ARMED:
             return JointCommand(joint_pos=self._reference.copy(), joint_vel=np.zeros_like(self._reference))
+        if command.gripper_m is not None and self._gripper is not None:
+            self._opening_goal_m = min(max(command.gripper_m, 0.0), self._gripper.opening_max_m)
         if self._actuator is not None:
             reference = command.joint_pos + self._lead_s * command.joint_vel
             self._actuator.send(self._num_steps * self._step_s, reference)
@@ -106,11 +121,12 @@ class ServoArm(ABC):
         self._reference += command.joint_pos
         return command
 
-    def follow(self, joint_pos: Vector, joint_vel: Vector) -> None:
+    def follow(self, joint_pos: Vector, joint_vel: Vector, gripper_m: float | None = None) -> None:
         """Write a set-point each servo period, (T, num_joints) rad and rad/s, and let the time pass."""
-        if self._actuator is not None or self._status is not RobotStatus.ARMED:
+        plain = self._actuator is None and self._gripper is None
+        if not plain or self._status is not RobotStatus.ARMED:
             for pos, vel in zip(joint_pos, joint_vel, strict=True):
-                self.write(JointCommand(joint_pos=pos, joint_vel=vel))
+                self.write(JointCommand(joint_pos=pos, joint_vel=vel, gripper_m=gripper_m))
                 self.advance(self._description.servo_dt_s)
             return
         steps = round(self._description.servo_dt_s / self._step_s)
@@ -136,6 +152,8 @@ class ServoArm(ABC):
             raise ValueError(
                 f"expected a multiple of the physics step {self._step_s} s, found {duration_s} s"
             )
+        if self._gripper is not None:
+            self._move_gripper(duration_s * self._gripper.speed_max_m_s)
         if self._actuator is None or self._sensor is None:
             self._integrate(steps)
             self._num_steps += steps
@@ -146,6 +164,13 @@ class ServoArm(ABC):
             self._integrate(1)
             self._num_steps += 1
             self._sensor.record(self._num_steps * self._step_s, self._measure())
+
+    def _move_gripper(self, furthest_m: float) -> None:
+        """Move the fingers' set-point towards where they shall go."""
+        way = self._opening_goal_m - self._opening_m
+        if way:
+            self._opening_m += min(max(way, -furthest_m), furthest_m)
+            self._open(self._opening_m)
 
     def _brake(self) -> None:
         """Servo on at the present position."""
@@ -167,6 +192,10 @@ class ServoArm(ABC):
         """Where the cube is and how it moves."""
 
     @abstractmethod
+    def place_block(self, position_m: Vector) -> None:
+        """Put down the block with the hole; ``position_m`` (3,) is the middle of its foot."""
+
+    @abstractmethod
     def render(self, markers: tuple[Marker, ...]) -> Image:
         """The scene with these markers in it, (height, width, 3)."""
 
@@ -185,6 +214,18 @@ class ServoArm(ABC):
     @abstractmethod
     def _servo(self, *, stiff: bool, damped: bool) -> None:
         """Switch the position part, with gravity compensation, and the velocity part of the law."""
+
+    @abstractmethod
+    def _open(self, opening_m: float) -> None:
+        """Set-point of the fingers' servos."""
+
+    @abstractmethod
+    def _opening(self) -> float:
+        """Between the pads, m."""
+
+    @abstractmethod
+    def _place_fingers(self, opening_m: float) -> None:
+        """Set the fingers at rest."""
 
     @abstractmethod
     def _configure(self, effects: DrawnEffects) -> None:

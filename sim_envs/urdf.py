@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from wpg.hardware_bridge.description import RobotDescription, SimulationModel
 from wpg.hardware_bridge.errors import DescriptionError
+from wpg.sim_envs.attachments import attach
 from wpg.sim_envs.fixed_links import merge_inertias, merge_shapes
+from wpg.sim_envs.scene import EMPTY, Scene
 from wpg.sim_envs.urdf_frames import carrier, joints_above, numbers, origin, rotation, set_origin
 
 
@@ -40,11 +42,12 @@ def simulation_model(description: RobotDescription) -> SimulationModel:
     return description.simulation
 
 
-def load_arm(description: RobotDescription) -> ArmModel:
+def load_arm(description: RobotDescription, scene: Scene = EMPTY) -> ArmModel:
     """Read and prepare the URDF that a description names.
 
     Raises:
-        DescriptionError: the file cannot be read, or its joints are not the description's.
+        DescriptionError: the file cannot be read, or its joints are not the description's, or the scene needs
+            a gripper and there is none.
     """
     model = simulation_model(description)
     path = resolve_path(model.urdf)
@@ -52,9 +55,10 @@ def load_arm(description: RobotDescription) -> ArmModel:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise DescriptionError(f"{path}: no readable URDF: {error}") from error
+    fingers = gripper_joints(description, scene)
     _check_joints(root, description, path)
     for joint in root.iter("joint"):
-        if joint.get("name") in model.fixed_joints_rad:
+        if joint.get("name") in model.fixed_joints_rad and joint.get("name") not in fingers:
             _weld(joint, model.fixed_joints_rad[joint.attrib["name"]])
     for joint in root.iter("joint"):  # the servo's damping is the description's alone
         for dynamics in joint.findall("dynamics"):
@@ -69,6 +73,7 @@ def load_arm(description: RobotDescription) -> ArmModel:
     base_link, _ = carrier(above, model.base_link)
     merge_inertias(root)
     merge_shapes(root)
+    attach(root, description, scene, tool_link, tool_pose)
     return ArmModel(
         urdf=ElementTree.tostring(root, encoding="unicode"),
         base_link=base_link,
@@ -77,16 +82,17 @@ def load_arm(description: RobotDescription) -> ArmModel:
     )
 
 
-def with_payload(arm: ArmModel) -> str:
-    """The arm's URDF with a link of hardly any mass fixed to the tool."""
-    x, y, z = arm.tool_offset_m.tolist()
-    payload = (
-        '<link name="payload"><inertial><mass value="1e-9"/>'
-        '<inertia ixx="1e-12" iyy="1e-12" izz="1e-12" ixy="0" ixz="0" iyz="0"/></inertial></link>'
-        f'<joint name="payload" type="fixed"><parent link="{arm.tool_link}"/><child link="payload"/>'
-        f'<origin xyz="{x!r} {y!r} {z!r}"/></joint></robot>'
-    )
-    return arm.urdf.replace("</robot>", payload)
+def gripper_joints(description: RobotDescription, scene: Scene) -> tuple[str, ...]:
+    """The joints that move beside the arm's own.
+
+    Raises:
+        DescriptionError: the scene needs a gripper and the robot has none.
+    """
+    if not scene.gripper:
+        return ()
+    if description.gripper is None:
+        raise DescriptionError(f"robot {description.name} cannot grasp: it has no [gripper] table")
+    return description.gripper.joints
 
 
 def resolve_path(location: str) -> Path:

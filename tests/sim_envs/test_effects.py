@@ -9,7 +9,8 @@ from wpg.sim_envs.actuator import Actuator, DelayLine
 from wpg.sim_envs.effects import Effects, JointEffects, Spread, effects_toml, load_effects
 from wpg.sim_envs.engines import ENGINES, make_robot
 from wpg.sim_envs.errors import EffectsError
-from wpg.sim_envs.push import CUBE
+from wpg.sim_envs.object_env import CUBE
+from wpg.sim_envs.scene import Scene
 
 IDS = ["wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"]
 MANY = Effects(
@@ -43,7 +44,7 @@ def arm(engine, description):
     arms = []
 
     def make(**effects):
-        robot = make_robot(description, engine, payload=True)
+        robot = make_robot(description, engine, scene=Scene(payload=True))
         rng = np.random.default_rng(0)
         robot.apply(Effects(**effects).draw(rng, description), rng)
         robot.reset(description.limits("home_rad"))
@@ -220,7 +221,7 @@ def test_engines_agree_under_effects(description):
     rows = []
     for engine in ENGINES:
         rng = np.random.default_rng(0)
-        robot = make_robot(description, engine, payload=True)
+        robot = make_robot(description, engine, scene=Scene(payload=True))
         robot.apply(effects.draw(rng, description), rng)
         robot.reset(description.limits("home_rad"))
         rows.append(swing(robot, seconds=2.0))
@@ -229,7 +230,7 @@ def test_engines_agree_under_effects(description):
 
 
 def test_table_height_and_what_lies_on_it(engine, description):
-    robot = make_robot(description, engine, cube=CUBE, payload=True)
+    robot = make_robot(description, engine, scene=Scene(cube=CUBE, payload=True))
     for height in (0.1, -0.05):
         rng = np.random.default_rng(0)
         robot.apply(Effects(table_height_m=height, object_mass_factor=2.0).draw(rng, description), rng)
@@ -243,7 +244,7 @@ def test_table_height_and_what_lies_on_it(engine, description):
 def test_slippery_objects_slide_further(engine, description):
     ways = []
     for factor in (1.0, 0.5):
-        robot = make_robot(description, engine, cube=CUBE, payload=True)
+        robot = make_robot(description, engine, scene=Scene(cube=CUBE, payload=True))
         rng = np.random.default_rng(0)
         drawn = Effects(object_friction_factor=factor, gravity_tilt_y_rad=0.8).draw(rng, description)
         robot.apply(drawn, rng)

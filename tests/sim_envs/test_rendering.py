@@ -8,7 +8,7 @@ import pytest
 from wpg.sim_envs import mujoco_looks
 from wpg.sim_envs.errors import RenderError
 from wpg.sim_envs.meshes import obj_parts
-from wpg.sim_envs.push import CUBE
+from wpg.sim_envs.object_env import CUBE
 
 IDS = ["wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"]
 

@@ -1,0 +1,94 @@
+"""Insert: put the peg at the tool into a hole."""
+
+from pathlib import Path
+
+import numpy as np
+
+from wpg.export.interface import PolicyInterface
+from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.effects import Effects
+from wpg.sim_envs.engines import EngineName
+from wpg.sim_envs.goal_env import (
+    CONTROL_DT_S,
+    GOAL_TERM,
+    GoalEnv,
+    RenderMode,
+    RewardName,
+    arm_terms,
+    joint_deltas,
+)
+from wpg.sim_envs.poses import tool_down
+from wpg.sim_envs.scene import Peg, Scene
+
+START_NOISE_RAD = 0.02
+START_TOOL_M = np.array([0.50, 0.0, 0.18])
+AREA_LOW_M, AREA_HIGH_M = (0.42, -0.12), (0.58, 0.12)
+"""Where the hole is."""
+DEPTH_M = 0.03
+"""How deep the peg's tip is in the hole where the tool is at the goal."""
+
+
+def insert_interface(description: RobotDescription) -> PolicyInterface:
+    """What an insertion policy sees and commands on this robot."""
+    return PolicyInterface(
+        robot=description.robot_spec(),
+        observation=(*arm_terms(description.num_joints), GOAL_TERM),
+        action=joint_deltas(description.num_joints),
+        control_dt_s=CONTROL_DT_S,
+    )
+
+
+class InsertEnv(GoalEnv):
+    """Put a round peg of 2 cm diameter, fixed to the tool, 3 cm deep into a square hole.
+
+    The goal is where the tool is then. The block with the hole stands anywhere in front of the arm and does
+    not give way.
+
+    Args:
+        engine: which physics.
+        reward: ``sparse`` or ``dense``.
+        robot: a shipped robot's name or the path of a TOML file.
+        clearance_m: the hole's side less the peg's diameter.
+        effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
+        render_mode: None or ``rgb_array``.
+    """
+
+    achieved = "tool_pos"
+    tolerance_m = 0.005
+
+    def __init__(
+        self,
+        *,
+        engine: EngineName = "mujoco",
+        reward: RewardName = "sparse",
+        robot: str = "panda",
+        clearance_m: float = 0.004,
+        effects: Effects | str | Path | None = None,
+        render_mode: RenderMode = None,
+    ) -> None:
+        description = load_description(robot)
+        self._peg = Peg(clearance_m=clearance_m)
+        self._start_pos = tool_down(description, START_TOOL_M)
+        super().__init__(
+            description=description,
+            engine=engine,
+            scene=Scene(peg=self._peg),
+            interface=insert_interface(description),
+            reward=reward,
+            render_mode=render_mode,
+            effects=effects,
+        )
+
+    def _start(self) -> Vector:
+        noise = self.np_random.uniform(-START_NOISE_RAD, START_NOISE_RAD, len(self._start_pos))
+        start: Vector = self._start_pos + noise
+        self.robot.reset(start)
+        foot = np.array([*self.np_random.uniform(AREA_LOW_M, AREA_HIGH_M), self.robot.table_height_m])
+        self.robot.place_block(foot)
+        self._inserted = foot.copy()
+        self._inserted[2] += self._peg.block_height_m - DEPTH_M + self._peg.length_m
+        return start
+
+    def _draw_goal(self) -> Vector:
+        return self._inserted

@@ -1,0 +1,53 @@
+"""What tasks with a cube on the table share."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from wpg.export.interface import ObservationTerm
+from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.goal_env import GoalEnv
+from wpg.sim_envs.scene import Cube
+
+CUBE = Cube(half_size_m=0.02, mass_kg=0.2, rgba=(0.20, 0.40, 0.85, 1.0))
+START_NOISE_RAD = 0.02
+AREA_LOW_M, AREA_HIGH_M = (0.40, -0.15), (0.60, 0.15)
+"""Where cubes and goals lie on the table."""
+OBJECT_TERMS = (
+    ObservationTerm(name="object_pos", size=3, source="external", unit="m"),
+    ObservationTerm(name="object_rot6d", size=6, source="external"),
+    ObservationTerm(name="object_vel", size=3, source="external", unit="m/s"),
+)
+"""Place, first two columns of the rotation (Zhou et al., CVPR 2019: continuous, unlike angles), velocity."""
+
+
+class ObjectEnv(GoalEnv):
+    """A task whose goal is a place for the cube's middle."""
+
+    achieved = "object_pos"
+    tolerance_m = 0.05
+    _start_pos: Vector
+    """Where the arm starts, but for a little noise, (num_joints,) rad."""
+
+    def _start(self) -> Vector:
+        noise = self.np_random.uniform(-START_NOISE_RAD, START_NOISE_RAD, len(self._start_pos))
+        start: Vector = self._start_pos + noise
+        self.robot.reset(start)
+        self.robot.place_cube(self._on_table(), self._draw_yaw())
+        return start
+
+    def _draw_yaw(self) -> float:
+        return self.np_random.uniform(-np.pi, np.pi)
+
+    def _on_table(self) -> Vector:
+        """Somewhere for a cube that lies on the table."""
+        height = self.robot.table_height_m + CUBE.half_size_m
+        return np.array([*self.np_random.uniform(AREA_LOW_M, AREA_HIGH_M), height])
+
+    def _external(self) -> Mapping[str, Vector]:
+        state = self.robot.cube_state()
+        return {
+            "object_pos": state.position_m,
+            "object_rot6d": state.rotation[:, :2].T.ravel(),
+            "object_vel": state.velocity_m_s,
+        }

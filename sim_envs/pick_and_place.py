@@ -1,0 +1,94 @@
+"""Pick and place: grasp a cube and hold it at a goal, on the table or above it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from wpg.export.interface import ObservationTerm, PolicyInterface
+from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.errors import DescriptionError
+from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.effects import Effects
+from wpg.sim_envs.engines import EngineName
+from wpg.sim_envs.goal_env import (
+    CONTROL_DT_S,
+    GOAL_TERM,
+    RenderMode,
+    RewardName,
+    arm_terms,
+    joint_deltas,
+    with_gripper,
+)
+from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv
+from wpg.sim_envs.poses import tool_down
+from wpg.sim_envs.scene import Scene
+
+START_TOOL_M = np.array([0.45, 0.0, 0.15])
+HIGHEST_M = 0.20
+"""Of goals above the table."""
+ON_TABLE = 0.3
+"""Share of goals that lie on the table."""
+SHORTEST_WAY_M = 0.08
+
+
+def pick_and_place_interface(description: RobotDescription) -> PolicyInterface:
+    """What such a policy sees and commands on this robot; on hardware the cube needs a source.
+
+    Raises:
+        DescriptionError: the robot has no gripper.
+    """
+    if description.gripper is None:
+        raise DescriptionError(f"robot {description.name} cannot pick and place: it has no [gripper] table")
+    opening = ObservationTerm(name="gripper", size=1, source="gripper", unit="m")
+    return PolicyInterface(
+        robot=description.robot_spec(),
+        observation=(*arm_terms(description.num_joints), opening, *OBJECT_TERMS, GOAL_TERM),
+        action=with_gripper(joint_deltas(description.num_joints), description.gripper),
+        control_dt_s=CONTROL_DT_S,
+    )
+
+
+class PickAndPlaceEnv(ObjectEnv):
+    """Bring a 4 cm cube of 0.2 kg to within 5 cm of a goal, seven in ten of which hang in the air.
+
+    The gripper starts open, above the table, pointing down. The last entry of the action is its opening, from
+    closed at -1 to open at 1.
+
+    Args:
+        engine: which physics.
+        reward: ``sparse`` or ``dense``.
+        robot: the name or TOML file of a robot with a gripper.
+        effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
+        render_mode: None or ``rgb_array``.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: EngineName = "mujoco",
+        reward: RewardName = "sparse",
+        robot: str = "panda",
+        effects: Effects | str | Path | None = None,
+        render_mode: RenderMode = None,
+    ) -> None:
+        description = load_description(robot)
+        interface = pick_and_place_interface(description)
+        self._start_pos = tool_down(description, START_TOOL_M)
+        super().__init__(
+            description=description,
+            engine=engine,
+            scene=Scene(cube=CUBE, gripper=True),
+            interface=interface,
+            reward=reward,
+            render_mode=render_mode,
+            effects=effects,
+        )
+
+    def _draw_goal(self) -> Vector:
+        cube = self.robot.cube_state().position_m
+        while True:
+            goal = self._on_table()
+            if self.np_random.random() > ON_TABLE:
+                goal[2] += self.np_random.uniform(0.0, HIGHEST_M)
+            if np.linalg.norm(goal - cube) >= SHORTEST_WAY_M:
+                return goal
