@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wpg.export.contract import GoldenVectors, SamplerSpec, float_rows
+from wpg.export.contract import GoldenVectors, ParityError, SamplerSpec, float_rows
 from wpg.export.networks import Array
 from wpg.export.parity import Reference, relative_error
 from wpg.export.reader import Floats
@@ -37,6 +37,8 @@ def golden_vectors(
     obs, noise = np.concatenate(chosen), np.concatenate(noises)
     previous = reference.previous_actions(obs, rng)
     expected = reference(obs, noise, previous)
+    if not all(np.isfinite(output).all() for output in expected):
+        raise ParityError("policy: expected finite outputs, found NaN or infinity: look at its weights")
     return GoldenVectors(
         obs=float_rows(obs),
         noise=tuple(float_rows(rows) for rows in noise),

@@ -219,6 +219,14 @@ class _Inert:
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Entries of dictionaries of other libraries, such as those of spaces."""
+
+    def append(self, value: Any) -> None:
+        """Entries of lists."""
+
+    extend = append
+
 
 class _ArraysOnly(pickle.Unpickler):
     """Restores numpy arrays and scalars, and nothing else."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from wpg.export import ContractError, load_artifact, read_interface
+from wpg.export import ContractError, ParityError, load_artifact, read_interface
 from wpg.export.module import write_module
 
 TOML = """
@@ -71,6 +71,14 @@ def test_module_of_another_size(tmp_path, interface, provenance):
         write_module(
             tmp_path / "policy.onnx", module=nn.Linear(4, 5), interface=interface, provenance=provenance
         )
+
+
+def test_module_with_weights_that_are_not_numbers(tmp_path, interface, provenance):
+    module = nn.Linear(4, 2)
+    module.weight.data[0, 1] = torch.nan
+    with pytest.raises(ParityError, match="policy: expected finite outputs, found NaN"):
+        write_module(tmp_path / "policy.onnx", module=module, interface=interface, provenance=provenance)
+    assert not (tmp_path / "policy.onnx").exists()
 
 
 @pytest.mark.parametrize(

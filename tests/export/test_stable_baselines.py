@@ -1,6 +1,7 @@
 """Policies of Stable-Baselines3, from zips that are put together as it writes them."""
 
 import pickle
+from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
@@ -168,8 +169,13 @@ def test_ppo_with_vec_normalize(tmp_path, export):
         export(zip_path, num_particles=4, vec_normalize=statistics, deterministic=False)
 
 
+class Space(OrderedDict):
+    """As a space of observations, which the statistics hold too."""
+
+
 class DictNormalize:
     def __init__(self):
+        self.observation_space = Space(goal=1, arm=3)
         self.obs_rms = {"goal": RunningMeanStd(), "arm": RunningMeanStd()}
         self.obs_rms["goal"].mean, self.obs_rms["goal"].var = np.array([7.0]), np.array([2.0])
         self.obs_rms["arm"].mean, self.obs_rms["arm"].var = np.zeros(3), np.ones(3)
