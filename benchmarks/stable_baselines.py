@@ -1,7 +1,7 @@
 """Policies of Stable-Baselines3 through the bridge: trained, exported, run over an emulated serial line.
 
     pip install stable-baselines3
-    python benchmarks/stable_baselines.py [--out DIR] [--sac-steps 48000] [--ppo-steps 200000] [--goals 20]
+    python benchmarks/stable_baselines.py [--out DIR] [--sac-steps 40000] [--ppo-steps 200000] [--goals 20]
 
 SAC with hindsight learns wpg/PandaReach-v0, PPO its dense form. Each zip is exported by ``wpg export``,
 evaluated in simulation by ``wpg evaluate``, and run by ``wpg run`` against ``wpg emulate`` in another
@@ -123,7 +123,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/stable_baselines"))
-    parser.add_argument("--sac-steps", type=int, default=48_000)
+    parser.add_argument("--sac-steps", type=int, default=40_000)
     parser.add_argument("--ppo-steps", type=int, default=200_000)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--goals", type=int, default=20)
