@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from wpg.hardware_bridge.kinematic_robot import KinematicRobot
     from wpg.hardware_bridge.logread import RunRecording, read_log
     from wpg.hardware_bridge.loop import ControlLoop
-    from wpg.hardware_bridge.loop_config import LoopConfig
+    from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
     from wpg.hardware_bridge.native_robot import NativeRobot
     from wpg.hardware_bridge.realtime import RealtimeConfig
     from wpg.hardware_bridge.report import RunReport
@@ -84,6 +84,7 @@ _MODULES = {
     "diagnose": "doctor",
     "load_calibration": "calibration",
     "load_description": "description",
+    "load_safety": "loop_config",
     "open_robot": "session",
     "parse_faults": "faults",
     "read_key": "keys",
@@ -127,6 +128,7 @@ __all__ = [
     "diagnose",
     "load_calibration",
     "load_description",
+    "load_safety",
     "open_robot",
     "parse_faults",
     "read_key",

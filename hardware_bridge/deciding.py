@@ -40,6 +40,8 @@ class Decider:
         self._recorder = recorder
         self.goals = goals
         self.policy_time = LatencyHistogram()
+        self.spread = 0.0
+        """Of the particles at the last step, in the action's unit."""
 
     def reset(self) -> None:
         """The arm has been held: what was seen before says nothing about what comes."""
@@ -72,6 +74,7 @@ class Decider:
         began_s = self._clock.now()
         decision = self._policy.act(obs)
         policy_s = self._clock.now() - began_s
+        self.spread = decision.spread
         self.policy_time.record(policy_s)
         self._recorder.decision(
             time_s=time_s, obs=obs, decision=decision, goal=goal, tool=tool, policy_s=policy_s

@@ -8,12 +8,13 @@ from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.dynamixel_device import DynamixelDevice
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
 from wpg.hardware_bridge.errors import BridgeError, LinkError
+from wpg.hardware_bridge.faults import FaultyLink
 from wpg.hardware_bridge.links import Link, parse_link_url, serve_link
 from wpg.hardware_bridge.native_device import NativeDevice
 from wpg.hardware_bridge.protocols.dynamixel import DynamixelProtocol
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
 from wpg.hardware_bridge.robot import SimulatedRobot
-from wpg.hardware_bridge.servo_device import FeetechDevice
+from wpg.hardware_bridge.servo_device import FeetechDevice, ServoDevice
 from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
 from wpg.hardware_bridge.witness import EmulatorWitness
 
@@ -52,6 +53,7 @@ class Emulator:
 
     Raises:
         LinkError: the link cannot be opened, or others could reach it and there is no key.
+        BridgeError: no emulator of the protocol for this arm, or no such servo to be dead.
     """
 
     def __init__(
@@ -76,6 +78,17 @@ class Emulator:
         """What a client opens."""
         if wrap_link is not None:
             self._link = wrap_link(self._link)
+        try:
+            self._kill_servo()
+        except BridgeError:
+            self._link.close()
+            raise
+
+    def _kill_servo(self) -> None:
+        if isinstance(self._link, FaultyLink) and isinstance(self._device, ServoDevice):
+            dead = round(self._link.spec.dead_servo)
+            if dead:
+                self._device.kill(dead)
 
     @property
     def witness(self) -> EmulatorWitness:

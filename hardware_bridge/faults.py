@@ -29,11 +29,13 @@ class FaultSpec:
     delay: float = 0.0
     delay_ms: float = 20.0
     """How late delayed data comes; what is behind it may overtake it."""
+    dead_servo: float = 0
+    """A servo of an emulated bus that neither hears nor answers; 0: none."""
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
-            if not (value >= 0 and (value <= 1 or name == "delay_ms")):
+            if not (value >= 0 and (value <= 1 or name in ("delay_ms", "dead_servo"))):
                 raise FaultSpecError(f"fault {name}: expected a probability, found {value}")
 
 
@@ -68,7 +70,7 @@ class FaultyLink(Link):
     def __init__(self, inner: Link, spec: FaultSpec, *, seed: int = 0, clock: Clock | None = None) -> None:
         super().__init__(inner.url)
         self._inner = inner
-        self._spec = spec
+        self.spec = spec
         self._generator = np.random.default_rng(seed)
         self._clock = clock or RealClock()
         self._late_in: deque[tuple[float, bytes]] = deque()
@@ -107,7 +109,7 @@ class FaultyLink(Link):
         return b"".join(due)
 
     def _mangle(self, data: bytes, late: deque[tuple[float, bytes]]) -> bytes:
-        spec, random = self._spec, self._generator.random
+        spec, random = self.spec, self._generator.random
         if not data or random() < spec.drop:
             return b""
         if random() < spec.corrupt:

@@ -9,6 +9,7 @@ from wpg.hardware_bridge.checks import check_interface, check_stance, ticks_per_
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.deciding import Decider
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
+from wpg.hardware_bridge.guard import Guard
 from wpg.hardware_bridge.hazards import Hazard, find_hazards
 from wpg.hardware_bridge.lifecycle import Lifecycle, Phase
 from wpg.hardware_bridge.loop_config import LoopConfig, make_goals
@@ -69,6 +70,7 @@ class ControlLoop:
         )
         self._lifecycle = Lifecycle(self._on_phase)
         self._motion = Motion(robot)
+        self._guard = Guard(robot.description, config.safety)
         self._sensor = Sensor(robot, self._clock)
         self._sense_to_act = LatencyHistogram()
         self._events: dict[str, int] = {}
@@ -93,7 +95,9 @@ class ControlLoop:
         try:
             self._robot.connect()
             self._lifecycle.enter(Phase.CONNECTED)
-            check_stance(self._sensor.first(), self._robot.description)
+            state = self._sensor.first()
+            check_stance(state, self._robot.description)
+            self._guard.check_start(state.joint_pos)
             self._lifecycle.enter(Phase.CHECKED)
             self._run_armed()
         finally:
@@ -201,7 +205,10 @@ class ControlLoop:
             sent=self._motion.joint_pos if commanded else None,
             dt_s=self._dt_s,
         )
-        return next(hazards, None)
+        hazard = next(hazards, None)
+        if hazard is None and commanded:
+            hazard = self._guard.hazard(self._motion.joint_pos, self._motion.stop_pos)
+        return hazard
 
     def _hold(self, hazard: Hazard) -> None:
         self._event(hazard.name, hazard.detail)
@@ -263,7 +270,8 @@ class ControlLoop:
                 return
         target = self._decider.step(state, time_s)
         if target is not None:
-            self._motion.set_target(target)
+            place, spread = self._motion.joint_pos, self._decider.spread
+            self._motion.set_target(self._guard.shorten(target, place, spread))
         else:
             self._hold(Hazard("non_finite_action", "the policy's action is not finite"))
 
@@ -311,7 +319,7 @@ class ControlLoop:
     def _report(self) -> RunReport:
         beat, goals = self._metronome, self._decider.goals
         results = [] if goals is None else goals.results
-        events = self._events | self._motion.events
+        events = self._events | self._motion.events | self._guard.events
         if self._sensor.stale_reads:
             events["stale_read"] = self._sensor.stale_reads
         return RunReport(

@@ -1,8 +1,12 @@
 """What one run is to do."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import msgspec
 
 from wpg.export.contract import ContractError, PolicyInterface
+from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.goals import GoalSequence
 from wpg.hardware_bridge.robot import StopMode
 from wpg.hardware_bridge.safety import SafetyConfig
@@ -36,6 +40,25 @@ class LoopConfig:
             raise ValueError(f"duration_s: expected a positive number, found {self.duration_s}")
         if not 0 < self.soft_start_pace <= 1:
             raise ValueError(f"soft_start_pace: expected a number in (0, 1], found {self.soft_start_pace}")
+
+
+def load_safety(path: Path) -> SafetyConfig:
+    """Read safety thresholds from a TOML file; what it does not name keeps its default.
+
+    Raises:
+        DescriptionError: the file cannot be read, or holds something else; names file and field.
+    """
+    try:
+        found = msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
+        known = [field.name for field in fields(SafetyConfig)]
+        for name in found:
+            if name not in known:
+                raise DescriptionError(f"{path}: unknown {name!r}: expected some of {', '.join(known)}")
+        return msgspec.convert(found, SafetyConfig)
+    except OSError as error:
+        raise DescriptionError(f"{path}: cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise DescriptionError(f"{path}: {error}") from error
 
 
 def make_goals(interface: PolicyInterface, config: LoopConfig) -> GoalSequence | None:

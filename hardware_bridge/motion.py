@@ -39,6 +39,11 @@ class Motion:
         """Last position sent, (num_joints,) rad."""
         return self._filter.joint_pos
 
+    @property
+    def stop_pos(self) -> Vector:
+        """Where braking from now on ends, (num_joints,) rad."""
+        return self._filter.stop_pos
+
     def start(self, joint_pos: Vector) -> None:
         """Begin from an arm that was armed at rest at ``joint_pos`` (num_joints,) rad."""
         self._filter.start(joint_pos)

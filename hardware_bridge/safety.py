@@ -1,5 +1,6 @@
 """The last word on every command: whatever is asked for, what is sent stays inside the robot's limits."""
 
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from wpg.hardware_bridge.robot import JointCommand, Vector
 from wpg.hardware_bridge.witness import count
 
 REST_RAD_S = 1e-3
+Corner = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +30,26 @@ class SafetyConfig:
     holds_max: int = 10
     """The run ends at the hold after this many within ``holds_window_s``."""
     holds_window_s: float = 60.0
+    workspace_m: tuple[Corner, Corner] | None = None
+    """Smallest and largest x, y, z of the tool in the base frame; None: anywhere."""
+    spread_slow: float | None = None
+    """The arm slows once the policy's particles are this far apart, in the action's unit."""
+    spread_hold: float | None = None
+    """It stands still once they are this far apart."""
 
     def __post_init__(self) -> None:
         for name in ("stale_s", "overrun_s", "tracking_error_max_rad", "hold_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, found {getattr(self, name)}")
+        if self.workspace_m is not None and not all(map(operator.lt, *self.workspace_m)):
+            raise ValueError(f"workspace_m: expected the smaller corner first, found {self.workspace_m}")
+        if self.spread_slow is None and self.spread_hold is None:
+            return
+        if self.spread_slow is None or self.spread_hold is None or self.spread_slow >= self.spread_hold:
+            raise ValueError(
+                f"spread_slow and spread_hold: expected both or neither, the first below the second, "
+                f"found {self.spread_slow} and {self.spread_hold}"
+            )
 
 
 class SafetyFilter:
@@ -75,6 +92,11 @@ class SafetyFilter:
     def joint_pos(self) -> Vector:
         """Last position sent, (num_joints,) rad."""
         return self._pos
+
+    @property
+    def stop_pos(self) -> Vector:
+        """Where braking from now on ends, (num_joints,) rad."""
+        return self._pos + self._vel * np.abs(self._vel) / (2 * self._brake)
 
     @property
     def at_rest(self) -> bool:

@@ -7,6 +7,9 @@ from wpg.hardware_bridge.errors import LinkError, ProtocolError
 from wpg.hardware_bridge.servo_bus import ServoBus
 from wpg.hardware_bridge.servo_models import Register, ServoModel
 
+ROUNDS = 20
+"""How often every servo is called before nobody is said to be there; a third of a second for six."""
+
 
 def check_servos(
     bus: ServoBus, names: Mapping[int, str], model: ServoModel, calibration: ServoCalibration
@@ -24,7 +27,7 @@ def check_servos(
         StaleStateError: some do not; names them.
         ProtocolError: other servos, in another mode, or calibrated otherwise.
     """
-    if not any(bus.ping(servo) for _ in range(2) for servo in names):
+    if not any(bus.ping(servo) for _ in range(ROUNDS) for servo in names):
         damaged = bus.decoder.packets_bad
         also = f", but {damaged} damaged packets came" if damaged else ""
         raise LinkError(

@@ -8,6 +8,7 @@ import numpy as np
 
 from wpg.hardware_bridge.calibration import default_calibration
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
+from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.protocols.servo import BROADCAST, Instruction, Packet, ServoProtocol, Status
 from wpg.hardware_bridge.robot import RobotStatus, StopMode
 from wpg.hardware_bridge.servo_models import CENTRE_COUNTS, Register, ServoModel, servo_bus
@@ -99,6 +100,17 @@ class ServoDevice:
         self._measure()
         for servo in self.servos.values():
             servo.set(self.model.goal_position, servo.get(self.model.present_position))
+
+    def kill(self, servo: int) -> None:
+        """Take a servo off the bus.
+
+        Raises:
+            BridgeError: there is no such servo.
+        """
+        if servo not in self.servos:
+            known = ", ".join(map(str, self.servos))
+            raise BridgeError(f"dead_servo: expected one of {known}, found {servo}")
+        self.servos[servo].is_dead = True
 
     @property
     def next_reply_s(self) -> float:

@@ -39,7 +39,7 @@ class ServoRobotConfig:
     """More servos than this without an answer make a state stale."""
     patience: int = 3
     """So does one that has missed more often than this in a row."""
-    margin_s: float = 0.002
+    margin_s: float = 0.003
     """What adapter and operating system may add to the wire's time."""
     fast_read: bool = True
     """Read Dynamixel servos by one packet from all."""

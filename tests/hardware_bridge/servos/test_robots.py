@@ -10,8 +10,14 @@ from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.checks import check_stance
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulator import Emulator
-from wpg.hardware_bridge.errors import DescriptionError, LinkError, ProtocolError, StaleStateError
-from wpg.hardware_bridge.faults import FaultSpec
+from wpg.hardware_bridge.errors import (
+    BridgeError,
+    DescriptionError,
+    LinkError,
+    ProtocolError,
+    StaleStateError,
+)
+from wpg.hardware_bridge.faults import FaultSpec, FaultyLink, parse_faults
 from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.loop import ControlLoop
@@ -404,6 +410,29 @@ def test_over_a_real_pty(robot):
         emulator.close()
     assert emulator.witness.arms >= 1
     assert emulator.witness.frames_bad == 0
+
+
+class TestDeadServoFault:
+    def emulator(self, spec: str, robot: str = "so101") -> Emulator:
+        faults, description = parse_faults(spec), load_description(robot)
+        return Emulator(
+            KinematicRobot(description),
+            "udp://127.0.0.1:0",
+            protocol=description.protocol,
+            wrap_link=lambda link: FaultyLink(link, faults),
+        )
+
+    def test_by_its_specification(self):
+        emulator = self.emulator("dead_servo=3")
+        assert [number for number, servo in emulator._device.servos.items() if servo.is_dead] == [3]
+        emulator.close()
+
+    def test_no_such_servo(self):
+        with pytest.raises(BridgeError, match="dead_servo: expected one of 1, 2, 3, 4, 5, 6, found 9"):
+            self.emulator("dead_servo=9")
+
+    def test_arms_without_servos_have_none(self):
+        self.emulator("dead_servo=3", "panda").close()
 
 
 @pytest.mark.parametrize("robot", ["so101", "omx"])

@@ -1,0 +1,106 @@
+"""Where a policy may send the tool, and how far while it is unsure."""
+
+import numpy as np
+
+from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.hazards import Hazard
+from wpg.hardware_bridge.robot import Vector
+from wpg.hardware_bridge.safety import SafetyConfig
+from wpg.hardware_bridge.witness import count
+
+WORKSPACE_MARGIN_M = 0.005
+"""The tool may come to rest this far outside the box: joints do not brake along a straight line."""
+CUT_STEPS = 7
+"""Halvings of the way to a target that lies outside."""
+SHARE_GROWTH = 0.1
+"""A policy that was unsure is given this much more of its way at each step."""
+
+
+class Guard:
+    """Shortens a policy's moves: to the box that the tool must not leave, and while its particles are apart.
+
+    Both are continuous in the target, so that nothing chatters: a policy that heads out of the box comes to
+    rest at its edge, and one that grows unsure slows down before it stands still.
+
+    Args:
+        description: the arm.
+        config: the box, and the spreads between which the arm slows.
+    """
+
+    def __init__(self, description: RobotDescription, config: SafetyConfig) -> None:
+        self._kinematics = ForwardKinematics(description.kinematics())
+        self._box = None if config.workspace_m is None else np.array(config.workspace_m)
+        self._slow, self._hold = config.spread_slow, config.spread_hold
+        self._share = 1.0
+        self.events: dict[str, int] = {}
+        """Policy steps that were shortened, by cause."""
+
+    def check_start(self, joint_pos: Vector) -> None:
+        """The tool of an arm at ``joint_pos`` (num_joints,) rad is inside the box.
+
+        Raises:
+            BridgeError: it is not; says where it is and where it should be.
+        """
+        if self._box is not None and self._outside_m(joint_pos) > 0:
+            tool = np.round(self._kinematics.tool_position(joint_pos), 3).tolist()
+            low, high = self._box.tolist()
+            raise BridgeError(f"workspace: expected the tool between {low} and {high} m, found it at {tool}")
+
+    def shorten(self, target: Vector, joint_pos: Vector, spread: float) -> Vector:
+        """The target, or as much of the way to it as is allowed.
+
+        Args:
+            target: (num_joints,) rad, where the policy wants to go.
+            joint_pos: (num_joints,) rad, where the last command stands.
+            spread: of the policy's particles, in the action's unit.
+        """
+        share = self._sure_share(spread)
+        if share < 1.0:
+            target = joint_pos + share * (target - joint_pos)
+        return self._inside(target, joint_pos)
+
+    def hazard(self, joint_pos: Vector, stop_pos: Vector) -> Hazard | None:
+        """Whether the tool will leave the box even if the arm brakes now.
+
+        Args:
+            joint_pos: (num_joints,) rad last commanded.
+            stop_pos: (num_joints,) rad where braking ends.
+        """
+        if self._box is None:
+            return None
+        outside_m = self._outside_m(stop_pos)
+        if outside_m <= WORKSPACE_MARGIN_M or outside_m <= self._outside_m(joint_pos) + 1e-4:
+            return None
+        return Hazard("workspace", f"the tool is about to leave its box by {outside_m * 1e3:.0f} mm")
+
+    def _sure_share(self, spread: float) -> float:
+        """``clip((hold - spread) / (hold - slow), 0, 1)``; falls at once, grows back slowly."""
+        if self._slow is None or self._hold is None:
+            return 1.0
+        share = min(1.0, max(0.0, (self._hold - spread) / (self._hold - self._slow)))
+        self._share = min(share, self._share + SHARE_GROWTH)
+        if self._share < 1.0:
+            count(self.events, "unsure")
+        return self._share
+
+    def _inside(self, target: Vector, joint_pos: Vector) -> Vector:
+        """The farthest point on the way from ``joint_pos`` that is found inside the box."""
+        if self._box is None or self._outside_m(target) <= 0:
+            return target
+        count(self.events, "workspace_edge")
+        share, outer = 0.0, 1.0
+        for _ in range(CUT_STEPS):
+            middle = (share + outer) / 2
+            if self._outside_m(joint_pos + middle * (target - joint_pos)) <= 0:
+                share = middle
+            else:
+                outer = middle
+        return joint_pos + share * (target - joint_pos)
+
+    def _outside_m(self, joint_pos: Vector) -> float:
+        """How far the tool is outside the box; 0 or less inside."""
+        assert self._box is not None
+        tool = self._kinematics.tool_position(joint_pos)
+        return float(np.maximum(self._box[0] - tool, tool - self._box[1]).max())
