@@ -1,0 +1,104 @@
+"""Where a policy breaks: its success in simulation over delay and over joint friction.
+
+    python benchmarks/robustness.py policy.onnx [--episodes 100] [--out benchmarks/results/robustness]
+
+Writes OUT.jsonl, one line a setting, and OUT.png. Delay is from set-point to effect. Friction is a multiple
+of what Gaz et al. (RA-L 2019) identified on a Panda: half the range of their sigmoid, taken as dry friction.
+At zero the arm is as the environment has it without effects. Bars are Wilson's 95 % intervals.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import matplotlib
+import numpy as np
+from scipy.stats import binomtest
+
+import wpg.sim_envs  # noqa: F401  registers the environments
+from wpg.export.reader import load_artifact
+from wpg.hardware_bridge.policy import SampledPolicy
+from wpg.sim_envs.effects import Effects, JointEffects
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+DELAYS_MS = (0, 10, 20, 30, 40, 50, 60, 80, 100, 125, 150)
+FRICTION_FACTORS = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0)
+FRICTION_NM = np.array([0.54615, 0.87224, 0.64068, 1.2794, 0.83904, 0.30301, 0.56489]) / 2.0
+PANDA_FRICTION = {
+    f"panda_joint{number}": JointEffects(coulomb_friction_nm=float(friction))
+    for number, friction in enumerate(FRICTION_NM, start=1)
+}
+
+
+def success(path: Path, env_id: str, effects: Effects, episodes: int) -> dict[str, Any]:
+    """Share of episodes that end at the goal, with its interval."""
+    policy = SampledPolicy(load_artifact(path), seed=0)
+    env = gymnasium.make(env_id, effects=effects)
+    term = policy.interface.action
+    scale, offset = np.array(term.scale), np.array(term.offset)
+    successes = 0
+    for seed in range(episodes):
+        obs, info = env.reset(seed=seed)
+        truncated = False
+        while not truncated:
+            action = policy.act(np.concatenate([obs["observation"], obs["desired_goal"]])).action
+            obs, _, _, truncated, info = env.step(((action - offset) / scale).astype(np.float32))
+        successes += info["is_success"]
+    env.close()
+    interval = binomtest(successes, episodes).proportion_ci(method="wilson")
+    return {"success": successes / episodes, "ci95": [interval.low, interval.high], "episodes": episodes}
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Success over both quantities."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.4), sharey=True, layout="constrained")
+    labels = {"delay_ms": "delay, ms", "friction_factor": "friction, times a Panda's"}
+    for axis, (key, label) in zip(axes, labels.items(), strict=True):
+        for env_id in dict.fromkeys(row["env"] for row in rows):
+            own = [row for row in rows if row["env"] == env_id and key in row]
+            rate = np.array([row["success"] for row in own])
+            bars = np.abs(np.array([row["ci95"] for row in own]).T - rate)
+            name = "PyBullet" if "Bullet" in env_id else "MuJoCo"
+            axis.errorbar([row[key] for row in own], rate, bars, marker="o", capsize=3, label=name)
+        axis.set(xlabel=label, ylim=(-0.03, 1.03))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("success")
+    axes[0].legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Measure, write, draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("policy", type=Path)
+    parser.add_argument("--env", nargs="+", default=["wpg/PandaReach-v0"])
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=Path("robustness"))
+    options = parser.parse_args()
+    settings: list[tuple[dict[str, float], Effects]] = [
+        ({"delay_ms": delay}, Effects(action_delay_s=delay / 1000)) for delay in DELAYS_MS
+    ]
+    settings += [
+        ({"friction_factor": factor}, Effects(joints=PANDA_FRICTION, friction_factor=factor))
+        for factor in FRICTION_FACTORS
+    ]
+    rows = []
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with options.out.with_suffix(".jsonl").open("w") as file:
+        for env_id in options.env:
+            for setting, effects in settings:
+                row = {"env": env_id, **setting, **success(options.policy, env_id, effects, options.episodes)}
+                rows.append(row)
+                print(json.dumps(row))
+                file.write(json.dumps(row) + "\n")
+    plot(rows, options.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
