@@ -1,5 +1,6 @@
 """Reach: move the tool to a goal in free space."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -26,21 +27,34 @@ START_SPREAD_RAD = 0.4
 START_MARGIN_M = 0.1
 """How far outside the goals' box the tool may start."""
 BOX_LOW_M, BOX_HIGH_M = (-0.06, -0.20, -0.29), (0.24, 0.20, 0.06)
-"""The goals' box around the place of the tool at home."""
+"""The goals' box around the place of the tool at home, of an arm of full size."""
+FULL_SIZE_M = 0.75
+"""Length from second joint to tool from which on an arm has full size; smaller ones get smaller boxes."""
+LOWEST_M = 0.02
+"""No goal and no start lies lower over the table."""
 TOLERANCE_M = 0.02
 
 
 def reach_goal(description: RobotDescription) -> GoalSpec:
     """The box for this robot, in whole centimetres."""
     home = ForwardKinematics(description.kinematics()).tool_position(description.limits("home_rad"))
+    size = _size(description)
+    low = np.round(home + size * np.array(BOX_LOW_M), 2)
+    low[2] = max(low[2], LOWEST_M)
     return GoalSpec(
         achieved="tool_pos",
-        low=tuple(np.round(home + BOX_LOW_M, 2).tolist()),
-        high=tuple(np.round(home + BOX_HIGH_M, 2).tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(np.round(home + size * np.array(BOX_HIGH_M), 2).tolist()),
         tolerance_m=TOLERANCE_M,
         start_spread_rad=START_SPREAD_RAD,
         horizon_steps=REACH_STEPS,
     )
+
+
+def _size(description: RobotDescription) -> float:
+    """Of the goals' box, as a share of the full one."""
+    offsets = [*(joint.frame.xyz_m for joint in description.joints[1:]), description.tool.xyz_m]
+    return min(1.0, sum(math.hypot(*offset) for offset in offsets) / FULL_SIZE_M)
 
 
 def reach_interface(description: RobotDescription) -> PolicyInterface:
@@ -96,6 +110,7 @@ class ReachEnv(GoalEnv):
 
     def _start(self) -> Vector:
         low, high = np.array(self._goals.low) - START_MARGIN_M, np.array(self._goals.high) + START_MARGIN_M
+        low[2] = max(low[2], LOWEST_M)
         while True:
             spread = self.np_random.uniform(-START_SPREAD_RAD, START_SPREAD_RAD, len(self._home))
             start: Vector = np.clip(self._home + spread, *self._joint_limits)

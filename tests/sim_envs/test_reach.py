@@ -4,7 +4,7 @@ import pytest
 from scipy.optimize import least_squares
 
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.description import available_robots, load_description
+from wpg.hardware_bridge.description import load_description, shipped_robots
 
 ENV_IDS = ["wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"]
 
@@ -16,7 +16,7 @@ def env(request):
     env.close()
 
 
-@pytest.fixture(params=available_robots())
+@pytest.fixture(params=shipped_robots())
 def any_env(request):
     """Every shipped arm; the first engine stands for both where the task's own code is tested."""
     env = gymnasium.make(ENV_IDS[0], robot=request.param)
@@ -49,7 +49,7 @@ def test_limits_hold_under_random_actions(env, description):
             env.reset()
 
 
-@pytest.mark.parametrize("robot", available_robots())
+@pytest.mark.parametrize("robot", shipped_robots())
 @pytest.mark.parametrize("name", ENV_IDS)
 def test_inverse_kinematics_solves_it(name, robot):
     """The task can be done within the horizon, and the tool frame is right."""
