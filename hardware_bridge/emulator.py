@@ -71,8 +71,9 @@ class Emulator:
         resolution = 0.0 if protocol == "native" else RAD_PER_COUNT
         self._arm = EmulatedArm(robot, self._clock.now(), resolution)
         self._device = make_device(protocol, self._arm, key)
-        if key is None and not parse_link_url(url).is_local:
-            raise LinkError(f"link {url}: without a key only this machine may be served, e.g. at 127.0.0.1")
+        if not parse_link_url(url).is_local and (key is None or protocol != "native"):
+            reason = "without a key" if protocol == "native" else f"protocol {protocol} knows no key:"
+            raise LinkError(f"link {url}: {reason} only this machine may be served, e.g. at 127.0.0.1")
         self._link = serve_link(url)
         self.url = self._link.url
         """What a client opens."""

@@ -43,9 +43,6 @@ class FeetechRobot(ServoRobot):
         if any(status.data != b"\1" for status in enabled.values()):
             self._status = RobotStatus.RELEASED
 
-    def _configure(self) -> None:
-        pass
-
     def _before_torque(self) -> None:
         """No ramp and no speed limit of the servo's own: the set-points have theirs."""
         ramp = STS_ACCELERATION.encode(ACCELERATION_MAX)

@@ -15,7 +15,7 @@ from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.links import Link, open_link
 from wpg.hardware_bridge.protocols.servo import ServoProtocol, Status
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
-from wpg.hardware_bridge.servo_bus import ServoBus
+from wpg.hardware_bridge.servo_bus import ATTEMPTS, ServoBus
 from wpg.hardware_bridge.servo_checks import check_register, check_servos
 from wpg.hardware_bridge.servo_models import servo_bus
 
@@ -188,7 +188,7 @@ class ServoRobot(ABC):
         """
         joint_pos = np.minimum(np.maximum(command.joint_pos, self._low), self._high)
         self._goal = joint_pos
-        self._send_goals(joint_pos)
+        self._send_counts(self._counts(joint_pos))
         return JointCommand(joint_pos=joint_pos, joint_vel=np.zeros_like(joint_pos))
 
     def stop(self, mode: StopMode) -> None:
@@ -233,8 +233,7 @@ class ServoRobot(ABC):
     def _check_status(self, answers: dict[int, Status]) -> None:
         """Notice that the servos no longer do what :attr:`_status` says."""
 
-    @abstractmethod
-    def _configure(self) -> None:
+    def _configure(self) -> None:  # noqa: B027
         """Bring the servos into the state that the driver expects; torque may be on."""
 
     def _before_torque(self) -> None:  # noqa: B027
@@ -260,14 +259,6 @@ class ServoRobot(ABC):
             status=RobotStatus.FAULT if self.fault else self._status,
         )
 
-    def _send_goals(self, joint_pos: Vector) -> None:
-        encode = self._model.goal_position.encode
-        counts = np.rint(self._calibration.to_counts(joint_pos)).astype(int).tolist()
-        self._connected.sync_write(
-            self._model.goal_position.address,
-            {servo: encode(count) for servo, count in zip(self._joints, counts, strict=True)},
-        )
-
     def _hold_here(self) -> None:
         """Torque on with goals where the arm stands; read back that both are so."""
         self._before_torque()
@@ -276,19 +267,26 @@ class ServoRobot(ABC):
         if self._goal is not None and self._status is RobotStatus.ARMED:
             stands = self._calibration.to_rad(np.array([present[servo] for servo in self._joints], float))
             if np.abs(stands - self._goal).max() < HOLD_RAD:
-                counts = np.rint(self._calibration.to_counts(self._goal)).astype(int).tolist()
-                goals |= dict(zip(self._joints, counts, strict=True))
-        encode = self._model.goal_position.encode
-        for attempt in range(3):
-            # Before torque, so that nothing jumps; after it too, since enabling sets some servos' goals.
-            if attempt:
-                self._set_torque(on=True)
-            self._connected.sync_write(
-                self._model.goal_position.address, {servo: encode(goal) for servo, goal in goals.items()}
-            )
-            if attempt and self._connected.registers(self._servos, self._model.goal_position) == goals:
+                goals |= self._counts(self._goal)
+        # Before torque, so that nothing jumps; after it too, since enabling sets some servos' goals.
+        self._send_counts(goals)
+        self._set_torque(on=True)
+        for _ in range(ATTEMPTS):
+            self._send_counts(goals)
+            if self._connected.registers(self._servos, self._model.goal_position) == goals:
                 return
-        raise ProtocolError("stop: the servos do not take the goal that they were given")
+        raise ProtocolError("hold: the servos do not take the goals that they were given")
+
+    def _counts(self, joint_pos: Vector) -> dict[int, int]:
+        """Goals of the joints' servos."""
+        counts = np.rint(self._calibration.to_counts(joint_pos)).astype(int).tolist()
+        return dict(zip(self._joints, counts, strict=True))
+
+    def _send_counts(self, goals: dict[int, int]) -> None:
+        register = self._model.goal_position
+        self._connected.sync_write(
+            register.address, {servo: register.encode(goal) for servo, goal in goals.items()}
+        )
 
     def _set_torque(self, *, on: bool) -> None:
         register = self._model.torque_enable

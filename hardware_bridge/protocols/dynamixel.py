@@ -64,12 +64,14 @@ class DynamixelDecoder(PacketDecoder):
         return _PREFIX.size + length if servo <= BROADCAST and 3 <= length <= LENGTH_MAX else 0
 
     def _open(self, packet: bytes) -> list[Packet] | None:
-        end = len(packet) - _CRC.size
+        servo, code, end = packet[4], packet[7], len(packet) - _CRC.size
+        if servo == BROADCAST and code == STATUS and self.fast_data_size:
+            parts = self._fast(packet)  # the last part's CRC is the packet's
+            return parts if 8 + len(parts) * (self.fast_data_size + 4) == len(packet) else None
         if crc16(packet[:end]) != _CRC.unpack_from(packet, end)[0]:
             return None
-        servo, code = packet[4], packet[7]
         if servo == BROADCAST and code == STATUS:
-            return self._fast(packet)
+            return []
         return [Packet(servo, code, packet[8:end].replace(_STUFFED, _PATTERN))]
 
     def _fast(self, packet: bytes) -> list[Packet]:

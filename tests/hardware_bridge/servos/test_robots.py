@@ -412,6 +412,12 @@ def test_over_a_real_pty(robot):
     assert emulator.witness.frames_bad == 0
 
 
+def test_is_not_served_to_other_machines_since_nothing_is_authenticated():
+    description = load_description("so101")
+    with pytest.raises(LinkError, match="protocol feetech knows no key: only this machine"):
+        Emulator(KinematicRobot(description), "udp://0.0.0.0:0", protocol="feetech", key=b"secret")
+
+
 class TestDeadServoFault:
     def emulator(self, spec: str, robot: str = "so101") -> Emulator:
         faults, description = parse_faults(spec), load_description(robot)
