@@ -15,7 +15,7 @@ import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.sim_envs.registration import TASKS
 
 SEED = 3
-CROP = (slice(60, 440), slice(110, 590))
+CROP = (slice(10, 430), slice(110, 590))
 SHRINK = 2
 
 
