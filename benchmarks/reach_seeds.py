@@ -12,7 +12,7 @@ from pathlib import Path
 import tyro
 
 from wpg.cli.artifacts import export_run
-from wpg.cli.demo import OTHER_ENV, TRAIN_ENV, TRAIN_SETTINGS, TRAIN_STEPS
+from wpg.cli.demo import OTHER_ENV, TRAIN_ENV, TRAIN_SECONDS, TRAIN_STEPS
 from wpg.cli.evaluate import evaluate_policy
 from wpg.controllers import TrainConfig, train
 
@@ -20,10 +20,8 @@ from wpg.controllers import TrainConfig, train
 def trial(seed: int, episodes: int) -> dict[str, float]:
     """Train, export and evaluate one seed."""
     with tempfile.TemporaryDirectory() as folder:
-        result = train(
-            TrainConfig(env=TRAIN_ENV, seed=seed, steps=TRAIN_STEPS, **TRAIN_SETTINGS),
-            out=Path(folder) / "run",
-        )
+        config = TrainConfig(env=TRAIN_ENV, seed=seed, steps=TRAIN_STEPS, max_seconds=TRAIN_SECONDS)
+        result = train(config, out=Path(folder) / "run")
         artifact = export_run(result.folder, result.folder / "policy.onnx")
         success = {
             env: evaluate_policy(artifact, env=env, episodes=episodes, select="best").success_rate or 0.0

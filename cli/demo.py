@@ -20,12 +20,7 @@ from wpg.cli.options import CommandError, write_json
 TRAIN_ENV = "wpg/PandaReach-v0"
 OTHER_ENV = "wpg/PandaReachBullet-v0"
 TRAIN_STEPS = 24_000
-TRAIN_SETTINGS: dict[str, float] = {
-    "num_envs": 8,
-    "updates_per_step": 0.25,
-    "stop_at_success": 0.98,
-    "max_seconds": 110,
-}
+TRAIN_SECONDS = 110
 ROBOT = "panda"
 LINKS = {"serial": "pty:", "udp": "udp://127.0.0.1:0"}
 STARTUP_S = 60.0
@@ -58,9 +53,12 @@ def demo(
     console = Console()
     stages = Stages(console)
 
-    settings = {"steps": steps, **TRAIN_SETTINGS, "seed": seed}
     stages.run(
-        "train in MuJoCo, and export", ("train", TRAIN_ENV, *_flags(settings), "--out", str(files.run))
+        "train in MuJoCo, and export",
+        (
+            *("train", TRAIN_ENV, "--steps", str(steps), "--max-seconds", str(TRAIN_SECONDS)),
+            *("--seed", str(seed), "--out", str(files.run)),
+        ),
     )
     for env, engine in ((TRAIN_ENV, "mujoco"), (OTHER_ENV, "pybullet")):
         stages.run(
@@ -121,10 +119,6 @@ class Stages:
     def _command(self, arguments: Sequence[str]) -> list[str]:
         self.commands.append(shlex.join(("wpg", *arguments)))
         return [sys.executable, "-m", "wpg.cli.main", *arguments]
-
-
-def _flags(settings: dict[str, float]) -> list[str]:
-    return [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def _announced(process: "subprocess.Popen[str]") -> dict[str, Any]:

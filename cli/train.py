@@ -16,8 +16,9 @@ def train(
     seed: int = 0,
     out: Path | None = None,
     resume: Path | None = None,
-    num_envs: int = 1,
-    updates_per_step: float = 1.0,
+    num_envs: int | None = None,
+    updates_per_step: float | None = None,
+    hidden: int | None = None,
     device: str = "cpu",
     particles: int = 16,
     stop_at_success: float | None = None,
@@ -33,8 +34,9 @@ def train(
         seed: Seed of everything random.
         out: Run folder, new; by default runs/ENV-seedS.
         resume: Go on with the run in this folder, to --steps steps if given.
-        num_envs: Environments stepped side by side.
-        updates_per_step: Critic updates an environment step; may be a fraction.
+        num_envs: Environments stepped side by side; by default 8 of a goal environment, 1 of another.
+        updates_per_step: Critic updates an environment step; by default 0.25 with goals, 1 without.
+        hidden: Width of the two hidden layers of policy and critics; by default 128 with goals, 256 without.
         device: Torch device of the updates.
         particles: Particles of the policy.
         stop_at_success: Stop when evaluated success is at least this, twice in a row.
@@ -60,6 +62,7 @@ def train(
             seed=seed,
             num_envs=num_envs,
             updates_per_step=updates_per_step,
+            hidden=hidden,
             device=device,
             num_particles=particles,
             stop_at_success=stop_at_success,

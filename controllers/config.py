@@ -33,8 +33,8 @@ class TrainConfig:
     """Environments stepped side by side; None takes 8 of a goal environment, 1 of a flat one."""
     num_particles: int = 16
     """Particles of the policy, K."""
-    hidden: int = 256
-    """Width of the two hidden layers of policy and critics."""
+    hidden: int | None = None
+    """Width of the two hidden layers of policy and critics; None takes 128 with goals, 256 without."""
     batch_size: int = 256
     """Transitions of one update."""
     learning_rate: float | None = None
@@ -44,7 +44,7 @@ class TrainConfig:
     final_learning_rate: float | None = None
     """Share of `learning_rate` left at the end of a linear fall; None takes 0.05 with goals, 1 without."""
     updates_per_step: float | None = None
-    """Critic updates an environment step; None takes 0.1 with goals, 1 without."""
+    """Critic updates an environment step; None takes 0.25 with goals, 1 without."""
     actor_period: int | None = None
     """Critic updates to one update of actor and temperature; None takes 1 with goals, 3 without."""
     initial_tau: float = 0.1
@@ -79,8 +79,8 @@ class TrainConfig:
     """Torch device of the update."""
     precision: Precision = "auto"
     """Of the hidden layers' products: float32, bfloat16, or bfloat16 where the processor has it."""
-    threads: int | None = None
-    """Torch threads of the update; None leaves torch's setting."""
+    threads: int = 1
+    """Torch threads of the update; on small networks more gain little, and lose much on a busy machine."""
 
     def __post_init__(self) -> None:
         """Check every range; raises ConfigError that names the field."""
@@ -121,7 +121,8 @@ class TrainConfig:
             "num_envs": 8 if goals else 1,
             "learning_rate": 2e-3 if goals else 1e-3,
             "final_learning_rate": 0.05 if goals else 1.0,
-            "updates_per_step": 0.1 if goals else 1.0,
+            "hidden": 128 if goals else 256,
+            "updates_per_step": 0.25 if goals else 1.0,
             "actor_period": 1 if goals else 3,
             "gamma": default_gamma(spec),
             "target_entropy": -float(spec.action_dim),
@@ -164,6 +165,8 @@ class ResolvedConfig(TrainConfig):
     """Settings with nothing left open that `TrainConfig.resolve` fills in."""
 
     num_envs: int
+    """See TrainConfig."""
+    hidden: int
     """See TrainConfig."""
     learning_rate: float
     """See TrainConfig."""

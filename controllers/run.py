@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from wpg.controllers import checkpoint
-from wpg.controllers.config import Select, TrainConfig
+from wpg.controllers.config import ResolvedConfig, Select
 from wpg.controllers.critic import Critic
 from wpg.controllers.environment import EnvSpec, FloatArray
 from wpg.controllers.errors import CheckpointFormatError, RunFolderError
@@ -23,7 +23,7 @@ CHECKPOINT_NAME = "checkpoint"
 class Run:
     """Policy and critic at rest, with what they were trained on."""
 
-    config: TrainConfig
+    config: ResolvedConfig
     """Settings of the run."""
     policy: ParticlePolicy
     """In eval mode."""
@@ -40,7 +40,7 @@ class Run:
 
 
 def build_networks(
-    spec: EnvSpec, config: TrainConfig, generator: torch.Generator | None = None
+    spec: EnvSpec, config: ResolvedConfig, generator: torch.Generator | None = None
 ) -> tuple[ParticlePolicy, Critic]:
     """Networks of the sizes that environment and settings ask for."""
     sizes = (spec.obs_dim, spec.action_dim)
@@ -113,7 +113,7 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not (folder / CONFIG_NAME).is_file():
         raise RunFolderError(f"{folder} is no run folder: it has no {CONFIG_NAME}")
-    config = TrainConfig.load(folder / CONFIG_NAME)
+    config = ResolvedConfig.load(folder / CONFIG_NAME)
     tensors, state = checkpoint.read(
         folder / CHECKPOINT_NAME, lambda name: name.startswith(("policy.", "critic."))
     )

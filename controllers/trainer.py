@@ -56,7 +56,7 @@ class Trainer:
         self.spec = inspect_env(self.eval_env)
         self.config = config.resolve(self.spec)
         generator = torch.Generator().manual_seed(config.seed)
-        policy, critic = build_networks(self.spec, config, generator)
+        policy, critic = build_networks(self.spec, self.config, generator)
         self.learner = Learner(
             policy.to(config.device),
             critic.to(config.device),
@@ -296,7 +296,7 @@ def _run(trainer: Trainer, on_progress: OnProgress | None, *, resume_step: int |
     threads = torch.get_num_threads()
     flushed = torch.set_flush_denormal(True)
     try:
-        torch.set_num_threads(trainer.config.threads or threads)
+        torch.set_num_threads(trainer.config.threads)
         with MetricsLog(trainer.folder, resume_step=resume_step) as log:
             monitor = Monitor(
                 trainer.config,
