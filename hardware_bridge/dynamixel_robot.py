@@ -19,7 +19,8 @@ from wpg.hardware_bridge.servo_models import (
     DXL_WATCHDOG_UNIT_S,
     Register,
 )
-from wpg.hardware_bridge.servo_robot import Measurement, ServoRobot, ServoRobotConfig
+from wpg.hardware_bridge.servo_readings import Measurement
+from wpg.hardware_bridge.servo_robot import ServoRobot, ServoRobotConfig
 
 _MEASURED = struct.Struct("<BbBhii")
 """Torque enable, watchdog, hardware error, current, velocity, position, as mapped by indirect addresses."""
@@ -67,7 +68,7 @@ class DynamixelRobot(ServoRobot):
 
     def _ask(self, servos: tuple[int, ...]) -> dict[int, Status]:
         answers: dict[int, Status] = {}
-        if self._config.fast_read and not any(self._missed.values()):
+        if self._config.fast_read and self._readings.complete:
             answers = self._connected.sync_read(
                 servos, DXL_INDIRECT_DATA, _MEASURED.size, Instruction.FAST_SYNC_READ
             )

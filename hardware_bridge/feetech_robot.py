@@ -6,7 +6,8 @@ from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
 from wpg.hardware_bridge.protocols.servo import Status
 from wpg.hardware_bridge.robot import RobotStatus
 from wpg.hardware_bridge.servo_models import STS_ACCELERATION, STS_GOAL_TIME
-from wpg.hardware_bridge.servo_robot import Measurement, ServoRobot
+from wpg.hardware_bridge.servo_readings import Measurement
+from wpg.hardware_bridge.servo_robot import ServoRobot
 
 TORQUE_CHECK_READS = 10
 """Every so many reads the servos are asked whether their torque is still on."""
@@ -39,7 +40,7 @@ class FeetechRobot(ServoRobot):
     def _check_status(self, answers: dict[int, Status]) -> None:
         if self._status is not RobotStatus.ARMED or self._sequence % TORQUE_CHECK_READS:
             return
-        enabled = self._connected.sync_read(self._order, self._model.torque_enable.address, 1)
+        enabled = self._connected.sync_read(self._readings.order, self._model.torque_enable.address, 1)
         if any(status.data != b"\1" for status in enabled.values()):
             self._status = RobotStatus.RELEASED
 

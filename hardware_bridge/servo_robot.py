@@ -4,31 +4,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from wpg.hardware_bridge.calibration import ServoCalibration, default_calibration
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.errors import LinkError, ProtocolError
 from wpg.hardware_bridge.links import Link, open_link
 from wpg.hardware_bridge.protocols.servo import ServoProtocol, Status
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 from wpg.hardware_bridge.servo_bus import ATTEMPTS, ServoBus
 from wpg.hardware_bridge.servo_checks import check_register, check_servos
 from wpg.hardware_bridge.servo_models import servo_bus
+from wpg.hardware_bridge.servo_readings import Measurement, ServoReadings
 
 HOLD_RAD = 0.1
 """An arm that stands further than this from its last goal holds where it stands instead."""
-
-
-class Measurement(NamedTuple):
-    """One servo's answer, in its own units."""
-
-    position: int
-    velocity: int
-    effort: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +41,8 @@ class ServoRobot(ABC):
     """An arm on a servo bus.
 
     One servo that misses its answer does not stop the arm: its last value stands in, but only ``patience``
-    times in a row. Servos that missed are asked last, so that they hold nobody up.
+    times in a row. So does one that reports a position that it cannot have come to. Servos that missed are
+    asked last, so that they hold nobody up.
 
     Positions travel as counts, 1.5 mrad each: :meth:`write` returns what it sent before rounding, clipped to
     the counts inside the limits. The feed-forward velocity is not sent.
@@ -91,16 +84,22 @@ class ServoRobot(ABC):
         self._forget()
 
     def _forget(self) -> None:
-        self._measured = [Measurement(0, 0, 0)] * len(self._joints)
-        self._missed = dict.fromkeys(self._joints, 0)
-        self._order = self._joints
+        self._readings = ServoReadings(
+            {servo: self._names[servo] for servo in self._joints},
+            self._description.limits("velocity_max_rad_s"),
+            missing_max=self._config.missing_max,
+            patience=self._config.patience,
+        )
         self._goal: Vector | None = None
         self._sequence = 0
         self._status = RobotStatus.IDLE
         self.fault = ""
         """What the servos complain of; empty when nothing is."""
-        self.misses = dict.fromkeys(self._description.joint_names, 0)
-        """How often each joint's servo did not answer."""
+
+    @property
+    def misses(self) -> dict[str, int]:
+        """How often each joint's servo did not answer, or not plausibly."""
+        return self._readings.misses
 
     @property
     def description(self) -> RobotDescription:
@@ -158,21 +157,15 @@ class ServoRobot(ABC):
             LinkError: the link is dead.
         """
         asked_s = self._clock.now()
-        answers = self._ask(self._order)
-        complaints = []
-        for index, servo in enumerate(self._joints):
-            if (answer := answers.get(servo)) is None:
-                self._missed[servo] += 1
-                self.misses[self._names[servo]] += 1
-                continue
-            self._missed[servo] = 0
-            self._measured[index] = self._measurement(answer.data)
-            if answer.error and (complaint := self._complaint(answer)):
-                complaints.append(f"servo {servo} ({self._names[servo]}): {complaint}")
+        answers = self._ask(self._readings.order)
+        complaints = [
+            f"servo {servo} ({self._names[servo]}): {complaint}"
+            for servo, answer in answers.items()
+            if answer.error and (complaint := self._complaint(answer))
+        ]
         self.fault = "; ".join(complaints)
-        self._order = self._joints
-        if len(answers) < len(self._joints):
-            self._judge_missing()
+        found = {servo: self._measurement(answer.data) for servo, answer in answers.items()}
+        self._readings.update(found, asked_s)
         self._sequence += 1
         self._check_status(answers)
         return self._state(asked_s)
@@ -239,17 +232,8 @@ class ServoRobot(ABC):
     def _before_torque(self) -> None:  # noqa: B027
         """Whatever must be set before torque is enabled."""
 
-    def _judge_missing(self) -> None:
-        """Go on without some servos, or not."""
-        self._order = tuple(sorted(self._joints, key=lambda servo: self._missed[servo] > 0))
-        missing = [servo for servo in self._joints if self._missed[servo]]
-        lost = [servo for servo in missing if self._missed[servo] > self._config.patience]
-        if len(missing) > self._config.missing_max or lost or len(missing) == len(self._joints):
-            names = ", ".join(f"{servo} ({self._names[servo]})" for servo in lost or missing)
-            raise StaleStateError(f"link {self._connected.url}: no answer from servo {names}")
-
     def _state(self, time_s: float) -> RobotState:
-        counts, velocity, effort = np.array(self._measured, dtype=np.float64).T
+        counts, velocity, effort = self._readings.array()
         return RobotState(
             joint_pos=self._calibration.to_rad(counts),
             joint_vel=velocity * self._velocity_unit,

@@ -173,6 +173,23 @@ class TestPartialResults:
         assert drive(bench, np.full(6, 0.2)).joint_pos[2] > 0.15
         assert bench.robot.misses["elbow_flex"] == 1
 
+    def test_a_position_that_no_joint_comes_to_so_fast_is_not_believed(self, bench):
+        bench.connected().read()
+        bench.clock.advance(0.01)
+        servo = bench.servo("elbow_flex")
+        measure = bench.device._measure
+
+        def damaged():
+            measure()
+            servo.set(servo.model.present_position, 2048 + 256)
+
+        bench.device._measure = damaged
+        assert bench.robot.read().joint_pos[2] == 0.0
+        assert bench.robot.misses["elbow_flex"] == 1
+        # A tenth of a second later it may be true.
+        bench.clock.advance(0.08)
+        assert bench.robot.read().joint_pos[2] == pytest.approx(256 * RAD_PER_COUNT)
+
     def test_for_a_while_only(self, make_bench, protocol):
         bench = make_bench(protocol, config=ServoRobotConfig(patience=3))
         bench.connected().read()
