@@ -48,6 +48,9 @@ class Actuator:
         effects: what this arm has.
         step_s: physics step.
         rng: decides which set-points are lost.
+
+    Attributes:
+        rubs: there is friction.
     """
 
     def __init__(self, effects: DrawnEffects, step_s: float, rng: np.random.Generator) -> None:
@@ -56,8 +59,10 @@ class Actuator:
         self._rng = rng
         with np.errstate(divide="ignore"):
             self._kept = np.exp(-step_s / effects.lag_s)  # of the distance, in one step
+        self._lags = bool(effects.lag_s.any())
         self._coulomb = effects.friction_factor * effects.coulomb_friction_nm
         self._viscous = effects.friction_factor * effects.viscous_friction_nm_s_rad
+        self.rubs = bool((self._coulomb + self._viscous).any())
         self._reference = np.zeros_like(self._kept)
 
     def restart(self, reference: Vector) -> None:
@@ -73,6 +78,8 @@ class Actuator:
     def step(self, time_s: float) -> Vector:
         """What the servo follows during the physics step that begins now, (num_joints,) rad."""
         wanted = self._line.at(time_s)
+        if not self._lags:
+            return wanted
         self._reference = wanted + self._kept * (self._reference - wanted)
         return self._reference
 
@@ -86,21 +93,26 @@ class Actuator:
 
 
 class Sensor:
-    """The way from a joint to its measurement: delay, noise, quantisation."""
+    """The way from a joint to its measurement: delay, noise, quantisation.
+
+    Attributes:
+        delays: every physics step has to be recorded; otherwise the last one is enough.
+    """
 
     def __init__(self, effects: DrawnEffects, rng: np.random.Generator) -> None:
         self._line = DelayLine(effects.observation_delay_s)
+        self.delays = effects.observation_delay_s > 0.0
         self._rng = rng
         self._noise = (effects.joint_pos_noise_rad, effects.joint_vel_noise_rad_s)
         self._resolution = (effects.joint_pos_resolution_rad, effects.joint_vel_resolution_rad_s)
 
     def restart(self, measured: tuple[Vector, Vector, Vector]) -> None:
         """As if the arm had always been so."""
-        self._line.restart(np.stack(measured))
+        self._line.restart(np.array(measured))
 
     def record(self, time_s: float, measured: tuple[Vector, Vector, Vector]) -> None:
         """Position, velocity and torque, (num_joints,) each, after a physics step."""
-        self._line.push(time_s, np.stack(measured))
+        self._line.push(time_s, np.array(measured))
 
     def read(self, time_s: float) -> tuple[Vector, Vector, Vector]:
         """Position, velocity and torque as they arrive now."""

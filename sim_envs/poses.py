@@ -15,12 +15,21 @@ LIKE_HOME = 1e-3
 DOWN = np.array([0.0, 0.0, -1.0])
 
 
-def tool_down(description: RobotDescription, place_m: Vector) -> Vector:
-    """Joints near home, (num_joints,) rad, with the tool at ``place_m`` (3,) and pointing down.
+def tool_down(description: RobotDescription, *places_m: Vector) -> Vector:
+    """Joints near home, (num_joints,) rad, with the tool pointing down at the first place (3,) that works.
 
     Raises:
-        DescriptionError: the arm cannot get there.
+        DescriptionError: the arm cannot get to any.
     """
+    solutions = (_tool_down(description, place_m) for place_m in places_m)
+    found = next((joint_pos for joint_pos in solutions if joint_pos is not None), None)
+    if found is None:
+        places = " or ".join(str(place_m.tolist()) for place_m in places_m)
+        raise DescriptionError(f"robot {description.name} cannot point its tool down at {places} m")
+    return found
+
+
+def _tool_down(description: RobotDescription, place_m: Vector) -> Vector | None:
     home, kinematics = description.limits("home_rad"), ForwardKinematics(description.kinematics())
 
     def residual(joint_pos: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -29,6 +38,4 @@ def tool_down(description: RobotDescription, place_m: Vector) -> Vector:
 
     bounds = (description.limits("position_min_rad"), description.limits("position_max_rad"))
     joint_pos: Vector = least_squares(residual, home, bounds=bounds).x
-    if np.abs(residual(joint_pos)[:6]).max() > TOLERANCE_M:
-        raise DescriptionError(f"robot {description.name} cannot point its tool down at {place_m.tolist()} m")
-    return joint_pos
+    return joint_pos if np.abs(residual(joint_pos)[:6]).max() <= TOLERANCE_M else None

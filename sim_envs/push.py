@@ -14,7 +14,8 @@ from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.scene import Scene
 
-START_TOOL_M = np.array([0.33, 0.0, 0.06])
+START_TOOL_M = (np.array([0.33, 0.0, 0.06]), np.array([0.36, 0.0, 0.06]))
+"""Where the tool starts; the second for arms that do not get so near."""
 SHORTEST_WAY_M = 0.10
 """Cube and goal are at least this far apart, so that doing nothing never succeeds."""
 
@@ -50,7 +51,7 @@ class PushEnv(ObjectEnv):
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
-        self._start_pos = tool_down(description, START_TOOL_M)
+        self._start_pos = tool_down(description, *START_TOOL_M)
         super().__init__(
             description=description,
             engine=engine,

@@ -91,6 +91,8 @@ class ServoArm(ABC):
         self._actuator = Actuator(effects, self._step_s, rng)
         self._sensor = Sensor(effects, rng)
         self._configure(effects)
+        if not self._actuator.rubs:
+            self._rub(np.zeros_like(self._damping))
 
     def read(self) -> RobotState:
         """The state after the last physics step."""
@@ -111,8 +113,7 @@ class ServoArm(ABC):
         """Follow a set-point; where the arm is not armed, the command that holds it is returned instead."""
         if self._status is not RobotStatus.ARMED:
             return JointCommand(joint_pos=self._reference.copy(), joint_vel=np.zeros_like(self._reference))
-        if command.gripper_m is not None and self._gripper is not None:
-            self._opening_goal_m = min(max(command.gripper_m, 0.0), self._gripper.opening_max_m)
+        self._aim_gripper(command.gripper_m)
         if self._actuator is not None:
             reference = command.joint_pos + self._lead_s * command.joint_vel
             self._actuator.send(self._num_steps * self._step_s, reference)
@@ -123,15 +124,16 @@ class ServoArm(ABC):
 
     def follow(self, joint_pos: Vector, joint_vel: Vector, gripper_m: float | None = None) -> None:
         """Write a set-point each servo period, (T, num_joints) rad and rad/s, and let the time pass."""
-        plain = self._actuator is None and self._gripper is None
-        if not plain or self._status is not RobotStatus.ARMED:
+        if self._actuator is not None or self._status is not RobotStatus.ARMED:
             for pos, vel in zip(joint_pos, joint_vel, strict=True):
                 self.write(JointCommand(joint_pos=pos, joint_vel=vel, gripper_m=gripper_m))
                 self.advance(self._description.servo_dt_s)
             return
+        self._aim_gripper(gripper_m)
         steps = round(self._description.servo_dt_s / self._step_s)
         for reference in self._lead_s * joint_vel + joint_pos:
             self._reference[:] = reference
+            self._move_gripper(self._description.servo_dt_s)
             self._integrate(steps)
         self._num_steps += steps * len(joint_pos)
 
@@ -152,23 +154,31 @@ class ServoArm(ABC):
             raise ValueError(
                 f"expected a multiple of the physics step {self._step_s} s, found {duration_s} s"
             )
-        if self._gripper is not None:
-            self._move_gripper(duration_s * self._gripper.speed_max_m_s)
+        self._move_gripper(duration_s)
         if self._actuator is None or self._sensor is None:
             self._integrate(steps)
             self._num_steps += steps
             return
         for _ in range(steps):
             self._reference[:] = self._actuator.step(self._num_steps * self._step_s)
-            self._rub(self._actuator.friction(self._measure()[1]))
+            if self._actuator.rubs:
+                self._rub(self._actuator.friction(self._measure()[1]))
             self._integrate(1)
             self._num_steps += 1
-            self._sensor.record(self._num_steps * self._step_s, self._measure())
+            if self._sensor.delays:
+                self._sensor.record(self._num_steps * self._step_s, self._measure())
+        if not self._sensor.delays:
+            self._sensor.restart(self._measure())
 
-    def _move_gripper(self, furthest_m: float) -> None:
+    def _aim_gripper(self, opening_m: float | None) -> None:
+        if self._gripper is not None and opening_m is not None:
+            self._opening_goal_m = min(max(opening_m, 0.0), self._gripper.opening_max_m)
+
+    def _move_gripper(self, duration_s: float) -> None:
         """Move the fingers' set-point towards where they shall go."""
         way = self._opening_goal_m - self._opening_m
-        if way:
+        if way and self._gripper is not None:
+            furthest_m = duration_s * self._gripper.speed_max_m_s
             self._opening_m += min(max(way, -furthest_m), furthest_m)
             self._open(self._opening_m)
 

@@ -2,6 +2,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.errors import DescriptionError
 from wpg.sim_envs.object_env import AREA_HIGH_M, AREA_LOW_M, CUBE
 from wpg.sim_envs.push import SHORTEST_WAY_M
 
@@ -39,3 +40,21 @@ def test_observation_has_the_cubes_rotation(env):
     first, second = obs["observation"][20:26].reshape(2, 3)
     np.testing.assert_allclose([first @ first, second @ second, first @ second], [1, 1, 0], atol=1e-6)
     np.testing.assert_allclose(np.cross(first, second), UP, atol=1e-6)
+
+
+@pytest.mark.parametrize("robot", ["iiwa14", "xarm6"])
+def test_other_arms_push_too(robot):
+    env = gymnasium.make("wpg/PandaPush-v0", robot=robot)
+    obs, _ = env.reset(seed=0)
+    size = env.action_space.shape[0]
+    tool = obs["observation"][2 * size : 2 * size + 3]
+    assert np.linalg.norm(tool - obs["achieved_goal"]) > 0.04
+    env.step(np.zeros(size, np.float32))
+    env.close()
+
+
+def test_arm_that_cannot_is_told_so():
+    with pytest.raises(
+        DescriptionError, match=r"so101 cannot point its tool down at \[0\.33, 0\.0, 0\.06\] or"
+    ):
+        gymnasium.make("wpg/PandaPush-v0", robot="so101")
