@@ -123,7 +123,7 @@ class Effects(JointEffects, frozen=True, kw_only=True):
     action_delay_s: Value | None = None
     """From a set-point's departure to its effect."""
     observation_delay_s: Value | None = None
-    """From a measurement of the joints to its arrival."""
+    """From a measurement, of joints or of an object, to its arrival."""
     dropped_commands: Value | None = None
     """Probability that a set-point is lost; the one before stays in force."""
     friction_factor: Value | None = None

@@ -6,6 +6,7 @@ import numpy as np
 
 from wpg.export.interface import ObservationTerm
 from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.actuator import DelayLine
 from wpg.sim_envs.goal_env import GoalEnv
 from wpg.sim_envs.scene import Cube
 
@@ -34,6 +35,8 @@ class ObjectEnv(GoalEnv):
         start: Vector = self._start_pos + noise
         self.robot.reset(start)
         self.robot.place_cube(self._on_table(), self._draw_yaw())
+        self._line = DelayLine(self._observation_delay_s)
+        self._line.restart(self._seen())
         return start
 
     def _draw_yaw(self) -> float:
@@ -45,9 +48,16 @@ class ObjectEnv(GoalEnv):
         return np.array([*self.np_random.uniform(AREA_LOW_M, AREA_HIGH_M), height])
 
     def _external(self) -> Mapping[str, Vector]:
+        row = self._seen()
+        if self._observation_delay_s:
+            self._line.push(self._state.time_s, row)
+            row = self._line.at(self._state.time_s)
+        return {"object_pos": row[:3], "object_rot6d": row[3:9], "object_vel": row[9:]}
+
+    def _seen(self) -> Vector:
+        """The terms of the cube in a row, (12,)."""
         state = self.robot.cube_state()
-        return {
-            "object_pos": state.position_m,
-            "object_rot6d": state.rotation[:, :2].T.ravel(),
-            "object_vel": state.velocity_m_s,
-        }
+        return np.concatenate([state.position_m, state.rotation[:, :2].T.ravel(), state.velocity_m_s])
+
+    def _true_place(self) -> Vector:
+        return self.robot.cube_state().position_m

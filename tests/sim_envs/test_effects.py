@@ -327,3 +327,21 @@ def test_missing_file():
 def test_records_are_frozen():
     with pytest.raises(AttributeError):
         JointEffects(lag_s=0.1).lag_s = 0.2
+
+
+def test_objects_are_seen_late_too(engine):
+    """A cube that is moved by hand is seen there only after the delay; success knows at once."""
+    env = gymnasium.make(
+        f"wpg/PandaPush{'' if engine == 'mujoco' else 'Bullet'}-v0",
+        effects=Effects(observation_delay_s=0.075),
+    )
+    obs, _ = env.reset(seed=0)
+    before, goal = obs["achieved_goal"], obs["desired_goal"]
+    env.unwrapped.robot.place_cube(goal.astype(np.float64), 0.0)
+    seen = []
+    for _ in range(3):
+        obs, _, _, _, info = env.step(np.zeros(7, np.float32))
+        seen.append(np.linalg.norm(obs["achieved_goal"] - goal) / np.linalg.norm(before - goal))
+        assert info["is_success"]
+    np.testing.assert_allclose(seen, [1.0, 0.5, 0.0], atol=0.02)
+    env.close()
