@@ -148,6 +148,7 @@ class MuJoCoRobot(ServoArm):
             model.body_inertia[payload] = effects.payload_kg * PAYLOAD_GYRATION_M**2
         table = model.geom("table").id
         model.geom_pos[table, 2] = effects.table_height_m
+        model.geom_sameframe[table] = 0  # or its position, zero when compiled, is not looked at
         held = [number for number, body in enumerate(model.geom_bodyid) if model.body_dofnum[body] == 6]
         of_object = np.isin(model.pair_geom1, held) | np.isin(model.pair_geom2, held)
         slide = np.where(of_object, effects.object_friction_factor, 1.0)
