@@ -10,7 +10,7 @@ from wpg.hardware_bridge.calibration import default_calibration
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.protocols.servo import BROADCAST, Instruction, Packet, ServoProtocol, Status
-from wpg.hardware_bridge.robot import RobotStatus, StopMode
+from wpg.hardware_bridge.robot import RobotState, RobotStatus, StopMode
 from wpg.hardware_bridge.servo_models import CENTRE_COUNTS, Register, ServoModel, servo_bus
 
 BITS_PER_BYTE = 10
@@ -97,6 +97,11 @@ class ServoDevice:
             Instruction.SYNC_READ: self._sync_read,
             Instruction.SYNC_WRITE: self._sync_write,
         }
+        self._joints = [servo for servo in self.servos.values() if servo.joint is not None]
+        self._loose = [servo for servo in self.servos.values() if servo.joint is None]
+        share_nm = arm.description.limits("torque_max_nm") / 1000
+        self._effort_unit_nm = self.model.effort_unit_nm or share_nm
+        self._state: RobotState | None = None
         self._measure()
         for servo in self.servos.values():
             servo.set(self.model.goal_position, servo.get(self.model.present_position))
@@ -143,22 +148,23 @@ class ServoDevice:
         self._measure()
 
     def _measure(self) -> None:
-        """Write the arm's state into the tables."""
+        """Write the arm's state into the tables, where it has changed."""
+        for servo in self._loose:
+            if servo.torque:
+                servo.set(self.model.present_position, servo.get(self.model.goal_position))
         state, model = self._arm.state, self.model
+        if state is self._state:
+            return
+        self._state = state
         counts = np.rint(self._calibration.to_counts(state.joint_pos)).astype(int).tolist()
         speed = np.rint(self._calibration.sign * state.joint_vel / model.velocity_unit_rad_s)
-        effort = self._calibration.sign * state.joint_torque
-        if model.effort_unit_nm is None:
-            effort = effort / self._arm.description.limits("torque_max_nm") * 1000
-        else:
-            effort = effort / model.effort_unit_nm
-        for servo in self.servos.values():
-            if servo.joint is not None:
-                servo.set(model.present_position, counts[servo.joint])
-                servo.set(model.present_velocity, int(speed[servo.joint]))
-                servo.set(model.present_effort, int(effort[servo.joint]))
-            elif servo.torque:
-                servo.set(model.present_position, servo.get(model.goal_position))
+        effort = np.rint(self._calibration.sign * state.joint_torque / self._effort_unit_nm)
+        for servo, *values in zip(
+            self._joints, counts, speed.astype(int).tolist(), effort.astype(int).tolist(), strict=True
+        ):
+            servo.set(model.present_position, values[0])
+            servo.set(model.present_velocity, values[1])
+            servo.set(model.present_effort, values[2])
 
     def _addressed(self, packet: Packet) -> list[EmulatedServo]:
         chosen = self.servos if packet.servo == BROADCAST else (packet.servo,)
@@ -264,8 +270,7 @@ class ServoDevice:
         if not self._commanded:
             return
         self._commanded = False
-        joints = [servo for servo in self.servos.values() if servo.joint is not None]
-        enabled = [servo for servo in joints if servo.torque]
+        enabled = [servo for servo in self._joints if servo.torque]
         status = self._arm.status
         if not enabled:
             if status in (RobotStatus.ARMED, RobotStatus.HOLDING):
@@ -274,7 +279,7 @@ class ServoDevice:
         if status is not RobotStatus.ARMED:
             self._arm.arm(now_s)
         goal = self._arm.state.joint_pos.copy()
-        counts = np.array([servo.get(self.model.goal_position) for servo in joints], dtype=np.float64)
+        counts = np.array([servo.get(self.model.goal_position) for servo in self._joints], dtype=np.float64)
         angles = self._calibration.to_rad(counts)
         for servo in enabled:
             goal[servo.joint] = angles[servo.joint]
