@@ -14,17 +14,12 @@ from wpg.sim_envs.effects import DrawnEffects
 from wpg.sim_envs.quiet import quiet
 from wpg.sim_envs.scene import (
     ARM_FRICTION,
-    BLOCK_RGBA,
     EMPTY,
-    HOLE_FRICTION,
     PAYLOAD_GYRATION_M,
     TABLE,
-    TABLE_FRICTION,
-    Cube,
     CubeState,
     Image,
     Marker,
-    Peg,
     Scene,
 )
 from wpg.sim_envs.servo import ServoArm
@@ -34,6 +29,7 @@ with quiet():
     import pybullet
 
     from wpg.sim_envs.pybullet_looks import draw, show
+    from wpg.sim_envs.pybullet_scene import add_block, add_cube, add_table
 
 GRAVITY_M_S2 = -9.81
 FAR_ABOVE_M = 10.0
@@ -53,11 +49,11 @@ class PyBulletRobot(ServoArm):
         self._fingers = range(joints, joints + fingers)
         self._zeros = [0.0] * (joints + fingers)
         self._client = pybullet.connect(pybullet.DIRECT)
-        self._table = self._add_table()
+        self._table = add_table(self._client)
         with quiet():
             self._body, self._links, self._tool_link, self._tool_offset = self._load(description, scene)
-        self._cube = self._add_cube(scene.cube) if scene.cube is not None else -1
-        self._block = self._add_block(scene.peg) if scene.peg is not None else -1
+        self._cube = add_cube(self._client, scene.cube) if scene.cube is not None else -1
+        self._block = add_block(self._client, scene.peg) if scene.peg is not None else -1
         if visuals:
             show(self._client, TABLE)
         self._joints = list(range(description.num_joints))
@@ -88,17 +84,6 @@ class PyBulletRobot(ServoArm):
         if self._client >= 0 and pybullet.isConnected(self._client):
             pybullet.disconnect(self._client)
         self._client = -1
-
-    def _add_table(self) -> int:
-        client = self._client
-        plane = pybullet.createCollisionShape(pybullet.GEOM_PLANE, physicsClientId=client)
-        speck = pybullet.createVisualShape(pybullet.GEOM_SPHERE, radius=1e-4, physicsClientId=client)
-        # Without a shape of its own to show, the plane would hide the table.
-        table: int = pybullet.createMultiBody(
-            baseCollisionShapeIndex=plane, baseVisualShapeIndex=speck, physicsClientId=client
-        )
-        pybullet.changeDynamics(table, -1, lateralFriction=TABLE_FRICTION, physicsClientId=client)
-        return table
 
     def _load(self, description: RobotDescription, scene: Scene) -> tuple[int, list[str], int, Vector]:
         """Returns the arm's body, its links, the one that carries the tool, the tool's place on it."""
@@ -156,43 +141,6 @@ class PyBulletRobot(ServoArm):
         pybullet.resetBasePositionAndOrientation(
             self._block, position_m.tolist(), (0, 0, 0, 1), physicsClientId=self._client
         )
-
-    def _add_block(self, peg: Peg) -> int:
-        client, kind = self._client, [pybullet.GEOM_BOX] * 4
-        centers, half_sizes = (list(parts) for parts in zip(*peg.walls(), strict=True))
-        body: int = pybullet.createMultiBody(
-            baseCollisionShapeIndex=pybullet.createCollisionShapeArray(
-                kind, halfExtents=half_sizes, collisionFramePositions=centers, physicsClientId=client
-            ),
-            baseVisualShapeIndex=pybullet.createVisualShapeArray(
-                kind,
-                halfExtents=half_sizes,
-                visualFramePositions=centers,
-                rgbaColors=[BLOCK_RGBA] * 4,
-                physicsClientId=client,
-            ),
-            physicsClientId=client,
-        )
-        pybullet.changeDynamics(body, -1, lateralFriction=HOLE_FRICTION, physicsClientId=client)
-        return body
-
-    def _add_cube(self, cube: Cube) -> int:
-        client, half_sizes = self._client, [cube.half_size_m] * 3
-        body: int = pybullet.createMultiBody(
-            baseMass=cube.mass_kg,
-            baseCollisionShapeIndex=pybullet.createCollisionShape(
-                pybullet.GEOM_BOX, halfExtents=half_sizes, physicsClientId=client
-            ),
-            baseVisualShapeIndex=pybullet.createVisualShape(
-                pybullet.GEOM_BOX, halfExtents=half_sizes, rgbaColor=cube.rgba, physicsClientId=client
-            ),
-            basePosition=(0.5, 0.0, cube.half_size_m),
-            physicsClientId=client,
-        )
-        pybullet.changeDynamics(
-            body, -1, lateralFriction=1.0, linearDamping=0.0, angularDamping=0.0, physicsClientId=client
-        )
-        return body
 
     def _place(self, joint_pos: Vector) -> None:
         self._torque = np.zeros_like(self._damping)
