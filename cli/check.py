@@ -6,7 +6,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import CommandError, JsonFile, KeyFile, write_json
+from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, write_json
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.keys import read_key
@@ -19,6 +19,7 @@ def check(
     link: str,
     travel: float = 0.05,
     key: KeyFile = None,
+    calibration: CalibrationFile = None,
     json: JsonFile = None,
 ) -> None:
     """Move every joint a little and back, and compare order, sign, scale, lag and noise with the description.
@@ -28,7 +29,12 @@ def check(
         link: Where the robot is.
         travel: How far each joint moves, rad.
     """
-    driver = open_robot(load_description(robot), link, key=None if key is None else read_key(key))
+    driver = open_robot(
+        load_description(robot),
+        link,
+        key=None if key is None else read_key(key),
+        calibration=calibration,
+    )
     checks = check_joints(driver, travel_rad=travel)
     write_json(json, checks)
     table = Table(box=None, padding=(0, 2))

@@ -57,7 +57,7 @@ def emulate(
         protocol: Device protocol; by default the robot's own.
         engine: Physics behind it; kinematic needs no simulator.
         faults: What goes wrong on the link, as probabilities: drop=0.05,corrupt=0.01,delay=0.02,delay_ms=30;
-            also truncate, duplicate, garbage.
+            also truncate, duplicate, garbage; dead_servo=3 silences a servo of a bus.
         seed: Seed of the faults.
     """
     description = load_description(robot)

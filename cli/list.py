@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wpg.cli.environments import register_environments
-from wpg.hardware_bridge.description import ProtocolName, available_robots, load_description
+from wpg.hardware_bridge.description import ProtocolName, load_description, shipped_robots
 
 LINKS = {
     "pty:": "a pseudo-terminal that the emulator opens",
@@ -35,7 +35,7 @@ def list_names(*, json: bool = False) -> None:
     """
     listing = Listing(
         envs=_environments(),
-        robots=list(available_robots()),
+        robots=list(shipped_robots()),
         links=list(LINKS),
         protocols=list(get_args(ProtocolName)),
     )

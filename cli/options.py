@@ -13,6 +13,10 @@ KeyFile = Annotated[
     Path | None,
     tyro.conf.arg(metavar="FILE", help="Key shared with the other end (`wpg key FILE` makes one)."),
 ]
+CalibrationFile = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="FILE", help="LeRobot's calibration file of an arm on a servo bus."),
+]
 ArtifactPath = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="An exported policy (.onnx).")
 ]

@@ -7,14 +7,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import ArtifactPath, CommandError, JsonFile, KeyFile, write_json
+from wpg.cli.options import ArtifactPath, CalibrationFile, CommandError, JsonFile, KeyFile, write_json
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.keys import read_key
-from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
 from wpg.hardware_bridge.realtime import RealtimeConfig
 from wpg.hardware_bridge.report import RunReport
 from wpg.hardware_bridge.robot import StopMode
+from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.session import open_robot, run_policy
 
 
@@ -30,7 +31,9 @@ def run(
     particles: int | None = None,
     stop: Literal["hold", "damp", "release"] = "hold",
     cpu: int | None = None,
+    safety: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None,
     key: KeyFile = None,
+    calibration: CalibrationFile = None,
     artifact_key: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     log: Annotated[Path | None, tyro.conf.arg(metavar="run.mcap")] = None,
     json: JsonFile = None,
@@ -50,6 +53,7 @@ def run(
         particles: Particles drawn at each policy step; by default the contract's number.
         stop: How the arm is left: standing, sinking slowly, or without torque.
         cpu: Core that the loop stays on.
+        safety: Thresholds and workspace in place of the defaults; docs/safety.md has their names.
         artifact_key: Refuse a policy that was not signed with this key (`wpg export --sign-key`).
         log: Write a run log that Foxglove and PlotJuggler open.
     """
@@ -57,13 +61,23 @@ def run(
         raise CommandError("how long? give --goals, --goal or --duration")
     try:
         config = LoopConfig(
-            goals=goals, goal=goal, duration_s=duration, seed=seed, final_stop=StopMode[stop.upper()]
+            goals=goals,
+            goal=goal,
+            duration_s=duration,
+            seed=seed,
+            final_stop=StopMode[stop.upper()],
+            safety=SafetyConfig() if safety is None else load_safety(safety),
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
     report = run_policy(
         load_artifact(file, None if artifact_key is None else read_key(artifact_key)),
-        open_robot(load_description(robot), link, key=None if key is None else read_key(key)),
+        open_robot(
+            load_description(robot),
+            link,
+            key=None if key is None else read_key(key),
+            calibration=calibration,
+        ),
         config,
         noise_seed=seed,
         num_particles=particles,

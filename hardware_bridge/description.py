@@ -14,7 +14,7 @@ from wpg.hardware_bridge.errors import DescriptionError
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 ServoId = Annotated[int, msgspec.Meta(ge=0, le=252)]
-ProtocolName = Literal["native", "dynamixel", "feetech", "fci"]
+ProtocolName = Literal["native", "dynamixel", "feetech"]
 
 
 class JointDescription(Record, frozen=True, kw_only=True):

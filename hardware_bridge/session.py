@@ -12,7 +12,6 @@ from wpg.hardware_bridge.calibration import load_calibration
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
-from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
@@ -37,7 +36,6 @@ def open_robot(
         calibration: LeRobot's calibration file of an arm on a servo bus.
 
     Raises:
-        BridgeError: no driver for the robot's protocol.
         DescriptionError: the calibration is not this arm's.
     """
     match description.protocol:
@@ -47,7 +45,6 @@ def open_robot(
             driver = FeetechRobot if description.protocol == "feetech" else DynamixelRobot
             calibrated = None if calibration is None else load_calibration(calibration, description)
             return driver(description, url, calibration=calibrated)
-    raise BridgeError(f"robot {description.name}: no driver for protocol {description.protocol}")
 
 
 def run_policy(
