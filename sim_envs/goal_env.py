@@ -204,13 +204,13 @@ def arm_terms(num_joints: int) -> tuple[ObservationTerm, ...]:
 GOAL_TERM = ObservationTerm(name="goal", size=3, source="goal", unit="m")
 
 
-def joint_deltas(num_joints: int) -> ActionTerm:
-    """What tasks command: how far each joint shall go from where it is."""
+def joint_deltas(num_joints: int, scale_rad: float = ACTION_SCALE_RAD) -> ActionTerm:
+    """What tasks command: how far each joint shall go from where it is, at most ``scale_rad``."""
     return ActionTerm(
         mode="joint_position_delta",
         size=num_joints,
         unit="rad",
-        scale=(ACTION_SCALE_RAD,) * num_joints,
+        scale=(scale_rad,) * num_joints,
         offset=(0.0,) * num_joints,
     )
 
