@@ -35,7 +35,7 @@ def train(
         out: Run folder, new; by default runs/ENV-seedS.
         resume: Go on with the run in this folder, to --steps steps if given.
         num_envs: Environments stepped side by side; by default 8 of a goal environment, 1 of another.
-        updates_per_step: Critic updates an environment step; by default 0.25 with goals, 1 without.
+        updates_per_step: Critic updates an environment step; by default 0.3 with goals, 1 without.
         hidden: Width of the two hidden layers of policy and critics; by default 128 with goals, 256 without.
         device: Torch device of the updates.
         particles: Particles of the policy.
