@@ -72,7 +72,8 @@ def test_goal_policy_acts_as_the_library_does(reach_zip, keys, tmp_path):
             expected = torch.tanh(modules["actor.mu"](modules["actor.latent_pi"](vector)))
         sampler = artifact.sampler()
         action = sampler.draw(seen.observation(obs), np.zeros(sampler.noise_shape)).action
-        np.testing.assert_allclose(action, 0.1 * expected.numpy(), atol=1e-6)
+        scale = np.array(artifact.contract.interface.action.scale)
+        np.testing.assert_allclose(action, scale * expected.numpy(), atol=1e-6)
     env.close()
     assert cli.main(["evaluate", str(file), "--episodes", "1", "--json", str(tmp_path / "e.json")]) == 0
     assert json.loads((tmp_path / "e.json").read_text())["env"] == REACH
