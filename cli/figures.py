@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wpg.cli.trials import Array, LinkTrial, SuccessRow, TrainingCurve
@@ -34,13 +35,16 @@ def learning_curve(curve: TrainingCurve) -> str:
     """Success against environment steps, with the seconds of training on a second axis above."""
     figure, axes = _figure(7.2, 2.8)
     axes.plot(curve.steps, 100 * curve.success, color=BLUE, marker="o", markersize=3)
-    axes.set(xlabel="environment steps", ylabel="success, %", ylim=(-4, 104), xlim=(0, None))
+    axes.set(xlabel="environment steps", ylabel="success, %", ylim=(-4, 104))
     if len(curve.steps) > 1:
+        axes.set_xlim(0, curve.steps[-1])
         steps, seconds = np.r_[0.0, curve.steps], np.r_[0.0, curve.seconds]
         above = axes.secondary_xaxis(
             "top",
             functions=(_interpolation(steps, seconds), _interpolation(seconds, steps)),
         )
+        ticks = MaxNLocator(6).tick_values(0, seconds[-1])
+        above.set_xticks(ticks[ticks <= seconds[-1]])
         above.set_xlabel("seconds of training")
     return _svg(figure)
 
