@@ -3,9 +3,9 @@
     pip install stable-baselines3
     python benchmarks/stable_baselines.py [--out DIR] [--sac-steps 40000] [--ppo-steps 200000] [--goals 20]
 
-SAC with hindsight learns wpg/PandaReach-v0, PPO its dense form. Each zip is exported by ``wpg export``,
-evaluated in simulation by ``wpg evaluate``, and run by ``wpg run`` against ``wpg emulate`` in another
-process. A zip that DIR holds already is not trained again.
+SAC with hindsight learns wpg/PandaReach-v0 and wpg/PandaReachBullet-v0, PPO the dense form; nothing of wpg is
+imported for that. Each zip is exported by ``wpg export``, evaluated by ``wpg evaluate``, and run by
+``wpg run`` against ``wpg emulate`` in another process. A zip that DIR holds already is not trained again.
 """
 
 import argparse
@@ -14,8 +14,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-from wpg.controllers.statistics import wilson_interval
 
 try:
     from stable_baselines3 import PPO, SAC, HerReplayBuffer
@@ -27,14 +25,12 @@ except ModuleNotFoundError as error:
 
 import torch
 
-import wpg.sim_envs  # noqa: F401  registers the environments
-
-SPARSE, DENSE = "wpg/PandaReach-v0", "wpg/PandaReachDense-v0"
+from wpg.controllers.statistics import wilson_interval
 
 
-def train_sac(path: Path, steps: int, seed: int) -> None:
-    """SAC with hindsight experience replay on the sparse reward."""
-    envs = VecNormalize(make_vec_env(SPARSE, n_envs=8, seed=seed), norm_reward=False)
+def train_sac(path: Path, env: str, steps: int, seed: int) -> None:
+    """SAC with hindsight experience replay on a sparse reward."""
+    envs = VecNormalize(make_vec_env(env, n_envs=8, seed=seed), norm_reward=False)
     model = SAC(
         "MultiInputPolicy",
         envs,
@@ -51,9 +47,9 @@ def train_sac(path: Path, steps: int, seed: int) -> None:
     learn(model, envs, path, steps)
 
 
-def train_ppo(path: Path, steps: int, seed: int) -> None:
-    """PPO on the dense reward."""
-    envs = VecNormalize(make_vec_env(DENSE, n_envs=8, seed=seed))
+def train_ppo(path: Path, env: str, steps: int, seed: int) -> None:
+    """PPO on a dense reward."""
+    envs = VecNormalize(make_vec_env(env, n_envs=8, seed=seed))
     model = PPO(
         "MultiInputPolicy",
         envs,
@@ -65,6 +61,13 @@ def train_ppo(path: Path, steps: int, seed: int) -> None:
         seed=seed,
     )
     learn(model, envs, path, steps)
+
+
+POLICIES = {
+    "sac": ("wpg/PandaReach-v0", train_sac),
+    "sac-bullet": ("wpg/PandaReachBullet-v0", train_sac),
+    "ppo": ("wpg/PandaReachDense-v0", train_ppo),
+}
 
 
 def learn(model: BaseAlgorithm, envs: VecNormalize, path: Path, steps: int) -> None:
@@ -128,21 +131,18 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--goals", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=("sac", "ppo"))
+    parser.add_argument("--only", nargs="*", choices=tuple(POLICIES), default=tuple(POLICIES))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = []
-    for name, env, train, steps in (
-        ("sac", SPARSE, train_sac, arguments.sac_steps),
-        ("ppo", DENSE, train_ppo, arguments.ppo_steps),
-    ):
-        if arguments.only not in (None, name):
-            continue
+    for name in arguments.only:
+        env, train = POLICIES[name]
         zip_path = arguments.out / f"{name}.zip"
         if not zip_path.exists():
-            train(zip_path, steps, arguments.seed)
+            steps = arguments.sac_steps if train is train_sac else arguments.ppo_steps
+            train(zip_path, env, steps, arguments.seed)
         rows.append(trial(zip_path, env, arguments.episodes, arguments.goals, arguments.seed))
     print("| policy | success in simulation | 95 % | over the link | 95 % |\n|---|---|---|---|---|")
     for row in rows:
