@@ -2,19 +2,14 @@
 
 import numpy as np
 
+from wpg.hardware_bridge.command_gate import CommandGate
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, SimulatedRobot, StopMode, Vector
-from wpg.hardware_bridge.witness import CommandJudge, EmulatorWitness, count, milliseconds
+from wpg.hardware_bridge.witness import EmulatorWitness, count, milliseconds
 
 MAX_BEHIND_S = 0.25
 """An emulator that fell further behind than this lets the lost time go."""
-
-_REFUSALS = {
-    "not_finite": Refusal.NOT_FINITE,
-    "position": Refusal.POSITION_LIMIT,
-    "velocity": Refusal.VELOCITY_LIMIT,
-}
 
 
 class EmulatedArm:
@@ -28,7 +23,6 @@ class EmulatedArm:
 
     def __init__(self, robot: SimulatedRobot, now_s: float, resolution_rad: float = 0.0) -> None:
         self._robot = robot
-        self._judge = CommandJudge(robot.description, resolution_rad)
         self._goal: Vector | None = None
         self.watchdog_s = robot.description.watchdog_s
         """The arm holds after this long without a command."""
@@ -39,9 +33,7 @@ class EmulatedArm:
             robot.description.limits, ("position_min_rad", "position_max_rad", "velocity_max_rad_s")
         )
         self.witness = EmulatorWitness(robot=robot.description.name)
-        self.tick = 0
-        """Tick of the last command that was followed."""
-        self.refusal = Refusal.NONE
+        self._gate = CommandGate(robot.description, self.witness, resolution_rad)
         robot.connect()
         self.state = robot.read()
         self._reference = self.state.joint_pos
@@ -56,6 +48,16 @@ class EmulatedArm:
         """What the arm says of itself."""
         return self.state.status
 
+    @property
+    def tick(self) -> int:
+        """Tick of the last command that was followed."""
+        return self._gate.tick
+
+    @property
+    def refusal(self) -> Refusal:
+        """Why the last command was not followed."""
+        return self._gate.refusal
+
     def begin(self, now_s: float) -> None:
         """The arm's life begins now, if it was made earlier than it could be served."""
         self._advanced_to_s = self._last_command_s = now_s
@@ -65,10 +67,9 @@ class EmulatedArm:
         """Enable torque at the present position."""
         self._robot.arm()
         self._observe()
-        self._judge.start(self.state.joint_pos)
+        self._gate.start(self.state.joint_pos)
         self._goal = None
         self._last_command_s = now_s
-        self.refusal = Refusal.NONE
         self.witness.arms += 1
 
     def stop(self, mode: StopMode) -> None:
@@ -80,22 +81,10 @@ class EmulatedArm:
 
     def command(self, joint_pos: Vector, joint_vel: Vector, tick: int, now_s: float) -> None:
         """Follow a set-point, or refuse it: not armed, not finite, outside the limits."""
-        if self.status is not RobotStatus.ARMED:
-            self.refuse(Refusal.NOT_ARMED)
-            return
-        if len(joint_pos) != self.description.num_joints:
-            self.refuse(Refusal.WRONG_SIZE)
-            return
-        outside = self._judge.judge(joint_pos, joint_vel, tick)
-        # An acceleration is witnessed but followed: refusing it would only make the next command worse.
-        refusals = [_REFUSALS[kind] for kind in outside if kind in _REFUSALS]
-        self.refusal = refusals[0] if refusals else Refusal.NONE
-        self.witness.saw_command(self.refusal, outside)
-        if refusals:
-            return
-        self._judge.accept(joint_pos, tick)
-        self._robot.write(JointCommand(joint_pos=joint_pos, joint_vel=joint_vel))
-        self.tick, self._last_command_s = tick, now_s
+        armed = self.status is RobotStatus.ARMED
+        if self._gate.lets_pass(joint_pos, joint_vel, tick, armed=armed):
+            self._robot.write(JointCommand(joint_pos=joint_pos, joint_vel=joint_vel))
+            self._last_command_s = now_s
 
     def head_for(self, joint_pos: Vector, now_s: float) -> None:
         """Follow a goal as a bus servo does: it is never refused, but approached at the joint's speed only.
@@ -104,22 +93,17 @@ class EmulatedArm:
         """
         periods = max(1, round((now_s - self._last_command_s) / self.description.servo_dt_s))
         tick = self.tick + periods
-        outside = self._judge.judge(joint_pos, np.zeros_like(joint_pos), tick)
+        outside = self._gate.judge.judge(joint_pos, np.zeros_like(joint_pos), tick)
         self.witness.saw_command(Refusal.NONE, outside)
-        self._judge.accept(joint_pos, tick)
+        self._gate.judge.accept(joint_pos, tick)
         if self._goal is None:
             self._reference = self.state.joint_pos.copy()
         self._goal = np.clip(joint_pos, self._low, self._high)
-        self.tick, self._last_command_s = tick, now_s
+        self._gate.tick, self._last_command_s = tick, now_s
 
     def heard(self, now_s: float) -> None:
         """Something other than a command that keeps the watchdog quiet."""
         self._last_heard_s = now_s
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Count a command that was not followed."""
-        self.refusal = refusal
-        self.witness.saw_command(refusal, ())
 
     def advance_to(self, now_s: float) -> None:
         """Let the arm live up to ``now_s``, and hold it when its watchdog runs out."""

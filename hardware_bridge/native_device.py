@@ -3,8 +3,9 @@
 import math
 import secrets
 from collections import OrderedDict
+from typing import Protocol
 
-from wpg.hardware_bridge.emulated_arm import EmulatedArm
+from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.protocols.native import (
     Arm,
     Command,
@@ -19,11 +20,55 @@ from wpg.hardware_bridge.protocols.native import (
     Stop,
     encode_frame,
 )
-from wpg.hardware_bridge.robot import RobotStatus
+from wpg.hardware_bridge.robot import RobotState, RobotStatus, StopMode, Vector
+from wpg.hardware_bridge.witness import EmulatorWitness
 
 MAX_SESSIONS = 8
 _SEQUENCE_MASK = 0xFFFFFFFF
 _HALF = 0x80000000
+
+
+class NativeArm(Protocol):
+    """What a device commands: an emulated arm, or a real one that speaks something else."""
+
+    witness: EmulatorWitness
+
+    @property
+    def description(self) -> RobotDescription:
+        """Joints, limits, rates."""
+        ...
+
+    @property
+    def status(self) -> RobotStatus:
+        """What the arm says of itself."""
+        ...
+
+    @property
+    def state(self) -> RobotState:
+        """Last measurement."""
+        ...
+
+    @property
+    def tick(self) -> int:
+        """Tick of the last command that was followed."""
+        ...
+
+    @property
+    def refusal(self) -> Refusal:
+        """Why the last command was not followed."""
+        ...
+
+    def arm(self, now_s: float) -> None:
+        """Enable torque at the present position."""
+        ...
+
+    def stop(self, mode: StopMode) -> None:
+        """Leave motion."""
+        ...
+
+    def command(self, joint_pos: Vector, joint_vel: Vector, tick: int, now_s: float) -> None:
+        """Follow a set-point, or refuse it."""
+        ...
 
 
 class NativeDevice:
@@ -41,7 +86,7 @@ class NativeDevice:
     protocol = "native"
     next_reply_s = math.inf
 
-    def __init__(self, arm: EmulatedArm, key: bytes | None = None) -> None:
+    def __init__(self, arm: NativeArm, key: bytes | None = None) -> None:
         self._arm = arm
         self._key = key
         self._decoder = FrameDecoder(key)

@@ -1,0 +1,61 @@
+"""Whether a device follows a command: what every device behind native frames does with one."""
+
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.protocols.native import Refusal
+from wpg.hardware_bridge.robot import Vector
+from wpg.hardware_bridge.witness import CommandJudge, EmulatorWitness
+
+_REFUSALS = {
+    "not_finite": Refusal.NOT_FINITE,
+    "position": Refusal.POSITION_LIMIT,
+    "velocity": Refusal.VELOCITY_LIMIT,
+}
+
+
+class CommandGate:
+    """Lets commands pass that an armed device may follow, and keeps count of the others.
+
+    Args:
+        description: the robot's limits.
+        witness: where it is counted.
+        resolution_rad: what positions arrive rounded to.
+    """
+
+    def __init__(
+        self, description: RobotDescription, witness: EmulatorWitness, resolution_rad: float = 0.0
+    ) -> None:
+        self._num_joints = description.num_joints
+        self._witness = witness
+        self.judge = CommandJudge(description, resolution_rad)
+        self.tick = 0
+        """Tick of the last command that was followed."""
+        self.refusal = Refusal.NONE
+        """Why the last command was not followed."""
+
+    def start(self, joint_pos: Vector) -> None:
+        """Begin anew from an arm that was armed at rest at ``joint_pos`` (num_joints,) rad."""
+        self.judge.start(joint_pos)
+        self.refusal = Refusal.NONE
+
+    def lets_pass(self, joint_pos: Vector, joint_vel: Vector, tick: int, *, armed: bool) -> bool:
+        """Whether the device is to follow."""
+        if not armed:
+            return self.refuse(Refusal.NOT_ARMED)
+        if len(joint_pos) != self._num_joints:
+            return self.refuse(Refusal.WRONG_SIZE)
+        outside = self.judge.judge(joint_pos, joint_vel, tick)
+        # An acceleration is witnessed but followed: refusing it would only make the next command worse.
+        refusals = [_REFUSALS[kind] for kind in outside if kind in _REFUSALS]
+        self.refusal = refusals[0] if refusals else Refusal.NONE
+        self._witness.saw_command(self.refusal, outside)
+        if refusals:
+            return False
+        self.judge.accept(joint_pos, tick)
+        self.tick = tick
+        return True
+
+    def refuse(self, refusal: Refusal) -> bool:
+        """Count a command that is not followed; False."""
+        self.refusal = refusal
+        self._witness.saw_command(refusal, ())
+        return False
