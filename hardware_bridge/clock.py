@@ -3,6 +3,8 @@
 import time
 from typing import Protocol
 
+from wpg.hardware_bridge.robot import SimulatedRobot
+
 
 class Clock(Protocol):
     """A monotonic clock that can be waited on."""
@@ -58,3 +60,30 @@ class ManualClock:
     def sleep_until(self, deadline_s: float) -> None:
         """Move the clock to the deadline."""
         self._now_s = max(self._now_s, deadline_s)
+
+
+class SimulatedClock:
+    """A clock that is a simulated robot's own: waiting lets the robot live, and nothing else takes time.
+
+    With it the control loop runs on the robot in process, as fast as the machine can.
+
+    Args:
+        robot: whose time it is.
+        step_s: physics step, which time advances by.
+    """
+
+    def __init__(self, robot: SimulatedRobot, step_s: float) -> None:
+        self._robot = robot
+        self._step_s = step_s
+        self._num_steps = 0
+
+    def now(self) -> float:
+        """Simulated time so far."""
+        return self._num_steps * self._step_s
+
+    def sleep_until(self, deadline_s: float) -> None:
+        """Let the robot live until the physics step nearest to the deadline."""
+        steps = round(deadline_s / self._step_s) - self._num_steps
+        if steps > 0:
+            self._robot.advance(steps * self._step_s)
+            self._num_steps += steps

@@ -4,7 +4,7 @@ import numpy as np
 
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.goals import GoalSequence
+from wpg.hardware_bridge.goals import GoalResult, GoalSequence
 from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
 from wpg.hardware_bridge.policy import Policy
 from wpg.hardware_bridge.recorder import Recorder
@@ -51,6 +51,11 @@ class Decider:
     def finished(self) -> bool:
         """Every goal has been tried."""
         return self.goals is not None and self.goals.finished
+
+    @property
+    def results(self) -> list[GoalResult]:
+        """Of the goals that have been tried."""
+        return [] if self.goals is None else self.goals.results
 
     def may_start(self, state: RobotState) -> bool:
         """Whether training has started from stances like this one."""

@@ -1,7 +1,7 @@
 """The control loop: reads, decides, commands at the robot's servo rate, and never leaves it unattended."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from wpg.hardware_bridge.checks import check_interface, check_stance, ticks_per_
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.deciding import Decider
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
+from wpg.hardware_bridge.goals import GoalResult
 from wpg.hardware_bridge.guard import Guard
 from wpg.hardware_bridge.hazards import Hazard, find_hazards
 from wpg.hardware_bridge.lifecycle import Lifecycle, Phase
@@ -37,6 +38,7 @@ class ControlLoop:
         policy: what decides.
         config: what to do.
         should_stop: asked at every tick; anything but "" ends the run and says why.
+        enough: asked after every goal, with the results so far; True ends the run like the last goal.
         recorder: takes what happens.
 
     Raises:
@@ -51,6 +53,7 @@ class ControlLoop:
         *,
         clock: Clock | None = None,
         should_stop: Callable[[], str] = lambda: "",
+        enough: Callable[[Sequence[GoalResult]], bool] = lambda results: False,
         recorder: Recorder | None = None,
     ) -> None:
         check_interface(policy.interface, robot.description)
@@ -58,6 +61,7 @@ class ControlLoop:
         self._config = config
         self._clock = clock or RealClock()
         self._should_stop = should_stop
+        self._enough = enough
         self._recorder = recorder or NoRecorder()
         self._dt_s = robot.description.servo_dt_s
         self._ticks_per_step = ticks_per_step(policy.interface, robot.description)
@@ -262,7 +266,7 @@ class ControlLoop:
         self._grow_pace()
         time_s = self._clock.now() - self._start_s
         if self._decider.goal_over(state, time_s):
-            if self._decider.finished:
+            if self._decider.finished or self._enough(self._decider.results):
                 self._end("goals_done", "")
                 return
             if not self._decider.may_start(state):
@@ -317,8 +321,7 @@ class ControlLoop:
         return self._clock.now() - self._phase_s
 
     def _report(self) -> RunReport:
-        beat, goals = self._metronome, self._decider.goals
-        results = [] if goals is None else goals.results
+        beat, results = self._metronome, self._decider.results
         events = self._events | self._motion.events | self._guard.events
         if self._sensor.stale_reads:
             events["stale_read"] = self._sensor.stale_reads

@@ -1,7 +1,7 @@
 """The whole of a run in one call: what ``wpg run`` does."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,7 @@ from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.feetech_robot import FeetechRobot
+from wpg.hardware_bridge.goals import GoalResult
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.native_robot import NativeRobot
@@ -57,6 +58,7 @@ def run_policy(
     log: Path | None = None,
     realtime_config: RealtimeConfig | None = None,
     should_stop: Callable[[], str] | None = None,
+    enough: Callable[[Sequence[GoalResult]], bool] = lambda results: False,
 ) -> RunReport:
     """Run an exported policy on a robot, from connecting to leaving it parked.
 
@@ -71,6 +73,7 @@ def run_policy(
         num_particles: particles to draw; by default the contract's.
         log: MCAP file to write, which must not exist.
         should_stop: asked at every tick; anything but "" ends the run and says why.
+        enough: asked after every goal, with the results so far; True ends the run like the last goal.
         realtime_config: how punctual to make the loop; by default SCHED_FIFO and locked memory where granted.
 
     Raises:
@@ -93,6 +96,7 @@ def run_policy(
             config,
             clock=RealClock(),
             should_stop=should_stop or stack.enter_context(stop_on_signals()),
+            enough=enough,
             recorder=run_log,
         )
         with realtime(realtime_config or RealtimeConfig()) as warnings:

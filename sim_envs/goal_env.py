@@ -90,6 +90,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         self._num_joints = description.num_joints
         self._achieved = term_slice(interface, self.achieved)
         self._goal = np.zeros(3)
+        self._options: dict[str, Any] = {}
         self.action_space = spaces.Box(-1.0, 1.0, (interface.action.size,), np.float32)
         self.observation_space = cast(
             "spaces.Space[Observation]", observation_space(description, interface.observation)
@@ -110,14 +111,26 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Arm at rest at the start, another goal; all chance comes from the seed."""
+        """Arm at rest at the start, another goal; all chance comes from the seed.
+
+        A seed gives the same start and goal whatever the effects, which have their own stream of chance.
+
+        Args:
+            seed: of the start, the goal, and the effects.
+            options: ``goal_m`` (3,) in place of the goal that is drawn, and, where the task has nothing but
+                the arm, ``joint_pos_rad`` (num_joints,) in place of the start.
+        """
         super().reset(seed=seed)
-        drawn = self._effects.draw(self.np_random, self.robot.description) if self._effects else None
-        if drawn is not None:
-            self.robot.apply(drawn, self.np_random)
+        self._options = options or {}
+        drawn = None
+        if self._effects is not None:
+            (chance,) = self.np_random.spawn(1)
+            drawn = self._effects.draw(chance, self.robot.description)
+            self.robot.apply(drawn, chance)
             self._observation_delay_s = drawn.observation_delay_s
         start = self._start()
-        self._goal = self._draw_goal().astype(np.float32).astype(np.float64)
+        goal = np.asarray(self._options.get("goal_m", self._draw_goal()))
+        self._goal = goal.astype(np.float32).astype(np.float64)
         self._setpoints.reset(start)
         self._observe.reset()
         self._state = self.robot.read()

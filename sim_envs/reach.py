@@ -113,13 +113,16 @@ class ReachEnv(GoalEnv):
     def _start(self) -> Vector:
         low, high = np.array(self._goals.low) - START_MARGIN_M, np.array(self._goals.high) + START_MARGIN_M
         low[2] = max(low[2], LOWEST_M)
-        while True:
+        while "joint_pos_rad" not in self._options:
             spread = self.np_random.uniform(-START_SPREAD_RAD, START_SPREAD_RAD, len(self._home))
             start: Vector = np.clip(self._home + spread, *self._joint_limits)
             tool = self._kinematics.tool_position(start)
             if (tool >= low).all() and (tool <= high).all():
-                self.robot.reset(start)
-                return start
+                break
+        else:
+            start = np.array(self._options["joint_pos_rad"], np.float64)
+        self.robot.reset(start)
+        return start
 
     def _draw_goal(self) -> Vector:
         return self.np_random.uniform(self._goals.low, self._goals.high)

@@ -1,0 +1,121 @@
+"""A sequential test of a success rate: it stops as soon as the answer is clear.
+
+Wald's sequential probability ratio test (Annals of Mathematical Statistics 1945) of "at most ``low``" against
+"at least ``high``", truncated at a number of trials. Its errors and expected lengths are not approximated but
+summed over all sequences of outcomes (Aroian, Technometrics 1968), and the truncation is the smallest that
+keeps them. Rates between ``low`` and ``high`` are those for which either answer will do.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+Verdict = Literal["works", "fails", "undecided"]
+
+
+class Course(NamedTuple):
+    """How a test goes at one true success rate."""
+
+    works: float
+    """Probability that it ends with ``works``."""
+    fails: float
+    trials: float
+    """Expected number of trials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequentialTest:
+    """The test's boundaries, to be looked up after every trial.
+
+    After n trials it ends with ``works`` at ``works_at[n]`` successes or more, and with ``fails`` at
+    ``fails_at[n]`` or fewer.
+    """
+
+    low: float
+    """Rate up to which ``works`` is an error."""
+    high: float
+    """Rate from which on ``fails`` is an error."""
+    error: float
+    """Largest probability of either."""
+    works_at: tuple[int, ...]
+    fails_at: tuple[int, ...]
+
+    @property
+    def max_trials(self) -> int:
+        """It ends here at the latest."""
+        return len(self.works_at) - 1
+
+    def verdict(self, successes: int, trials: int) -> Verdict:
+        """The answer so far; once it is not ``undecided`` the trials may end."""
+        trials = min(trials, self.max_trials)
+        if successes >= self.works_at[trials]:
+            return "works"
+        return "fails" if successes <= self.fails_at[trials] else "undecided"
+
+    def course(self, rate: float) -> Course:
+        """Exact probabilities and expected length at a true success rate."""
+        return self._walk(rate)[0]
+
+    def _walk(self, rate: float) -> tuple[Course, "np.typing.NDArray[np.float64]"]:
+        """The course, and how likely it ends undecided at each number of successes."""
+        undecided = np.array([1.0])  # probability of having come here, by successes
+        works = fails = expected = 0.0
+        for trials in range(1, self.max_trials + 1):
+            expected += undecided.sum()
+            undecided = np.convolve(undecided, (1 - rate, rate))
+            successes = np.arange(trials + 1)
+            up, down = successes >= self.works_at[trials], successes <= self.fails_at[trials]
+            works += undecided[up].sum()
+            fails += undecided[down].sum()
+            undecided[up | down] = 0.0
+        return Course(float(works), float(fails), float(expected)), undecided
+
+
+def fixed_size(low: float, high: float, error: float) -> tuple[int, int]:
+    """The smallest exact test of fixed size: number of trials, and successes from which it says ``works``."""
+    trials = 1
+    while True:
+        # The least number of successes that a rate of `low` reaches with a probability of at most `error`.
+        needed = int(stats.binom.isf(error, trials, low)) + 1
+        if stats.binom.cdf(needed - 1, trials, high) <= error:
+            return trials, needed
+        trials += 1
+
+
+def sequential_test(low: float, high: float, error: float = 0.05) -> SequentialTest:
+    """The test of "at most ``low``" against "at least ``high``", with errors of at most ``error`` each.
+
+    Raises:
+        ValueError: expected ``0 < low < high < 1`` and ``0 < error < 1/2``.
+    """
+    if not (0 < low < high < 1 and 0 < error < 0.5):
+        raise ValueError(f"expected 0 < low < high < 1 and 0 < error < 0.5, found {low}, {high}, {error}")
+    trials, _ = fixed_size(low, high, error)
+    while (test := _truncated(_lines(low, high, error, trials))) is None:
+        trials += max(1, trials // 20)
+    return test
+
+
+def _lines(low: float, high: float, error: float, trials: int) -> SequentialTest:
+    """Wald's two lines, rounded to whole successes; not yet closed at the end."""
+    win, loss = math.log(high / low), math.log((1 - low) / (1 - high))
+    threshold = math.log((1 - error) / error)
+    number = np.arange(trials + 1)
+    works = np.ceil((threshold + number * loss) / (win + loss) - 1e-9).astype(int)
+    fails = np.floor((-threshold + number * loss) / (win + loss) + 1e-9).astype(int)
+    return SequentialTest(
+        low=low, high=high, error=error, works_at=tuple(works.tolist()), fails_at=tuple(fails.tolist())
+    )
+
+
+def _truncated(lines: SequentialTest) -> SequentialTest | None:
+    """The same, with a decision at the last trial; None where none keeps the errors."""
+    (at_low, rest_low), (at_high, rest_high) = lines._walk(lines.low), lines._walk(lines.high)
+    above = np.cumsum(rest_low[::-1])[::-1]  # probability of this many successes or more
+    cut = int(np.argmax(np.append(at_low.works + above, 0.0) <= lines.error))
+    if at_high.fails + rest_high[:cut].sum() > lines.error:
+        return None
+    return replace(lines, works_at=(*lines.works_at[:-1], cut), fails_at=(*lines.fails_at[:-1], cut - 1))

@@ -1,0 +1,72 @@
+"""A run log that stays in memory: for runs that are looked at by the process that made them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wpg.hardware_bridge.log_schema import SCHEMAS
+from wpg.hardware_bridge.logread import RunRecording, Series
+from wpg.hardware_bridge.policy import Decision, Floats
+from wpg.hardware_bridge.robot import JointCommand, RobotState, Vector
+
+
+class MemoryLog:
+    """Takes what the control loop records, and gives it as a log file that was read would."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[tuple[float, Sequence[object]]]] = {name: [] for name in SCHEMAS}
+
+    def tick(
+        self,
+        *,
+        time_s: float,
+        phase: str,
+        state: RobotState | None,
+        command: JointCommand,
+        lateness_s: float,
+        sense_to_act_s: float,
+    ) -> None:
+        """One servo period."""
+        if state is not None:
+            measured = (state.joint_pos.copy(), state.joint_vel.copy(), state.joint_torque.copy())
+            self._add("state", time_s, state.time_s, state.sequence, state.status.name, *measured)
+        self._add("command", time_s, command.joint_pos.copy(), command.joint_vel.copy())
+        self._add("timing", time_s, str(phase), lateness_s * 1e6, sense_to_act_s * 1e6)
+
+    def decision(
+        self,
+        *,
+        time_s: float,
+        obs: Floats,
+        decision: Decision,
+        goal: Vector | None,
+        tool: Vector,
+        policy_s: float,
+    ) -> None:
+        """One policy step."""
+        goal_m = np.zeros(0) if goal is None else goal.copy()
+        error_m = 0.0 if goal is None else float(np.linalg.norm(goal - tool))
+        chosen = (obs.copy(), decision.action.copy(), decision.spread)
+        number = len(self._rows["decision"])
+        self._add("decision", time_s, number, *chosen, goal_m, tool.copy(), error_m, policy_s * 1e6)
+
+    def event(self, *, time_s: float, name: str, detail: str) -> None:
+        """A change of phase, or something that went wrong."""
+        self._add("event", time_s, str(name), detail)
+
+    def recording(self) -> RunRecording:
+        """What has been taken so far."""
+        series = {name: self._series(name) for name in SCHEMAS}
+        return RunRecording(**series, metadata={}, attachments={}, complete=True)
+
+    def _add(self, channel: str, time_s: float, *values: object) -> None:
+        """Values in the order of the channel's schema."""
+        self._rows[channel].append((time_s, values))
+
+    def _series(self, channel: str) -> Series:
+        rows = self._rows[channel]
+        columns = {}
+        for place, (name, kind) in enumerate(SCHEMAS[channel]["properties"].items()):
+            dtype = object if kind["type"] == "string" else None
+            columns[name] = np.array([values[place] for _, values in rows], dtype=dtype)
+        return Series(time_s=np.array([time_s for time_s, _ in rows]), columns=columns)
