@@ -1,20 +1,22 @@
 """``wpg emulate``: a simulated robot behind real bytes."""
 
 import signal
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
 import tyro
 
-from wpg.cli.options import JsonFile, KeyFile, write_json
+from wpg.cli.options import CommandError, JsonFile, KeyFile, write_json
 from wpg.hardware_bridge.description import ProtocolName, RobotDescription, load_description
 from wpg.hardware_bridge.emulator import Emulator
 from wpg.hardware_bridge.faults import FaultyLink, parse_faults
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
-from wpg.hardware_bridge.robot import SimulatedRobot
+from wpg.hardware_bridge.robot import SimulatedRobot, StopMode
 
 Engine = Literal["mujoco", "pybullet", "kinematic"]
 
@@ -41,6 +43,7 @@ def emulate(
     link: str,
     protocol: ProtocolName | None = None,
     engine: Engine = "mujoco",
+    actuators: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None,
     faults: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "",
     seed: int = 0,
     key: KeyFile = None,
@@ -56,15 +59,17 @@ def emulate(
             takes a free one.
         protocol: Device protocol; by default the robot's own.
         engine: Physics behind it; kinematic needs no simulator.
+        actuators: What sets the arm apart from its model: delay, friction, gains, payload, noise. Ranges are
+            drawn from once, by the seed.
         faults: What goes wrong on the link, as probabilities: drop=0.05,corrupt=0.01,delay=0.02,delay_ms=30;
             also truncate, duplicate, garbage; dead_servo=3 silences a servo of a bus.
-        seed: Seed of the faults.
+        seed: Seed of the faults, and of the arm's draw and noise.
     """
     description = load_description(robot)
     should_stop = StopFlag()
     spec = parse_faults(faults)
     emulator = Emulator(
-        _make_robot(description, engine),
+        _make_robot(description, engine, actuators, seed),
         link,
         protocol=protocol or description.protocol,
         key=None if key is None else read_key(key),
@@ -80,9 +85,33 @@ def emulate(
         emulator.close()
 
 
-def _make_robot(description: RobotDescription, engine: Engine) -> SimulatedRobot:
+def _make_robot(
+    description: RobotDescription, engine: Engine, actuators: Path | None, seed: int
+) -> SimulatedRobot:
     if engine == "kinematic":
+        if actuators is not None:
+            raise CommandError("--actuators needs physics: --engine mujoco or pybullet")
         return KinematicRobot(description)
     from wpg.sim_envs.engines import make_robot  # noqa: PLC0415  the bare bridge has no simulator
 
-    return make_robot(description, engine)
+    if actuators is None:
+        return make_robot(description, engine)
+    return _make_other_robot(description, engine, actuators, seed)
+
+
+def _make_other_robot(
+    description: RobotDescription, engine: Literal["mujoco", "pybullet"], actuators: Path, seed: int
+) -> SimulatedRobot:
+    """One of the arms that the file stands for, at home and holding."""
+    from wpg.sim_envs.effects import load_effects  # noqa: PLC0415
+    from wpg.sim_envs.engines import make_robot  # noqa: PLC0415
+    from wpg.sim_envs.scene import Scene  # noqa: PLC0415
+
+    effects = load_effects(actuators, description)
+    assert effects is not None
+    rng = np.random.default_rng(seed)
+    robot = make_robot(description, engine, scene=Scene(payload=True))
+    robot.apply(effects.draw(rng, description), rng)
+    robot.reset(description.limits("home_rad"))
+    robot.stop(StopMode.HOLD)
+    return robot

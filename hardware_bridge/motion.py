@@ -73,6 +73,14 @@ class Motion:
         except BridgeError:
             count(self.events, "no_setpoint")
             return self.brake()
+        return self.play(command)
+
+    def play(self, command: JointCommand) -> JointCommand:
+        """Send a set-point that was planned elsewhere, as far as the limits allow; returns what was sent.
+
+        Raises:
+            LinkError: the link is dead.
+        """
         return self._send(self._filter.follow(command))
 
     def brake(self) -> JointCommand:

@@ -4,6 +4,8 @@ import math
 from collections import deque
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import DrawnEffects
@@ -16,7 +18,7 @@ class DelayLine:
     """Rows with their times, read some time ago; between two rows linear, before and after them constant."""
 
     def __init__(self, delay_s: float) -> None:
-        self._delay_s = delay_s
+        self.delay_s = delay_s
         self._rows: deque[tuple[float, Vector]] = deque()
 
     def restart(self, row: Vector) -> None:
@@ -30,7 +32,7 @@ class DelayLine:
 
     def at(self, time_s: float) -> Vector:
         """What held ``delay_s`` before ``time_s``; older rows are dropped."""
-        rows, then = self._rows, time_s - self._delay_s + 1e-9
+        rows, then = self._rows, time_s - self.delay_s + 1e-9
         while len(rows) > 1 and rows[1][0] <= then:
             rows.popleft()
         if len(rows) == 1 or then <= rows[0][0] + 2e-9:
@@ -56,6 +58,7 @@ class Actuator:
     def __init__(self, effects: DrawnEffects, step_s: float, rng: np.random.Generator) -> None:
         self._line = DelayLine(effects.action_delay_s)
         self._lost = effects.dropped_commands
+        self._step_s = step_s
         self._rng = rng
         with np.errstate(divide="ignore"):
             self._kept = np.exp(-step_s / effects.lag_s)  # of the distance, in one step
@@ -83,6 +86,33 @@ class Actuator:
         self._reference = wanted + self._kept * (self._reference - wanted)
         return self._reference
 
+    def plan(self, departures: NDArray[np.int64], references: Vector) -> Vector:
+        """What :meth:`step` gives over a whole recording from :meth:`restart` on, if no set-point is lost.
+
+        Args:
+            departures: (T,) physics steps before which set-points were sent, not falling.
+            references: (T, num_joints) rad, what was sent.
+
+        Returns:
+            (departures[-1], num_joints) rad, what the servo follows during each physics step.
+        """
+        now = np.arange(departures[-1])
+        then = now - (self._line.delay_s - 1e-9) / self._step_s
+        newest = np.searchsorted(departures, now, side="right") - 1
+        before = np.searchsorted(departures, then, side="right") - 1
+        after = np.minimum(before + 1, newest)
+        span = np.maximum(departures[after] - departures[before], 1)
+        share = np.where(before < after, (then - departures[before]) / span, 0.0)[:, None]
+        wanted = references[before] + share * (references[after] - references[before])
+        wanted = np.where(before[:, None] < 0, self._reference, wanted)
+        if not self._lags:
+            return wanted
+        lagged = [
+            lfilter([1.0 - kept], [1.0, -kept], row, zi=[kept * start])[0]
+            for kept, row, start in zip(self._kept, wanted.T, self._reference, strict=True)
+        ]
+        return np.stack(lagged, axis=1)
+
     def friction(self, joint_vel: Vector) -> Vector:
         """Friction as a damping (num_joints,) Nm s/rad, to be taken at the end of the step.
 
@@ -93,7 +123,7 @@ class Actuator:
 
 
 class Sensor:
-    """The way from a joint to its measurement: delay, noise, quantisation.
+    """The way from a joint to its measurement: delay, offset, noise, quantisation.
 
     Attributes:
         delays: every physics step has to be recorded; otherwise the last one is enough.
@@ -103,8 +133,13 @@ class Sensor:
         self._line = DelayLine(effects.observation_delay_s)
         self.delays = effects.observation_delay_s > 0.0
         self._rng = rng
-        self._noise = (effects.joint_pos_noise_rad, effects.joint_vel_noise_rad_s)
-        self._resolution = (effects.joint_pos_resolution_rad, effects.joint_vel_resolution_rad_s)
+        self._offset = effects.joint_pos_offset_rad
+        self._noise = (
+            effects.joint_pos_noise_rad,
+            effects.joint_vel_noise_rad_s,
+            effects.joint_torque_noise_nm,
+        )
+        self._resolution = (effects.joint_pos_resolution_rad, effects.joint_vel_resolution_rad_s, 0.0)
 
     def restart(self, measured: tuple[Vector, Vector, Vector]) -> None:
         """As if the arm had always been so."""
@@ -118,7 +153,9 @@ class Sensor:
         """Position, velocity and torque as they arrive now."""
         joint_pos, joint_vel, joint_torque = self._line.at(time_s)
         rows = []
-        for row, noise, resolution in zip((joint_pos, joint_vel), self._noise, self._resolution, strict=True):
+        for row, noise, resolution in zip(
+            (joint_pos + self._offset, joint_vel, joint_torque), self._noise, self._resolution, strict=True
+        ):
             value = row + self._rng.normal(0.0, noise, len(row)) if noise else row
             rows.append(resolution * np.round(value / resolution) if resolution else value.copy())
-        return rows[0], rows[1], joint_torque.copy()
+        return rows[0], rows[1], rows[2]

@@ -58,6 +58,7 @@ _AT_LEAST_ZERO = (0.0, math.inf)
 _BOUNDS: dict[str, tuple[float, float]] = {
     "dropped_commands": (0.0, 0.99),
     "table_height_m": (-0.5, 0.5),
+    "joint_pos_offset_rad": (-math.pi, math.pi),
     "gravity_tilt_x_rad": (-math.pi / 2, math.pi / 2),
     "gravity_tilt_y_rad": (-math.pi / 2, math.pi / 2),
     "stiffness_factor": (0.01, 100.0),
@@ -94,6 +95,8 @@ class JointEffects(Record, frozen=True, kw_only=True):
     """Times the description's torque limit."""
     armature_kg_m2: Value | None = None
     """The motor's inertia as the joint feels it."""
+    joint_pos_offset_rad: Value | None = None
+    """Added to measured positions: the encoder's zero is not the servo's."""
 
     def __post_init__(self) -> None:
         for name, value in self.given().items():
@@ -138,6 +141,8 @@ class Effects(JointEffects, frozen=True, kw_only=True):
     """Standard deviation of measured positions."""
     joint_vel_noise_rad_s: Value | None = None
     """Standard deviation of measured velocities."""
+    joint_torque_noise_nm: Value | None = None
+    """Standard deviation of measured torques."""
     joint_pos_resolution_rad: Value | None = None
     """Measured positions are whole multiples of it."""
     joint_vel_resolution_rad_s: Value | None = None
@@ -209,6 +214,7 @@ class DrawnEffects(msgspec.Struct, frozen=True, kw_only=True):
     damping_factor: Vector
     torque_limit_factor: Vector
     armature_kg_m2: Vector
+    joint_pos_offset_rad: Vector
     action_delay_s: float = 0.0
     observation_delay_s: float = 0.0
     dropped_commands: float = 0.0
@@ -218,6 +224,7 @@ class DrawnEffects(msgspec.Struct, frozen=True, kw_only=True):
     payload_kg: float = 0.0
     joint_pos_noise_rad: float = 0.0
     joint_vel_noise_rad_s: float = 0.0
+    joint_torque_noise_nm: float = 0.0
     joint_pos_resolution_rad: float = 0.0
     joint_vel_resolution_rad_s: float = 0.0
     object_mass_factor: float = 1.0

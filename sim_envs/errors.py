@@ -5,6 +5,7 @@
     SimulationError
     ├── EngineError (ImportError)   a physics engine is unknown or not installed
     ├── EffectsError (ValueError)   effects that do not hold together, or not with this robot
+    ├── IdentificationError         a run log that nothing can be learned from
     └── RenderError                 no OpenGL that works without a screen
 
 A robot that does not hold together is a :class:`wpg.hardware_bridge.errors.DescriptionError`.
@@ -21,6 +22,10 @@ class EngineError(SimulationError, ImportError):
 
 class EffectsError(SimulationError, ValueError):
     """Effects that do not hold together, or not with this robot."""
+
+
+class IdentificationError(SimulationError):
+    """A run log that nothing can be learned from, or not what was asked."""
 
 
 class RenderError(SimulationError):

@@ -39,6 +39,7 @@ class MuJoCoRobot(ServoArm):
         self._gravcomp[self._compensated] = 1.0
         self._pull = np.zeros((self._model.nbody, 6))
         self._nominal: Any = None
+        self._vel_before = np.zeros(n)
         super().__init__(description, self._data.ctrl[:n], scene)
 
     def tool_position(self) -> Vector:
@@ -84,12 +85,18 @@ class MuJoCoRobot(ServoArm):
 
     def _place(self, joint_pos: Vector) -> None:
         mujoco.mj_resetData(self._model, self._data)
+        self._vel_before[:] = 0.0
         self._data.qpos[: self._num_joints] = joint_pos
         self._data.xfrc_applied[:] = self._pull
 
     def _measure(self) -> tuple[Vector, Vector, Vector]:
         data, n = self._data, self._num_joints
-        return data.qpos[:n].copy(), data.qvel[:n].copy(), data.qfrc_actuator[:n].copy()
+        joint_vel = data.qvel[:n].copy()
+        # The integrator takes the servo's damping at the end of the step, where it is not at its limit.
+        free = np.abs(data.actuator_force[:n]) < self._torque_max
+        damping = free * self._model.actuator_biasprm[:n, 2]
+        joint_torque = data.qfrc_actuator[:n] + damping * (joint_vel - self._vel_before)
+        return data.qpos[:n].copy(), joint_vel, joint_torque
 
     def _servo(self, *, stiff: bool, damped: bool) -> None:
         model = self._model
@@ -112,7 +119,10 @@ class MuJoCoRobot(ServoArm):
         self._model.dof_damping[: self._num_joints] = damping
 
     def _integrate(self, steps: int) -> None:
-        mujoco.mj_step(self._model, self._data, nstep=steps)
+        if steps > 1:
+            mujoco.mj_step(self._model, self._data, nstep=steps - 1)
+        self._vel_before[:] = self._data.qvel[: self._num_joints]
+        mujoco.mj_step(self._model, self._data)
 
     def _configure(self, effects: DrawnEffects) -> None:
         model, arm = self._model, self._compensated

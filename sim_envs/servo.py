@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
@@ -169,6 +170,37 @@ class ServoArm(ABC):
                 self._sensor.record(self._num_steps * self._step_s, self._measure())
         if not self._sensor.delays:
             self._sensor.restart(self._measure())
+
+    def replay(
+        self, departures: NDArray[np.int64], joint_pos: Vector, joint_vel: Vector
+    ) -> tuple[Vector, ...]:
+        """Follow a recorded run from the last :meth:`reset` on, without noise.
+
+        Args:
+            departures: (T,) physics steps before which the set-points were sent, not falling, the first 0.
+            joint_pos: (T, num_joints) rad, set-points.
+            joint_vel: (T, num_joints) rad/s.
+
+        Returns:
+            Position (rad), velocity (rad/s) and motor torque (Nm) when each set-point was sent, three
+            (T, num_joints).
+
+        Raises:
+            RuntimeError: no effects were applied.
+        """
+        if self._actuator is None:
+            raise RuntimeError("replay: expected apply() before, found no effects")
+        references = self._actuator.plan(departures, joint_pos + self._lead_s * joint_vel)
+        measured = [self._measure()]
+        for reference in references:
+            self._reference[:] = reference
+            if self._actuator.rubs:
+                self._rub(self._actuator.friction(measured[-1][1]))
+            self._integrate(1)
+            measured.append(self._measure())
+        self._num_steps += len(references)
+        rows = np.array(measured)[departures]
+        return rows[:, 0], rows[:, 1], rows[:, 2]
 
     def _aim_gripper(self, opening_m: float | None) -> None:
         if self._gripper is not None and opening_m is not None:
