@@ -14,8 +14,9 @@ from wpg.cli.artifacts import ExportOptions, export_run
 from wpg.controllers import TrainConfig, resume, train
 
 ENV = "wpg/PandaReach-v0"
-AGES = (2000, 3000, 4000, 5000, 6500, 9000, 14000)
-SAMPLED_AGES = (5000, 14000)
+AGES = (6500, 8000, 9000, 10_000, 12_000, 16_000, 24_000)
+SAMPLED_AGES = (10_000, 16_000)
+SAMPLED = ExportOptions(choice="sample", noise_scale=2.0)
 
 
 def main(out: Path, seeds: int = 3) -> None:
@@ -36,8 +37,7 @@ def main(out: Path, seeds: int = 3) -> None:
             else:
                 train(TrainConfig(env=ENV, steps=age, seed=seed, eval_period=0), out=folder)
             if age in SAMPLED_AGES:
-                sampled = ExportOptions(choice="sample", noise_scale=1.5)
-                export_run(folder, out / f"{name}-sampled.onnx", sampled)
+                export_run(folder, out / f"{name}-sampled.onnx", SAMPLED)
             export_run(folder, out / f"{name}.onnx")
             print(name, flush=True)
 

@@ -49,6 +49,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     Attributes:
         interface: what a policy for this task sees and commands.
         robot: the simulated arm.
+        commands: set-points of the last step, (ticks, num_joints) rad and rad/s.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT_S)}  # noqa: RUF012
@@ -91,6 +92,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         self._achieved = term_slice(interface, self.achieved)
         self._goal = np.zeros(3)
         self._options: dict[str, Any] = {}
+        self.commands: tuple[Vector, Vector]
         self.action_space = spaces.Box(-1.0, 1.0, (interface.action.size,), np.float32)
         self.observation_space = cast(
             "spaces.Space[Observation]", observation_space(description, interface.observation)
@@ -150,7 +152,8 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         action = self._offset + self._scale * np.minimum(np.maximum(action, -1.0), 1.0)
         self._setpoints.set_target(self._act.joint_target(action, self._state))
         opening_m = float(action[-1]) if len(action) > self._num_joints else None
-        self.robot.follow(*self._setpoints.steps(self._ticks), opening_m)
+        self.commands = self._setpoints.steps(self._ticks)
+        self.robot.follow(*self.commands, opening_m)
         self._state = self.robot.read()
         obs = self._observation()
         distance = _distance(obs["achieved_goal"], obs["desired_goal"])
