@@ -50,6 +50,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         interface: what a policy for this task sees and commands.
         robot: the simulated arm.
         commands: set-points of the last step, (ticks, num_joints) rad and rad/s.
+        row: every observation term after the last reset or step, (obs_dim,), in an array that is used again.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT_S)}  # noqa: RUF012
@@ -93,6 +94,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         self._goal = np.zeros(3)
         self._options: dict[str, Any] = {}
         self.commands: tuple[Vector, Vector]
+        self.row: NDArray[np.float32]
         self.action_space = spaces.Box(-1.0, 1.0, (interface.action.size,), np.float32)
         self.observation_space = cast(
             "spaces.Space[Observation]", observation_space(description, interface.observation)
@@ -135,9 +137,9 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         self._goal = goal.astype(np.float32).astype(np.float64)
         self._setpoints.reset(start)
         self._observe.reset()
-        self._state = self.robot.read()
-        obs = self._observation()
-        info = {"is_success": self._is_success(_distance(obs["achieved_goal"], obs["desired_goal"]))}
+        self._look()
+        obs = self.split(self.row)
+        info = {"is_success": self.is_success(distance_m(obs["achieved_goal"], obs["desired_goal"]))}
         return obs, info if drawn is None else info | {"effects": msgspec.structs.asdict(drawn)}
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -146,24 +148,35 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         Raises:
             ValueError: the action is not finite or has another shape.
         """
-        action = np.asarray(action)
-        if action.shape != self._scale.shape or not np.isfinite(action).all():
+        self.act(self.scale_action(np.asarray(action)))
+        obs = self.split(self.row)
+        distance = distance_m(obs["achieved_goal"], obs["desired_goal"])
+        return obs, float(self.reward_at(distance)), False, False, {"is_success": self.is_success(distance)}
+
+    def scale_action(self, action: NDArray[np.floating], *batch: int) -> Vector:
+        """From [-1, 1] to the units that are commanded, (*batch, action_dim).
+
+        Raises:
+            ValueError: as :meth:`step`.
+        """
+        if action.shape != (*batch, len(self._scale)) or not np.isfinite(action).all():
             raise ValueError(f"expected {len(self._scale)} finite numbers as action, found {action}")
-        action = self._offset + self._scale * np.minimum(np.maximum(action, -1.0), 1.0)
+        scaled: Vector = self._offset + self._scale * np.minimum(np.maximum(action, -1.0), 1.0)
+        return scaled
+
+    def act(self, action: Vector) -> None:
+        """One policy period with a scaled action (action_dim,); :attr:`row` is what is seen then."""
         self._setpoints.set_target(self._act.joint_target(action, self._state))
         opening_m = float(action[-1]) if len(action) > self._num_joints else None
         self.commands = self._setpoints.steps(self._ticks)
         self.robot.follow(*self.commands, opening_m)
-        self._state = self.robot.read()
-        obs = self._observation()
-        distance = _distance(obs["achieved_goal"], obs["desired_goal"])
-        return obs, float(self._reward_at(distance)), False, False, {"is_success": self._is_success(distance)}
+        self._look()
 
     def compute_reward(
         self, achieved_goal: NDArray[np.floating], desired_goal: NDArray[np.floating], info: Any
     ) -> NDArray[np.float32]:
         """Reward of any achieved for any desired goal, (..., 3) and (..., 3) -> (...)."""
-        return self._reward_at(_distance(achieved_goal, desired_goal))
+        return self.reward_at(distance_m(achieved_goal, desired_goal))
 
     def compute_terminated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> bool:
         """Never: the goal is to be kept."""
@@ -189,20 +202,26 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         """What is achieved, whatever the sensors say, (3,) m."""
         return self.robot.tool_position()
 
-    def _is_success(self, observed_m: NDArray[np.float32]) -> bool:
-        if self._effects is not None:
-            observed_m = _distance(self._true_place(), self._goal)
-        return bool(observed_m <= self.tolerance_m)
+    def _look(self) -> None:
+        self._state = self.robot.read()
+        self.row = self._observe.observe(self._state, self._goal, self._external())
 
-    def _observation(self) -> Observation:
-        obs = self._observe.observe(self._state, self._goal, self._external())
+    def is_success(self, distance: NDArray[np.float32]) -> bool:
+        """Whether the goal is achieved; ``distance`` (m) is how far off the observation says it is."""
+        if self._effects is not None:
+            distance = distance_m(self._true_place(), self._goal)
+        return bool(distance <= self.tolerance_m)
+
+    def split(self, row: NDArray[np.float32]) -> Observation:
+        """Observation terms in a row, (..., obs_dim), as the parts of the goal environment's observation."""
         return {
-            "observation": obs[:-3].copy(),
-            "achieved_goal": obs[self._achieved].copy(),
-            "desired_goal": obs[-3:].copy(),
+            "observation": row[..., :-3].copy(),
+            "achieved_goal": row[..., self._achieved].copy(),
+            "desired_goal": row[..., -3:].copy(),
         }
 
-    def _reward_at(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    def reward_at(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Reward at these distances (...) m from the goal."""
         if self._reward == "dense":
             return -distance
         return -(distance > self.tolerance_m).astype(np.float32)
@@ -274,7 +293,8 @@ def observation_space(description: RobotDescription, terms: tuple[ObservationTer
     return spaces.Dict(observation=spaces.Box(least, most), achieved_goal=goal, desired_goal=goal)
 
 
-def _distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float32]:
+def distance_m(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float32]:
+    """How far points are apart, (..., 3) and (..., 3) m -> (...)."""
     difference = np.asarray(a, np.float32) - np.asarray(b, np.float32)
     distance: NDArray[np.float32] = np.sqrt((difference * difference).sum(axis=-1))
     return distance

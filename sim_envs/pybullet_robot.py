@@ -3,9 +3,9 @@
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from scipy.linalg.lapack import dposv
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
@@ -31,7 +31,7 @@ with quiet():
     from wpg.sim_envs.pybullet_looks import draw, show
     from wpg.sim_envs.pybullet_scene import add_block, add_cube, add_table
 
-GRAVITY_M_S2 = -9.81
+UPRIGHT_M_S2 = (0.0, 0.0, -9.81)
 FAR_ABOVE_M = 10.0
 
 
@@ -57,11 +57,12 @@ class PyBulletRobot(ServoArm):
         if visuals:
             show(self._client, TABLE)
         self._joints = list(range(description.num_joints))
-        self._stiff = self._damped = False
+        self._moving = [*self._joints, *self._fingers]
+        self._stiff = False
         self._torque = np.zeros(description.num_joints)
         self._friction = self._torque
         self._effects: DrawnEffects | None = None
-        self._gravity: tuple[float, ...] = (0.0, 0.0, GRAVITY_M_S2)
+        self._gravity: tuple[float, ...] = UPRIGHT_M_S2
         self._nominal: list[tuple[float, Vector]] = []
         self._cube_shape = scene.cube
         super().__init__(description, np.zeros(description.num_joints), scene)
@@ -90,7 +91,7 @@ class PyBulletRobot(ServoArm):
         client = self._client
         arm = load_arm(description, scene)
         pybullet.setTimeStep(simulation_model(description).step_s, physicsClientId=client)
-        pybullet.setGravity(0.0, 0.0, GRAVITY_M_S2, physicsClientId=client)
+        pybullet.setGravity(*UPRIGHT_M_S2, physicsClientId=client)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "arm.urdf"
             path.write_text(arm.urdf)
@@ -175,7 +176,10 @@ class PyBulletRobot(ServoArm):
         )
 
     def _servo(self, *, stiff: bool, damped: bool) -> None:
-        self._stiff, self._damped = stiff, damped
+        self._stiff = stiff
+        self._position_gain, self._velocity_gain = self._stiffness * stiff, self._damping * damped
+        self._implicit_gain = self._step_s * self._velocity_gain
+        self._torque_min = -self._torque_max
 
     def _rub(self, damping: Vector) -> None:
         self._friction = damping
@@ -183,12 +187,13 @@ class PyBulletRobot(ServoArm):
     def _configure(self, effects: DrawnEffects) -> None:
         client, body = self._client, self._body
         if not self._nominal:
-            self._compensation(self._zeros)  # the engine's inverse dynamics keeps the masses of its first use
+            # The engine's inverse dynamics keeps the masses of its first use.
+            self._compensation(tuple(self._zeros))
             for link in range(pybullet.getNumJoints(body, physicsClientId=client)):
                 info = pybullet.getDynamicsInfo(body, link, physicsClientId=client)
                 self._nominal.append((info[0], np.array(info[2])))
         self._effects = effects
-        self._gravity = tuple(effects.gravity_m_s2(-GRAVITY_M_S2).tolist())
+        self._gravity = tuple(effects.gravity_m_s2(-UPRIGHT_M_S2[2]).tolist())
         factor, payload = effects.mass_factor, effects.payload_kg
         bodies = [(factor * mass, factor * effects.inertia_factor * turn) for mass, turn in self._nominal]
         if payload:
@@ -212,19 +217,14 @@ class PyBulletRobot(ServoArm):
             )
 
     def _integrate(self, steps: int) -> None:
-        body, client = self._body, self._client
+        body, client, joints = self._body, self._client, self._joints
         for _ in range(steps):
-            self._torque, rest = self._torques()
             pybullet.setJointMotorControlArray(
-                body,
-                self._joints,
-                pybullet.TORQUE_CONTROL,
-                forces=(self._torque if rest is None else self._torque + rest).tolist(),
-                physicsClientId=client,
+                body, joints, pybullet.TORQUE_CONTROL, forces=self._forces().tolist(), physicsClientId=client
             )
             pybullet.stepSimulation(physicsClientId=client)
 
-    def _torques(self) -> tuple[Vector, Vector | None]:
+    def _forces(self) -> Vector:
         """The law of :class:`ServoArm`, its damping taken at the end of the step; and what no motor makes.
 
         ``(M + A + h (D + R)) q̈ = F − R q̇ + g − b`` predicts the acceleration under ``F = clip(K e − D q̇)``
@@ -233,43 +233,39 @@ class PyBulletRobot(ServoArm):
         ``implicitfast`` integrator does. Taken at the start of the step, the same damping would shake the arm
         wherever two joint axes come to lie in one line.
         """
-        effects = self._effects
-        if not self._damped and effects is None:
-            return np.zeros_like(self._damping), None
-        body, client, zeros = self._body, self._client, self._zeros
-        joints, arm = (*self._joints, *self._fingers), len(self._joints)
-        states = pybullet.getJointStates(body, joints, physicsClientId=client)
-        pos, vel = [state[0] for state in states], [state[1] for state in states]
-        joint_pos, joint_vel = pos[:arm], vel[:arm]
-        bias = pybullet.calculateInverseDynamics(body, pos, vel, zeros, physicsClientId=client)[:arm]
+        body, client, arm, effects = self._body, self._client, len(self._joints), self._effects
+        states = pybullet.getJointStates(body, self._moving, physicsClientId=client)
+        pos, vel, _, _ = zip(*states, strict=True)
+        joint_pos, joint_vel = np.array((pos, vel))[:, :arm]
+        drive = self._position_gain * (self._reference - joint_pos) - self._velocity_gain * joint_vel
+        torque: Vector = np.minimum(np.maximum(drive, self._torque_min), self._torque_max)
+        implicit = self._implicit_gain * (torque == drive)
+        bias = np.array(
+            pybullet.calculateInverseDynamics(body, pos, vel, self._zeros, physicsClientId=client)
+        )
         inertia = np.array(pybullet.calculateMassMatrix(body, pos, physicsClientId=client))
-        inertia = inertia[:arm, :arm].copy()
-        damping = self._damping if self._damped else np.zeros_like(self._damping)
-        torque: Vector = -damping * joint_vel
-        if self._stiff:
-            torque += self._stiffness * (self._reference - joint_pos)
-        step_damping = self._step_s * damping * (np.abs(torque) < self._torque_max)
-        torque = np.minimum(np.maximum(torque, -self._torque_max), self._torque_max)
         if self._stiff:
             torque += self._compensation(pos)
-        diagonal, rubbed = step_damping, 0.0
-        if effects is not None:
-            rubbed = self._friction * joint_vel
-            diagonal = diagonal + self._step_s * self._friction + effects.armature_kg_m2
-            inertia *= effects.mass_factor
-            bias = effects.mass_factor * np.array(bias)
-            if effects.payload_kg:
-                load, weight = self._payload(pos, effects.payload_kg)
-                inertia += load
-                bias -= weight
-        inertia.ravel()[:: len(joint_pos) + 1] += diagonal
-        acceleration = np.linalg.solve(inertia, torque - bias - rubbed)
-        torque -= step_damping * acceleration
         if effects is None:
-            return torque, None
-        return torque, -rubbed - (diagonal - step_damping) * acceleration
+            inertia.ravel()[:: len(pos) + 1][:arm] += implicit
+            acceleration = dposv(inertia[:arm, :arm], torque - bias[:arm])[1]
+            torque -= implicit * acceleration
+            self._torque = torque
+            return torque
+        inertia, bias = effects.mass_factor * inertia[:arm, :arm], effects.mass_factor * bias[:arm]
+        if effects.payload_kg:
+            load, weight = self._payload(pos, effects.payload_kg)
+            inertia += load
+            bias -= weight
+        passive = self._step_s * self._friction + effects.armature_kg_m2
+        inertia.ravel()[:: arm + 1] += implicit + passive
+        rubbed = self._friction * joint_vel
+        acceleration = dposv(inertia, torque - bias - rubbed)[1]
+        self._torque = torque - implicit * acceleration
+        torque = self._torque - rubbed - passive * acceleration
+        return torque
 
-    def _payload(self, joint_pos: list[float], mass_kg: float) -> tuple[Vector, Vector]:
+    def _payload(self, joint_pos: tuple[float, ...], mass_kg: float) -> tuple[Vector, Vector]:
         """Inertia (J, J) and weight (J,) of a point mass at the tool, as the joints feel them."""
         link, zeros, arm = self._links.index(PAYLOAD), self._zeros, len(self._joints)
         jacobian, _ = pybullet.calculateJacobian(
@@ -278,12 +274,12 @@ class PyBulletRobot(ServoArm):
         lever = np.array(jacobian)[:, :arm]
         return mass_kg * lever.T @ lever, mass_kg * (self._gravity @ lever)
 
-    def _compensation(self, joint_pos: list[float]) -> Any:
-        """Torque that holds the arm of the description upright against gravity."""
-        client = self._client
-        pybullet.setGravity(0.0, 0.0, GRAVITY_M_S2, physicsClientId=client)
-        torque = pybullet.calculateInverseDynamics(
-            self._body, joint_pos, self._zeros, self._zeros, physicsClientId=client
-        )[: len(self._joints)]
-        pybullet.setGravity(*self._gravity, physicsClientId=client)
-        return torque
+    def _compensation(self, joint_pos: tuple[float, ...]) -> Vector:
+        """Torque that holds the arm of the description upright against gravity, (num_joints,) Nm."""
+        body, client, zeros, tilted = self._body, self._client, self._zeros, self._gravity != UPRIGHT_M_S2
+        if tilted:
+            pybullet.setGravity(*UPRIGHT_M_S2, physicsClientId=client)
+        torque = pybullet.calculateInverseDynamics(body, joint_pos, zeros, zeros, physicsClientId=client)
+        if tilted:
+            pybullet.setGravity(*self._gravity, physicsClientId=client)
+        return np.array(torque[: len(self._joints)])

@@ -4,14 +4,21 @@ import pybullet
 
 from wpg.sim_envs.scene import BLOCK_RGBA, HOLE_FRICTION, TABLE_FRICTION, Cube, Peg
 
+TABLE_HALF_SIZE_M = (2.0, 2.0, 0.1)
+
 
 def add_table(client: int) -> int:
-    """The plane that everything stands on."""
-    plane = pybullet.createCollisionShape(pybullet.GEOM_PLANE, physicsClientId=client)
+    """What everything stands on: a box, because the engine looks for contacts with a plane everywhere."""
+    box = pybullet.createCollisionShape(
+        pybullet.GEOM_BOX,
+        halfExtents=TABLE_HALF_SIZE_M,
+        collisionFramePosition=(0.0, 0.0, -TABLE_HALF_SIZE_M[2]),
+        physicsClientId=client,
+    )
     speck = pybullet.createVisualShape(pybullet.GEOM_SPHERE, radius=1e-4, physicsClientId=client)
-    # Without a shape of its own to show, the plane would hide the table.
+    # Without a shape of its own to show, the box would hide the table.
     table: int = pybullet.createMultiBody(
-        baseCollisionShapeIndex=plane, baseVisualShapeIndex=speck, physicsClientId=client
+        baseCollisionShapeIndex=box, baseVisualShapeIndex=speck, physicsClientId=client
     )
     pybullet.changeDynamics(table, -1, lateralFriction=TABLE_FRICTION, physicsClientId=client)
     return table

@@ -25,6 +25,7 @@ def register_envs() -> None:
                     gymnasium.register(
                         id=env_id,
                         entry_point=entry_point,
+                        vector_entry_point=f"wpg.sim_envs.batch:{task.removeprefix('Panda')}VectorEnv",
                         max_episode_steps=steps,
                         kwargs={"engine": engine, "reward": reward},
                     )

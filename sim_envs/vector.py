@@ -24,11 +24,11 @@ from wpg.sim_envs.errors import SimulationError
 class ProcessVectorEnv(VectorEnv[Any, Any, Any]):
     """``num_envs`` copies of an environment in ``num_workers`` processes.
 
-    Each process runs a :class:`gymnasium.vector.SyncVectorEnv` of its share; observations, rewards, infos and
-    automatic resets are the same as one such with all copies gives.
+    Each process runs a :class:`~wpg.sim_envs.batch.GoalVectorEnv` of its share; observations, rewards, infos
+    and automatic resets are the same as one such with all copies gives.
 
     Args:
-        env_id: of an environment with Dict observations, as ours have.
+        env_id: of an environment of wpg.
         num_envs: how many.
         num_workers: processes; as many as cores may be used, at most one per environment, unless given.
         autoreset_mode: as Gymnasium has it.
@@ -155,9 +155,7 @@ def serve(descriptor: int) -> None:
     link = Connection(descriptor)
     env_id, count, autoreset_mode, kwargs = link.recv()
     try:
-        envs = gymnasium.vector.SyncVectorEnv(
-            [lambda: gymnasium.make(env_id, **kwargs)] * count, copy=False, autoreset_mode=autoreset_mode
-        )
+        envs = gymnasium.make_vec(env_id, count, autoreset_mode=autoreset_mode, **kwargs)
     except Exception as error:  # the caller raises it
         link.send(error)
         return

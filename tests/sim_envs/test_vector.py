@@ -15,17 +15,37 @@ def same(a, b):
     return np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("effects", [None, Effects(action_delay_s=(0.0, 0.05))], ids=["plain", "effects"])
-def test_is_what_one_process_gives(effects):
+def in_processes(env_id, **kwargs):
+    return ProcessVectorEnv(env_id, num_envs=3, num_workers=2, **kwargs)
+
+
+def in_one(env_id, **kwargs):
+    return gymnasium.make_vec(env_id, num_envs=3, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("make", "env_id", "effects"),
+    [
+        (in_one, ID, None),
+        (in_one, ID, Effects(action_delay_s=(0.0, 0.05))),
+        (in_one, "wpg/PandaReachDenseBullet-v0", None),
+        (in_one, "wpg/PandaPush-v0", Effects(observation_delay_s=0.03)),
+        (in_one, "wpg/PandaPickAndPlace-v0", None),
+        (in_one, "wpg/PandaInsertDense-v0", None),
+        (in_processes, ID, None),
+        (in_processes, ID, Effects(action_delay_s=(0.0, 0.05))),
+    ],
+)
+def test_is_what_single_environments_give(make, env_id, effects):
     """Bit for bit, over an automatic reset, with shares of unequal size."""
-    ours = ProcessVectorEnv(ID, num_envs=3, num_workers=2, effects=effects)
-    one = SyncVectorEnv([lambda: gymnasium.make(ID, effects=effects)] * 3)
+    ours = make(env_id, effects=effects)
+    one = SyncVectorEnv([lambda: gymnasium.make(env_id, effects=effects)] * 3)
     assert ours.observation_space == one.observation_space
     assert ours.action_space == one.action_space
     for mine, reference in zip(ours.reset(seed=5), one.reset(seed=5), strict=True):
         assert same(mine, reference)
     ours.action_space.seed(0)
-    for _ in range(60):
+    for _ in range(one.envs[0].spec.max_episode_steps + 10):
         action = ours.action_space.sample()
         for mine, reference in zip(ours.step(action), one.step(action), strict=True):
             assert same(mine, reference)
@@ -33,15 +53,32 @@ def test_is_what_one_process_gives(effects):
     one.close()
 
 
-def test_resets_by_hand():
-    envs = ProcessVectorEnv(ID, num_envs=3, num_workers=3, autoreset_mode=AutoresetMode.DISABLED)
+@pytest.mark.parametrize("make", [in_one, in_processes])
+def test_resets_by_hand(make):
+    envs = make(ID, autoreset_mode=AutoresetMode.DISABLED)
     envs.reset(seed=0)
     before = envs.step(np.ones((3, 7), np.float32))[0]
     mask = np.array([False, True, False])
     after, _ = envs.reset(options={"reset_mask": mask})
     changed = (after["desired_goal"] != before["desired_goal"]).any(axis=1)
     assert changed.tolist() == mask.tolist()
+    over = [envs.step(np.zeros((3, 7), np.float32))[3] for _ in range(49)][-1]
+    assert over.tolist() == (~mask).tolist()
+    with pytest.raises(ValueError, match=r"expected a reset of environments \[0"):
+        envs.step(np.zeros((3, 7), np.float32))
     envs.close()
+
+
+def test_a_refused_action_moves_nothing():
+    envs, again = in_one(ID), in_one(ID)
+    for both in (envs, again):
+        both.reset(seed=0)
+    with pytest.raises(ValueError, match="expected 7 finite numbers as action"):
+        envs.step(np.array([[0.5] * 7, [0.5] * 7, [np.nan] * 7], np.float32))
+    still = np.zeros((3, 7), np.float32)
+    assert same(envs.step(still)[0], again.step(still)[0])
+    for both in (envs, again):
+        both.close()
 
 
 def test_errors_come_through_and_the_others_go_on():
@@ -56,5 +93,7 @@ def test_errors_come_through_and_the_others_go_on():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="expected 1 to 2 workers, found 3"):
         ProcessVectorEnv(ID, num_envs=2, num_workers=3)
+    with pytest.raises(ValueError, match="expected NextStep or Disabled, found SameStep"):
+        in_one(ID, autoreset_mode="SameStep")
     with pytest.raises(ValueError, match="unknown reward 'shaped'"):
         ProcessVectorEnv(ID, num_envs=2, num_workers=1, reward="shaped")
