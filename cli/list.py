@@ -1,20 +1,21 @@
 """``wpg list``: what there is to choose from."""
 
 import importlib.util
-from typing import get_args
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from wpg.cli.environments import register_environments
-from wpg.hardware_bridge.description import ProtocolName, load_description, shipped_robots
+from wpg.hardware_bridge.description import load_description, shipped_robots
+from wpg.hardware_bridge.drivers import protocol_names
 
 LINKS = {
     "pty:": "a pseudo-terminal that the emulator opens",
     "serial:///dev/ttyUSB0?baudrate=1000000": "a serial port",
     "udp://HOST:PORT": "datagrams",
     "tcp://HOST:PORT": "a stream",
+    "fci://HOST": "a Franka arm's control unit",
 }
 
 
@@ -37,7 +38,7 @@ def list_names(*, json: bool = False) -> None:
         envs=_environments(),
         robots=list(shipped_robots()),
         links=list(LINKS),
-        protocols=list(get_args(ProtocolName)),
+        protocols=list(protocol_names()),
     )
     if json:
         print(msgspec.json.encode(listing).decode())

@@ -71,7 +71,8 @@ def check_stance(state: RobotState, description: RobotDescription) -> None:
         BridgeError: the device reports a fault, or a joint stands outside its limits.
     """
     if state.status is RobotStatus.FAULT:
-        raise BridgeError("the robot reports a fault: clear it at the robot before running a policy")
+        fault = state.fault or "clear it at the robot before running a policy"
+        raise BridgeError(f"the robot reports a fault: {fault}")
     if not np.isfinite(state.joint_pos).all():
         raise BridgeError(f"joint positions are not finite: {state.joint_pos.tolist()}")
     margin = 0.5 * description.servo_dt_s * description.limits("velocity_max_rad_s")

@@ -15,6 +15,7 @@ from wpg.hardware_bridge.errors import DescriptionError
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 ServoId = Annotated[int, msgspec.Meta(ge=0, le=252)]
 ProtocolName = Literal["native", "dynamixel", "feetech"]
+"""What can be emulated; drivers.py knows what else can be driven."""
 
 
 class JointDescription(Record, frozen=True, kw_only=True):
@@ -101,7 +102,8 @@ class RobotDescription(Record, frozen=True, kw_only=True):
     title: str
     source: str
     """Where the figures were published."""
-    protocol: ProtocolName
+    protocol: str
+    """What the arm speaks where the link does not say otherwise."""
     servo_rate_hz: Positive
     """Rate at which set-points are sent."""
     watchdog_s: Positive

@@ -43,7 +43,7 @@ def find_hazards(
     if state_age_s > max(config.stale_s, PERIODS_MIN * dt_s):
         yield Hazard("stale_state", f"no state for {state_age_s * 1e3:.0f} ms")
     if state is not None and state.status is RobotStatus.FAULT:
-        yield Hazard("device_fault", "the robot reports a fault")
+        yield Hazard("device_fault", f"the robot reports a fault{state.fault and ': ' + state.fault}")
     if state is not None and sent is not None:
         if state.status is not RobotStatus.ARMED:
             yield Hazard("device_hold", f"the robot reports {state.status.name} while it is commanded")

@@ -54,6 +54,8 @@ class RobotState:
     status: RobotStatus = RobotStatus.ARMED
     gripper_m: float | None = None
     """Opening of the gripper, where the robot has one that the policy moves."""
+    fault: str = ""
+    """What the device says is wrong, where it says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,12 @@ import msgspec
 
 from wpg.export.contract import encode_contract
 from wpg.export.reader import Artifact
-from wpg.hardware_bridge.calibration import load_calibration
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
-from wpg.hardware_bridge.feetech_robot import FeetechRobot
+from wpg.hardware_bridge.drivers import find_driver
 from wpg.hardware_bridge.goals import GoalResult
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.report import RunReport
@@ -32,20 +29,16 @@ def open_robot(
 
     Args:
         description: the robot that is expected at the other end.
-        url: the link, e.g. ``serial:///dev/ttyUSB0`` or ``udp://192.168.1.10:7700``.
+        url: the link, e.g. ``serial:///dev/ttyUSB0`` or ``fci://172.16.0.2``; a scheme that names a protocol
+            is spoken to in that one, else in the description's.
         key: shared secret of the native protocol.
         calibration: LeRobot's calibration file of an arm on a servo bus.
 
     Raises:
-        DescriptionError: the calibration is not this arm's.
+        DescriptionError: the calibration is not this arm's, or there is no such protocol.
+        LinkUrlError: a link whose scheme names a protocol cannot be read.
     """
-    match description.protocol:
-        case "native":
-            return NativeRobot(description, url, key=key)
-        case "feetech" | "dynamixel":
-            driver = FeetechRobot if description.protocol == "feetech" else DynamixelRobot
-            calibrated = None if calibration is None else load_calibration(calibration, description)
-            return driver(description, url, calibration=calibrated)
+    return find_driver(description, url)(description, url, key=key, calibration=calibration)
 
 
 def run_policy(

@@ -1,0 +1,186 @@
+"""franky-sim's Research 3, made as strict as the robot; :mod:`franka_fci` runs it in its own environment.
+
+The simulated robot accepts any command at any time. Here it keeps an absolute millisecond, counts the
+commands that came in time, stops after 20 missing ones, and refuses commands that leave its velocity,
+acceleration or jerk limits. SIGUSR1 presses its user stop, SIGUSR2 lets it go. On SIGTERM it prints what it
+has seen, as JSON.
+
+python fci_server.py [HOST]
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+from franky_sim import FrankaRobotServer
+from franky_sim.franka_robot_protocol import (
+    AutomaticErrorRecoveryCommand,
+    AutomaticErrorRecoveryStatus,
+    BaseCommand,
+    MoveStatus,
+    RobotCommand,
+    RobotMode,
+    UDPCommand,
+)
+from franky_sim.mujoco_simulator import MujocoSimulator
+
+HOME = (0.0, -0.7853981634, 0.0, -2.35619449019, 0.0, 1.57079632679, 0.7853981634)
+MISSED_MAX = 20
+WINDOW = 100
+TICK_S = 1e-3
+POSITION_MIN = np.array((-2.7501, -1.7918, -2.9065, -3.0481, -2.8101, 0.5409, -3.0196))
+POSITION_MAX = np.array((2.7501, 1.7918, 2.9065, -0.1458, 2.8101, 4.5205, 3.0196))
+SPEED_MAX = np.array((2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26))
+OFFSET = np.array((0.30, 0.20, 0.20, 0.30, 0.35, 0.35, 0.35))
+BRAKE = np.array((6.0, 2.585, 3.5, 4.0, 17.0, 5.5, 17.0))
+ACCELERATION_MAX, JERK_MAX = 10.0, 5000.0
+# Where libfranka's list of errors has them.
+JOINT_VELOCITY, VELOCITY_LIMITS, VELOCITY_STEP, ACCELERATION_STEP, COMMUNICATION = 3, 13, 14, 15, 31
+
+
+class Recovery(AutomaticErrorRecoveryCommand):
+    """Leaves a reflex, but not a user stop."""
+
+    def handle(self, server: "StrictServer") -> None:
+        """Answer, and clear the errors."""
+        if server.pressed:
+            status = AutomaticErrorRecoveryStatus.kCommandRejectedDueToActivatedSafetyFunctions
+        else:
+            status = AutomaticErrorRecoveryStatus.kSuccess
+            server.reflex = None
+        self.reply(status)
+
+
+class StrictServer(FrankaRobotServer):
+    """Judges every command as the robot does."""
+
+    def __init__(self, robot: Any, host: str) -> None:
+        self.reflex: int | None = None
+        self.pressed = False
+        self.seen: dict[str, Any] = {"cycles": 0, "moving": 0, "missed": 0, "reflexes": {}, "worst": {}}
+        super().__init__(robot, [host])
+        self._FrankaServer__command_class_map[RobotCommand.kAutomaticErrorRecovery] = Recovery
+
+    def start_motion(self, *arguments: Any) -> None:
+        """Refuse while stopped."""
+        if self.reflex is not None or self.pressed:
+            raise RuntimeError("stopped")
+        self.window: deque[bool] = deque([True] * WINDOW, maxlen=WINDOW)
+        self.missing, self.heard, self.came = 0, False, False
+        self.velocity = self.acceleration = np.zeros(7)
+        super().start_motion(*arguments)
+
+    def _handle_udp_command(self, command_data: bytes) -> None:
+        command = UDPCommand.from_bytes(command_data)
+        if self.current_motion_id and not self.came:
+            self.came = True
+            if any(command.dq_c) or self.heard:
+                self._judge(np.array(command.dq_c), command.motion_generation_finished)
+            self.heard = True
+        super()._handle_udp_command(command_data)
+
+    def _judge(self, velocity: np.ndarray, finished: bool) -> None:
+        q = np.array(self.robot.inner_state.q)
+        up, down = (
+            np.clip(-OFFSET + np.sqrt(2 * BRAKE * np.maximum(ahead, 0)), 0, SPEED_MAX)
+            for ahead in (POSITION_MAX - q, q - POSITION_MIN)
+        )
+        acceleration = (velocity - self.velocity) / TICK_S
+        jerk = (acceleration - self.acceleration) / TICK_S
+        worst = self.seen["worst"]
+        for name, values in (("speed", velocity), ("acceleration", acceleration), ("jerk", jerk)):
+            worst[name] = max(worst.get(name, 0.0), float(np.abs(values).max()))
+        if ((velocity > up) | (velocity < -down)).any():
+            self._stop(VELOCITY_LIMITS)
+        elif (np.abs(acceleration) > ACCELERATION_MAX).any():
+            self._stop(VELOCITY_STEP)
+        elif (np.abs(jerk) > JERK_MAX).any():
+            self._stop(ACCELERATION_STEP)
+        self.velocity, self.acceleration = velocity, acceleration
+
+    def _post_process_commands(self) -> None:
+        self.seen["cycles"] += 1
+        if self.current_motion_id and self.heard:
+            self.seen["moving"] += 1
+            self.seen["missed"] += not self.came
+            self.window.append(self.came)
+            self.missing = 0 if self.came else self.missing + 1
+            if self.missing >= MISSED_MAX:
+                self._stop(COMMUNICATION)
+            elif (np.abs(self.robot.inner_state.dq) > 1.1 * SPEED_MAX).any():
+                self._stop(JOINT_VELOCITY)
+            elif self.pressed:
+                self._stop(None)
+        self.came = False
+        super()._post_process_commands()
+
+    def _stop(self, error: int | None) -> None:
+        """End the motion by a reflex, or by the user stop."""
+        if not self.current_motion_id:
+            return
+        self.reflex = error
+        name = "user stop" if error is None else str(error)
+        self.seen["reflexes"][name] = self.seen["reflexes"].get(name, 0) + 1
+        status = MoveStatus.kEmergencyAborted if error is None else MoveStatus.kReflexAborted
+        motion = self.current_motion_id
+        self.stop_motion(send_preemption_signal=False)
+        BaseCommand.send_response(self._tcp_socket, RobotCommand.kMove, motion, status)
+        self.reset_current_motion_id()
+
+    @property
+    def robot_state(self) -> Any:
+        """The state, with success rate, mode and errors."""
+        moving = self.current_motion_id > 0
+        state = super().robot_state.replace(
+            control_command_success_rate=np.mean(self.window) if moving else 0.0
+        )
+        if self.pressed:
+            return state.replace(robot_mode=RobotMode.kUserStopped)
+        if self.reflex is not None:
+            errors = tuple(index == self.reflex for index in range(41))
+            return state.replace(robot_mode=RobotMode.kReflex, errors=errors, reflex_reason=errors)
+        return state
+
+
+def main() -> None:
+    """Serve one robot until SIGTERM."""
+    running = True
+
+    def on_signal(number: int, frame: object) -> None:
+        nonlocal running
+        if number == signal.SIGTERM:
+            running = False
+        server.pressed = number == signal.SIGUSR1
+
+    with MujocoSimulator() as sim:
+        server = StrictServer(
+            sim.add_robot(initial_q=HOME), sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1"
+        )
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, on_signal)
+        server.init()
+        sim.start()
+        # A robot's controller is not held up by what runs beside it.
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(90))
+        print("ready", flush=True)
+        deadline_s = time.monotonic()
+        while running:
+            server.process_commands()
+            sim.step()
+            with contextlib.suppress(BlockingIOError):
+                server.send_state()
+            deadline_s = max(deadline_s + TICK_S, time.monotonic() - 5 * TICK_S)
+            time.sleep(max(0.0, deadline_s - time.monotonic()))
+        server.cleanup()
+    print(json.dumps(server.seen))
+
+
+if __name__ == "__main__":
+    main()

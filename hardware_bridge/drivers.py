@@ -1,0 +1,97 @@
+"""Which driver speaks to a robot: the shipped ones, and those that other packages bring.
+
+A package adds a protocol by an entry point that bears its name and is called like :class:`Driver`::
+
+    [project.entry-points."wpg.protocols"]
+    canopen = "my_package:open_robot"
+
+A description then says ``protocol = "canopen"``, or a link ``canopen://...``.
+"""
+
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Protocol
+
+from wpg.hardware_bridge.calibration import load_calibration
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
+from wpg.hardware_bridge.errors import DescriptionError
+from wpg.hardware_bridge.feetech_robot import FeetechRobot
+from wpg.hardware_bridge.franka.robot import FrankaRobot
+from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.robot import Robot
+
+GROUP = "wpg.protocols"
+
+
+class Driver(Protocol):
+    """Makes a robot that is not yet connected."""
+
+    def __call__(
+        self, description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
+    ) -> Robot:
+        """Driver of ``description`` at ``url``; key and calibration are None where none was given."""
+        ...
+
+
+def _native(description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None) -> Robot:
+    return NativeRobot(description, url, key=key)
+
+
+def _feetech(
+    description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
+) -> Robot:
+    calibrated = None if calibration is None else load_calibration(calibration, description)
+    return FeetechRobot(description, url, calibration=calibrated)
+
+
+def _dynamixel(
+    description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
+) -> Robot:
+    calibrated = None if calibration is None else load_calibration(calibration, description)
+    return DynamixelRobot(description, url, calibration=calibrated)
+
+
+def _fci(description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None) -> Robot:
+    return FrankaRobot(description, url)
+
+
+_SHIPPED: dict[str, Driver] = {
+    "native": _native,
+    "dynamixel": _dynamixel,
+    "feetech": _feetech,
+    "fci": _fci,
+}
+
+
+def protocol_names() -> tuple[str, ...]:
+    """Every protocol that there is a driver for, the shipped ones first."""
+    return (*_SHIPPED, *sorted(set(_brought()) - set(_SHIPPED)))
+
+
+def find_driver(description: RobotDescription, url: str) -> Driver:
+    """The driver of the protocol that the link's scheme names, else of the description's own.
+
+    Raises:
+        DescriptionError: there is none, or the package that brings it cannot be loaded.
+    """
+    scheme = url.partition(":")[0]
+    name = scheme if scheme in protocol_names() else description.protocol
+    if name in _SHIPPED:
+        return _SHIPPED[name]
+    brought = _brought()
+    if name not in brought:
+        raise DescriptionError(
+            f"robot {description.name}: no driver of protocol {name!r}, only of {', '.join(protocol_names())}"
+        )
+    try:
+        driver: Driver = brought[name].load()
+    except (ImportError, AttributeError) as error:
+        raise DescriptionError(
+            f"protocol {name!r}: {brought[name].value} cannot be loaded: {error}"
+        ) from error
+    return driver
+
+
+def _brought() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}

@@ -1,0 +1,204 @@
+"""What the gateway commands: a Franka arm that follows set-points, and holds when none come."""
+
+import numpy as np
+
+from wpg.hardware_bridge.command_gate import CommandGate
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import ProtocolError
+from wpg.hardware_bridge.franka.connection import FciConnection, FciReflexError, FciSample
+from wpg.hardware_bridge.franka.limits import flange_position
+from wpg.hardware_bridge.franka.stream import CommandStream
+from wpg.hardware_bridge.protocols.native import Refusal
+from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
+from wpg.hardware_bridge.witness import EmulatorWitness, count, milliseconds
+
+FLANGE_TOLERANCE_M = 0.002
+_AT_FAULT = {
+    "Reflex": "it stands in a reflex; free it, then give the link ?recover=yes",
+    "UserStopped": "its user stop is pressed",
+    "Guiding": "somebody guides it by hand",
+    "Other": "it is in no mode that can be commanded; is FCI active in Desk?",
+}
+
+
+class FciArm:
+    """One robot and its states, a millisecond at a time.
+
+    Set-points are followed while it is armed. Where they stop for ``watchdog_s``, or a stop is asked for, the
+    arm comes to rest within its limits and the robot holds it by itself. So it does after a command came too
+    late for the robot: that reflex is left at once. Any other reflex stays until somebody has looked.
+
+    Args:
+        connection: the robot.
+        description: what it is expected to be, with limits that the interface lets through.
+
+    Raises:
+        ProtocolError: the robot's flange is not where the description has it.
+        LinkError: the robot is gone.
+    """
+
+    def __init__(self, connection: FciConnection, description: RobotDescription, now_s: float) -> None:
+        self._connection = connection
+        self._description = description
+        self._stream = CommandStream(description)
+        self.witness = EmulatorWitness(robot=description.name)
+        self._gate = CommandGate(description, self.witness)
+        self._status = RobotStatus.IDLE
+        self._last_command_s = now_s
+        self.cycles = 0
+        """States that the robot has sent."""
+        self.fault = ""
+        """Why the robot cannot be commanded; empty when it can."""
+        self.reflexes: list[str] = []
+        """What it has stopped for by itself."""
+        self.success_rate_min = 1.0
+        """Lowest that the robot reported after its first hundred commands."""
+        self._moving_cycles = 0
+        self._latched = False
+        self._observe(connection.read())
+        self._check_flange()
+
+    @property
+    def description(self) -> RobotDescription:
+        """Joints, limits, rates."""
+        return self._description
+
+    @property
+    def status(self) -> RobotStatus:
+        """What the arm says of itself."""
+        return RobotStatus.FAULT if self.fault else self._status
+
+    @property
+    def state(self) -> RobotState:
+        """Last measurement."""
+        sample = self._sample
+        return RobotState(
+            joint_pos=sample.joint_pos,
+            joint_vel=sample.joint_vel,
+            joint_torque=sample.joint_torque,
+            time_s=sample.time_s,
+            sequence=self.cycles,
+            status=self.status,
+        )
+
+    @property
+    def tick(self) -> int:
+        """Tick of the last command that was followed."""
+        return self._gate.tick
+
+    @property
+    def refusal(self) -> Refusal:
+        """Why the last command was not followed."""
+        return self._gate.refusal
+
+    @property
+    def late_setpoints(self) -> int:
+        """How often the arm was braked because a set-point was late."""
+        return self._stream.dry
+
+    @property
+    def moving(self) -> bool:
+        """Commands are being streamed to the robot."""
+        return self._connection.moving
+
+    def arm(self, now_s: float) -> None:
+        """Follow set-points from where the robot holds; without effect while it cannot be commanded."""
+        if self.fault or (self._connection.moving and self._status is RobotStatus.HOLDING):
+            # Still coming to rest: the bridge asks again.
+            return
+        if not self._connection.moving:
+            try:
+                self._connection.start()
+            except FciReflexError as error:
+                self.fault = str(error)
+                return
+            self._moving_cycles = 0
+            self._stream.start(self._sample.joint_pos_desired)
+        self._gate.start(self._sample.joint_pos)
+        self._status = RobotStatus.ARMED
+        self._last_command_s = now_s
+        self.witness.arms += 1
+
+    def stop(self, mode: StopMode) -> None:
+        """Come to rest and hold; no other mode is known to the interface, which holds in these too."""
+        count(self.witness.stops, mode.name.lower())
+        self._hold()
+
+    def command(self, joint_pos: Vector, joint_vel: Vector, tick: int, now_s: float) -> None:
+        """Follow a set-point, or refuse it: not armed, not finite, outside the limits."""
+        armed = self.status is RobotStatus.ARMED
+        if self._gate.lets_pass(joint_pos, joint_vel, tick, armed=armed):
+            self._stream.push(JointCommand(joint_pos=joint_pos, joint_vel=joint_vel))
+            self._last_command_s = now_s
+
+    def cycle(self, now_s: float) -> None:
+        """Take the robot's next state, which is waited for, and answer it.
+
+        Raises:
+            LinkError: the robot is gone.
+        """
+        try:
+            self._observe(self._connection.read())
+            if self._connection.moving:
+                self._watch(now_s)
+                self._answer()
+        except FciReflexError as error:
+            self._on_reflex(error)
+
+    def recover(self) -> None:
+        """Leave a reflex.
+
+        Raises:
+            LinkError: the robot is gone.
+        """
+        try:
+            if self._connection.recover():
+                self.fault, self._latched = "", False
+        except FciReflexError as error:
+            self.fault, self._latched = str(error), True
+
+    def _watch(self, now_s: float) -> None:
+        silence_s = now_s - self._last_command_s
+        if self._status is RobotStatus.ARMED and silence_s >= self._description.watchdog_s:
+            self._hold()
+            self.witness.holds += 1
+            self.witness.hold_delay_ms_max = max(self.witness.hold_delay_ms_max, milliseconds(silence_s))
+
+    def _hold(self) -> None:
+        self._stream.brake()
+        self._status = RobotStatus.HOLDING
+
+    def _answer(self) -> None:
+        command = self._stream.step()
+        last = self._status is not RobotStatus.ARMED and self._stream.at_rest
+        self._connection.send(command, self._sample, last=last)
+        self._moving_cycles += 1
+        if self._moving_cycles > 100 and not last:
+            self.success_rate_min = min(self.success_rate_min, self._sample.success_rate)
+
+    def _on_reflex(self, error: FciReflexError) -> None:
+        self._status = RobotStatus.HOLDING
+        self.reflexes.append(str(error))
+        self.fault = str(error)
+        # Whatever else has stopped the arm, it does not move again before somebody has had a look.
+        self._latched = not error.is_communication
+        if error.is_communication:
+            self.recover()
+
+    def _observe(self, sample: FciSample) -> None:
+        self._sample = sample
+        self.cycles += 1
+        self.witness.saw_joints(sample.joint_pos, sample.joint_vel)
+        if not (self._connection.moving or self._latched):
+            self.fault = _AT_FAULT.get(sample.mode, "")
+
+    def _check_flange(self) -> None:
+        expected = flange_position(self._description, self._sample.joint_pos)
+        found = self._connection.flange_position()
+        if np.abs(expected - found).max() > FLANGE_TOLERANCE_M:
+            where = (np.round(position, 3).tolist() for position in (expected, found))
+            raise ProtocolError(
+                "fci: the flange of {} is expected at {} m, the robot has it at {} m".format(
+                    self._description.name, *where
+                )
+            )

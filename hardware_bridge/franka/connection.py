@@ -1,0 +1,191 @@
+"""The one place that touches pylibfranka, which has no types and blocks whoever calls it."""
+
+import contextlib
+from collections.abc import Iterator
+from enum import Enum
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.hardware_bridge.errors import BridgeError, LinkError
+from wpg.hardware_bridge.robot import JointCommand, Vector
+
+# libfranka's example joint_impedance_control.
+STIFFNESS_NM_RAD = np.array((600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0))
+DAMPING_NM_S_RAD = np.array((50.0, 50.0, 50.0, 50.0, 30.0, 25.0, 15.0))
+DRIFT_GAIN_1_S = 5.0
+DRIFT_SPEED_MAX_RAD_S = 0.05
+RECOVERY_STATES = 200
+"""The first states after a recovery still report the reflex."""
+
+
+class FciMode(Enum):
+    """What is streamed."""
+
+    VELOCITY = "velocity"
+    POSITION = "position"
+    TORQUE = "torque"
+
+
+class FciReflexError(BridgeError):
+    """The robot has stopped by itself; names why."""
+
+    @property
+    def is_communication(self) -> bool:
+        """Commands came too late: nothing is wrong at the arm."""
+        return "communication_constraints_violation" in str(self)
+
+
+class FciSample(NamedTuple):
+    """What the robot reports every millisecond."""
+
+    joint_pos: Vector
+    joint_vel: Vector
+    joint_torque: Vector
+    joint_pos_desired: Vector
+    """Where the robot's own controller is heading."""
+    time_s: float
+    mode: str
+    """``Idle``, ``Move``, ``Guiding``, ``Reflex``, ``UserStopped`` ...; as libfranka names them."""
+    success_rate: float
+    """Share of the last hundred commands that came in time, while it moves."""
+
+
+class FciConnection:
+    """A robot at ``host``.
+
+    Args:
+        host: address of the control unit.
+        mode: what is streamed.
+        module: pylibfranka, or what stands for it.
+
+    Raises:
+        LinkError: pylibfranka is not installed, or nothing answers.
+    """
+
+    def __init__(self, host: str, mode: FciMode = FciMode.VELOCITY, module: Any = None) -> None:
+        self._host, self._mode = host, mode
+        self._fci = module or _pylibfranka()
+        self._control: Any = None
+        self._raw: Any = None
+        self._heading: Vector | None = None
+        with self._translated():
+            # Enforcing refuses every kernel without PREEMPT_RT; the gateway takes what rights it is granted.
+            self._robot = self._fci.Robot(host, self._fci.RealtimeConfig.kIgnore)
+
+    @property
+    def moving(self) -> bool:
+        """Commands are being streamed."""
+        return self._control is not None
+
+    def read(self) -> FciSample:
+        """The next state; waits for it.
+
+        Raises:
+            LinkError: the robot is gone.
+            FciReflexError: it has stopped by itself.
+        """
+        with self._translated():
+            raw = self._robot.read_once() if self._control is None else self._control.readOnce()[0]
+        self._raw = raw
+        return FciSample(
+            joint_pos=np.array(raw.q),
+            joint_vel=np.array(raw.dq),
+            joint_torque=np.array(raw.tau_J),
+            joint_pos_desired=np.array(raw.q_d),
+            time_s=raw.time.to_sec(),
+            mode=raw.robot_mode.name.removeprefix("k"),
+            success_rate=raw.control_command_success_rate,
+        )
+
+    def flange_position(self) -> NDArray[np.float64]:
+        """Where the robot says its flange is, (3,) m in the base frame."""
+        tool, offset = (np.array(pose).reshape(4, 4).T for pose in (self._raw.O_T_EE, self._raw.F_T_EE))
+        return np.asarray((tool @ np.linalg.inv(offset))[:3, 3])
+
+    def start(self) -> None:
+        """Begin to stream; the robot stands until it is told otherwise.
+
+        Raises:
+            LinkError: the robot is gone.
+            FciReflexError: it refuses.
+        """
+        mode = self._fci.ControllerMode.JointImpedance
+        with self._translated():
+            match self._mode:
+                case FciMode.VELOCITY:
+                    self._control = self._robot.start_joint_velocity_control(mode)
+                case FciMode.POSITION:
+                    self._control = self._robot.start_joint_position_control(mode)
+                case FciMode.TORQUE:
+                    self._control = self._robot.start_torque_control()
+        self._heading = None
+
+    def send(self, command: JointCommand, sample: FciSample, *, last: bool) -> None:
+        """Stream one command, the answer to ``sample``; after the ``last`` the robot holds by itself.
+
+        Raises:
+            LinkError: the robot is gone.
+            FciReflexError: it has stopped by itself.
+        """
+        message = self._message(command, sample)
+        message.motion_finished = last
+        with self._translated():
+            self._control.writeOnce(message)
+        if last:
+            self._control = None
+
+    def recover(self) -> bool:
+        """Leave the reflex; True once the robot says that it did.
+
+        Raises:
+            LinkError: the robot is gone.
+            FciReflexError: it refuses, e.g. because its user stop is pressed.
+        """
+        # While a control object lives, the robot takes no other.
+        self._control = None
+        with self._translated():
+            self._robot.automatic_error_recovery()
+        return any(self.read().mode == "Idle" for _ in range(RECOVERY_STATES))
+
+    def _message(self, command: JointCommand, sample: FciSample) -> Any:
+        match self._mode:
+            case FciMode.VELOCITY:
+                # Where the robot heads for lags by one command; what lost packets have added is taken back.
+                heading = sample.joint_pos_desired if self._heading is None else self._heading
+                drift = DRIFT_GAIN_1_S * (heading - sample.joint_pos_desired)
+                self._heading = command.joint_pos
+                velocity = command.joint_vel + np.clip(drift, -DRIFT_SPEED_MAX_RAD_S, DRIFT_SPEED_MAX_RAD_S)
+                return self._fci.JointVelocities(velocity.tolist())
+            case FciMode.POSITION:
+                return self._fci.JointPositions(command.joint_pos.tolist())
+            case FciMode.TORQUE:
+                torque = STIFFNESS_NM_RAD * (command.joint_pos - sample.joint_pos)
+                torque += DAMPING_NM_S_RAD * (command.joint_vel - sample.joint_vel)
+                return self._fci.Torques(torque.tolist())
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """What libfranka raises as our exceptions; the control of an aborted motion is dropped."""
+        fci = self._fci
+        try:
+            yield
+        except (fci.ControlException, fci.CommandException, fci.InvalidOperationException) as error:
+            self._control = None
+            raise FciReflexError(_one_line(error)) from error
+        except (fci.NetworkException, fci.RealtimeException) as error:
+            self._control = None
+            raise LinkError(f"link fci://{self._host}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).removeprefix("libfranka: ")
+
+
+def _pylibfranka() -> Any:
+    try:
+        return import_module("pylibfranka")
+    except ModuleNotFoundError as error:
+        raise LinkError("fci: links need pylibfranka: pip install 'wpg[franka]'") from error

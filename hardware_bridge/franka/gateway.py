@@ -1,0 +1,144 @@
+"""The process that lives with the robot's millisecond: ``python -m wpg.hardware_bridge.franka.gateway``.
+
+Reads its settings from its standard input, speaks native frames on a socket that it has inherited, and says
+on its standard output, a JSON line each, that it is ready, what is wrong, and at the end what it has seen.
+"""
+
+import socket
+import sys
+from typing import Any
+
+import msgspec
+
+from wpg.hardware_bridge.clock import RealClock
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import BridgeError, LinkError
+from wpg.hardware_bridge.franka.arm import FciArm
+from wpg.hardware_bridge.franka.connection import FciConnection, FciMode
+from wpg.hardware_bridge.links.pair import PairLink
+from wpg.hardware_bridge.native_device import NativeDevice
+from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
+from wpg.hardware_bridge.robot import StopMode
+from wpg.hardware_bridge.witness import EmulatorWitness
+
+PRIORITY = 85
+"""Above the control loop's: that one can be late, this one cannot."""
+REST_CYCLES_MAX = 5000
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway is started with."""
+
+    description: RobotDescription
+    """With limits that the interface lets through."""
+    host: str
+    mode: FciMode = FciMode.VELOCITY
+    recover: bool = False
+    """Leave a reflex that the robot stands in."""
+    cpu: int | None = None
+    descriptor: int
+    """Of the socket."""
+
+
+class GatewayReady(msgspec.Struct, frozen=True, tag="ready"):
+    """The robot answers."""
+
+
+class GatewayFault(msgspec.Struct, frozen=True, tag="fault"):
+    """The robot cannot be commanded."""
+
+    reason: str
+
+
+class GatewayFailure(msgspec.Struct, frozen=True, tag="failure"):
+    """The gateway ends because of this."""
+
+    reason: str
+
+
+class GatewayReport(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
+    """What the gateway has seen."""
+
+    cycles: int
+    """Milliseconds of the robot."""
+    success_rate_min: float
+    """Lowest share of the last hundred commands that came in time, as the robot says."""
+    late_setpoints: int
+    """How often the arm had to be braked because a set-point was late."""
+    reflexes: list[str]
+    """What the robot has stopped for by itself."""
+    witness: EmulatorWitness
+
+
+GatewayLine = GatewayReady | GatewayFault | GatewayFailure | GatewayReport
+
+
+def serve(arm: FciArm, link: PairLink, clock: RealClock) -> None:
+    """Answer robot and bridge until the bridge is gone, then bring the arm to rest.
+
+    Raises:
+        LinkError: the robot is gone.
+    """
+    device = NativeDevice(arm)
+    said = ""
+    while True:
+        arm.cycle(clock.now())
+        if arm.fault != said:
+            said = arm.fault
+            _say(GatewayFault(said))
+        try:
+            while data := link.receive(0.0):
+                if reply := device.feed(data, clock.now()):
+                    link.send(reply)
+        except LinkError:
+            break
+    arm.stop(StopMode.HOLD)
+    for _ in range(REST_CYCLES_MAX):
+        if not arm.moving:
+            return
+        arm.cycle(clock.now())
+
+
+def main(module: Any = None) -> int:
+    """Serve the robot that the settings name; returns the exit code.
+
+    Args:
+        module: stands for pylibfranka.
+    """
+    settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=GatewaySettings)
+    link = PairLink(f"fci://{settings.host}", socket.socket(fileno=settings.descriptor))
+    try:
+        clock = RealClock()
+        connection = FciConnection(settings.host, settings.mode, module)
+        arm = FciArm(connection, settings.description, clock.now())
+        if settings.recover and arm.fault:
+            arm.recover()
+        _say(GatewayReady())
+        with realtime(RealtimeConfig(priority=PRIORITY, cpu=settings.cpu)):
+            serve(arm, link, clock)
+    except BridgeError as error:
+        _say(GatewayFailure(str(error)))
+        return 1
+    finally:
+        link.close()
+    _say(_report(arm))
+    return 0
+
+
+def _report(arm: FciArm) -> GatewayReport:
+    return GatewayReport(
+        cycles=arm.cycles,
+        success_rate_min=round(arm.success_rate_min, 4),
+        late_setpoints=arm.late_setpoints,
+        reflexes=arm.reflexes,
+        witness=arm.witness,
+    )
+
+
+def _say(line: GatewayLine) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

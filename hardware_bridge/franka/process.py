@@ -1,0 +1,105 @@
+"""The gateway's process, seen from the bridge."""
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from wpg.hardware_bridge.errors import LinkError
+from wpg.hardware_bridge.franka.gateway import (
+    GatewayFailure,
+    GatewayFault,
+    GatewayLine,
+    GatewayReady,
+    GatewayReport,
+    GatewaySettings,
+)
+
+COMMAND = (sys.executable, "-m", "wpg.hardware_bridge.franka.gateway")
+READY_TIMEOUT_S = 15.0
+END_TIMEOUT_S = 7.0
+"""Bringing the arm to rest included."""
+
+
+class GatewayProcess:
+    """Starts the gateway and keeps what it says.
+
+    Args:
+        settings: what to start it with; the descriptor is filled in.
+        command: what to start.
+
+    Raises:
+        LinkError: it does not reach the robot; says why.
+    """
+
+    def __init__(self, settings: GatewaySettings, command: Sequence[str] = COMMAND) -> None:
+        self.fault = ""
+        """Why the robot cannot be commanded."""
+        self.failure = ""
+        """Why the gateway has ended."""
+        self.report: GatewayReport | None = None
+        """What it has seen; there after :meth:`close`."""
+        self._ready = False
+        self._rest = b""
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(theirs.fileno(),),
+                process_group=0,  # a terminal's ^C is the bridge's to handle: it brings the arm to rest first
+            )
+            started = msgspec.structs.replace(settings, descriptor=theirs.fileno())
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(msgspec.json.encode(started) + b"\n")
+            self._process.stdin.flush()
+        self._await_ready(settings.host)
+
+    def listen(self, timeout_s: float = 0.0) -> None:
+        """Take what the gateway has said; wait at most this long for it."""
+        if select.select((self._output,), (), (), timeout_s)[0]:
+            self._take(os.read(self._output.fileno(), 65536))
+
+    def close(self) -> None:
+        """Let the gateway bring the arm to rest and end; harmless when called twice."""
+        self.socket.close()
+        if self._output.closed:
+            return
+        try:
+            said, _ = self._process.communicate(timeout=END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            said, _ = self._process.communicate()
+        self._take(said)
+
+    def _await_ready(self, host: str) -> None:
+        deadline_s = time.monotonic() + READY_TIMEOUT_S
+        while not self._ready:
+            ended = self._process.poll() is not None
+            self.listen(0.05)
+            if ended or self.failure or time.monotonic() > deadline_s:
+                self.close()
+                raise LinkError(self.failure or f"link fci://{host}: the gateway does not get ready")
+
+    def _take(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            match msgspec.json.decode(line, type=GatewayLine):
+                case GatewayReady():
+                    self._ready = True
+                case GatewayFault(reason):
+                    self.fault = reason
+                case GatewayFailure(reason):
+                    self.failure = reason
+                case GatewayReport() as report:
+                    self.report = report

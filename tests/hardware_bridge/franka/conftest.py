@@ -1,0 +1,101 @@
+"""A Franka arm in one thread, in the time of a clock that is moved by hand."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from wpg.hardware_bridge.clock import ManualClock
+from wpg.hardware_bridge.franka.arm import FciArm
+from wpg.hardware_bridge.franka.connection import FciConnection, FciMode
+from wpg.hardware_bridge.franka.limits import inside_fci
+from wpg.hardware_bridge.links import Link
+from wpg.hardware_bridge.native_device import NativeDevice
+from wpg.hardware_bridge.native_robot import NativeRobot
+
+FAKE = Path(__file__).with_name("fake_fci.py")
+spec = importlib.util.spec_from_file_location("fake_fci", FAKE)
+fake_fci = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fake_fci)
+
+
+class CycleLink(Link):
+    """Joins driver and device; every millisecond that is waited for is one of the robot's."""
+
+    def __init__(self, device: NativeDevice, arm: FciArm, clock: ManualClock) -> None:
+        super().__init__("fci://fake")
+        self._device, self._arm, self._clock = device, arm, clock
+        self._waiting = b""
+
+    def send(self, data: bytes) -> bool:
+        self._waiting += self._device.feed(data, self._clock.now())
+        return True
+
+    def receive(self, timeout_s: float) -> bytes:
+        data, self._waiting = self._waiting, b""
+        if not data:
+            self._clock.advance(timeout_s)
+        return data
+
+    def close(self) -> None:
+        pass
+
+    def _descriptors(self) -> tuple[int, ...]:
+        return ()
+
+    def _receive_ready(self) -> bytes:
+        return b""
+
+
+class CycleClock(ManualClock):
+    """Moves the arm as it moves itself."""
+
+    arm: FciArm | None = None
+
+    def advance(self, duration_s: float) -> None:
+        self.sleep_until(self.now() + duration_s)
+
+    def sleep_until(self, deadline_s: float) -> None:
+        while self.now() < deadline_s - 1e-9:
+            super().advance(min(1e-3, deadline_s - self.now()))
+            if self.arm is not None and self.now() - self.last_s >= 1e-3 - 1e-9:
+                self.last_s = self.now()
+                self.arm.cycle(self.now())
+
+    last_s = 0.0
+
+
+class FrankaBench:
+    """The driver's side of the native frames on an arm behind a fake interface."""
+
+    def __init__(self, description, streamed: FciMode = FciMode.VELOCITY, **world) -> None:
+        self.description = inside_fci(description)
+        self.fci = fake_fci.FakeFci(self.description)
+        for name, value in world.items():
+            setattr(self.fci, name, value)
+        self.clock = CycleClock()
+        self.connection = FciConnection("fake", streamed, self.fci)
+        self.arm = FciArm(self.connection, self.description, 0.0)
+        self.clock.arm = self.arm
+        self.link = CycleLink(NativeDevice(self.arm), self.arm, self.clock)
+        self.robot = NativeRobot(self.description, lambda: self.link, clock=self.clock)
+
+
+@pytest.fixture
+def modes():
+    return fake_fci.RobotMode
+
+
+@pytest.fixture
+def fake_gateway():
+    return FAKE
+
+
+@pytest.fixture
+def make_bench(description):
+    return lambda *args, **kwargs: FrankaBench(description, *args, **kwargs)
+
+
+@pytest.fixture
+def bench(make_bench):
+    return make_bench()

@@ -1,0 +1,186 @@
+"""What stands for pylibfranka: one arm that does at once what it is told, and stops when a test says so.
+
+Run as a script it is a gateway's process with that arm behind it.
+"""
+
+import sys
+import time
+from collections import deque
+from enum import Enum
+from types import SimpleNamespace
+
+import numpy as np
+
+from wpg.hardware_bridge.franka.limits import flange_position
+
+TICK_S = 1e-3
+
+
+class RobotMode(Enum):
+    Other, Idle, Move, Guiding, Reflex, UserStopped, AutomaticErrorRecovery = range(7)
+
+
+class NetworkException(RuntimeError):  # noqa: N818  libfranka's names
+    pass
+
+
+class ControlException(RuntimeError):  # noqa: N818
+    pass
+
+
+class CommandException(RuntimeError):  # noqa: N818
+    pass
+
+
+class RealtimeException(RuntimeError):  # noqa: N818
+    pass
+
+
+class InvalidOperationException(RuntimeError):  # noqa: N818
+    pass
+
+
+def _message(field):
+    class Message:
+        def __init__(self, values):
+            self.field, self.values, self.motion_finished = field, np.array(values), False
+
+    return Message
+
+
+class FakeFci:
+    """The module, and the one robot that it knows."""
+
+    NetworkException = NetworkException
+    ControlException = ControlException
+    CommandException = CommandException
+    RealtimeException = RealtimeException
+    InvalidOperationException = InvalidOperationException
+    RealtimeConfig = SimpleNamespace(kIgnore=0)
+    ControllerMode = SimpleNamespace(JointImpedance=0)
+    JointVelocities = staticmethod(_message("dq"))
+    JointPositions = staticmethod(_message("q"))
+    Torques = staticmethod(_message("tau_J"))
+
+    def __init__(self, description, joint_pos=None):
+        self.description = description
+        self.q = np.array(description.limits("home_rad") if joint_pos is None else joint_pos)
+        self.dq = np.zeros(7)
+        self.mode = RobotMode.Idle
+        self.cycles = 0
+        self.sent = []
+        """Messages of the present motion and those before it."""
+        self.tool_offset_m = 0.1034
+        self.flange_error_m = 0.0
+        self.dead = False
+        self.refuses_recovery = False
+        self.recoveries = 0
+        self.stale_modes = deque()
+        """What the next states say instead of the mode."""
+        self.reflex = ""
+        """Why the next command is answered by a stop."""
+
+    def Robot(self, host, config):  # noqa: N802
+        self._need_life()
+        return self
+
+    # The robot's own functions.
+
+    def read_once(self):
+        self._need_life()
+        return self._state()
+
+    def start_joint_velocity_control(self, mode):
+        return self._start()
+
+    def start_joint_position_control(self, mode):
+        return self._start()
+
+    def start_torque_control(self):
+        return self._start()
+
+    def automatic_error_recovery(self):
+        self._need_life()
+        if self.refuses_recovery:
+            raise CommandException("libfranka: command rejected: user stop pressed")
+        self.recoveries += 1
+        self.stale_modes.extend([self.mode] * 3)
+        self.mode = RobotMode.Idle
+
+    # The control object's.
+
+    def readOnce(self):  # noqa: N802
+        self._need_life()
+        if self.reflex:
+            self.stop_by(self.reflex)
+        return self._state(), None
+
+    def writeOnce(self, message):  # noqa: N802
+        self._need_life()
+        assert self.mode is RobotMode.Move
+        self.sent.append(message)
+        before = self.q
+        if message.field == "dq":
+            self.q = self.q + TICK_S * message.values
+        elif message.field == "q":
+            self.q = message.values
+        self.dq = (self.q - before) / TICK_S
+        if message.motion_finished:
+            self.mode, self.dq = RobotMode.Idle, np.zeros(7)
+
+    def stop_by(self, reason, mode=RobotMode.Reflex):
+        self.mode, self.reflex, self.dq = mode, "", np.zeros(7)
+        raise ControlException(f"libfranka: Move command aborted: {reason}")
+
+    def _start(self):
+        self._need_life()
+        if self.mode is not RobotMode.Idle:
+            raise CommandException(f"libfranka: Move command rejected: {self.mode.name}")
+        self.mode = RobotMode.Move
+        return self
+
+    def _need_life(self):
+        if self.dead:
+            raise NetworkException("libfranka: UDP receive: Timeout")
+
+    def _state(self):
+        self.cycles += 1
+        pose = np.eye(4)
+        pose[:3, 3] = flange_position(self.description, self.q)
+        pose[0, 3] += self.flange_error_m
+        offset = np.eye(4)
+        offset[2, 3] = self.tool_offset_m
+        cycles = self.cycles
+        return SimpleNamespace(
+            q=self.q.tolist(),
+            dq=self.dq.tolist(),
+            q_d=self.q.tolist(),
+            tau_J=[0.0] * 7,
+            time=SimpleNamespace(to_sec=lambda: cycles * TICK_S),
+            robot_mode=self.stale_modes.popleft() if self.stale_modes else self.mode,
+            control_command_success_rate=1.0 if self.mode is RobotMode.Move else 0.0,
+            O_T_EE=(pose @ offset).T.ravel().tolist(),
+            F_T_EE=offset.T.ravel().tolist(),
+        )
+
+
+def main():
+    """Serve the Panda that this module stands for, as the gateway's process does."""
+    from wpg.hardware_bridge.description import load_description
+    from wpg.hardware_bridge.franka.gateway import main as gateway
+
+    robot = FakeFci(load_description("panda"))
+    paced = robot._state
+
+    def state():
+        time.sleep(TICK_S)
+        return paced()
+
+    robot._state = state
+    if "dies" in sys.argv:
+        robot.start_joint_velocity_control = lambda mode: setattr(robot, "dead", True) or robot
+    return gateway(robot)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The driver as a user has it: a gateway in a process of its own."""
+
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+from wpg.hardware_bridge.errors import LinkError, LinkUrlError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.franka.connection import FciMode
+from wpg.hardware_bridge.franka.robot import FrankaRobot, parse_fci_url
+from wpg.hardware_bridge.robot import JointCommand, Robot, RobotStatus, StopMode
+from wpg.hardware_bridge.session import open_robot
+
+
+@pytest.fixture
+def make_robot(description, fake_gateway):
+    made = []
+
+    def make(*arguments):
+        command = (sys.executable, str(fake_gateway), *arguments)
+        made.append(FrankaRobot(description, "fci://fake", gateway=command))
+        return made[-1]
+
+    yield make
+    for robot in made:
+        robot.close()
+
+
+def state_of(robot):
+    """A state, however busy the machine."""
+    for _ in range(1000):
+        try:
+            return robot.read()
+        except StaleStateError:
+            continue
+    raise AssertionError("no state")
+
+
+def states_of(robot, count):
+    return [state_of(robot) for _ in range(count)]
+
+
+def arm_until_it_fails(robot):
+    for _ in range(1000):
+        robot.arm()
+
+
+def test_from_connecting_to_the_end(make_robot, description):
+    robot = make_robot()
+    assert isinstance(robot, Robot)
+    robot.connect()
+    home = description.limits("home_rad")
+    np.testing.assert_allclose(state_of(robot).joint_pos, home, atol=1e-6)
+    robot.arm()
+    robot.write(JointCommand(joint_pos=home, joint_vel=np.zeros(7)))
+    robot.stop(StopMode.HOLD)
+    assert state_of(robot).status is RobotStatus.HOLDING
+    with pytest.raises(ProtocolError, match="can only hold over FCI, not release"):
+        robot.stop(StopMode.RELEASE)
+    robot.close()
+    robot.close()
+    assert robot.report.witness.arms == 1
+    assert robot.report.reflexes == []
+    robot.connect()
+    assert state_of(robot).status is RobotStatus.IDLE
+
+
+def test_bridge_that_goes_without_a_word_leaves_the_arm_at_rest(make_robot):
+    robot = make_robot()
+    robot.connect()
+    robot.arm()
+    process = robot._process
+    process.socket.close()
+    robot._native.close()
+    process.close()
+    assert process.report.witness.stops == {"hold": 1}
+
+
+def test_gateway_is_killed(make_robot):
+    robot = make_robot()
+    robot.connect()
+    os.kill(robot._process._process.pid, signal.SIGKILL)
+    with pytest.raises(LinkError, match="has ended"):
+        states_of(robot, 1000)
+
+
+def test_robot_dies_in_motion_and_the_driver_says_so(make_robot):
+    robot = make_robot("dies")
+    robot.connect()
+    with pytest.raises(LinkError, match="link fci://fake: UDP receive: Timeout"):
+        arm_until_it_fails(robot)
+
+
+def test_gateway_that_cannot_start(description):
+    robot = FrankaRobot(description, "fci://fake", gateway=(sys.executable, "-c", "pass"))
+    with pytest.raises(LinkError, match="does not get ready"):
+        robot.connect()
+
+
+def test_link_chooses_the_driver(description):
+    assert isinstance(open_robot(description, "fci://127.0.0.1"), FrankaRobot)
+
+
+def test_url():
+    url = parse_fci_url("fci://172.16.0.2?mode=torque&recover=yes&cpu=1")
+    assert (url.host, url.mode, url.recover, url.cpu) == ("172.16.0.2", FciMode.TORQUE, True, 1)
+    assert parse_fci_url("fci://panda.local").mode is FciMode.VELOCITY
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["fci://", "fci://a:1337", "fci://a/b", "fci://a?mode=pose", "fci://a?speed=1", "fci://a?recover=maybe"],
+)
+def test_bad_urls(text):
+    with pytest.raises(LinkUrlError, match="for example fci://"):
+        parse_fci_url(text)
