@@ -18,6 +18,8 @@ from wpg.cli.inspect import inspect
 from wpg.cli.key import key
 from wpg.cli.list import list_names
 from wpg.cli.play import play
+from wpg.cli.plot import plot
+from wpg.cli.replay import replay
 from wpg.cli.run import run
 from wpg.cli.train import train
 
@@ -30,6 +32,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
     "emulate": emulate,
     "run": run,
+    "replay": replay,
+    "plot": plot,
     "check": check,
     "doctor": doctor,
     "key": key,

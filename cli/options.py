@@ -20,6 +20,9 @@ CalibrationFile = Annotated[
 ArtifactPath = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="An exported policy (.onnx).")
 ]
+LogPath = Annotated[
+    Path, tyro.conf.Positional, tyro.conf.arg(metavar="LOG", help="A run log (`wpg run --log run.mcap`).")
+]
 
 
 class CommandError(RuntimeError):

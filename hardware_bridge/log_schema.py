@@ -47,6 +47,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 RUN_METADATA = "wpg.run"
 """Name of the metadata record with ``robot``, ``noise_seed``, ``policy_sha256`` and the like."""
 
+POLICY_FILE = "policy.onnx"
+"""Attachment: the artefact that decided."""
+
 RECORD_LENGTH = struct.Struct("<I")
 """Goes before every record on its way to the writer."""
 
@@ -82,6 +85,8 @@ class TickRecord(_Record, frozen=True, kw_only=True):
 class DecisionRecord(_Record, frozen=True, kw_only=True):
     """One policy step."""
 
+    number: int
+    """Counts policy steps, those included that the log could not take."""
     time_s: float
     policy_s: float
     spread: float
@@ -109,7 +114,7 @@ class MetadataRecord(_Record, frozen=True, kw_only=True):
 
 
 class AttachmentRecord(_Record, frozen=True, kw_only=True):
-    """A JSON document."""
+    """A file: a JSON document, or the artefact."""
 
     name: str
     content: bytes

@@ -46,7 +46,6 @@ class LogWriter:
         for name, schema in SCHEMAS.items():
             schema_id = self._writer.register_schema(f"wpg.{name}", "jsonschema", msgspec.json.encode(schema))
             self._channels[name] = self._writer.register_channel(f"/{name}", "json", schema_id)
-        self._num_decisions = 0
 
     def write(self, record: LogRecord) -> None:
         """Write one record."""
@@ -60,9 +59,8 @@ class LogWriter:
             case MetadataRecord():
                 self._writer.add_metadata(RUN_METADATA, record.fields)
             case AttachmentRecord():
-                self._writer.add_attachment(
-                    self._start_ns, self._start_ns, record.name, "application/json", record.content
-                )
+                kind = "application/json" if record.name.endswith(".json") else "application/octet-stream"
+                self._writer.add_attachment(self._start_ns, self._start_ns, record.name, kind, record.content)
 
     def finish(self) -> None:
         """Write what makes the file complete."""
@@ -99,7 +97,7 @@ class LogWriter:
         self._add(
             "decision",
             record.time_s,
-            number=self._num_decisions,
+            number=record.number,
             obs=np.frombuffer(record.obs, np.float32).tolist(),
             action=np.frombuffer(record.action, np.float32).tolist(),
             spread=record.spread,
@@ -108,7 +106,6 @@ class LogWriter:
             tool_error_m=float(np.linalg.norm(np.subtract(goal_m, tool_m))) if goal_m else 0.0,
             policy_us=record.policy_s * 1e6,
         )
-        self._num_decisions += 1
 
     def _add(self, channel: str, time_s: float, **message: Any) -> None:
         time_ns = self._start_ns + round(time_s * 1e9)

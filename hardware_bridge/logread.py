@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from mcap.exceptions import McapError
 from mcap.records import Attachment, Channel, Message, Metadata
 from mcap.stream_reader import StreamReader
 from numpy.typing import NDArray
@@ -66,15 +65,20 @@ def read_log(path: Path | str) -> RunRecording:
     found = _Collected()
     try:
         with open(path, "rb") as file:
-            _collect(StreamReader(file), found)
+            _collect(StreamReader(file, validate_crcs=True), found)
     except OSError as error:
         raise LogError(f"{path}: {error.strerror}") from error
     if not found.metadata:
         raise LogError(f"{path}: expected a run log of wpg, found none")
-    series = {
-        name: _series(SCHEMAS[name], found.times_ns[name], found.messages[name], found.start_ns)
-        for name in SCHEMAS
-    }
+    try:
+        series = {
+            name: _series(SCHEMAS[name], found.times_ns[name], found.messages[name], found.start_ns)
+            for name in SCHEMAS
+        }
+    except KeyError as error:
+        raise LogError(
+            f"{path}: messages without {error.args[0]}: written by another version of wpg"
+        ) from error
     return RunRecording(
         **series, metadata=found.metadata, attachments=found.attachments, complete=found.complete
     )
@@ -96,7 +100,9 @@ def _collect(reader: StreamReader, found: _Collected) -> None:
                 case Attachment():
                     found.start_ns = record.log_time
                     found.attachments[record.name] = record.data
-    except (McapError, msgspec.MsgspecError, EOFError, ValueError, KeyError):
+    except OSError:
+        raise
+    except Exception:  # what a damaged file makes the readers below us raise has no common root
         found.complete = False
 
 

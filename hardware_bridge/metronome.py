@@ -34,22 +34,17 @@ class Metronome:
 
     def wait(self) -> int:
         """Wait for the next beat; returns its number on the grid, missed ones included."""
-        behind = int((self._clock.now() - self._deadline_s) / self._dt_s)
-        if behind > 0:
-            self.missed += behind
-            self.missed_in_a_row += behind
-            self._deadline_s += behind * self._dt_s
-            self._index += behind
-        else:
-            self.missed_in_a_row = 0
         self._clock.sleep_until(self._deadline_s)
         now_s = self._clock.now()
         self.last_lateness_s = now_s - self._deadline_s
+        behind = max(0, int(self.last_lateness_s / self._dt_s))
+        self.missed += behind
+        self.missed_in_a_row = self.missed_in_a_row + behind if behind else 0
         self.active_s += now_s - self._last_s
         self._last_s = now_s
         self.lateness.record(self.last_lateness_s)
-        self._deadline_s += self._dt_s
-        self._index += 1
+        self._deadline_s += (behind + 1) * self._dt_s
+        self._index += behind + 1
         self.beats += 1
         return self._index
 

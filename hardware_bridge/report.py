@@ -17,9 +17,9 @@ class RunReport(msgspec.Struct, kw_only=True):
     ticks: int
     duration_s: float
     missed_deadlines: int
-    """Servo periods that went by without a command, because the one before took too long."""
+    """Servo periods that went by without a command, because the loop woke late or a tick took too long."""
     lateness_us: LatencySummary
-    """Start of a tick after its deadline."""
+    """Start of a tick after its deadline; after missed deadlines, after the first of them."""
     policy_us: LatencySummary
     """Time that the policy took."""
     sense_to_act_us: LatencySummary

@@ -38,7 +38,7 @@ class RunLog:
     Args:
         path: must not exist.
         metadata: short facts about the run.
-        attachments: JSON documents to keep with it, by name.
+        attachments: files to keep with it, by name.
 
     Raises:
         LogError: the file exists or cannot be written.
@@ -59,6 +59,7 @@ class RunLog:
         self._pipe = self._process.stdin.fileno()
         self._encode = msgspec.msgpack.Encoder().encode
         self._pending = b""
+        self._num_decisions = 0
         self.dropped = 0
         """Records that came faster than they could be written."""
         self.error = ""
@@ -117,6 +118,7 @@ class RunLog:
         """One policy step."""
         self._put(
             DecisionRecord(
+                number=self._num_decisions,
                 time_s=time_s,
                 policy_s=policy_s,
                 spread=decision.spread,
@@ -126,13 +128,14 @@ class RunLog:
                 tool=tool.tobytes(),
             )
         )
+        self._num_decisions += 1
 
     def event(self, *, time_s: float, name: str, detail: str) -> None:
         """A change of phase, or something that went wrong."""
         self._put(EventRecord(time_s=time_s, name=str(name), detail=detail))
 
     def attach(self, name: str, content: bytes) -> None:
-        """Keep a JSON document with the log, e.g. the run's report. May wait."""
+        """Keep a file with the log, e.g. the run's report. May wait."""
         with contextlib.suppress(OSError):
             os.set_blocking(self._pipe, True)
         self._put(AttachmentRecord(name=name, content=content))

@@ -12,6 +12,7 @@ from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.drivers import find_driver
 from wpg.hardware_bridge.goals import GoalResult
+from wpg.hardware_bridge.log_schema import POLICY_FILE
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.policy import SampledPolicy
@@ -79,9 +80,8 @@ def run_policy(
     with contextlib.ExitStack() as stack:
         run_log = None
         if log is not None:
-            run_log = RunLog(
-                log, _metadata(artifact, robot, config, noise_seed), _attachments(artifact, robot)
-            )
+            metadata = _metadata(artifact, robot, config, noise_seed, policy.num_particles)
+            run_log = RunLog(log, metadata, _attachments(artifact, robot))
             stack.callback(run_log.close)
         loop = ControlLoop(
             robot,
@@ -102,12 +102,15 @@ def run_policy(
     return report
 
 
-def _metadata(artifact: Artifact, robot: Robot, config: LoopConfig, noise_seed: int) -> dict[str, str]:
+def _metadata(
+    artifact: Artifact, robot: Robot, config: LoopConfig, noise_seed: int, num_particles: int
+) -> dict[str, str]:
     return {
         "robot": robot.description.name,
         "servo_rate_hz": repr(robot.description.servo_rate_hz),
         "policy_sha256": artifact.digest,
         "noise_seed": str(noise_seed),
+        "particles": str(num_particles),
         "goal_seed": str(config.seed),
     }
 
@@ -116,4 +119,5 @@ def _attachments(artifact: Artifact, robot: Robot) -> dict[str, bytes]:
     return {
         "contract.json": encode_contract(artifact.contract).encode(),
         "description.json": msgspec.json.encode(robot.description),
+        POLICY_FILE: artifact.path.read_bytes(),
     }

@@ -66,7 +66,7 @@ def test_runs_logs_and_replays_bit_for_bit(artifact, emulator, description, tmp_
     run = read_log(path)
     assert run.metadata["noise_seed"] == "7"
     assert run.metadata["policy_sha256"] == artifact.digest
-    assert set(run.attachments) == {"contract.json", "description.json", "report.json"}
+    assert set(run.attachments) == {"contract.json", "description.json", "policy.onnx", "report.json"}
     assert msgspec.json.decode(run.attachments["report.json"])["end_reason"] == "goals_done"
     assert len(run.decision) == 12
     again = SampledPolicy(artifact, seed=7)

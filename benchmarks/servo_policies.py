@@ -1,0 +1,130 @@
+"""Policies trained in simulation, run over emulated servo buses, beside their success in simulation.
+
+    python benchmarks/servo_policies.py [--goals 50] [--episodes 200] [--folder runs/servo_policies]
+                                        [--out benchmarks/results/servo_policies.jsonl]
+
+Trains a reach policy for each arm (unless FOLDER has one), measures the exported file in the environment, and
+runs it with ``wpg run`` over a pseudo-terminal against ``wpg emulate``, MuJoCo behind the servos' registers.
+Intervals are Wilson's, 95 %.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from wpg.cli.artifacts import export_run
+from wpg.cli.evaluate import evaluate_policy
+from wpg.controllers import TrainConfig, train
+from wpg.controllers.statistics import wilson_interval
+from wpg.sim_envs.registration import REACH_STEPS
+
+ARMS = {"so101": "SO101Reach-v0", "omx": "OpenManipulatorReach-v0"}
+SEED = 0
+
+
+def register() -> None:
+    """Give each arm's reach task an id."""
+    for robot, env_id in ARMS.items():
+        gymnasium.register(
+            id=env_id,
+            entry_point="wpg.sim_envs.reach:ReachEnv",
+            max_episode_steps=REACH_STEPS,
+            kwargs={"robot": robot},
+        )
+
+
+def trained(robot: str, folder: Path, steps: int) -> Path:
+    """The arm's exported policy, trained if there is none yet."""
+    artifact = folder / robot / "policy.onnx"
+    if not artifact.exists():
+        result = train(TrainConfig(env=ARMS[robot], seed=SEED, steps=steps), out=folder / robot)
+        print(f"{robot}: {result.steps:,} steps in {result.train_seconds:.0f} s", flush=True)
+        export_run(result.folder, artifact)
+    return artifact
+
+
+@contextmanager
+def emulated(robot: str, witness: Path) -> Iterator[str]:
+    """Link of an emulated arm in another process; what it saw is in ``witness`` afterwards."""
+    command = [sys.executable, "-m", "wpg.cli.main", "emulate", robot, "--link", "pty:"]
+    with subprocess.Popen([*command, "--json", str(witness)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())["link"]
+        finally:
+            process.terminate()
+
+
+def run(artifact: Path, robot: str, goals: int, folder: Path) -> dict[str, Any]:
+    """Run the policy over the bus; figures of bridge and emulator."""
+    report, witness, log = (folder / robot / name for name in ("run.json", "witness.json", "run.mcap"))
+    log.unlink(missing_ok=True)
+    with emulated(robot, witness) as link:
+        command = [sys.executable, "-m", "wpg.cli.main", "run", str(artifact), "--robot", robot]
+        options = ["--link", link, "--goals", str(goals), "--json", str(report), "--log", str(log)]
+        subprocess.run([*command, *options], check=True)
+    ran, saw = json.loads(report.read_text()), json.loads(witness.read_text())
+    return {
+        "goals": ran["goals"],
+        "successes": ran["successes"],
+        "success_bus_ci95": wilson_interval(ran["successes"], ran["goals"]),
+        "rate_hz": ran["rate_hz"],
+        "ticks": ran["ticks"],
+        "missed_deadlines": ran["missed_deadlines"],
+        "safety_events": ran["safety_events"],
+        "limit_violations": ran["limit_violations"],
+        "commands_outside_limits": saw["commands_outside_limits"],
+    }
+
+
+def measure(robot: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train, evaluate and run one arm."""
+    artifact = trained(robot, options.folder, options.steps)
+    simulated = evaluate_policy(artifact, env=ARMS[robot], episodes=options.episodes, select="best")
+    return {
+        "robot": robot,
+        "episodes": simulated.episodes,
+        "success_simulation": simulated.success_rate,
+        "success_simulation_ci95": simulated.success_ci95,
+        **run(artifact, robot, options.goals, options.folder),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+
+
+def main() -> None:
+    """Measure the arms and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--goals", type=int, default=50)
+    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=30_000)
+    parser.add_argument("--robots", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--folder", type=Path, default=Path("runs/servo_policies"))
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    register()
+    rows = [measure(robot, options) for robot in options.robots]
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    print("\n| arm | in simulation | 95 % | over the bus | 95 % | commands outside limits |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        (low, high), (bus_low, bus_high) = row["success_simulation_ci95"], row["success_bus_ci95"]
+        print(
+            f"| {row['robot']} | {row['success_simulation']:.1%} of {row['episodes']} "
+            f"| {low:.1%} to {high:.1%} | {row['successes']} of {row['goals']} "
+            f"| {bus_low:.1%} to {bus_high:.1%} | {row['commands_outside_limits']} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

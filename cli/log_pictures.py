@@ -1,0 +1,201 @@
+"""Pictures of a run log, drawn without a screen."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from numpy.typing import NDArray
+
+from wpg.cli.figures import BLUE, GREEN, GREY, ORANGE, styled
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.logread import RunRecording
+from wpg.hardware_bridge.robot import Vector
+
+DPI = 110
+WIDTH_IN = 11.0
+COLUMNS = 4
+FLOOR_US = 0.5
+PAUSE_S = 0.5
+PHASE_COLOURS = {
+    "armed": "#dfe7ef",
+    "homing": "#efe6c9",
+    "running": "#d9ecdc",
+    "holding": "#f3cfc4",
+    "stopping": "#dcdcdc",
+}
+
+
+@styled
+def one_picture(recording: RunRecording, title: str) -> bytes:
+    """All panels in one PNG."""
+    heights = [_height_in(recording, name) for name in PANELS]
+    figure = Figure(figsize=(WIDTH_IN, sum(heights) + 0.4), layout="constrained")
+    robot = recording.metadata.get("robot", "")
+    figure.suptitle(f"{title}: {robot}, {recording.command.time_s[-1]:.1f} s", x=0.01, ha="left")
+    for part, draw in zip(
+        figure.subfigures(len(heights), 1, height_ratios=heights), PANELS.values(), strict=True
+    ):
+        draw(part, recording)
+    return _png(figure)
+
+
+@styled
+def panel_picture(recording: RunRecording, name: str) -> bytes:
+    """One of :data:`PANELS` as a PNG."""
+    figure = Figure(figsize=(WIDTH_IN, _height_in(recording, name)), layout="constrained")
+    PANELS[name](figure, recording)
+    return _png(figure)
+
+
+def _height_in(recording: RunRecording, name: str) -> float:
+    if name == "joints":
+        num_joints: int = recording.command["joint_pos_rad"].shape[1]
+        return 1.7 * -(-num_joints // COLUMNS)
+    return {"tool": 3.2, "timing": 2.4, "events": 1.9}[name]
+
+
+def _joints(figure: FigureBase, recording: RunRecording) -> None:
+    """Commanded and measured position of every joint, between its limits."""
+    commanded, measured = recording.command, recording.state
+    count = commanded["joint_pos_rad"].shape[1]
+    robot = _description(recording)
+    panels = figure.subplots(-(-count // COLUMNS), COLUMNS, squeeze=False, sharex=True).ravel()
+    for index, axes in enumerate(panels[:count]):
+        axes.plot(commanded.time_s, commanded["joint_pos_rad"][:, index], color=ORANGE, linewidth=1.6)
+        if len(measured):
+            axes.plot(measured.time_s, measured["joint_pos_rad"][:, index], color=BLUE, linewidth=0.8)
+        axes.set_title(f"joint {index + 1}" if robot is None else robot.joint_names[index])
+        axes.tick_params(labelsize=7, labelbottom=True)
+        if robot is not None:
+            _limits(axes, robot, index)
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    panels[0].set_ylabel("rad")
+    handles = [panels[0].plot([], [], color=colour)[0] for colour in (ORANGE, BLUE)]
+    place = {"loc": "center"} if count < len(panels) else {"loc": "upper right"}
+    panels[-1].legend(handles, ["commanded", "measured"], frameon=False, **place)
+
+
+def _limits(axes: Axes, robot: RobotDescription, index: int) -> None:
+    """The joint's limits, where they are not far beyond what is drawn."""
+    low, high = axes.get_ylim()
+    joint, room = robot.joints[index], high - low
+    for limit in (joint.position_min_rad, joint.position_max_rad):
+        if low - room < limit < high + room:
+            axes.axhline(limit, color=GREY, linewidth=1, linestyle="--")
+
+
+def _tool(figure: FigureBase, recording: RunRecording) -> None:
+    """The tool's way seen from above and from the side, its distance to the goal, the particles' spread."""
+    above, side, distance, spread = figure.subplots(1, 4)
+    decision = recording.decision
+    for axes, (across, up) in ((above, (0, 1)), (side, (0, 2))):
+        if len(decision):
+            tool = decision["tool_m"]
+            axes.plot(tool[:, across], tool[:, up], color=BLUE, linewidth=0.8)
+            goals = _goals(recording)
+            if goals.size:
+                axes.plot(goals[:, across], goals[:, up], "o", color=GREEN, markersize=4, label="goals")
+                axes.legend(frameon=False)
+        axes.set(xlabel="x, m", ylabel="yz"[up - 1] + ", m", aspect="equal", adjustable="datalim")
+    above.set_title("tool from above")
+    side.set_title("tool from the side")
+    for axes, column, factor, title in (
+        (distance, "tool_error_m", 1e3, "tool to goal, mm"),
+        (spread, "spread", 1.0, "spread of the particles"),
+    ):
+        _phases(axes, recording)
+        axes.plot(*_broken(decision.time_s, factor * decision[column]), color=BLUE, linewidth=0.8)
+        axes.set(xlabel="s", title=title, ylim=(0, None))
+
+
+def _broken(time_s: Vector, values: Vector) -> tuple[Vector, Vector]:
+    """Two (N,) with a gap where nothing was decided for a while, so that no line crosses it."""
+    pauses = np.flatnonzero(np.diff(time_s) > PAUSE_S) + 1
+    return np.insert(time_s, pauses, np.nan), np.insert(values, pauses, np.nan)
+
+
+def _goals(recording: RunRecording) -> NDArray[np.float64]:
+    """(N, 3) m, every goal once."""
+    goals = recording.decision["goal_m"]
+    return np.unique(goals, axis=0) if goals.size else np.zeros((0, 3))
+
+
+def _timing(figure: FigureBase, recording: RunRecording) -> None:
+    """How late ticks began, as a histogram and over time, and how long sensing to acting took."""
+    histogram, over_time = figure.subplots(1, 2)
+    timing = recording.timing
+    late, acted = (np.maximum(timing[name], FLOOR_US) for name in ("lateness_us", "sense_to_act_us"))
+    edges = np.geomspace(FLOOR_US, max(late.max(), acted.max(), 10 * FLOOR_US), 60).tolist()
+    for values, colour, label in ((late, BLUE, "lateness"), (acted, ORANGE, "sense to act")):
+        p50, p99 = np.percentile(values, (50, 99))
+        named = f"{label}: p50 {p50:.0f}, p99 {p99:.0f}, max {values.max():.0f} µs"
+        histogram.hist(values, bins=edges, histtype="step", color=colour, linewidth=1.3, label=named)
+    histogram.set(xscale="log", yscale="log", xlabel="µs", ylabel="ticks", title="lateness")
+    histogram.set_ylim(top=histogram.get_ylim()[1] * 30)  # room for the legend
+    histogram.legend(frameon=False, loc="upper left", fontsize=7)
+    _phases(over_time, recording)
+    over_time.plot(timing.time_s, late, ".", color=BLUE, markersize=2)
+    over_time.set(yscale="log", xlabel="s", ylabel="µs", title="lateness over the run")
+
+
+def _events(figure: FigureBase, recording: RunRecording) -> None:
+    """Phases as colours, and every safety event on a line of its name."""
+    axes = figure.subplots()
+    _phases(axes, recording, labelled=True)
+    phases = set(recording.timing["phase"]) | {"connected", "checked", "parked", "fault"}
+    events = [
+        (time_s, name)
+        for time_s, name in zip(recording.event.time_s, recording.event["name"], strict=True)
+        if name not in phases
+    ]
+    names = list(dict.fromkeys(name for _, name in events))
+    for time_s, name in events:
+        axes.plot(time_s, names.index(name), "|", color="#a02020", markersize=12, markeredgewidth=1.5)
+    axes.set_yticks(range(len(names)), [f"{name} ({[n for _, n in events].count(name)})" for name in names])
+    axes.set(xlabel="s", title="phases and safety events" if names else "phases; no safety events")
+    axes.set_ylim(-0.8, max(len(names), 1) - 0.2)
+
+
+def _phases(axes: Axes, recording: RunRecording, *, labelled: bool = False) -> None:
+    """Colour the background by phase."""
+    timing = recording.timing
+    phases = timing["phase"]
+    starts = [0, *(np.flatnonzero(phases[1:] != phases[:-1]) + 1).tolist()] if len(phases) else []
+    shown = set()
+    for start, end in zip(starts, [*starts[1:], len(phases) - 1], strict=True):
+        phase = phases[start]
+        label = phase if labelled and phase not in shown else None
+        shown.add(phase)
+        colour = PHASE_COLOURS.get(phase, "white")
+        axes.axvspan(timing.time_s[start], timing.time_s[end], color=colour, linewidth=0, label=label)
+    if labelled:
+        axes.legend(frameon=False, ncols=len(shown), loc="lower right", bbox_to_anchor=(1, 1))
+
+
+def _description(recording: RunRecording) -> RobotDescription | None:
+    content = recording.attachments.get("description.json")
+    try:
+        return None if content is None else msgspec.json.decode(content, type=RobotDescription)
+    except msgspec.ValidationError:
+        # Written by another version: the pictures do without joint names and limits.
+        return None
+
+
+PANELS: dict[str, Callable[[Any, RunRecording], None]] = {
+    "joints": _joints,
+    "tool": _tool,
+    "timing": _timing,
+    "events": _events,
+}
+"""Name of each panel, and what draws it."""
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()

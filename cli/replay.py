@@ -1,0 +1,55 @@
+"""``wpg replay``: a run log through its artefact once more, bit for bit."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from wpg.cli.options import CommandError, JsonFile, LogPath, write_json
+from wpg.export.reader import load_artifact
+from wpg.hardware_bridge.logread import read_log
+from wpg.hardware_bridge.replay import Replay, logged_artifact
+from wpg.hardware_bridge.replay import replay as replay_log
+
+
+def replay(
+    log: LogPath,
+    *,
+    policy: Annotated[Path | None, tyro.conf.arg(metavar="FILE.onnx")] = None,
+    json: JsonFile = None,
+) -> None:
+    """Feed the logged states and noise to the artefact, which must decide as it did in the run, bit for bit.
+
+    Args:
+        policy: The artefact that decided; by default the copy in the log.
+    """
+    recording = read_log(log)
+    artifact = logged_artifact(recording, log) if policy is None else load_artifact(policy)
+    found = replay_log(recording, artifact)
+    write_json(json, found)
+    _show(found, Console())
+    if (first := found.first_difference) is not None:
+        raise CommandError(
+            f"{log}: decision {first.decision} at {first.time_s:.3f} s: {first.quantity}[{first.index}]: "
+            f"the log has {first.logged!r}, the replay {first.replayed!r}"
+        )
+
+
+def _show(found: Replay, console: Console) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_row("artefact", f"SHA-256 {found.policy_sha256[:16]}…")
+    table.add_row("log", "whole" if found.complete else "[yellow]ends in the middle; replayed up to there[/]")
+    table.add_row("ticks", f"{found.ticks:,}")
+    table.add_row(
+        "decisions", f"{found.decisions:,}" + (f", {found.missing} more lost" * bool(found.missing))
+    )
+    table.add_row("actions", f"{found.equal:,} equal, {found.unequal} unequal")
+    unchecked = f", {found.observations_unchecked} unchecked" * bool(found.observations_unchecked)
+    table.add_row(
+        "observations", f"{found.observations_equal:,} equal, {found.observations_unequal} unequal{unchecked}"
+    )
+    if found.unequal:
+        table.add_row("largest action error", f"{found.action_error_max:.3g}")
+    console.print(table)

@@ -1,0 +1,172 @@
+"""Replays a run log through its artefact: what was seen then must be decided alike now, bit for bit."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from wpg.export.contract import PolicyInterface
+from wpg.export.reader import Artifact, artifact_from_bytes
+from wpg.hardware_bridge.errors import LogError
+from wpg.hardware_bridge.log_schema import POLICY_FILE
+from wpg.hardware_bridge.logread import RunRecording
+from wpg.hardware_bridge.pipeline import ObservationPipeline
+from wpg.hardware_bridge.policy import Floats, SampledPolicy
+from wpg.hardware_bridge.robot import RobotState
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a replay first departs from its log."""
+
+    decision: int
+    """Number of the policy step."""
+    time_s: float
+    quantity: str
+    """``observation`` or ``action``."""
+    index: int
+    logged: float
+    replayed: float
+
+
+class Replay(msgspec.Struct, kw_only=True):
+    """Outcome of a replay; its JSON is what ``wpg replay --json`` writes."""
+
+    policy_sha256: str
+    complete: bool
+    """The log was finished; False where it ends in the middle."""
+    ticks: int
+    decisions: int
+    equal: int = 0
+    """Policy steps whose action came out bit for bit."""
+    unequal: int = 0
+    observations_equal: int = 0
+    """Policy steps whose observation follows bit for bit from the logged state and goal."""
+    observations_unequal: int = 0
+    observations_unchecked: int = 0
+    """Policy steps whose state the log could not take."""
+    missing: int = 0
+    """Policy steps that the log could not take."""
+    action_error_max: float = 0.0
+    """In the action's unit."""
+    first_difference: Difference | None = None
+
+    @property
+    def agrees(self) -> bool:
+        """Nothing came out otherwise."""
+        return self.first_difference is None
+
+
+def logged_artifact(recording: RunRecording, path: Path) -> Artifact:
+    """The artefact that a log keeps; ``path`` is the log, which errors name.
+
+    Raises:
+        LogError: the log keeps none.
+        ArtifactError: it was damaged.
+    """
+    content = recording.attachments.get(POLICY_FILE)
+    if content is None:
+        raise LogError(f"{path}: keeps no {POLICY_FILE}; give the artefact that decided")
+    return artifact_from_bytes(content, path / POLICY_FILE)
+
+
+def replay(recording: RunRecording, artifact: Artifact) -> Replay:
+    """Feed the logged states, goals and noise to the artefact, and compare with what was logged.
+
+    An observation is rebuilt from the newest state before its decision; of a term with history its newest
+    part is compared. The action is computed from the logged observation, so that neither hides the other.
+
+    Raises:
+        LogError: no decisions in the log, or another artefact made them.
+    """
+    made_by = recording.metadata.get("policy_sha256", "")
+    if made_by != artifact.digest:
+        raise LogError(
+            f"another artefact made this log: expected SHA-256 {made_by[:16]}…, found {artifact.digest[:16]}…"
+        )
+    if not len(recording.decision):
+        raise LogError(
+            "the log holds no decisions: the run, or the log, ended before the policy's first step"
+        )
+    try:
+        seed, particles = (int(recording.metadata[name]) for name in ("noise_seed", "particles"))
+    except KeyError as error:
+        raise LogError(f"the log does not tell its {error.args[0]}: it cannot be replayed") from error
+    policy = SampledPolicy(artifact, seed, particles)
+    found = Replay(
+        policy_sha256=artifact.digest,
+        complete=recording.complete,
+        ticks=len(recording.timing),
+        decisions=len(recording.decision),
+    )
+    decision, upcoming = recording.decision, 0
+    rebuilt = _rebuilt_observations(recording, artifact.contract.interface)
+    for row, (number, observed) in enumerate(zip(decision["number"].tolist(), rebuilt, strict=True)):
+        for _ in range(upcoming, number):
+            policy.skip()
+            found.missing += 1
+        upcoming = number + 1
+        logged_obs = decision["obs"][row].astype(np.float32)
+        logged = decision["action"][row].astype(np.float32)
+        action = policy.act(logged_obs).action
+        place = number, float(decision.time_s[row])
+        if observed is None:
+            found.observations_unchecked += 1
+        else:
+            known = np.where(np.isnan(observed), logged_obs, observed)
+            same = _compare(found, place, "observation", known, logged_obs)
+            found.observations_equal += same
+            found.observations_unequal += not same
+        same = _compare(found, place, "action", action, logged)
+        found.equal += same
+        found.unequal += not same
+        found.action_error_max = max(found.action_error_max, float(np.abs(action - logged).max()))
+    return found
+
+
+def _compare(
+    found: Replay, place: tuple[int, float], quantity: str, replayed: Floats, logged: Floats
+) -> bool:
+    """Whether two (N,) vectors are the same bits; keeps the first difference of all."""
+    differs = np.flatnonzero(replayed.view(np.uint32) != logged.view(np.uint32))
+    if differs.size and found.first_difference is None:
+        index = int(differs[0])
+        found.first_difference = Difference(
+            decision=place[0],
+            time_s=place[1],
+            quantity=quantity,
+            index=index,
+            logged=float(logged[index]),
+            replayed=float(replayed[index]),
+        )
+    return not differs.size
+
+
+def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -> Iterator[Floats | None]:
+    """For each decision what its state and goal give, (obs_dim,); NaN where the log cannot tell."""
+    external = {term.name: term for term in interface.observation if term.source == "external"}
+    pipeline = ObservationPipeline(interface, frozenset(external))
+    blanks = {name: np.full(term.size // term.history, np.nan) for name, term in external.items()}
+    newest = np.concatenate(
+        [np.arange(term.size) < term.size // term.history for term in interface.observation]
+    )
+    period_s = 1.5 / float(recording.metadata["servo_rate_hz"])
+    states, ticks, decision = recording.state, recording.timing.time_s, recording.decision
+    for row, time_s in enumerate(decision.time_s):
+        # The state is logged with the time at which it was asked for, before the decision's.
+        tick = int(np.searchsorted(ticks, time_s, side="right")) - 1
+        state = int(np.searchsorted(states.time_s, time_s, side="right")) - 1
+        if tick < 0 or state < 0 or time_s - ticks[tick] > period_s:
+            yield None
+            continue
+        pipeline.reset()
+        goal = np.asarray(decision["goal_m"][row], np.float64)
+        measured = RobotState(
+            joint_pos=states["joint_pos_rad"][state],
+            joint_vel=states["joint_vel_rad_s"][state],
+            joint_torque=states["joint_torque_nm"][state],
+            time_s=0.0,
+            sequence=0,
+        )
+        obs = pipeline.observe(measured, goal if goal.size else None, blanks)
+        yield np.where(newest, obs, np.float32(np.nan))

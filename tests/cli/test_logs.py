@@ -1,0 +1,286 @@
+"""``wpg replay`` and ``wpg plot``, on logs that were made, changed, cut and confused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from wpg.cli import main as cli
+from wpg.export.contract import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface, Provenance
+from wpg.export.reader import load_artifact
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.logread import read_log
+from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.policy import SampledPolicy
+from wpg.hardware_bridge.robot import JointCommand
+from wpg.hardware_bridge.runlog import RunLog
+
+
+def run(*args: object) -> int:
+    return cli.main([str(arg) for arg in args])
+
+
+def write_policy(path, seed: int):
+    """An untrained policy for the Panda that sees joints, a tool with a history, and a goal."""
+    torch = pytest.importorskip("torch")
+    from wpg.controllers.critic import Critic
+    from wpg.controllers.policy import ParticlePolicy
+    from wpg.export.writer import write_artifact
+
+    panda = load_description("panda")
+    interface = PolicyInterface(
+        robot=panda.robot_spec(),
+        observation=(
+            ObservationTerm(name="joint_pos", size=7, source="joint_pos"),
+            ObservationTerm(name="tool_pos", size=6, source="tool_pos", history=2),
+            ObservationTerm(name="goal", size=3, source="goal"),
+        ),
+        action=ActionTerm(
+            mode="joint_position_delta", size=7, unit="rad", scale=(0.05,) * 7, offset=(0.0,) * 7
+        ),
+        control_dt_s=0.05,
+        goal=GoalSpec(
+            achieved="tool_pos",
+            low=(0.3, -0.1, 0.3),
+            high=(0.5, 0.1, 0.5),
+            tolerance_m=0.02,
+            horizon_steps=10,
+        ),
+    )
+    sizes = {"hidden": 16, "generator": torch.Generator().manual_seed(seed)}
+    write_artifact(
+        path,
+        policy=ParticlePolicy(16, 7, num_particles=4, **sizes),
+        critic=Critic(16, 7, **sizes),
+        interface=interface,
+        provenance=Provenance(
+            env_id="wpg/PandaReach-v0",
+            seed=seed,
+            env_steps=0,
+            git_commit=None,
+            packages={},
+            config_sha256="0" * 64,
+        ),
+        temperature=0.1,
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return write_policy(tmp_path_factory.mktemp("policy") / "policy.onnx", seed=0)
+
+
+@pytest.fixture(scope="module")
+def log(policy, tmp_path_factory):
+    """A run of 12 goals on an arm in this process, in no time."""
+    from wpg.hardware_bridge.clock import ManualClock
+    from wpg.hardware_bridge.loop import ControlLoop
+
+    class Arm(KinematicRobot):
+        def write(self, command: JointCommand) -> JointCommand:
+            sent = super().write(command)
+            self.advance(self.description.servo_dt_s)
+            return sent
+
+    path = tmp_path_factory.mktemp("log") / "run.mcap"
+    artifact = load_artifact(policy)
+    kept = {"policy.onnx": policy.read_bytes()}
+    panda = load_description("panda")
+    metadata = {
+        "robot": "panda",
+        "servo_rate_hz": repr(panda.servo_rate_hz),
+        "policy_sha256": artifact.digest,
+        "noise_seed": "7",
+        "particles": "3",
+    }
+    recorder = RunLog(path, metadata, kept)
+    loop = ControlLoop(
+        Arm(panda),
+        SampledPolicy(artifact, 7, 3),
+        LoopConfig(goals=12),
+        clock=ManualClock(),
+        recorder=recorder,
+    )
+    assert loop.run().goals == 12
+    recorder.close()
+    assert recorder.dropped == 0
+    return path
+
+
+def changed(log, path, change):
+    """The log with ``change(topic, message)`` applied to every message; None leaves it out."""
+    from mcap.reader import make_reader
+    from mcap.writer import Writer
+
+    with open(log, "rb") as source, open(path, "wb") as file:
+        reader = make_reader(source)
+        writer = Writer(file)
+        writer.start()
+        channels = {}
+        for schema, channel, message in reader.iter_messages():
+            content = change(channel.topic, json.loads(message.data))
+            if channel.topic not in channels:
+                identifier = writer.register_schema(schema.name, schema.encoding, schema.data)
+                channels[channel.topic] = writer.register_channel(channel.topic, "json", identifier)
+            if content is not None:
+                data = json.dumps(content).encode()
+                writer.add_message(channels[channel.topic], message.log_time, data, message.publish_time)
+        for record in reader.iter_metadata():
+            writer.add_metadata(record.name, record.metadata)
+        for record in reader.iter_attachments():
+            writer.add_attachment(
+                record.create_time, record.log_time, record.name, record.media_type, record.data
+            )
+        writer.finish()
+    return path
+
+
+class TestReplay:
+    def test_comes_out_bit_for_bit(self, log, tmp_path, capsys):
+        assert run("replay", log, "--json", tmp_path / "replay.json") == 0
+        found = json.loads((tmp_path / "replay.json").read_text())
+        assert (found["decisions"], found["equal"], found["unequal"]) == (120, 120, 0)
+        assert (found["observations_equal"], found["observations_unequal"]) == (120, 0)
+        assert found["first_difference"] is None
+        assert found["ticks"] > 1200
+        assert "120 equal, 0 unequal" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(("quantity", "column"), [("action", "action"), ("observation", "obs")])
+    def test_one_bit_that_differs_is_found(self, quantity, column, log, tmp_path, capsys):
+        def change(topic, message):
+            if topic == "/decision" and message["number"] == 60:
+                message[column][2] = float(np.nextafter(np.float32(message[column][2]), np.float32(9)))
+            return message
+
+        path = changed(log, tmp_path / "changed.mcap", change)
+        assert run("replay", path, "--json", tmp_path / "replay.json") == 1
+        first = json.loads((tmp_path / "replay.json").read_text())["first_difference"]
+        assert (first["decision"], first["quantity"], first["index"]) == (60, quantity, 2)
+        assert f"decision 60 at {first['time_s']:.3f} s: {quantity}[2]" in capsys.readouterr().err
+
+    def test_a_state_that_differs_is_found(self, log, tmp_path, capsys):
+        def change(topic, message):
+            if topic == "/state" and message["sequence"] > 700:
+                message["joint_pos_rad"][3] = math.nextafter(message["joint_pos_rad"][3], 9) + 1e-6
+            return message
+
+        assert run("replay", changed(log, tmp_path / "changed.mcap", change)) == 1
+        assert "observation[3]" in capsys.readouterr().err
+
+    def test_what_the_log_lost_is_passed_over(self, log, tmp_path):
+        def change(topic, message):
+            lost = topic == "/decision" and 30 <= message["number"] < 40
+            return None if lost else message
+
+        path = changed(log, tmp_path / "gap.mcap", change)
+        assert run("replay", path, "--json", tmp_path / "replay.json") == 0
+        found = json.loads((tmp_path / "replay.json").read_text())
+        assert (found["equal"], found["missing"]) == (110, 10)
+
+    def test_ticks_that_the_log_lost_leave_observations_unchecked(self, log, tmp_path):
+        def change(topic, message):
+            lost = topic in ("/state", "/timing") and change.ticks > 900
+            change.ticks += topic == "/timing"
+            return None if lost else message
+
+        change.ticks = 0
+        path = changed(log, tmp_path / "gap.mcap", change)
+        assert run("replay", path, "--json", tmp_path / "replay.json") == 0
+        found = json.loads((tmp_path / "replay.json").read_text())
+        assert found["equal"] == 120
+        assert found["observations_unchecked"] > 20
+
+    def test_with_the_artefact_itself(self, log, policy):
+        assert run("replay", log, "--policy", policy) == 0
+
+    def test_another_artefact(self, log, tmp_path, capsys):
+        other = write_policy(tmp_path / "other.onnx", seed=1)
+        assert run("replay", log, "--policy", other) == 1
+        assert "another artefact made this log: expected SHA-256" in capsys.readouterr().err
+
+    def test_truncated(self, log, tmp_path, capsys):
+        data = log.read_bytes()
+        path = tmp_path / "cut.mcap"
+        path.write_bytes(data[: len(data) * 2 // 3])
+        assert run("replay", path) == 0
+        assert "ends in the middle" in capsys.readouterr().out
+
+    def test_without_decisions(self, log, tmp_path, capsys):
+        path = changed(log, tmp_path / "none.mcap", lambda topic, m: None if topic == "/decision" else m)
+        assert run("replay", path) == 1
+        assert "holds no decisions" in capsys.readouterr().err
+
+    def test_a_log_that_keeps_no_artefact(self, tmp_path, capsys):
+        RunLog(tmp_path / "bare.mcap", {"robot": "panda"}, {}).close()
+        assert run("replay", tmp_path / "bare.mcap") == 1
+        assert "keeps no policy.onnx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_damaged_log_is_read_up_to_the_damage(log, tmp_path, seed):
+    data = bytearray(log.read_bytes())
+    where = np.random.default_rng(seed).integers(len(data) // 2, len(data))
+    data[where] ^= 0xFF
+    path = tmp_path / "damaged.mcap"
+    path.write_bytes(data)
+    assert len(read_log(path).command) > 0
+
+
+class TestPlot:
+    def test_one_picture(self, log, tmp_path):
+        from PIL import Image
+
+        assert run("plot", log, "--out", tmp_path / "run.png") == 0
+        with Image.open(tmp_path / "run.png") as picture:
+            assert picture.width > 1000
+            assert len(picture.convert("L").getcolors()) > 50
+
+    def test_a_folder_of_panels(self, log, tmp_path, capsys):
+        assert run("plot", log, "--out", tmp_path / "pictures") == 0
+        names = {path.name for path in (tmp_path / "pictures").iterdir()}
+        assert names == {"joints.png", "tool.png", "timing.png", "events.png"}
+
+    def test_without_states_and_decisions(self, log, tmp_path):
+        path = changed(
+            log, tmp_path / "bare.mcap", lambda t, m: None if t in ("/state", "/decision", "/event") else m
+        )
+        assert run("plot", path, "--out", tmp_path / "bare.png") == 0
+
+    def test_truncated(self, log, tmp_path, capsys):
+        path = tmp_path / "cut.mcap"
+        path.write_bytes(log.read_bytes()[:-60_000])
+        assert run("plot", path) == 0
+        assert (tmp_path / "cut.png").exists()
+        assert "ends in the middle" in capsys.readouterr().out
+
+    def test_no_picture_of_another_kind(self, log, tmp_path, capsys):
+        assert run("plot", log, "--out", tmp_path / "run.svg") == 1
+        assert "expected a .png file or a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["replay", "plot"])
+class TestWhatIsNoLog:
+    def test_missing(self, command, tmp_path, capsys):
+        assert run(command, tmp_path / "none.mcap") == 1
+        assert "none.mcap: No such file" in capsys.readouterr().err
+
+    def test_another_file(self, command, tmp_path, capsys):
+        (tmp_path / "text.mcap").write_text("no log at all")
+        assert run(command, tmp_path / "text.mcap") == 1
+        assert "expected a run log of wpg" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == [tmp_path / "text.mcap"]
+
+    def test_a_log_of_something_else(self, command, tmp_path, capsys):
+        from mcap.writer import Writer
+
+        with open(tmp_path / "other.mcap", "wb") as file:
+            writer = Writer(file)
+            writer.start()
+            channel = writer.register_channel("/camera", "json", 0)
+            writer.add_message(channel, 0, b"{}", 0)
+            writer.finish()
+        assert run(command, tmp_path / "other.mcap") == 1
+        assert "expected a run log of wpg" in capsys.readouterr().err
