@@ -46,7 +46,7 @@ def learning_curve(curve: TrainingCurve) -> str:
         ticks = MaxNLocator(6).tick_values(0, seconds[-1])
         above.set_xticks(ticks[ticks <= seconds[-1]])
         above.set_xlabel("seconds of training")
-    return _svg(figure)
+    return svg(figure)
 
 
 @styled
@@ -61,13 +61,13 @@ def success_bars(rows: Sequence[SuccessRow]) -> str:
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.invert_yaxis()
     axes.set(xlim=(0, 102), xlabel="success, % (line: 95 % Wilson interval)")
-    return _svg(figure)
+    return svg(figure)
 
 
 @styled
 def tool_errors(trials: Sequence[LinkTrial], tolerance_m: float) -> str:
     """Distance from tool to goal over the time since the goal was given; a line a goal."""
-    figure = _new_figure(7.2, 2.8)
+    figure = new_figure(7.2, 2.8)
     for place, trial in enumerate(trials):
         axes = figure.add_subplot(1, len(trials), place + 1)
         for error in trial.goal_errors:
@@ -76,7 +76,7 @@ def tool_errors(trials: Sequence[LinkTrial], tolerance_m: float) -> str:
         axes.set(yscale="log", xlabel="seconds since the goal was given", title=trial.label)
         if place == 0:
             axes.set_ylabel("tool error, mm")
-    return _svg(figure)
+    return svg(figure)
 
 
 @styled
@@ -84,7 +84,7 @@ def joint_traces(trial: LinkTrial, robot: RobotDescription) -> str:
     """Every joint's position over the run, its limits dashed."""
     columns = 4
     rows = -(-robot.num_joints // columns)
-    figure = _new_figure(9.0, 1.7 * rows)
+    figure = new_figure(9.0, 1.7 * rows)
     keep = _thin(len(trial.time_s))
     for index, joint in enumerate(robot.joints):
         axes = figure.add_subplot(rows, columns, index + 1)
@@ -97,7 +97,7 @@ def joint_traces(trial: LinkTrial, robot: RobotDescription) -> str:
             axes.set_ylabel("rad")
         if index >= robot.num_joints - columns:
             axes.set_xlabel("s")
-    return _svg(figure)
+    return svg(figure)
 
 
 @styled
@@ -114,7 +114,7 @@ def lateness_histogram(trials: Sequence[LinkTrial]) -> str:
         )
     axes.set(xscale="log", yscale="log", xlabel="lateness of a tick, µs", ylabel="ticks")
     axes.legend(frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def _interpolation(xs: Array, ys: Array) -> Callable[[Any], Any]:
@@ -122,15 +122,17 @@ def _interpolation(xs: Array, ys: Array) -> Callable[[Any], Any]:
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = _new_figure(width, height)
+    figure = new_figure(width, height)
     return figure, figure.add_subplot()
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Empty, in inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """The figure as text that may stand in a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()

@@ -22,6 +22,7 @@ from wpg.cli.plot import plot
 from wpg.cli.replay import replay
 from wpg.cli.run import run
 from wpg.cli.train import train
+from wpg.cli.transfer.command import transfer
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "replay": replay,
     "plot": plot,
+    "transfer": transfer,
     "check": check,
     "doctor": doctor,
     "key": key,

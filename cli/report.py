@@ -3,20 +3,16 @@
 import base64
 import csv
 import json
-import os
-import platform
 import time
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from wpg.cli import figures
-from wpg.cli.artifacts import installed_versions
 from wpg.cli.demo_files import DemoFiles, Summary
 from wpg.cli.environments import register_environments
+from wpg.cli.pages import machine, template
 from wpg.cli.pictures import Strip, picture_strip
 from wpg.cli.trials import LinkTrial, SuccessRow, TrainingCurve, read_trial
 from wpg.export.contract import Contract, GoalSpec
@@ -50,7 +46,7 @@ def write_report(files: DemoFiles, links: tuple[str, ...], commands: list[str], 
     strip = picture_strip(artifact, tuple(ENGINE_ENVS.values()), contract.provenance.seed, PICTURE_STEPS)
     files.strip.write_bytes(strip.png())
     summary = _summarise(curve, engines, trials, wall_s=time.monotonic() - started_s)
-    page = _template().render(
+    page = template("wpg.cli", "report.html.j2").render(
         title="A Panda learns to reach, and does it over real bytes",
         verdict=_verdict(summary),
         subtitle=time.strftime("%Y-%m-%d %H:%M") + f", {summary.wall_s:.0f} s from start to this page",
@@ -65,7 +61,7 @@ def write_report(files: DemoFiles, links: tuple[str, ...], commands: list[str], 
         artifact=files.artifact,
         contract=describe(contract),
         commands="\n".join(commands),
-        versions=list(_machine().items()),
+        versions=list(machine().items()),
     )
     files.report.write_text(page)
     return summary
@@ -159,26 +155,3 @@ def _read_curve(path: Path) -> TrainingCurve:
 def _read(path: Path) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(path.read_text())
     return result
-
-
-def _machine() -> dict[str, str]:
-    processor = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return {
-        "processor": f"{processor}, {os.cpu_count()} cores",
-        "system": platform.platform(),
-        "Python": platform.python_version(),
-        **installed_versions(),
-    }
-
-
-def _template() -> jinja2.Template:
-    source = (resources.files("wpg.cli") / "report.html.j2").read_text()
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(source)

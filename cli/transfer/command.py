@@ -1,0 +1,146 @@
+"""``wpg transfer``: a policy in its simulator and where it is to work, side by side."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, write_json
+
+if TYPE_CHECKING:
+    from wpg.cli.transfer.result import Agreement, Side, TransferResult
+    from wpg.cli.transfer.robots import Destination, RobotOptions
+
+ArtifactPaths = Annotated[
+    tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="Exported policies (.onnx).")
+]
+
+
+def transfer(
+    files: ArtifactPaths,
+    *,
+    from_: Annotated[str, tyro.conf.arg(name="from", metavar="ENV")],
+    to: Annotated[str, tyro.conf.arg(metavar="ENV|URL|LOG")],
+    robot: str | None = None,
+    actuators: Annotated[Path | None, tyro.conf.arg(metavar="actuators.toml")] = None,
+    trials: int = 100,
+    at_least: float | None = None,
+    margin: float = 0.1,
+    error: float = 0.05,
+    all_trials: bool = False,
+    seed: int = 0,
+    safety: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None,
+    key: KeyFile = None,
+    calibration: CalibrationFile = None,
+    logs: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+    json: JsonFile = None,
+    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+) -> None:
+    """Will a policy work on the robot, and what limits it?
+
+    The same file is tried in a simulator and on the robot with the same goals, starts and noise. On a robot
+    the trials end as soon as the answer is clear.
+
+    Args:
+        from_: Environment that predicts.
+        to: Another environment, the robot's link (as `wpg run --link` takes it), or the log of a run there.
+        robot: A robot's name or the path of its .toml file; by default the policy's.
+        actuators: What sets the arm apart from its model, from `wpg identify`; then the fitted and the plain
+            simulator both predict.
+        trials: Most trials on the robot, and trials of each simulator.
+        at_least: Success that the robot is asked for; by default what the simulator predicts.
+        margin: How much less than that is too little.
+        error: Largest probability of a wrong verdict.
+        all_trials: Do not end before --trials.
+        seed: Seed of goals, starts and noise.
+        safety: Thresholds and workspace of the run, as for `wpg run`.
+        logs: Keep the run's log in this folder, for `wpg identify` and for --to.
+        html: Write a page with pictures.
+    """
+    from wpg.cli.transfer.robots import RobotOptions  # noqa: PLC0415  needs a simulator
+    from wpg.cli.transfer.study import StudyConfig  # noqa: PLC0415
+    from wpg.cli.transfer.transfers import run_studies, summarise  # noqa: PLC0415
+
+    if not files:
+        raise CommandError("which policy? give one exported file or several")
+    for path in (json, html):
+        if path is not None and path.is_dir():
+            raise CommandError(f"{path}: expected the name of a file, found a folder")
+    try:
+        config = StudyConfig(
+            trials=trials,
+            seed=seed,
+            at_least=at_least,
+            margin=margin,
+            error=error,
+            stop_early=not all_trials,
+        )
+    except ValueError as mistake:
+        raise CommandError(str(mistake)) from mistake
+    options = RobotOptions(robot=robot, key=key, calibration=calibration, safety=safety, logs=logs)
+    console = Console()
+    studies = run_studies(
+        files,
+        from_,
+        _destination(to, options),
+        config,
+        robot=robot,
+        actuators=actuators,
+        say=console.print,
+    )
+    result = summarise(studies, from_, to, actuators)
+    page = None
+    if html is not None:
+        from wpg.cli.transfer.report import render  # noqa: PLC0415  matplotlib takes its time
+
+        page = render(studies, result)
+    write_json(json, result)
+    if html is not None and page is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(page)
+    _show(result, console)
+    if html is not None:
+        console.print(f"report: {html.resolve()}", soft_wrap=True, highlight=False)
+
+
+def _destination(to: str, options: "RobotOptions") -> "Destination":
+    from wpg.cli.transfer.robots import LinkedRobot, LoggedRobot, OtherEnvironment  # noqa: PLC0415
+
+    if "://" in to or to.startswith("pty:"):
+        return LinkedRobot(to, options)
+    if to.endswith(".mcap") or Path(to).exists():
+        return LoggedRobot(Path(to))
+    return OtherEnvironment(to, options.robot)
+
+
+def _show(result: "TransferResult", console: Console) -> None:
+    for policy in result.policies:
+        table = Table(box=None, padding=(0, 2), title=Path(policy.file).name, title_justify="left")
+        for heading in ("", "success", "95 %", "return", "joint gap", "action W2"):
+            table.add_column(heading, justify="left" if not heading else "right")
+        for agreement in (policy.unfitted, policy.agreement):
+            if agreement is not None:
+                table.add_row(*_row(agreement.simulator), *_gap(agreement))
+        table.add_row(*_row(policy.to), "", "")
+        console.print(table)
+        agreement = policy.agreement
+        p = agreement.mcnemar_p_anytime if policy.stopped_early else agreement.mcnemar_p
+        console.print(
+            f"  {policy.trials} trials, a test of fixed size takes {policy.plan.fixed_trials}; "
+            f"same success p = {p:.3g}, same error p = {agreement.error_wilcoxon_p:.3g}",
+            highlight=False,
+        )
+    if result.pearson_r is not None and result.mmrv is not None:
+        console.print(f"r = {result.pearson_r:.3f}, MMRV = {result.mmrv:.3f}", highlight=False)
+    console.print(result.sentence, style="bold", highlight=False)
+
+
+def _row(side: "Side") -> tuple[str, str, str, str]:
+    low, high = side.success_ci95
+    return side.place, f"{side.success:.1%}", f"{low:.1%} to {high:.1%}", f"{side.return_mean:.1f}"
+
+
+def _gap(agreement: "Agreement") -> tuple[str, str]:
+    return f"{1000 * agreement.joint_gap_rad:.1f} mrad", f"{agreement.action_w2:.4f}"

@@ -1,0 +1,155 @@
+"""The place that a policy is to work in: another environment, a robot behind a link, or the log of a run."""
+
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wpg.cli.options import CommandError
+from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
+from wpg.export.reader import Artifact
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.errors import LogError
+from wpg.hardware_bridge.keys import read_key
+from wpg.hardware_bridge.logread import read_log
+from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
+from wpg.hardware_bridge.policy import SampledPolicy
+from wpg.hardware_bridge.safety import SafetyConfig
+from wpg.hardware_bridge.session import open_robot, run_policy
+
+Enough = Callable[[Sequence[bool]], bool]
+"""Whether these outcomes, in their order, are enough."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What a policy did in place B."""
+
+    trials: list[Trial]
+    by_start: bool
+    """The trials began where the arm stood, not where their seed says."""
+    safety_events: dict[str, int]
+
+
+class Destination(ABC):
+    """Where policies are to work."""
+
+    name: str
+
+    @abstractmethod
+    def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
+        """Try up to ``count`` goals.
+
+        Args:
+            artifact: the policy.
+            simulator: rewards what is achieved.
+            count: most trials.
+            seed: of goals and noise.
+            enough: asked after every trial.
+        """
+
+
+class OtherEnvironment(Destination):
+    """Another environment, with the seeds of the first."""
+
+    def __init__(self, env_id: str, robot: str | None) -> None:
+        self.name = env_id
+        self._robot = robot
+
+    def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
+        """All trials: those in simulation cost little, and more of them say more."""
+        place = Simulator(self.name, artifact, robot=self._robot)
+        try:
+            policy = SampledPolicy(artifact, seed)
+            trials = [place.run(policy, seed + index) for index in range(count)]
+        finally:
+            place.close()
+        return Tried(trials=trials, by_start=False, safety_events={})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobotOptions:
+    """How a robot is reached and run, as `wpg run` takes it."""
+
+    robot: str | None
+    key: Path | None
+    calibration: Path | None
+    safety: Path | None
+    logs: Path | None
+    """Keep each policy's run log in this folder."""
+
+
+class LinkedRobot(Destination):
+    """A robot, or an emulated one, run through the bridge."""
+
+    def __init__(self, url: str, options: RobotOptions) -> None:
+        self.name = url
+        self._options = options
+        self._key = None if options.key is None else read_key(options.key)
+        self._safety = SafetyConfig() if options.safety is None else load_safety(options.safety)
+
+    def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
+        """Goals one after the other, until they are enough; the log is read back.
+
+        Raises:
+            CommandError: the run did not end well, or its log would overwrite another.
+            LogError: the log has gaps.
+        """
+        description = simulator.arm.robot.description
+        if self._options.robot is not None:
+            description = load_description(self._options.robot)
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / f"{artifact.path.stem}.mcap"
+            report = run_policy(
+                artifact,
+                open_robot(description, self.name, key=self._key, calibration=self._options.calibration),
+                LoopConfig(goals=count, seed=seed, safety=self._safety),
+                noise_seed=seed,
+                log=log,
+                enough=lambda results: enough([result.reached for result in results]),
+            )
+            self._keep(log)
+            if not report.completed:
+                raise CommandError(f"{self.name}: the run ended by {report.end_reason}: {report.message}")
+            if report.end_reason == "stopped":
+                raise CommandError(f"{self.name}: stopped after {report.goals} goals: {report.message}")
+            trials = logged_trials(read_log(log), report.goal_results, artifact, simulator, log.name)
+        return Tried(trials=trials, by_start=True, safety_events=report.safety_events)
+
+    def _keep(self, log: Path) -> None:
+        if self._options.logs is not None:
+            self._options.logs.mkdir(parents=True, exist_ok=True)
+            kept = self._options.logs / log.name
+            if kept.exists():
+                raise CommandError(f"{kept} exists already: choose another folder with --logs")
+            shutil.copy(log, kept)
+
+
+class LoggedRobot(Destination):
+    """A robot whose run was logged before: nothing moves."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+
+    def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
+        """The goals of the log; of a folder, the log with the artefact's name.
+
+        Raises:
+            LogError: no log, of another robot or policy, or with gaps.
+        """
+        path = self._path / f"{artifact.path.stem}.mcap" if self._path.is_dir() else self._path
+        recording = read_log(path)
+        expected = simulator.arm.robot.description.name
+        if (found := recording.metadata.get("robot")) != expected:
+            raise LogError(f"{path}: expected a run of {expected}, found one of {found}")
+        if (found := recording.metadata.get("policy_sha256")) != artifact.digest:
+            raise LogError(
+                f"{path}: expected the run of {artifact.path} ({artifact.digest[:16]}…), "
+                f"found that of another policy ({str(found)[:16]}…)"
+            )
+        results = decode_results(recording, str(path))[:count]
+        trials = logged_trials(recording, results, artifact, simulator, str(path))
+        return Tried(trials=trials, by_start=True, safety_events={})

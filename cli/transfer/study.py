@@ -1,0 +1,250 @@
+"""Tries one artefact in its simulators and in place B, and compares."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wpg.cli.transfer.measures import Parting, ReplayGap, action_w2, parting, replay_gap
+from wpg.cli.transfer.result import Agreement, Plan, PolicyTransfer, Side
+from wpg.cli.transfer.robots import Destination, Tried
+from wpg.cli.transfer.trials import Simulator, Trial, pairing
+from wpg.cli.transfer.verdict import sentence
+from wpg.controllers.comparison import anytime_interval, mcnemar_p, mcnemar_p_anytime, wilcoxon_p
+from wpg.controllers.sequential import SequentialTest, fixed_size, sequential_test
+from wpg.controllers.statistics import bootstrap_interval, wilson_interval
+from wpg.export.interface import PolicyInterface
+from wpg.export.reader import Artifact
+from wpg.hardware_bridge.policy import SampledPolicy
+
+LEAST_TARGET, MOST_TARGET = 0.5, 0.98
+"""A policy that the simulator fails is asked for half, and none for more than can be shown in few trials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """What is asked of B."""
+
+    trials: int = 100
+    """Most trials on B."""
+    seed: int = 0
+    at_least: float | None = None
+    """Success that B is asked for; None: what the simulator predicts."""
+    margin: float = 0.1
+    """How much less than that is too little."""
+    error: float = 0.05
+    """Largest probability of a wrong verdict."""
+    stop_early: bool = True
+
+    def __post_init__(self) -> None:
+        if self.trials < 2:
+            raise ValueError(f"--trials: expected at least 2, found {self.trials}")
+        if not 0 < self.error < 0.5:
+            raise ValueError(f"--error: expected a number between 0 and 0.5, found {self.error}")
+        target = LEAST_TARGET if self.at_least is None else self.at_least
+        if not 0 < self.margin < target <= 1:
+            raise ValueError(
+                f"--margin: expected more than 0 and less than the success asked for ({target:g}), "
+                f"found {self.margin:g}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """A simulator's trials beside B's, for the figures."""
+
+    label: str
+    trials: list[Trial]
+    parting: Parting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What was measured of one policy."""
+
+    result: PolicyTransfer
+    robot: str
+    interface: PolicyInterface
+    tolerance_m: float
+    tried: list[Trial]
+    """On B."""
+    simulations: list[Simulation]
+    """The one that the result's agreement is with comes first."""
+    test: SequentialTest
+
+
+def study(
+    artifact: Artifact,
+    simulators: dict[str, Simulator],
+    destination: Destination,
+    config: StudyConfig,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> Study:
+    """Predict, try on B, and compare.
+
+    Args:
+        artifact: the policy.
+        simulators: by label; the first predicts.
+        destination: B.
+        config: what is asked of it.
+        say: told what happens.
+    """
+    simulator = next(iter(simulators.values()))
+    predicted, test, plan = _plan(artifact, simulator, config)
+    say(
+        f"{artifact.path.name}: {simulator.env_id} predicts {plan.predicted:.0%}; on {destination.name} "
+        f"success above {plan.low:.0%} will do, at most {min(config.trials, plan.max_trials)} trials to know"
+    )
+
+    def enough(outcomes: Sequence[bool]) -> bool:
+        return config.stop_early and test.verdict(sum(outcomes), len(outcomes)) != "undecided"
+
+    tried = destination.run(artifact, simulator, config.trials, config.seed, enough)
+    simulations = {
+        label: _pairs(artifact, one, tried, config, predicted if one is simulator else None)
+        for label, one in simulators.items()
+    }
+    return _compare(
+        artifact, simulators, simulations, tried, place=destination.name, config=config, test=test, plan=plan
+    )
+
+
+def _plan(
+    artifact: Artifact, simulator: Simulator, config: StudyConfig
+) -> tuple[list[Trial], SequentialTest, Plan]:
+    policy = SampledPolicy(artifact, config.seed)
+    predicted = [simulator.run(policy, config.seed + index) for index in range(config.trials)]
+    success = sum(trial.success for trial in predicted) / len(predicted)
+    target = max(success, LEAST_TARGET) if config.at_least is None else config.at_least
+    high = min(target, MOST_TARGET)
+    test = sequential_test(high - config.margin, high, config.error)
+    fixed, _ = fixed_size(test.low, test.high, config.error)
+    plan = Plan(
+        predicted=success,
+        predicted_trials=len(predicted),
+        low=test.low,
+        high=test.high,
+        error=config.error,
+        fixed_trials=fixed,
+        max_trials=test.max_trials,
+    )
+    return predicted, test, plan
+
+
+def _pairs(
+    artifact: Artifact, simulator: Simulator, tried: Tried, config: StudyConfig, predicted: list[Trial] | None
+) -> list[Trial]:
+    """The simulator's trials with B's starts, goals and noise."""
+    if predicted is not None and not tried.by_start:
+        return predicted
+    policy = SampledPolicy(artifact, config.seed)
+    return [
+        simulator.run(policy, config.seed + index, pairing(trial) if tried.by_start else None)
+        for index, trial in enumerate(tried.trials)
+    ]
+
+
+def _compare(
+    artifact: Artifact,
+    simulators: dict[str, Simulator],
+    simulations: dict[str, list[Trial]],
+    tried: Tried,
+    *,
+    place: str,
+    config: StudyConfig,
+    test: SequentialTest,
+    plan: Plan,
+) -> Study:
+    interface = artifact.contract.interface
+    assert interface.robot is not None
+    agreements, shown = [], []
+    for label, trials in simulations.items():
+        parted = parting(
+            trials,
+            tried.trials,
+            control_dt_s=interface.control_dt_s,
+            tolerance_m=simulators[label].arm.tolerance_m,
+        )
+        gap = replay_gap(simulators[label], tried.trials, seed=config.seed, by_start=tried.by_start)
+        distance = action_w2(artifact, trials, tried.trials)
+        agreements.append(_agreement(label, trials, tried.trials, gap, parted=parted, action_w2=distance))
+        shown.append(Simulation(label=label, trials=trials, parting=parted))
+    outcomes = [trial.success for trial in tried.trials]
+    decided = _decided_after(test, outcomes)
+    early = config.stop_early and tried.by_start and len(outcomes) < config.trials
+    result = PolicyTransfer(
+        file=str(artifact.path),
+        policy_sha256=artifact.digest,
+        trials=len(outcomes),
+        stopped_early=early,
+        verdict="undecided" if decided is None else test.verdict(sum(outcomes[:decided]), decided),
+        decided_after=decided,
+        sentence="",
+        plan=plan,
+        to=side(place, tried.trials, early=early),
+        agreement=agreements[0],
+        unfitted=agreements[1] if len(agreements) > 1 else None,
+        safety_events=tried.safety_events,
+    )
+    result.sentence = sentence(result, tried.trials, shown[-1].trials)
+    return Study(
+        result=result,
+        robot=interface.robot.name,
+        interface=interface,
+        tolerance_m=next(iter(simulators.values())).arm.tolerance_m,
+        tried=tried.trials,
+        simulations=shown,
+        test=test,
+    )
+
+
+def _decided_after(test: SequentialTest, outcomes: Sequence[bool]) -> int | None:
+    successes = 0
+    for trials, outcome in enumerate(outcomes, start=1):
+        successes += outcome
+        if test.verdict(successes, trials) != "undecided":
+            return trials
+    return None
+
+
+def side(place: str, trials: Sequence[Trial], *, early: bool = False) -> Side:
+    """Success and return of trials; ``early``: somebody who watched them decided when to stop."""
+    successes = sum(trial.success for trial in trials)
+    totals = [trial.total for trial in trials]
+    interval = anytime_interval if early else wilson_interval
+    return Side(
+        place=place,
+        success=successes / len(trials),
+        success_ci95=interval(successes, len(trials)),
+        return_mean=float(np.mean(totals)),
+        return_ci95=bootstrap_interval(totals),
+        error_median_m=float(np.median([trial.error_m for trial in trials])),
+    )
+
+
+def _agreement(
+    label: str,
+    trials: Sequence[Trial],
+    tried: Sequence[Trial],
+    gap: ReplayGap,
+    *,
+    parted: Parting,
+    action_w2: float,
+) -> Agreement:
+    outcomes = [[trial.success for trial in own] for own in (trials, tried)]
+    errors = [[trial.error_m for trial in own] for own in (trials, tried)]
+    totals = [np.array([trial.total for trial in own]) for own in (trials, tried)]
+    return Agreement(
+        simulator=side(label, trials),
+        success_difference=float(np.mean(outcomes[1]) - np.mean(outcomes[0])),
+        mcnemar_p=mcnemar_p(*outcomes),
+        mcnemar_p_anytime=mcnemar_p_anytime(*outcomes),
+        return_difference=float(totals[1].mean() - totals[0].mean()),
+        return_difference_ci95=bootstrap_interval(totals[1] - totals[0]),
+        error_wilcoxon_p=wilcoxon_p(*errors),
+        joint_replay_rmse_rad=gap.rmse_rad.tolist(),
+        action_w2=action_w2,
+        parted_s=parted.parted_s,
+        causes=list(gap.causes),
+    )

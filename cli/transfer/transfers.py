@@ -1,0 +1,113 @@
+"""Studies of one policy or several, and what they say together."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wpg.cli.options import CommandError
+from wpg.cli.transfer.result import PolicyTransfer, TransferResult
+from wpg.cli.transfer.robots import Destination
+from wpg.cli.transfer.study import Study, StudyConfig, side, study
+from wpg.cli.transfer.trials import Simulator
+from wpg.controllers.comparison import mcnemar_p, mcnemar_p_anytime, mmrv, pearson_r, wilcoxon_p
+from wpg.export.reader import load_artifact
+
+FITTED, PLAIN = "fitted simulator", "plain simulator"
+
+
+def run_studies(
+    files: Sequence[Path],
+    from_env: str,
+    destination: Destination,
+    config: StudyConfig,
+    *,
+    robot: str | None = None,
+    actuators: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Study]:
+    """Study each artefact; all are read, and their simulators made, before anything moves.
+
+    Raises:
+        CommandError: the same file twice, or one that does not fit.
+        ArtifactError, EffectsError: a file cannot be used.
+    """
+    artifacts = [load_artifact(path) for path in files]
+    if len({artifact.digest for artifact in artifacts}) < len(artifacts):
+        raise CommandError("the same policy is given twice")
+    opened: list[dict[str, Simulator]] = []
+    try:
+        for artifact in artifacts:
+            artifact.verify_golden()
+            simulators: dict[str, Simulator] = {}
+            opened.append(simulators)
+            if actuators is not None:
+                simulators[FITTED] = Simulator(from_env, artifact, robot=robot, effects=actuators)
+            simulators[PLAIN] = Simulator(from_env, artifact, robot=robot)
+        return [
+            study(artifact, simulators, destination, config, say=say)
+            for artifact, simulators in zip(artifacts, opened, strict=True)
+        ]
+    finally:
+        for simulators in opened:
+            for simulator in simulators.values():
+                simulator.close()
+
+
+def summarise(studies: Sequence[Study], from_env: str, to: str, actuators: Path | None) -> TransferResult:
+    """One policy's figures, or those of all trials of several."""
+    results = [one.result for one in studies]
+    predicting = [trial for one in studies for trial in one.simulations[0].trials]
+    tried = [trial for one in studies for trial in one.tried]
+    outcomes = [[trial.success for trial in trials] for trials in (predicting, tried)]
+    early = any(result.stopped_early for result in results)
+    first, second = side(from_env, predicting), side(to, tried, early=early)
+    measured = [result.to.success for result in results]
+    fitted = [result.agreement.simulator.success for result in results]
+    plain = [(result.unfitted or result.agreement).simulator.success for result in results]
+    chosen = results[int(np.argmax(fitted))]
+    r, violation = pearson_r(fitted, measured), mmrv(fitted, measured)
+    gaps = np.array([result.agreement.joint_replay_rmse_rad for result in results])
+    return TransferResult(
+        from_=from_env,
+        to=to,
+        robot=studies[0].robot,
+        actuators=None if actuators is None else str(actuators),
+        verdict=chosen.verdict,
+        sentence=chosen.sentence if len(results) == 1 else _ranking(results, chosen, r, violation),
+        trials=len(tried),
+        success_from=first.success,
+        success_from_ci95=first.success_ci95,
+        success_to=second.success,
+        success_to_ci95=second.success_ci95,
+        return_from=first.return_mean,
+        return_from_ci95=first.return_ci95,
+        return_to=second.return_mean,
+        return_to_ci95=second.return_ci95,
+        mcnemar_p=mcnemar_p(*outcomes),
+        mcnemar_p_anytime=mcnemar_p_anytime(*outcomes),
+        error_wilcoxon_p=wilcoxon_p(
+            [trial.error_m for trial in predicting], [trial.error_m for trial in tried]
+        ),
+        pearson_r=r,
+        mmrv=violation,
+        joint_replay_rmse_rad=np.sqrt((gaps**2).mean(0)).tolist(),
+        action_w2=float(np.mean([result.agreement.action_w2 for result in results])),
+        unfitted_pearson_r=None if actuators is None else pearson_r(plain, measured),
+        unfitted_mmrv=None if actuators is None else mmrv(plain, measured),
+        policies=results,
+    )
+
+
+def _ranking(
+    results: Sequence[PolicyTransfer], chosen: PolicyTransfer, r: float | None, violation: float | None
+) -> str:
+    """The sentence about several policies: whether simulation picks well, and how its choice fares."""
+    best = max(result.to.success for result in results)
+    correlation = "cannot be correlated" if r is None else f"correlate with r = {r:.2f}"
+    return (
+        f"Of {len(results)} policies simulation prefers {Path(chosen.file).name}, which reaches "
+        f"{chosen.to.success:.0%} where the best reaches {best:.0%}; predicted and measured success "
+        f"{correlation}, and trusting the predicted order loses {violation or 0:.1%} (MMRV). "
+        f"{chosen.sentence}"
+    )

@@ -1,0 +1,273 @@
+"""Trials of a policy, in a simulator and on a robot, in one form."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.cli.observations import ContractObservations
+from wpg.cli.options import CommandError
+from wpg.controllers.environment import make_env
+from wpg.export.kinematics import ForwardKinematics
+from wpg.export.reader import Artifact
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.errors import LogError
+from wpg.hardware_bridge.goals import GoalResult
+from wpg.hardware_bridge.logread import RunRecording
+from wpg.hardware_bridge.policy import SampledPolicy
+from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.effects import Effects
+from wpg.sim_envs.goal_env import GoalEnv, term_slice
+
+ROUNDING_S = 1e-6
+"""A log rounds times to nanoseconds, and a goal may begin in the instant in which the last one ends."""
+MAX_GAP_S = 0.2
+"""Between two commands, or two states, of a trial that is to be compared."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """One goal, tried once. T policy steps, N servo periods."""
+
+    goal_m: Vector
+    """(3,)."""
+    success: bool
+    total: float
+    """Return."""
+    error_m: float
+    """Distance from the goal after the last step."""
+    obs: NDArray[np.float32]
+    """(T, obs_dim), what the policy saw."""
+    joint_pos_rad: Vector
+    """(T + 1, num_joints) as measured, at every step and after the last."""
+    achieved_m: Vector
+    """(T + 1, 3) what is to be at the goal."""
+    steps: NDArray[np.int64]
+    """(T + 1,) servo period in which each step began, and the number of periods."""
+    command_pos_rad: Vector
+    """(N, num_joints) set-points."""
+    command_vel_rad_s: Vector
+    """(N, num_joints)."""
+    gripper_m: Vector | None = None
+    """(N,) opening that was commanded."""
+
+
+class Simulator:
+    """An environment in which an artefact is tried.
+
+    Args:
+        env_id: Gymnasium id of one of wpg's environments.
+        artifact: the policy.
+        robot: name or file of the robot; by default the policy's.
+        effects: what sets the arm apart from its model.
+
+    Raises:
+        CommandError: the environment has no simulated arm, another robot's, or another task's observations.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        artifact: Artifact,
+        *,
+        robot: str | None = None,
+        effects: Effects | Path | None = None,
+    ) -> None:
+        self.env_id = env_id
+        interface = artifact.contract.interface
+        if interface.robot is None:
+            raise CommandError(f"{artifact.path}: was trained in an environment that stands for no robot")
+        self._env = _open(env_id, robot or interface.robot.name, effects)
+        self.arm: GoalEnv = self._env.unwrapped
+        found = self.arm.robot.description
+        if found.name != interface.robot.name:
+            self.close()
+            raise CommandError(
+                f"robot: {artifact.path} was trained for {interface.robot.name}, not {found.name}"
+            )
+        try:
+            self._observe = ContractObservations(self._env, interface)
+        except CommandError:
+            self.close()
+            raise
+        term = interface.action
+        self._scale, self._offset = np.array(term.scale, np.float32), np.array(term.offset, np.float32)
+        self._joints = term_slice(self.arm.interface, "joint_pos")
+
+    def run(self, policy: SampledPolicy, seed: int, options: dict[str, Any] | None = None) -> Trial:
+        """One episode; ``options`` as :meth:`GoalEnv.reset` takes them."""
+        raw, info = self._env.reset(seed=seed, options=options)
+        seen, rows, commands, openings, total, over = [], [raw], [], [], 0.0, False
+        while not over:
+            seen.append(self._observe.observation(raw))
+            action = policy.act(seen[-1]).action.copy()
+            raw, reward, terminated, truncated, info = self._env.step(
+                np.clip((action - self._offset) / self._scale, -1.0, 1.0)
+            )
+            rows.append(raw)
+            commands.append(self.arm.commands)
+            openings.append(action[-1])
+            total += float(reward)
+            over = terminated or truncated
+        ticks = len(commands[0][0])
+        achieved = np.array([row["achieved_goal"] for row in rows], np.float64)
+        goal = rows[0]["desired_goal"].astype(np.float64)
+        grips = len(openings) and self._scale.size > self.arm.robot.description.num_joints
+        return Trial(
+            goal_m=goal,
+            success=bool(info["is_success"]),
+            total=total,
+            error_m=float(np.linalg.norm(achieved[-1] - goal)),
+            obs=np.array(seen),
+            joint_pos_rad=np.array([row["observation"][self._joints] for row in rows], np.float64),
+            achieved_m=achieved,
+            steps=ticks * np.arange(len(rows)),
+            command_pos_rad=np.concatenate([pos for pos, _ in commands]),
+            command_vel_rad_s=np.concatenate([vel for _, vel in commands]),
+            gripper_m=np.repeat(openings, ticks) if grips else None,
+        )
+
+    def replay(self, trial: Trial, seed: int, options: dict[str, Any] | None = None) -> Vector:
+        """The arm under another trial's commands, blind to where it goes: (N + 1, num_joints) rad."""
+        self._env.reset(seed=seed, options=options)
+        robot = self.arm.robot
+        rows = [robot.read().joint_pos]
+        for tick in range(len(trial.command_pos_rad)):
+            now = slice(tick, tick + 1)
+            opening = None if trial.gripper_m is None else float(trial.gripper_m[tick])
+            robot.follow(trial.command_pos_rad[now], trial.command_vel_rad_s[now], opening)
+            rows.append(robot.read().joint_pos)
+        return np.array(rows)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._env.close()
+
+
+def _open(env_id: str, robot: str, effects: Effects | Path | None) -> Any:
+    env = make_env(env_id)
+    if not isinstance(env.unwrapped, GoalEnv):
+        env.close()
+        raise CommandError(f"{env_id}: expected an environment of wpg with an arm; `wpg list` shows them")
+    options: dict[str, Any] = {} if effects is None else {"effects": effects}
+    if load_description(robot) != env.unwrapped.robot.description:
+        options["robot"] = robot
+    if options:
+        env.close()
+        try:
+            env = make_env(env_id, **options)
+        except TypeError as error:
+            raise CommandError(f"{env_id}: cannot be had with robot {robot}") from error
+    return env
+
+
+def logged_trials(
+    recording: RunRecording, results: list[GoalResult], artifact: Artifact, simulator: Simulator, name: str
+) -> list[Trial]:
+    """The trials of a run on a robot.
+
+    Args:
+        recording: the run's log.
+        results: how its goals ended.
+        artifact: the policy that ran.
+        simulator: rewards what was achieved.
+        name: of the log, for errors.
+
+    Raises:
+        LogError: records are missing within a trial.
+    """
+    robot = artifact.contract.interface.robot
+    assert robot is not None
+    kinematics = ForwardKinematics(robot.kinematics)
+    dt_s = simulator.arm.robot.description.servo_dt_s
+    trials = []
+    for result in results:
+        decided = recording.decision.time_s
+        during = (decided > result.start_s - ROUNDING_S) & (decided < result.end_s - ROUNDING_S)
+        moments = np.append(decided[during], result.end_s)  # (T + 1,)
+        if len(moments) < 2:
+            raise LogError(f"{name}: no decisions from {result.start_s:.2f} to {result.end_s:.2f} s")
+        grid, commands = _commands(recording, moments, dt_s, name)
+        joint_pos = _states(recording, moments, name)
+        achieved = np.array([kinematics.tool_position(row) for row in joint_pos])
+        goal = np.array(result.goal)
+        rewards = simulator.arm.compute_reward(achieved[1:], np.broadcast_to(goal, achieved[1:].shape), {})
+        trials.append(
+            Trial(
+                goal_m=goal,
+                success=result.reached,
+                total=float(rewards.sum()),
+                error_m=result.error_m,
+                obs=recording.decision["obs"][during].astype(np.float32),
+                joint_pos_rad=joint_pos,
+                achieved_m=achieved,
+                steps=np.rint((moments - grid[0]) / dt_s).astype(np.int64),
+                command_pos_rad=recording.command["joint_pos_rad"][commands],
+                command_vel_rad_s=recording.command["joint_vel_rad_s"][commands],
+            )
+        )
+    return trials
+
+
+def _commands(
+    recording: RunRecording, moments: Vector, dt_s: float, name: str
+) -> tuple[Vector, NDArray[np.int64]]:
+    """Servo periods of a trial, and which command was in force in each; one stays so until the next."""
+    times = recording.command.time_s
+    first = int(np.searchsorted(times, moments[0] + ROUNDING_S, "right")) - 1
+    last = int(np.searchsorted(times, moments[-1] + ROUNDING_S, "right")) - 1
+    if first < 0 or last <= first:
+        raise LogError(f"{name}: no commands from {moments[0]:.2f} to {moments[-1]:.2f} s")
+    _refuse_gap(times[first : last + 1], "commands", name)
+    count = round((times[last] - times[first]) / dt_s)
+    grid = times[first] + dt_s * np.arange(count)
+    # A tick may begin late; half a period decides to which one a command belongs.
+    return grid, np.searchsorted(times, grid + 0.5 * dt_s, "right") - 1
+
+
+def _states(recording: RunRecording, moments: Vector, name: str) -> Vector:
+    """Measured joints at some moments, (M, num_joints) rad."""
+    times = recording.state.time_s
+    first = max(int(np.searchsorted(times, moments[0] + ROUNDING_S, "right")) - 1, 0)
+    last = int(np.searchsorted(times, moments[-1] + ROUNDING_S, "right"))
+    _refuse_gap(np.r_[times[first:last], moments[-1]], "states", name)
+    newest = np.searchsorted(times, moments + ROUNDING_S, "right") - 1
+    rows: Vector = recording.state["joint_pos_rad"][np.maximum(newest, 0)]
+    return rows
+
+
+def _refuse_gap(times: Vector, what: str, name: str) -> None:
+    gaps = np.diff(times)
+    if gaps.size and gaps.max() > MAX_GAP_S:
+        where = times[int(gaps.argmax())]
+        raise LogError(f"{name}: no {what} for {gaps.max():.2f} s after {where:.2f} s: the trial has a gap")
+
+
+def pairing(trial: Trial) -> dict[str, Any]:
+    """What :meth:`Simulator.run` takes to begin where this trial began, with its goal."""
+    return {"goal_m": trial.goal_m, "joint_pos_rad": trial.joint_pos_rad[0]}
+
+
+def decode_results(recording: RunRecording, name: str) -> list[GoalResult]:
+    """How the goals of a logged run ended.
+
+    Raises:
+        LogError: the log does not say.
+    """
+    content = recording.attachments.get("report.json")
+    if content is None:
+        raise LogError(f"{name}: the log ends before the run: its report is missing")
+    try:
+        results = msgspec.json.decode(content, type=_Results).goal_results
+    except msgspec.MsgspecError as error:
+        raise LogError(f"{name}: its report cannot be read: {error}") from error
+    if not results:
+        raise LogError(f"{name}: no goal was tried in this run")
+    return results
+
+
+class _Results(msgspec.Struct):
+    goal_results: list[GoalResult]

@@ -1,0 +1,80 @@
+"""The one sentence: will it work, and what limits it."""
+
+from collections.abc import Sequence
+
+from wpg.cli.transfer.measures import Cause
+from wpg.cli.transfer.result import PolicyTransfer
+from wpg.cli.transfer.trials import Trial
+
+ANSWERS = {
+    "works": "It works on {place}",
+    "fails": "It does not work on {place} as it should",
+    "undecided": "Whether it works on {place} is not decided",
+}
+
+
+def sentence(result: PolicyTransfer, tried: Sequence[Trial], plain: Sequence[Trial]) -> str:
+    """Answer, what was foreseen, and what limits it.
+
+    Args:
+        result: everything else that was measured.
+        tried: trials on B.
+        plain: their pairs in the unfitted simulator.
+    """
+    reached = sum(trial.success for trial in tried)
+    answer = ANSWERS[result.verdict].format(place=result.to.place)
+    return (
+        f"{answer}: {reached} of {len(tried)} goals reached, {_asked(result)}, {_foreseen(result)}; "
+        f"{_limit(result, tried, plain)}."
+    )
+
+
+def _asked(result: PolicyTransfer) -> str:
+    match result.verdict:
+        case "works":
+            return f"so success is above {result.plan.low:.0%}"
+        case "fails":
+            return f"so success is below the {result.plan.high:.0%} asked for"
+    return f"too few to tell {result.plan.low:.0%} from {result.plan.high:.0%}"
+
+
+def _foreseen(result: PolicyTransfer) -> str:
+    own = result.agreement.simulator.success
+    if result.unfitted is None:
+        return f"where the simulator reaches {own:.0%}"
+    plain = result.unfitted.simulator.success
+    return f"where the fitted simulator reaches {own:.0%} and the plain one {plain:.0%}"
+
+
+def _limit(result: PolicyTransfer, tried: Sequence[Trial], plain: Sequence[Trial]) -> str:
+    missed = [not pair.success for trial, pair in zip(tried, plain, strict=True) if not trial.success]
+    causes = (result.unfitted or result.agreement).causes
+    if not missed:
+        return f"nothing limited it in these trials, {_seen(causes)}"
+    if 2 * sum(missed) >= len(missed):
+        return f"what limits it is the policy: of {len(missed)} misses {sum(missed)} are simulation's too"
+    if not causes:
+        return (
+            "what limits it is not the arm: under the same commands the joints go where simulation has them"
+        )
+    return f"what limits it: {describe(causes[0])}"
+
+
+def _seen(causes: Sequence[Cause]) -> str:
+    if not causes:
+        return "and the joints go where simulation has them"
+    return f"though {describe(causes[0])}"
+
+
+def describe(cause: Cause) -> str:
+    """A cause in words."""
+    share = f"{cause.share:.0%} of the joints' squared gap"
+    match cause.name:
+        case "delay":
+            return f"the arm answers {1000 * cause.size:.0f} ms later than simulated ({share})"
+        case "offset":
+            return (
+                f"{cause.joint} comes to rest {1000 * cause.size:.0f} mrad beside where simulation has it, "
+                f"as under load or friction ({share})"
+            )
+    return f"the joints move otherwise than simulated by {1000 * cause.size:.0f} mrad ({share})"
