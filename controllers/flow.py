@@ -2,7 +2,7 @@
 
 The policy is K particles convolved with a learned heat kernel: an equal-weight mixture of Gaussians
 over the pre-tanh action `u`, with the action `a = tanh u`. Shapes: B states, K particles, A action
-dimensions; `mean`, `log_std` (B, K, A); `u` (B, A). Losses and velocity follow
+dimensions; `u` (B, A). Losses and velocity follow
 
 - arXiv 2605.26078: the flow `∂_t π = −∇·(π v)`, `v = ∇_a Q − τ ∇_a log π`, and its convergence;
 - arXiv 2603.02576: the proximal actor-critic form with a heat step.
@@ -10,6 +10,7 @@ dimensions; `mean`, `log_std` (B, K, A); `u` (B, A). Losses and velocity follow
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,34 +24,62 @@ def log_tanh_jacobian(u: Tensor) -> Tensor:
     return (2 * (math.log(2) - u - functional.softplus(-2 * u))).sum(-1)
 
 
-def component_log_densities(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """`log N(u; μ_k, σ_k)`, (B, K)."""
-    standardised = (u.unsqueeze(-2) - mean) * (-log_std).exp()
-    return (-0.5 * standardised.square() - log_std).sum(-1) - 0.5 * LOG_2PI * mean.shape[-1]
+class Mixture(NamedTuple):
+    """K equal Gaussians a state, over the pre-tanh action: particles, and the heat kernels around them.
+
+    Particle k has the covariance `diag(σ) (I + w wᵀ) diag(σ)`: a width for every action dimension, and
+    one direction in which it is stretched. Along a curved ridge of the value, or where joints trade off
+    against each other, few such kernels do what many axis-aligned ones would be needed for.
+    """
+
+    mean: Tensor
+    """Particles μ, (B, K, A)."""
+    log_std: Tensor
+    """Logarithm of the widths σ, (B, K, A)."""
+    stretch: Tensor
+    """Stretch w, (B, K, A)."""
 
 
-def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """`log π(a|s) = logsumexp_k log N(u; μ_k, σ_k) − log K − Σ log(1 − tanh² u)` at `a = tanh u`, (B,)."""
-    components = component_log_densities(u, mean, log_std)
-    return components.logsumexp(-1) - math.log(mean.shape[-2]) - log_tanh_jacobian(u)
+def component_log_densities(u: Tensor, mixture: Mixture) -> Tensor:
+    """`log N(u; μ_k, Σ_k)`, (B, K)."""
+    return _components(u, mixture)[0]
 
 
-def responsibilities(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+def _components(u: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """`log N(u; μ_k, Σ_k)` (B, K), and `Σ_k⁻¹ (u − μ_k)` (B, K, A).
+
+    By Sherman and Morrison, with `z = (u − μ)/σ`: `Σ⁻¹ (u − μ) = (z − w (w·z)/(1 + w·w)) / σ`.
+    """
+    mean, log_std, w = mixture
+    inverse_std = (-log_std).exp()
+    z = (u.unsqueeze(-2) - mean) * inverse_std  # (B, K, A)
+    room = 1 + w.square().sum(-1)  # (B, K)
+    along = (w * z).sum(-1)
+    pull = (z - w * (along / room).unsqueeze(-1)) * inverse_std
+    distance = z.square().sum(-1) - along.square() / room
+    log_volume = log_std.sum(-1) + 0.5 * room.log()
+    return -0.5 * (distance + LOG_2PI * mean.shape[-1]) - log_volume, pull
+
+
+def log_density(u: Tensor, mixture: Mixture) -> Tensor:
+    """`log π(a|s) = logsumexp_k log N(u; μ_k, Σ_k) − log K − Σ log(1 − tanh² u)` at `a = tanh u`, (B,)."""
+    components = component_log_densities(u, mixture)
+    return components.logsumexp(-1) - math.log(components.shape[-1]) - log_tanh_jacobian(u)
+
+
+def responsibilities(u: Tensor, mixture: Mixture) -> Tensor:
     """Posterior probability `r_k` that particle k made `u`, (B, K)."""
-    return component_log_densities(u, mean, log_std).softmax(-1)
+    return component_log_densities(u, mixture).softmax(-1)
 
 
-def log_density_and_score(u: Tensor, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
-    """`log π(a|s)` (B,) and the score `∇_u log p(u) = −Σ_k r_k (u − μ_k)/σ_k²` (B, A) in one pass.
+def log_density_and_score(u: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """`log π(a|s)` (B,) and the score `∇_u log p(u) = −Σ_k r_k Σ_k⁻¹ (u − μ_k)` (B, A) in one pass.
 
     The score is that of the density over `u`, so without the tanh term.
     """
-    inverse_std = (-log_std).exp()
-    standardised = (u.unsqueeze(-2) - mean) * inverse_std  # (B, K, A)
-    components = (-0.5 * standardised.square() - log_std).sum(-1)  # (B, K)
-    score = -(components.softmax(-1).unsqueeze(-1) * standardised * inverse_std).sum(-2)
-    constant = math.log(mean.shape[-2]) + 0.5 * LOG_2PI * mean.shape[-1]
-    return components.logsumexp(-1) - constant - log_tanh_jacobian(u), score
+    components, pull = _components(u, mixture)
+    score = -(components.softmax(-1).unsqueeze(-1) * pull).sum(-2)
+    return components.logsumexp(-1) - math.log(components.shape[-1]) - log_tanh_jacobian(u), score
 
 
 def value_gradient(u: Tensor, q: Callable[[Tensor], Tensor]) -> Tensor:
@@ -64,7 +93,7 @@ def value_gradient(u: Tensor, q: Callable[[Tensor], Tensor]) -> Tensor:
 def velocity(u: Tensor, value_grad: Tensor, score: Tensor, tau: Tensor | float) -> Tensor:
     """Wasserstein velocity of the soft objective in pre-tanh space, (B, A).
 
-    `v = ∇_u min_i Q_i(s, tanh u) − 2τ tanh u + τ Σ_k r_k (u − μ_k)/σ_k²`: ascent on the value, the
+    `v = ∇_u min_i Q_i(s, tanh u) − 2τ tanh u + τ Σ_k r_k Σ_k⁻¹ (u − μ_k)`: ascent on the value, the
     gradient `−2 tanh u` of the log-Jacobian, and the repulsion `−score` from the density.
     Source: arXiv 2605.26078, `v = ∇_a Q − τ ∇_a log π`, pulled back through tanh.
 
@@ -84,20 +113,30 @@ def stratified_components(num_rows: int, num_particles: int, generator: torch.Ge
 
 
 def draw(
-    mean: Tensor,
-    log_std: Tensor,
+    mixture: Mixture,
     *,
     generator: torch.Generator | None = None,
     components: Tensor | None = None,
 ) -> Tensor:
-    """One reparameterised pre-tanh sample a state, `u = μ_k + σ_k ε` (B, A), k stratified over the batch."""
-    rows, num_particles, _ = mean.shape
+    """A reparameterised pre-tanh sample a state, `u = μ_k + Σ_k^½ ε` (B, A), k stratified over the batch."""
+    rows, num_particles, _ = mixture.mean.shape
+    device = mixture.mean.device
     if components is None:
-        components = stratified_components(rows, num_particles, generator).to(mean.device)
-    index = torch.arange(rows, device=mean.device)
-    chosen = mean[index, components]
-    noise = torch.randn(chosen.shape, generator=generator).to(mean.device)
-    return chosen + log_std[index, components].exp() * noise
+        components = stratified_components(rows, num_particles, generator).to(device)
+    index = torch.arange(rows, device=device)
+    chosen = Mixture(*(part[index, components] for part in mixture))
+    noise = torch.randn(chosen.mean.shape, generator=generator).to(device)
+    return chosen.mean + spread(noise, chosen.log_std, chosen.stretch)
+
+
+def spread(noise: Tensor, log_std: Tensor, stretch: Tensor) -> Tensor:
+    """`diag(σ) (I + w wᵀ)^½ ε` for standard normal ε, all (..., A).
+
+    The square root is `I + w wᵀ / (1 + sqrt(1 + w·w))`.
+    """
+    along = (stretch * noise).sum(-1, keepdim=True)
+    root = 1 + (1 + stretch.square().sum(-1, keepdim=True)).sqrt()
+    return log_std.exp() * (noise + stretch * (along / root))
 
 
 def actor_loss(u: Tensor, v: Tensor) -> Tensor:

@@ -99,16 +99,16 @@ def fit_loss(
     """`flow_weight · −⟨u, sg[v/τ]⟩ − Σ_ik P_ik log N_k(u_i)` over N samples of each of `obs (S, obs_dim)`."""
     particles, states = policy.num_particles, len(obs)
     per_state = -(-max(ROWS // states, particles) // particles) * particles
-    mean, log_std = (part.repeat_interleave(per_state, 0) for part in policy(obs))  # (S·N, K, A)
+    mixture = flow.Mixture(*(part.repeat_interleave(per_state, 0) for part in policy(obs)))  # (S·N, K, A)
     rows = obs.repeat_interleave(per_state, 0)
     components = torch.arange(len(rows)) % particles
-    u = flow.draw(mean, log_std, generator=generator, components=components)
+    u = flow.draw(mixture, generator=generator, components=components)
     point = u.detach()
     with torch.no_grad():
-        log_prob, score = flow.log_density_and_score(point, mean, log_std)
+        log_prob, score = flow.log_density_and_score(point, mixture)
         v = flow.velocity(point, flow.value_gradient(point, lambda a: q(rows, a)), score, tau) / tau
         log_weight = (q(rows, torch.tanh(point)) / tau - log_prob).view(states, per_state).log_softmax(-1)
-    log_likelihood = flow.component_log_densities(point, mean, log_std).view(states, per_state, particles)
+    log_likelihood = flow.component_log_densities(point, mixture).view(states, per_state, particles)
     coupling = balanced_coupling(log_likelihood.detach(), log_weight)
     likelihood = (coupling * log_likelihood).sum((1, 2)).mean()
     if not flow_weight:

@@ -75,9 +75,9 @@ class Learner:
         """Both state–action pairs go through in one batch, so that one set of statistics fits both."""
         rows = len(batch.reward)
         with torch.no_grad():
-            mean, log_std = self.policy(batch.next_obs)
-            next_u = flow.draw(mean, log_std, generator=self.generator)
-            next_log_prob = flow.log_density(next_u, mean, log_std)
+            mixture = self.policy(batch.next_obs)
+            next_u = flow.draw(mixture, generator=self.generator)
+            next_log_prob = flow.log_density(next_u, mixture)
             tau = self.log_tau.exp()
         states = torch.cat([batch.obs, batch.next_obs])
         actions = torch.cat([batch.action, torch.tanh(next_u)])
@@ -97,10 +97,10 @@ class Learner:
     def _update_policy(self, obs: Tensor) -> None:
         """Move every sample along the Wasserstein velocity, and the temperature towards its entropy."""
         count = self.updates // self.actor_period
-        mean, log_std = self.policy(obs, self._use(count, self.norm_warmup / self.actor_period))
-        u = flow.draw(mean, log_std, generator=self.generator)
+        mixture: flow.Mixture = self.policy(obs, self._use(count, self.norm_warmup / self.actor_period))
+        u = flow.draw(mixture, generator=self.generator)
         with torch.no_grad():
-            log_prob, score = flow.log_density_and_score(u, mean, log_std)
+            log_prob, score = flow.log_density_and_score(u, mixture)
             gradient = flow.value_gradient(u, lambda action: self.critic(obs, action).amin(0))
             v = flow.velocity(u, gradient, score, self.log_tau.exp())
         loss = flow.actor_loss(u, v)
@@ -113,7 +113,8 @@ class Learner:
         flow.temperature_loss(self.log_tau, log_prob, self.target_entropy).backward()  # type: ignore[no-untyped-call]
         tau_optimiser.step()
         self.metrics[2] = -log_prob.mean()
-        self.metrics[3] = torch.tanh(mean.detach()).std(1).mean() if mean.shape[1] > 1 else 0.0
+        if self.policy.num_particles > 1:
+            self.metrics[3] = torch.tanh(mixture.mean.detach()).std(1).mean()
 
     def tau(self) -> float:
         """Temperature; synchronises the device."""

@@ -11,6 +11,8 @@ from wpg.controllers.normalisation import BatchUse
 
 LOG_STD_MIN = -5.0
 LOG_STD_MAX = 2.0
+STRETCH_MAX = 8.0
+"""Bound of a kernel's stretch in each action dimension."""
 ACTION_MARGIN = 1e-6
 """Actions nearer than this to ±1 are moved inside before the inverse tanh."""
 
@@ -34,7 +36,7 @@ class ParticlePolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.obs_dim, self.action_dim, self.num_particles = obs_dim, action_dim, num_particles
-        sizes = [obs_dim, hidden, hidden, 2 * num_particles * action_dim]
+        sizes = [obs_dim, hidden, hidden, 3 * num_particles * action_dim]
         self.network = FoldedMlp(sizes, normalise=normalise, generator=generator)
         self._spread_particles(generator)
 
@@ -43,31 +45,36 @@ class ParticlePolicy(nn.Module):
         """Start with particles apart from each other: from one point they would never part."""
         head = self.network.own_layers()[-1]
         head.weight.mul_(0.3)
-        bias = head.bias.view(2, self.num_particles, self.action_dim)
+        bias = head.bias.view(3, self.num_particles, self.action_dim)
         bias[0] = 0.7 * torch.randn(bias[0].shape, generator=generator) * (self.num_particles > 1)
         bias[1] = math.log(0.5)
+        bias[2] = 0.1 * torch.randn(bias[2].shape, generator=generator)
 
-    def forward(self, obs: Tensor, use: BatchUse | None = None) -> tuple[Tensor, Tensor]:
-        """Particles and kernel widths of `obs (B, obs_dim)`: mean and log_std, both (B, K, A), pre-tanh.
+    def forward(self, obs: Tensor, use: BatchUse | None = None) -> flow.Mixture:
+        """Particles and their kernels at `obs (B, obs_dim)`, pre-tanh.
 
         With `use` the batch's own statistics normalise it and the running statistics follow. Without,
         the statistics are frozen, and the parameters of a normalised trunk are constants.
         """
-        heads = self.network(obs, use).view(-1, 2, self.num_particles, self.action_dim)
-        return heads[:, 0], heads[:, 1].clamp(LOG_STD_MIN, LOG_STD_MAX)
+        heads = self.network(obs, use).view(-1, 3, self.num_particles, self.action_dim)
+        return flow.Mixture(
+            heads[:, 0],
+            heads[:, 1].clamp(LOG_STD_MIN, LOG_STD_MAX),
+            heads[:, 2].clamp(-STRETCH_MAX, STRETCH_MAX),
+        )
 
     def folded_layers(self) -> list[tuple[Tensor, Tensor]]:
         """The network at rest as plain layers, ReLU between: [(weight (in, out), bias (1, out))].
 
-        The last layer's output, viewed as (B, 2, K, A), is the mean and the log_std before its clamp to
-        [LOG_STD_MIN, LOG_STD_MAX].
+        The last layer's output, viewed as (B, 3, K, A), is the mean, the log_std before its clamp to
+        [LOG_STD_MIN, LOG_STD_MAX], and the stretch before its clamp to [−STRETCH_MAX, STRETCH_MAX].
         """
         return [(weight, bias.unsqueeze(0)) for weight, bias in self.network.folded_layers()]
 
     @torch.no_grad()
     def particles(self, obs: Tensor) -> Tensor:
         """The particles themselves, (B, K, A) in [−1, 1], in a fixed order."""
-        return torch.tanh(self(obs)[0])
+        return torch.tanh(self(obs).mean)
 
     @torch.no_grad()
     def sample(self, obs: Tensor, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
@@ -76,33 +83,31 @@ class ParticlePolicy(nn.Module):
         The particle that a sample comes from is uniform, and stratified over the N samples of a
         state: N = K takes every particle once.
         """
-        mean, log_std = self(obs)
-        rows = mean.shape[0]
-        order = torch.rand(rows, self.num_particles, generator=generator).argsort(-1).to(mean.device)
+        mixture: flow.Mixture = self(obs)
+        rows, device = len(obs), mixture.mean.device
+        order = torch.rand(rows, self.num_particles, generator=generator).argsort(-1).to(device)
         repeats = -(-num_samples // self.num_particles)
         index = order.repeat(1, repeats)[:, :num_samples]  # (B, N)
         index = index.unsqueeze(-1).expand(-1, -1, self.action_dim)
-        noise = torch.randn(rows, num_samples, self.action_dim, generator=generator).to(mean.device)
-        return torch.tanh(mean.gather(1, index) + log_std.gather(1, index).exp() * noise)
+        mean, log_std, stretch = (part.gather(1, index) for part in mixture)
+        noise = torch.randn(rows, num_samples, self.action_dim, generator=generator).to(device)
+        return torch.tanh(mean + flow.spread(noise, log_std, stretch))
 
     def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
         """`log π(action|obs)` (B,) in action space, for `action (B, A)` in [−1, 1]."""
-        mean, log_std = self(obs)
-        return flow.log_density(inverse_tanh(action), mean, log_std)
+        return flow.log_density(inverse_tanh(action), self(obs))
 
     def responsibilities(self, obs: Tensor, action: Tensor) -> Tensor:
         """Posterior probability that each particle made `action`, (B, K)."""
-        mean, log_std = self(obs)
-        return flow.responsibilities(inverse_tanh(action), mean, log_std)
+        return flow.responsibilities(inverse_tanh(action), self(obs))
 
     def score(self, obs: Tensor, action: Tensor) -> Tensor:
         """`∇_a log π(a|s)` in action space, (B, A).
 
         `(∇_u log p(u) + 2 tanh u) / (1 − tanh² u)`, by the chain rule through `a = tanh u`.
         """
-        mean, log_std = self(obs)
         u = inverse_tanh(action)
-        _, score = flow.log_density_and_score(u, mean, log_std)
+        _, score = flow.log_density_and_score(u, self(obs))
         tanh = torch.tanh(u)
         return (score + 2 * tanh) / (1 - tanh.square())
 

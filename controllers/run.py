@@ -13,7 +13,8 @@ from wpg.controllers.critic import Critic
 from wpg.controllers.environment import EnvSpec, FloatArray
 from wpg.controllers.errors import CheckpointFormatError, RunFolderError
 from wpg.controllers.evaluation import Act
-from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, ParticlePolicy
+from wpg.controllers.flow import spread
+from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, STRETCH_MAX, ParticlePolicy
 
 CONFIG_NAME = "config.yaml"
 CHECKPOINT_NAME = "checkpoint"
@@ -57,16 +58,20 @@ def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Sele
     """
     generator = torch.Generator().manual_seed(seed)
     policy_layers, critic_layers = policy.folded_layers(), critic.folded_layers()
-    heads = (2, policy.num_particles, policy.action_dim)
+    heads = (3, policy.num_particles, policy.action_dim)
 
     def choose(obs: torch.Tensor) -> torch.Tensor:
-        mean, log_std = _feed(policy_layers, obs).view(heads)  # (K, A) each
+        mean, log_std, stretch = _feed(policy_layers, obs).view(heads)  # (K, A) each
         if select == "mean":
             return torch.tanh(mean.mean(0))
         if select == "sample":
             index = int(torch.randint(policy.num_particles, (), generator=generator))
             noise = torch.randn(policy.action_dim, generator=generator).to(mean.device)
-            return torch.tanh(mean[index] + log_std[index].clamp(LOG_STD_MIN, LOG_STD_MAX).exp() * noise)
+            kernel = (
+                log_std[index].clamp(LOG_STD_MIN, LOG_STD_MAX),
+                stretch[index].clamp(-STRETCH_MAX, STRETCH_MAX),
+            )
+            return torch.tanh(mean[index] + spread(noise, *kernel))
         particles = torch.tanh(mean)
         pairs = torch.cat([obs.expand(len(particles), -1), particles], 1)
         values = _feed(critic_layers, pairs.expand(critic.ensemble, -1, -1))[..., 0].amin(0)  # (K,)

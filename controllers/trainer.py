@@ -122,8 +122,8 @@ class Trainer:
             return (
                 torch.rand(self.config.num_envs, self.spec.action_dim, generator=generator) * 2 - 1
             ).numpy()
-        mean, log_std = self.learner.policy(torch.from_numpy(self.rollout.obs).to(self.config.device))
-        actions: FloatArray = torch.tanh(draw(mean, log_std, generator=generator)).cpu().numpy()
+        mixture = self.learner.policy(torch.from_numpy(self.rollout.obs).to(self.config.device))
+        actions: FloatArray = torch.tanh(draw(mixture, generator=generator)).cpu().numpy()
         return actions
 
     def _passed(self, period: int) -> bool:

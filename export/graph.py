@@ -1,8 +1,8 @@
 """The particle sampler as an ONNX graph, written node by node.
 
-With the policy's mixture (μ, σ) and the critics' minimum Q, particle k of component c = k mod C is
+With the policy's mixture (μ, σ, w) and the critics' minimum Q, particle k of component c = k mod C is
 
-    u = μ_c + ν σ_c ξ_0,    then M times    u ← u + η v + ν sqrt(2 η τ) ξ_m,
+    u = μ_c + ν σ_c (I + w_c w_cᵀ)^½ ξ_0,    then M times    u ← u + η v + ν sqrt(2 η τ) ξ_m,
     v = ∇_u [Q(s, tanh u) + τ Σ log(1 − tanh² u)] = (1 − tanh² u) ∇_a Q − 2 τ tanh u
 
 with the noise's scale ν, and the particle in the robot's units is ``offset + scale * tanh u``. The refinement
@@ -142,7 +142,7 @@ def clipped(graph: GraphBuilder, value: str, name: str, span: tuple[float, float
 def _mixture_particles(
     graph: GraphBuilder, networks: Networks, obs: str, noise: str, noise_scale: float
 ) -> str:
-    """Particles before the squash, ``μ + ν σ ξ`` (B, K, A); particle k is of component k mod C."""
+    """Particles before the squash, (B, K, A); particle k is of component k mod C."""
     h = obs
     for index, layer in enumerate(networks.trunk):
         h = graph.add(networks.activation, _gemm(graph, h, f"policy{index}", layer))
@@ -161,7 +161,19 @@ def _mixture_particles(
     log_std = clipped(graph, head("policy_log_std", networks.log_std), "log_std", networks.log_std_range)
     if noise_scale != 1:
         noise = graph.add("Mul", noise, graph.constant("noise_scale", noise_scale))
+    if networks.stretch is not None:
+        stretch = clipped(graph, head("policy_stretch", networks.stretch), "stretch", networks.stretch_range)
+        noise = _stretched(graph, noise, stretch)
     return graph.add("Add", mean, graph.add("Mul", graph.add("Exp", log_std), noise))
+
+
+def _stretched(graph: GraphBuilder, noise: str, stretch: str) -> str:
+    """``(I + w wᵀ)^½ ξ = ξ + w (w·ξ) / (1 + sqrt(1 + w·w))``, (B, K, A)."""
+    last, one = graph.ints(-1), graph.constant("one_float", 1.0)
+    along = graph.add("ReduceSum", graph.add("Mul", stretch, noise), last)
+    square = graph.add("ReduceSum", graph.add("Mul", stretch, stretch), last)
+    root = graph.add("Add", graph.add("Sqrt", graph.add("Add", square, one)), one)
+    return graph.add("Add", noise, graph.add("Mul", stretch, graph.add("Div", along, root)))
 
 
 def _gemm(graph: GraphBuilder, x: str, name: str, layer: Layer) -> str:

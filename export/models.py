@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wpg.controllers.critic import Critic
+from wpg.controllers.flow import spread
 from wpg.controllers.network import FoldedMlp
 from wpg.controllers.policy import ParticlePolicy
 from wpg.export.networks import Layer, Networks
@@ -16,8 +17,8 @@ from wpg.export.networks import Layer, Networks
 class Model(Protocol):
     """Policy and critics in float64, stated in torch."""
 
-    def mixture(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation before the squash, both (B, C, A)."""
+    def draw(self, states: Tensor, noise: Tensor) -> Tensor:
+        """Samples before the squash for standard normal noise (B, K, A); particle k: component k mod C."""
         ...
 
     def squash(self, u: Tensor) -> Tensor:
@@ -40,10 +41,12 @@ class OwnModel:
                 if isinstance(part, FoldedMlp):
                     part.low_precision = False
 
-    def mixture(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation before the squash, both (B, C, A)."""
-        mean, log_std = self._policy(states)
-        return mean, log_std.exp()
+    def draw(self, states: Tensor, noise: Tensor) -> Tensor:
+        """Samples before the squash (B, K, A)."""
+        component = torch.arange(noise.shape[1]) % self._policy.num_particles
+        mean, log_std, stretch = (part[:, component] for part in self._policy(states))
+        u: Tensor = mean + spread(noise, log_std, stretch)
+        return u
 
     def squash(self, u: Tensor) -> Tensor:
         """Into [-1, 1]."""
@@ -64,17 +67,24 @@ class PlainModel:
             networks.activation
         ]
 
-    def mixture(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation before the squash, both (B, C, A)."""
+    def draw(self, states: Tensor, noise: Tensor) -> Tensor:
+        """Samples before the squash (B, K, A)."""
         networks = self._networks
+        component = torch.arange(noise.shape[1]) % networks.num_components
         h = self._seen(states)
         for layer in networks.trunk:
             h = self._activation(_linear(h, layer))
-        shape = (-1, networks.num_components, networks.action_dim)
-        mean = _linear(h, networks.mean).view(shape)
+
+        def head(layer: Layer) -> Tensor:
+            return _linear(h, layer).view(-1, networks.num_components, networks.action_dim)[:, component]
+
+        mean = head(networks.mean)
         if networks.log_std is None:
-            return mean, torch.zeros_like(mean)
-        return mean, _linear(h, networks.log_std).view(shape).clamp(*networks.log_std_range).exp()
+            return mean
+        log_std = head(networks.log_std).clamp(*networks.log_std_range)
+        if networks.stretch is None:
+            return mean + log_std.exp() * noise
+        return mean + spread(noise, log_std, head(networks.stretch).clamp(*networks.stretch_range))
 
     def squash(self, u: Tensor) -> Tensor:
         """Into [-1, 1]."""
@@ -107,10 +117,10 @@ class ModuleModel:
     def __init__(self, module: nn.Module) -> None:
         self._module = copy.deepcopy(module).cpu().double().eval().requires_grad_(False)
 
-    def mixture(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """The action as the one component (B, 1, A), without deviation."""
-        mean = self._module(states).unsqueeze(1)
-        return mean, torch.zeros_like(mean)
+    def draw(self, states: Tensor, noise: Tensor) -> Tensor:
+        """The action, whatever the noise, (B, K, A)."""
+        action: Tensor = self._module(states)
+        return action.unsqueeze(1).expand(-1, noise.shape[1], -1)
 
     def squash(self, u: Tensor) -> Tensor:
         """Into [-1, 1]."""

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from wpg.controllers.critic import Critic
-from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, ParticlePolicy
+from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, STRETCH_MAX, ParticlePolicy
 
 Array = NDArray[Any]
 Layer = tuple[Array, Array]
@@ -33,7 +33,10 @@ class InputNormaliser:
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """A mixture of C Gaussians before the squash, and critics of the squashed action in [-1, 1]."""
+    """A mixture of C Gaussians before the squash, and critics of the squashed action in [-1, 1].
+
+    The covariance of a Gaussian is ``diag(σ) (I + w wᵀ) diag(σ)``, with its stretch w.
+    """
 
     obs_dim: int
     action_dim: int
@@ -45,6 +48,9 @@ class Networks:
     log_std: Layer | None
     """Output viewed as (C, A), before it is clipped; None for a policy that always does the same."""
     log_std_range: tuple[float, float]
+    stretch: Layer | None = None
+    """Output viewed as (C, A), before it is clipped; None where every kernel lies along the axes."""
+    stretch_range: tuple[float, float] = (-STRETCH_MAX, STRETCH_MAX)
     squash: Literal["tanh", "clip"] = "tanh"
     """How the sample comes into [-1, 1]."""
     activation: Activation = "Relu"
@@ -72,15 +78,17 @@ class Networks:
             normaliser = InputNormaliser(mean=as_array(norm.running_mean).reshape(-1))
             for layers in (trunk, *critics):
                 layers[0] = _centred(layers[0], normaliser.mean)
-        half = weight.shape[1] // 2
+        heads = zip(np.split(weight, 3, axis=1), np.split(bias, 3), strict=True)
+        mean, log_std, stretch = heads
         return cls(
             obs_dim=policy.obs_dim,
             action_dim=policy.action_dim,
             num_components=policy.num_particles,
             trunk=trunk,
-            mean=(weight[:, :half], bias[:half]),
-            log_std=(weight[:, half:], bias[half:]),
+            mean=mean,
+            log_std=log_std,
             log_std_range=(LOG_STD_MIN, LOG_STD_MAX),
+            stretch=stretch,
             critics=critics,
             normaliser=normaliser,
         )

@@ -38,10 +38,8 @@ class Reference:
         """Outputs for ``obs (B, obs_dim)`` and ``noise (B, K, noise_dim)``, rounded to float32."""
         states, xi = torch.from_numpy(obs).double(), torch.from_numpy(noise).double()
         size = len(self._scale)
-        mean, std = self._model.mixture(states)
-        component = torch.arange(noise.shape[1]) % mean.shape[1]
         xi = xi * self._spec.noise_scale
-        u = mean[:, component] + std[:, component] * xi[..., :size]
+        u = self._model.draw(states, xi[..., :size])
         for step in range(1, 1 + self._spec.refinement_steps):
             u = self._langevin(states, u, xi[..., step * size : (step + 1) * size])
         a = self._model.squash(u)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from wpg.controllers import flow
 
@@ -16,19 +16,40 @@ def mixture():
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(B, K, A, generator=generator, dtype=torch.float64)
     log_std = 0.4 * torch.randn(B, K, A, generator=generator, dtype=torch.float64) - 0.5
-    u = torch.randn(B, A, generator=generator, dtype=torch.float64)
-    return mean, log_std, u
+    stretch = torch.randn(B, K, A, generator=generator, dtype=torch.float64)
+    return flow.Mixture(mean, log_std, stretch)
 
 
-def reference(mean, log_std):
-    weights = Categorical(logits=torch.zeros(mean.shape[:2], dtype=mean.dtype))
-    return MixtureSameFamily(weights, Independent(Normal(mean, log_std.exp()), 1))
+@pytest.fixture
+def u():
+    return torch.randn(B, A, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def test_log_density_is_the_mixture_pushed_through_tanh(mixture):
-    mean, log_std, u = mixture
-    expected = reference(mean, log_std).log_prob(u) - torch.log(1 - torch.tanh(u) ** 2).sum(-1)
-    assert torch.allclose(flow.log_density(u, mean, log_std), expected, atol=1e-12)
+def kernels(mixture):
+    """The Gaussians with their covariances multiplied out."""
+    identity = torch.eye(A, dtype=mixture.mean.dtype)
+    inner = identity + mixture.stretch.unsqueeze(-1) * mixture.stretch.unsqueeze(-2)
+    std = mixture.log_std.exp()
+    return MultivariateNormal(mixture.mean, std.unsqueeze(-1) * inner * std.unsqueeze(-2))
+
+
+def reference(mixture):
+    weights = Categorical(logits=torch.zeros(mixture.mean.shape[:2], dtype=mixture.mean.dtype))
+    return MixtureSameFamily(weights, kernels(mixture))
+
+
+def test_log_density_is_the_mixture_pushed_through_tanh(mixture, u):
+    expected = reference(mixture).log_prob(u) - torch.log(1 - torch.tanh(u) ** 2).sum(-1)
+    assert torch.allclose(flow.log_density(u, mixture), expected, atol=1e-12)
+
+
+def test_spread_has_the_kernels_covariance(mixture):
+    """The square root, applied to the unit vectors, times its own transpose."""
+    basis = torch.eye(A, dtype=mixture.mean.dtype).view(A, 1, 1, A)
+    root = flow.spread(basis, mixture.log_std, mixture.stretch)  # (A, B, K, A)
+    assert torch.allclose(
+        torch.einsum("abki,abkj->bkij", root, root), kernels(mixture).covariance_matrix, atol=1e-12
+    )
 
 
 def test_log_tanh_jacobian_stays_finite_far_out():
@@ -37,34 +58,31 @@ def test_log_tanh_jacobian_stays_finite_far_out():
     assert torch.allclose(flow.log_tanh_jacobian(u), expected, atol=1e-6)
 
 
-def test_score_is_the_gradient_of_the_log_density(mixture):
-    mean, log_std, u = mixture
+def test_score_is_the_gradient_of_the_log_density(mixture, u):
     u.requires_grad_(True)
-    (expected,) = torch.autograd.grad(reference(mean, log_std).log_prob(u).sum(), u)
-    log_prob, score = flow.log_density_and_score(u.detach(), mean, log_std)
+    (expected,) = torch.autograd.grad(reference(mixture).log_prob(u).sum(), u)
+    log_prob, score = flow.log_density_and_score(u.detach(), mixture)
     assert torch.allclose(score, expected, atol=1e-12)
-    assert torch.allclose(log_prob, flow.log_density(u.detach(), mean, log_std), atol=1e-12)
+    assert torch.allclose(log_prob, flow.log_density(u.detach(), mixture), atol=1e-12)
 
 
-def test_responsibilities_are_bayes_rule(mixture):
-    mean, log_std, u = mixture
-    likelihood = Normal(mean, log_std.exp()).log_prob(u[:, None]).sum(-1).exp()
+def test_responsibilities_are_bayes_rule(mixture, u):
+    likelihood = kernels(mixture).log_prob(u[:, None]).exp()
     expected = likelihood / likelihood.sum(-1, keepdim=True)
-    assert torch.allclose(flow.responsibilities(u, mean, log_std), expected, atol=1e-12)
+    assert torch.allclose(flow.responsibilities(u, mixture), expected, atol=1e-12)
 
 
-def test_velocity_is_the_gradient_of_value_minus_tau_log_density(mixture):
+def test_velocity_is_the_gradient_of_value_minus_tau_log_density(mixture, u):
     """`v = ∇_u [Q(tanh u) − τ log π(tanh u)]` by central differences."""
-    mean, log_std, u = mixture
     tau = 0.3
 
     def q(action):
         return torch.sin(3 * action).sum(-1) + action.prod(-1)
 
     def objective(point):
-        return q(torch.tanh(point)) - tau * flow.log_density(point, mean, log_std)
+        return q(torch.tanh(point)) - tau * flow.log_density(point, mixture)
 
-    _, score = flow.log_density_and_score(u, mean, log_std)
+    _, score = flow.log_density_and_score(u, mixture)
     v = flow.velocity(u, flow.value_gradient(u, q), score, tau)
     step = 1e-6
     for axis in range(A):
@@ -76,17 +94,15 @@ def test_velocity_is_the_gradient_of_value_minus_tau_log_density(mixture):
 
 def test_velocity_vanishes_where_the_policy_is_the_gibbs_density():
     """For `Q = τ log π` of a Gaussian policy nothing is left to move."""
-    mean, log_std = (
-        torch.zeros(1, 1, 2, dtype=torch.float64),
-        torch.full((1, 1, 2), -0.3, dtype=torch.float64),
-    )
+    zeros = torch.zeros(1, 1, 2, dtype=torch.float64)
+    mixture = flow.Mixture(zeros, zeros - 0.3, zeros + 0.6)
     u = torch.tensor([[0.4, -1.1]], dtype=torch.float64)
     tau = 0.7
 
     def q(action):
-        return tau * flow.log_density(torch.atanh(action), mean, log_std)
+        return tau * flow.log_density(torch.atanh(action), mixture)
 
-    _, score = flow.log_density_and_score(u, mean, log_std)
+    _, score = flow.log_density_and_score(u, mixture)
     v = flow.velocity(u, flow.value_gradient(u, q), score, tau)
     assert torch.allclose(v, torch.zeros_like(v), atol=1e-12)
 
@@ -95,7 +111,8 @@ def test_actor_gradient_is_minus_the_velocity_through_the_sample():
     mean = torch.randn(8, K, A, requires_grad=True)
     log_std = torch.full((8, K, A), -1.0, requires_grad=True)
     components = torch.arange(8) % K
-    u = flow.draw(mean, log_std, generator=torch.Generator().manual_seed(3), components=components)
+    mixture = flow.Mixture(mean, log_std, torch.zeros(8, K, A))
+    u = flow.draw(mixture, generator=torch.Generator().manual_seed(3), components=components)
     v = torch.randn(8, A)
     flow.actor_loss(u, v).backward()
     rows = torch.arange(8)

@@ -130,7 +130,8 @@ def test_folded_policy_equals_policy(normalise):
     for index, (weight, bias) in enumerate(layers):
         x = x @ weight + bias
         x = x.relu() if index < len(layers) - 1 else x
-    mean, log_std = policy(obs)
-    heads = x.view(9, 2, 3, 2)
+    mean, log_std, stretch = policy(obs)
+    heads = x.view(9, 3, 3, 2)
     assert torch.allclose(heads[:, 0], mean, atol=1e-5)
     assert torch.allclose(heads[:, 1].clamp(-5, 2), log_std, atol=1e-5)
+    assert torch.allclose(heads[:, 2].clamp(-8, 8), stretch, atol=1e-5)

@@ -5,6 +5,7 @@ import onnx
 import pytest
 import torch
 
+from wpg.controllers.flow import spread
 from wpg.export.models import OwnModel
 from wpg.export.parity import KINK_SHARE, TOLERANCE, Reference, relative_error
 
@@ -88,8 +89,8 @@ def test_one_step_moves_along_the_gradient_of_the_soft_value(networks, interface
     noise = rng.standard_normal((6, policy.num_particles, 6), dtype=np.float32)
     noise[..., 3:] = 0.0
     with torch.no_grad():
-        mean, log_std = policy(torch.from_numpy(obs))
-        start = (mean + log_std.exp() * torch.from_numpy(noise[..., :3])).double()
+        mean, log_std, stretch = policy(torch.from_numpy(obs))
+        start = (mean + spread(torch.from_numpy(noise[..., :3]), log_std, stretch)).double()
     u = start.clone().requires_grad_(True)
     rows = torch.from_numpy(obs).repeat_interleave(policy.num_particles, 0)
     values = critic(rows, torch.tanh(u).float().flatten(0, 1)).amin(0)
