@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -9,12 +10,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.spaces import Box, Dict
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from wpg.controllers.errors import UnknownEnvError, UnsupportedEnvError
 
 Env = gym.Env[Any, Any]
+Envs = gym.vector.VectorEnv[Any, Any, Any]
 FloatArray = NDArray[np.float32]
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
 
@@ -69,6 +73,26 @@ def make_env(env_id: str, **options: Any) -> Env:
         raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
 
 
+def make_envs(env_id: str, num_envs: int, factory: Callable[[], Env] | None = None) -> Envs:
+    """Environments side by side, each of which is reset on demand alone.
+
+    An environment's own vector form is used where it has one that leaves resets to its caller.
+
+    Args:
+        env_id: of an environment that :func:`make_env` has made before.
+        num_envs: how many.
+        factory: makes one, in place of `env_id`.
+    """
+    if factory is None:
+        spec = gym.spec(env_id.rpartition(":")[2])
+        entry = spec.vector_entry_point
+        creator = load_env_creator(entry) if isinstance(entry, str) else entry
+        if creator is not None and "autoreset_mode" in inspect.signature(creator).parameters:
+            return gym.make_vec(spec, num_envs, autoreset_mode=AutoresetMode.DISABLED)
+    make = factory or functools.partial(make_env, env_id)
+    return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+
+
 @functools.cache
 def _load_plugins() -> None:
     """Let installed packages register environments; Gymnasium leaves this to the caller."""
@@ -120,11 +144,10 @@ def _observation_sizes(name: str, env: Env) -> tuple[int, int]:
 
 
 def flatten_obs(obs: Any) -> FloatArray:
-    """The policy's input vector: the observation itself, or `[observation, desired_goal]` of a goal Dict."""
+    """The policy's input (..., obs_dim): the observation, or `[observation, desired_goal]` of a goal Dict."""
     if isinstance(obs, dict):
-        return np.concatenate(
-            [obs["observation"], obs["desired_goal"]], dtype=np.float32, casting="same_kind"
-        )
+        parts = obs["observation"], obs["desired_goal"]
+        return np.concatenate(parts, -1, dtype=np.float32, casting="same_kind")
     return np.asarray(obs, dtype=np.float32)
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wpg.controllers.environment import EnvSpec, FloatArray, RewardFunction
@@ -30,17 +30,17 @@ class Batch(NamedTuple):
         return self if device == "cpu" else Batch(*(column.to(device) for column in self))
 
 
-class Transition(NamedTuple):
-    """One step of one environment, as the environment gave it."""
+class Transitions(NamedTuple):
+    """One step of N environments, as they gave it."""
 
     obs: Any
-    """Flat observation, or goal Dict."""
+    """Flat observations (N, obs_dim), or a goal Dict of them."""
     action: FloatArray
-    """(action_dim,) in [−1, 1]."""
-    reward: float
-    """Reward of the step."""
-    terminated: bool
-    """Not set by a truncation."""
+    """(N, action_dim) in [−1, 1]."""
+    reward: NDArray[np.floating]
+    """(N,)."""
+    terminated: NDArray[np.bool_]
+    """(N,) not set by a truncation."""
     next_obs: Any
     """What the step led to, before any reset."""
 
@@ -56,8 +56,8 @@ class Replay(ABC):
         self.position = 0
 
     @abstractmethod
-    def add(self, env: int, step: Transition) -> None:
-        """Take one transition of environment number `env`."""
+    def add(self, step: Transitions) -> None:
+        """Take one transition of every environment."""
 
     @abstractmethod
     def end_episode(self, env: int) -> None:
@@ -91,13 +91,10 @@ class FlatReplay(Replay):
     def __init__(self, spec: EnvSpec, capacity: int) -> None:
         super().__init__(capacity, [spec.obs_dim, spec.action_dim, 1, 1, spec.obs_dim])
 
-    def add(self, env: int, step: Transition) -> None:
+    def add(self, step: Transitions) -> None:
         """See `Replay.add`."""
-        self.rows[self.position] = torch.from_numpy(
-            _row(step.obs, step.action, (step.reward, step.terminated), step.next_obs)
-        )
-        self.position = (self.position + 1) % self.capacity
-        self.size = min(self.size + 1, self.capacity)
+        outcome = np.stack([step.reward, step.terminated], 1)
+        self._append(torch.from_numpy(_rows(step.obs, step.action, outcome, step.next_obs)))
 
     def end_episode(self, env: int) -> None:
         """Nothing to do: transitions do not depend on how their episode goes on."""
@@ -128,12 +125,13 @@ class HindsightReplay(Replay):
         self._compute_terminated: RewardFunction | None = getattr(env.unwrapped, "compute_terminated", None)
         self._running: dict[int, list[FloatArray]] = {}
 
-    def add(self, env: int, step: Transition) -> None:
-        """See `Replay.add`; the transition is held back until its episode ends."""
+    def add(self, step: Transitions) -> None:
+        """See `Replay.add`; the transitions are held back until their episodes end."""
         obs, next_obs = step.obs, step.next_obs
-        parts = (obs["observation"], step.action, (step.reward, step.terminated), next_obs["observation"])
-        row = _row(*parts, next_obs["achieved_goal"], obs["desired_goal"])
-        self._running.setdefault(env, []).append(row)
+        outcome = np.stack([step.reward, step.terminated], 1)
+        parts = (obs["observation"], step.action, outcome, next_obs["observation"])
+        for env, row in enumerate(_rows(*parts, next_obs["achieved_goal"], obs["desired_goal"])):
+            self._running.setdefault(env, []).append(row)
 
     def end_episode(self, env: int) -> None:
         """Move the environment's episode into the ring."""
@@ -177,8 +175,8 @@ class HindsightReplay(Replay):
         self.remaining[: self.size] = tensors["remaining"]
 
 
-def _row(*parts: ArrayLike) -> FloatArray:
-    return np.concatenate(parts, dtype=np.float32, casting="same_kind")
+def _rows(*parts: NDArray[Any]) -> FloatArray:
+    return np.concatenate(parts, 1, dtype=np.float32, casting="same_kind")
 
 
 def make_replay(spec: EnvSpec, capacity: int, env: Any, hindsight_ratio: float) -> Replay:

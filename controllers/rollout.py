@@ -1,14 +1,14 @@
 """Environments stepped side by side, and their episodes."""
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wpg.controllers.environment import Env, EnvSpec, FloatArray, episode_seed, flatten_obs
-from wpg.controllers.replay import Replay, Transition
+from wpg.controllers.environment import Envs, EnvSpec, FloatArray, episode_seed, flatten_obs
+from wpg.controllers.replay import Replay, Transitions
 
 TRAINING_STREAM = 0
 RECENT = 20
@@ -34,56 +34,49 @@ class Rollout:
     any episode can be begun again in another process.
     """
 
-    def __init__(self, make_env: Callable[[], Env], spec: EnvSpec, num_envs: int, seed: int) -> None:
-        self.envs = [make_env() for _ in range(num_envs)]
-        self.spec, self.seed = spec, seed
+    def __init__(self, envs: Envs, spec: EnvSpec, seed: int) -> None:
+        self.envs, self.spec, self.seed = envs, spec, seed
         self.begun = 0
         self.finished = 0
         self.recent: deque[Episode] = deque(maxlen=RECENT)
-        self.raw_obs: list[Any] = [None] * num_envs
-        self.obs = np.zeros((num_envs, spec.obs_dim), np.float32)
-        self._totals = [0.0] * num_envs
-        self._lengths = [0] * num_envs
+        self.raw_obs: Any = None
+        self.obs = np.zeros((envs.num_envs, spec.obs_dim), np.float32)
+        self._totals = np.zeros(envs.num_envs)
+        self._lengths = np.zeros(envs.num_envs, np.int64)
 
     def begin_all(self) -> None:
         """Begin a new episode in every environment."""
-        for index in range(len(self.envs)):
-            self._begin(index)
+        self._see(self._begin(np.ones(self.envs.num_envs, np.bool_)))
 
-    def _begin(self, index: int) -> None:
-        obs, _ = self.envs[index].reset(seed=episode_seed(self.seed, TRAINING_STREAM, self.begun))
-        self.begun += 1
-        self._totals[index], self._lengths[index] = 0.0, 0
-        self.raw_obs[index] = obs
-        self.obs[index] = flatten_obs(obs)
+    def _begin(self, which: NDArray[np.bool_]) -> Any:
+        """Begin new episodes in some environments (N,); returns the observations of all."""
+        seeds: list[int | None] = [None] * len(which)
+        for index in np.flatnonzero(which):
+            seeds[index] = episode_seed(self.seed, TRAINING_STREAM, self.begun)
+            self.begun += 1
+        self._totals[which], self._lengths[which] = 0.0, 0
+        # Gymnasium's base class declares one seed; its implementations, and ours, take one for each.
+        return self.envs.reset(seed=seeds, options={"reset_mask": which})[0]  # type: ignore[arg-type]
+
+    def _see(self, obs: Any) -> None:
+        self.raw_obs, self.obs = obs, flatten_obs(obs)
 
     def step(self, actions: FloatArray, replay: Replay) -> bool:
         """Step every environment with `actions (N, A)` in [−1, 1]; True where an episode ended."""
-        scaled = self.spec.scale_action(actions)
-        outcomes = [env.step(action) for env, action in zip(self.envs, scaled, strict=True)]
-        return self._record(outcomes, actions, replay)
-
-    def _record(self, outcomes: list[Any], actions: FloatArray, replay: Replay) -> bool:
-        """Record what the step brought and begin new episodes; True where one of them ended."""
-        ended = False
-        for index, (next_obs, reward, terminated, truncated, info) in enumerate(outcomes):
-            step = Transition(self.raw_obs[index], actions[index], float(reward), bool(terminated), next_obs)
-            replay.add(index, step)
-            self._totals[index] += float(reward)
-            self._lengths[index] += 1
-            if terminated or truncated:
-                ended = True
-                replay.end_episode(index)
-                success = bool(info["is_success"]) if "is_success" in info else None
-                self.finished += 1
-                self.recent.append(
-                    Episode(total=self._totals[index], length=self._lengths[index], success=success)
-                )
-                self._begin(index)
-            else:
-                self.raw_obs[index] = next_obs
-                self.obs[index] = flatten_obs(next_obs)
-        return ended
+        obs, rewards, terminated, truncated, infos = self.envs.step(self.spec.scale_action(actions))
+        replay.add(Transitions(self.raw_obs, actions, rewards, terminated, obs))
+        self._totals += rewards
+        self._lengths += 1
+        over = terminated | truncated
+        known = infos.get("_is_success", np.zeros_like(over))
+        for index in np.flatnonzero(over).tolist():
+            replay.end_episode(index)
+            self.finished += 1
+            success = bool(infos["is_success"][index]) if known[index] else None
+            total, length = float(self._totals[index]), int(self._lengths[index])
+            self.recent.append(Episode(total=total, length=length, success=success))
+        self._see(self._begin(over) if over.any() else obs)
+        return bool(over.any())
 
     def cut(self, replay: Replay) -> None:
         """End every running episode here, as a truncation; `begin_all` is to follow.
@@ -93,7 +86,7 @@ class Rollout:
         for index, length in enumerate(self._lengths):
             if length:
                 replay.end_episode(index)
-        self.begun -= sum(length == 0 for length in self._lengths)
+        self.begun -= int((self._lengths == 0).sum())
 
     def mean_return(self) -> float | None:
         """Mean return of the recent episodes."""
@@ -119,5 +112,4 @@ class Rollout:
 
     def close(self) -> None:
         """Close the environments."""
-        for env in self.envs:
-            env.close()
+        self.envs.close()

@@ -1,6 +1,5 @@
 """Training: act, step, learn, evaluate, checkpoint."""
 
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import torch
 
 from wpg.controllers import checkpoint
 from wpg.controllers.config import TrainConfig
-from wpg.controllers.environment import Env, FloatArray, inspect_env, make_env
+from wpg.controllers.environment import Env, FloatArray, inspect_env, make_env, make_envs
 from wpg.controllers.errors import CheckpointFormatError, DivergenceError, RunFolderError
 from wpg.controllers.evaluation import Evaluation, evaluate
 from wpg.controllers.flow import draw
@@ -50,9 +49,9 @@ class TrainResult:
 class Trainer:
     """One run: networks, replay, environments, and the folder they are written to."""
 
-    def __init__(self, config: TrainConfig, folder: Path, env_factory: Callable[[], Env]) -> None:
+    def __init__(self, config: TrainConfig, folder: Path, env_factory: Callable[[], Env] | None) -> None:
         self.folder = folder
-        self.eval_env = env_factory()
+        self.eval_env = make_env(config.env) if env_factory is None else env_factory()
         self.spec = inspect_env(self.eval_env)
         self.config = config.resolve(self.spec)
         generator = torch.Generator().manual_seed(config.seed)
@@ -69,7 +68,8 @@ class Trainer:
             low_precision=config.low_precision(),
             generator=generator,
         )
-        self.rollout = Rollout(env_factory, self.spec, self.config.num_envs, config.seed)
+        envs = make_envs(config.env, self.config.num_envs, env_factory)
+        self.rollout = Rollout(envs, self.spec, config.seed)
         self.replay = make_replay(self.spec, config.replay_capacity, self.eval_env, config.hindsight_ratio)
         self.step = 0
         self.streak = 0
@@ -246,7 +246,7 @@ def train(
     folder = Path(out)
     if folder.exists():
         raise RunFolderError(f"the run folder {folder} exists already; choose another, or resume it")
-    trainer = Trainer(config, folder, env_factory or functools.partial(make_env, config.env))
+    trainer = Trainer(config, folder, env_factory)
     folder.mkdir(parents=True)
     trainer.config.save(folder / CONFIG_NAME)
     return _run(trainer, on_progress, resume_step=None)
@@ -280,7 +280,7 @@ def resume(
     config = replace(TrainConfig.load(folder / CONFIG_NAME), max_seconds=max_seconds)
     if steps is not None:
         config = replace(config, steps=steps)
-    trainer = Trainer(config, folder, env_factory or functools.partial(make_env, config.env))
+    trainer = Trainer(config, folder, env_factory)
     try:
         trainer.restore()
     except BaseException:

@@ -53,9 +53,9 @@ class GoalVectorEnv(SyncVectorEnv):
     ) -> tuple[Observation, dict[str, Any]]:
         """Start episodes anew, all of them or those of ``options["reset_mask"]`` (num_envs,)."""
         begun = slice(None) if options is None else options.get("reset_mask", slice(None))
-        answer: tuple[Observation, dict[str, Any]] = super().reset(seed=seed, options=options)
+        _, infos = super().reset(seed=seed, options=options)
         self._elapsed[begun] = 0
-        return answer
+        return self._observed(), infos
 
     def step(
         self, actions: NDArray[np.floating]
@@ -65,7 +65,7 @@ class GoalVectorEnv(SyncVectorEnv):
         Raises:
             ValueError: an action is not finite or has another shape; nothing has moved.
         """
-        task, begun = self.envs[0], self._autoreset_envs
+        task, begun = self._tasks[0], self._autoreset_envs
         if self.autoreset_mode is AutoresetMode.DISABLED and begun.any():
             raise ValueError(
                 f"expected a reset of environments {np.flatnonzero(begun).tolist()}, found a step"
@@ -77,7 +77,7 @@ class GoalVectorEnv(SyncVectorEnv):
             else:
                 self._tasks[index].act(action)
         self._elapsed = np.where(begun, 0, self._elapsed + 1)
-        obs = task.split(np.stack([env.row for env in self._tasks]))
+        obs = self._observed()
         distance = distance_m(obs["achieved_goal"], obs["desired_goal"])
         rewards = np.where(begun, 0.0, task.reward_at(distance).astype(np.float64))
         successes = [env.is_success(off) for env, off in zip(self._tasks, distance, strict=True)]
@@ -85,6 +85,9 @@ class GoalVectorEnv(SyncVectorEnv):
         truncated = self._elapsed >= self._horizon
         self._autoreset_envs = truncated
         return obs, rewards, np.zeros(self.num_envs, np.bool_), truncated.copy(), infos
+
+    def _observed(self) -> Observation:
+        return self._tasks[0].split(np.stack([env.row for env in self._tasks]))
 
 
 ReachVectorEnv = functools.partial(GoalVectorEnv, ReachEnv)

@@ -6,7 +6,7 @@ import torch
 from toy import ReachToy
 
 from wpg.controllers.environment import EnvSpec, inspect_env
-from wpg.controllers.replay import FlatReplay, HindsightReplay, Transition
+from wpg.controllers.replay import FlatReplay, HindsightReplay, Transitions
 
 FLAT = EnvSpec(
     env_id="flat", observation_dim=2, goal_dim=0,
@@ -15,14 +15,22 @@ FLAT = EnvSpec(
 
 
 def flat_step(i, terminated=False):
-    obs = np.array([i, 0], np.float32)
-    return Transition(obs, np.array([i / 100], np.float32), float(i), terminated, obs + 1)
+    obs = np.array([[i, 0]], np.float32)
+    return Transitions(obs, np.array([[i / 100]], np.float32), np.array([i]), np.array([terminated]), obs + 1)
+
+
+def goal_step(obs, reward, next_obs, terminated=False):
+    """A step of one environment with an idle action."""
+    obs, next_obs = ({key: value[None] for key, value in one.items()} for one in (obs, next_obs))
+    return Transitions(
+        obs, np.zeros((1, 2), np.float32), np.array([reward]), np.array([terminated]), next_obs
+    )
 
 
 def test_flat_replay_returns_what_went_in_and_forgets_the_oldest():
     replay = FlatReplay(FLAT, capacity=8)
     for i in range(11):
-        replay.add(0, flat_step(i, terminated=i == 9))
+        replay.add(flat_step(i, terminated=i == 9))
     batch = replay.sample(400, torch.Generator().manual_seed(0))
     assert set(batch.reward.tolist()) == set(range(3, 11))
     assert torch.equal(batch.obs[:, 0], batch.reward)
@@ -45,7 +53,7 @@ def fill(replay, env, episodes, lengths):
                 for k in (0, 1)
             ]
             reward = float(env.compute_reward(achieved[t + 1], goal, {}))
-            replay.add(0, Transition(dicts[0], np.zeros(2, np.float32), reward, False, dicts[1]))
+            replay.add(goal_step(dicts[0], reward, dicts[1]))
             futures[number] = (achieved[t + 1], achieved[t + 1 :], goal)
             number += 1
         replay.end_episode(0)
@@ -83,7 +91,7 @@ def test_an_episode_becomes_usable_when_it_ends():
     obs, _ = env.reset(seed=0)
     for _ in range(3):
         next_obs, reward, *_ = env.step(np.zeros(2, np.float32))
-        replay.add(0, Transition(obs, np.zeros(2, np.float32), reward, False, next_obs))
+        replay.add(goal_step(obs, reward, next_obs))
         obs = next_obs
     assert replay.size == 0
     replay.end_episode(0)

@@ -1,8 +1,12 @@
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from wpg.controllers.environment import inspect_env, make_envs
+from wpg.controllers.replay import make_replay
+from wpg.controllers.rollout import Rollout
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.vector import ProcessVectorEnv
 
@@ -67,6 +71,22 @@ def test_resets_by_hand(make):
     with pytest.raises(ValueError, match=r"expected a reset of environments \[0"):
         envs.step(np.zeros((3, 7), np.float32))
     envs.close()
+
+
+def test_training_sees_what_single_environments_give():
+    """The trainer's own resets, each with its seed."""
+    rows = []
+    for factory in (None, lambda: gymnasium.make(ID)):
+        envs = make_envs(ID, 2, factory)
+        spec, rng = inspect_env(gymnasium.make(ID)), np.random.default_rng(0)
+        rollout, replay = Rollout(envs, spec, seed=3), make_replay(spec, 1000, gymnasium.make(ID), 0.8)
+        rollout.begin_all()
+        for _ in range(110):
+            rollout.step(rng.uniform(-1, 1, (2, 7)).astype(np.float32), replay)
+        assert replay.size == 200
+        rows.append(replay.rows[:200])
+        rollout.close()
+    assert torch.equal(*rows)
 
 
 def test_a_refused_action_moves_nothing():
