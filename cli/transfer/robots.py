@@ -4,20 +4,29 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from wpg.cli.options import CommandError
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
 from wpg.export.reader import Artifact
+from wpg.hardware_bridge.clock import SimulatedClock
 from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.emulated_arm import physics_step_s
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.logread import read_log
+from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
+from wpg.hardware_bridge.memory_log import MemoryLog
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.session import open_robot, run_policy
+from wpg.sim_envs.effects import Effects
+from wpg.sim_envs.engines import EngineName, make_robot
+from wpg.sim_envs.scene import EMPTY
 
 Enough = Callable[[Sequence[bool]], bool]
 """Whether these outcomes, in their order, are enough."""
@@ -125,6 +134,47 @@ class LinkedRobot(Destination):
             if kept.exists():
                 raise CommandError(f"{kept} exists already: choose another folder with --logs")
             shutil.copy(log, kept)
+
+
+class RehearsedRobot(Destination):
+    """A simulated robot in this process: the control loop with all it does, in the robot's own time.
+
+    Args:
+        engine: which physics.
+        effects: what sets the arm apart from its model.
+        seed: of the arm that is drawn from ranges, and of its noise.
+    """
+
+    def __init__(self, engine: EngineName, effects: Effects, seed: int = 0) -> None:
+        self.name = f"{engine} in process"
+        self._engine = engine
+        self._effects = effects
+        self._seed = seed
+
+    def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
+        """Goals one after the other, until they are enough.
+
+        Raises:
+            CommandError: the run did not end well.
+        """
+        description = simulator.arm.robot.description
+        chance = np.random.default_rng(self._seed)
+        robot = make_robot(description, self._engine, scene=replace(EMPTY, payload=True))
+        robot.apply(self._effects.draw(chance, description), chance)
+        robot.reset(description.limits("home_rad"))
+        log = MemoryLog()
+        report = ControlLoop(
+            robot,
+            SampledPolicy(artifact, seed),
+            LoopConfig(goals=count, seed=seed),
+            clock=SimulatedClock(robot, physics_step_s(description)),
+            enough=lambda results: enough([result.reached for result in results]),
+            recorder=log,
+        ).run()
+        if not report.completed:
+            raise CommandError(f"{self.name}: the run ended by {report.end_reason}: {report.message}")
+        trials = logged_trials(log.recording(), report.goal_results, artifact, simulator, self.name)
+        return Tried(trials=trials, by_start=True, safety_events=report.safety_events)
 
 
 class LoggedRobot(Destination):

@@ -179,8 +179,9 @@ def logged_trials(
     Raises:
         LogError: records are missing within a trial.
     """
-    robot = artifact.contract.interface.robot
+    robot, goals = artifact.contract.interface.robot, artifact.contract.interface.goal
     assert robot is not None
+    assert goals is not None
     kinematics = ForwardKinematics(robot.kinematics)
     dt_s = simulator.arm.robot.description.servo_dt_s
     trials = []
@@ -188,8 +189,9 @@ def logged_trials(
         decided = recording.decision.time_s
         during = (decided > result.start_s - ROUNDING_S) & (decided < result.end_s - ROUNDING_S)
         moments = np.append(decided[during], result.end_s)  # (T + 1,)
-        if len(moments) < 2:
-            raise LogError(f"{name}: no decisions from {result.start_s:.2f} to {result.end_s:.2f} s")
+        if during.sum() != goals.horizon_steps:
+            held = f"holds {during.sum()} of {goals.horizon_steps} decisions"
+            raise LogError(f"{name}: {held} from {result.start_s:.2f} to {result.end_s:.2f} s")
         grid, commands = _commands(recording, moments, dt_s, name)
         joint_pos = _states(recording, moments, name)
         achieved = np.array([kinematics.tool_position(row) for row in joint_pos])

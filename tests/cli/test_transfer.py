@@ -1,0 +1,300 @@
+"""``wpg transfer``: paired trials, on an environment and on an emulated robot whose time is moved by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+import wpg.sim_envs  # noqa: F401  registers the environments
+from wpg.cli import main as cli
+from wpg.cli.transfer.report import render
+from wpg.cli.transfer.robots import LoggedRobot, OtherEnvironment, RehearsedRobot
+from wpg.cli.transfer.study import StudyConfig, study
+from wpg.cli.transfer.transfers import FITTED, PLAIN, summarise
+from wpg.cli.transfer.trials import Simulator, logged_trials, pairing
+from wpg.controllers.critic import Critic
+from wpg.controllers.policy import ParticlePolicy
+from wpg.export.contract import Provenance
+from wpg.export.reader import load_artifact
+from wpg.export.writer import write_artifact
+from wpg.hardware_bridge.clock import SimulatedClock
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.errors import LogError
+from wpg.hardware_bridge.loop import ControlLoop
+from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.memory_log import MemoryLog
+from wpg.hardware_bridge.policy import SampledPolicy
+from wpg.hardware_bridge.runlog import RunLog
+from wpg.sim_envs.effects import Effects
+from wpg.sim_envs.engines import make_robot
+from wpg.sim_envs.reach import reach_interface
+
+ENV, BULLET = "wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"
+LATE = Effects(action_delay_s=0.04, payload_kg=0.5)
+
+
+@pytest.fixture(scope="module")
+def description():
+    return load_description("panda")
+
+
+@pytest.fixture(scope="module")
+def path(description, tmp_path_factory) -> Path:
+    """A policy that knows nothing but moves: its networks are as they were drawn."""
+    torch.set_num_threads(1)
+    interface = reach_interface(description)
+    generator = torch.Generator().manual_seed(0)
+    sizes = (interface.obs_dim, interface.action.size)
+    file = tmp_path_factory.mktemp("policy") / "moves.onnx"
+    write_artifact(
+        file,
+        policy=ParticlePolicy(*sizes, num_particles=4, hidden=16, generator=generator),
+        critic=Critic(*sizes, hidden=16, generator=generator),
+        interface=interface,
+        provenance=Provenance(
+            env_id=ENV, seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="00" * 32
+        ),
+        temperature=0.1,
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def artifact(path):
+    return load_artifact(path)
+
+
+@pytest.fixture
+def simulators(artifact):
+    found = {FITTED: Simulator(ENV, artifact, effects=LATE), PLAIN: Simulator(ENV, artifact)}
+    yield found
+    for simulator in found.values():
+        simulator.close()
+
+
+@pytest.fixture
+def plain(simulators):
+    return simulators[PLAIN]
+
+
+@pytest.fixture(scope="module")
+def log(artifact, description, tmp_path_factory):
+    """The log of a run of three goals, written as the bridge writes it."""
+    file = tmp_path_factory.mktemp("log") / "moves.mcap"
+    robot = make_robot(description)
+    metadata = {"robot": "panda", "policy_sha256": artifact.digest}
+    record = RunLog(file, metadata, {})
+    loop = ControlLoop(
+        robot,
+        SampledPolicy(artifact, 0),
+        LoopConfig(goals=3, seed=0),
+        clock=SimulatedClock(robot, 0.005),
+        recorder=record,
+    )
+    report = loop.run()
+    record.attach("report.json", msgspec.json.encode(report))
+    record.close()
+    assert (record.dropped, record.error) == (0, "")
+    return file
+
+
+def only_line(text: str) -> str:
+    (line,) = [line for line in text.splitlines() if line.startswith("wpg: ")]
+    return line
+
+
+class TestPairs:
+    def test_starts_and_goals_do_not_depend_on_effects_or_engine(self, artifact, simulators):
+        bullet = Simulator(BULLET, artifact, effects=Effects(action_delay_s=(0.0, 0.1)))
+        try:
+            for seed in range(3):
+                trials = [one.run(SampledPolicy(artifact, 0), seed) for one in (*simulators.values(), bullet)]
+                for trial in trials[1:]:
+                    assert (trial.goal_m == trials[0].goal_m).all()
+                    np.testing.assert_allclose(trial.joint_pos_rad[0], trials[0].joint_pos_rad[0], atol=1e-6)
+        finally:
+            bullet.close()
+
+    def test_a_trial_begins_where_its_pair_began(self, artifact, plain):
+        other = RehearsedRobot("mujoco", LATE).run(artifact, plain, 2, 0, lambda outcomes: False)
+        for trial in other.trials:
+            pair = plain.run(SampledPolicy(artifact, 0), 0, pairing(trial))
+            assert (pair.goal_m == trial.goal_m).all()
+            np.testing.assert_allclose(pair.joint_pos_rad[0], trial.joint_pos_rad[0], atol=1e-6)
+        assert not np.allclose(other.trials[0].goal_m, other.trials[1].goal_m)
+
+
+class TestSimulators:
+    def test_the_same_simulator_agrees_with_itself(self, artifact, plain):
+        result = study(artifact, {PLAIN: plain}, OtherEnvironment(ENV, None), StudyConfig(trials=4)).result
+        agreement = result.agreement
+        assert (agreement.success_difference, agreement.mcnemar_p, agreement.error_wilcoxon_p) == (
+            0.0,
+            1.0,
+            1.0,
+        )
+        assert agreement.action_w2 == 0.0
+        assert max(agreement.joint_replay_rmse_rad) < 1e-6
+        assert agreement.parted_s is None
+        assert result.trials == 4
+        assert not result.stopped_early
+
+    def test_actions_differ_where_states_do(self, artifact, simulators):
+        found = study(artifact, simulators, OtherEnvironment(BULLET, None), StudyConfig(trials=3))
+        assert found.result.agreement.action_w2 > 0.0  # the fitted one is late, the other engine is not
+        assert found.result.unfitted is not None
+        assert found.result.unfitted.action_w2 < found.result.agreement.action_w2
+
+
+class TestRobot:
+    def test_fitted_beside_plain_and_the_delay_is_named(self, artifact, simulators):
+        config = StudyConfig(trials=3, stop_early=False)
+        found = study(artifact, simulators, RehearsedRobot("pybullet", LATE), config)
+        result = found.result
+        assert result.unfitted is not None
+        fitted, plain = (np.max(one.joint_replay_rmse_rad) for one in (result.agreement, result.unfitted))
+        assert fitted < 0.25 * plain
+        cause = result.unfitted.causes[0]
+        assert cause.name == "delay"
+        assert cause.size == pytest.approx(0.04, abs=0.005)
+        page = render([found], summarise([found], ENV, "the robot", Path("actuators.toml")))
+        assert page.count("<svg") == 6
+        assert "fitted simulator" in page
+        assert "plain simulator" in page
+        assert "<script" not in page
+        assert 'src="http' not in page
+        assert "url(http" not in page
+
+    def test_trials_end_when_the_answer_is_clear(self, artifact, plain):
+        config = StudyConfig(trials=15, at_least=0.9)
+        result = study(artifact, {PLAIN: plain}, RehearsedRobot("mujoco", LATE), config).result
+        assert result.verdict == "fails"
+        assert result.stopped_early
+        assert result.trials == result.decided_after < 10 < result.plan.fixed_trials
+        low, high = result.to.success_ci95
+        assert (low, result.to.success) == (0.0, 0.0)
+        assert high > 0.3  # no more than a handful of trials can tell
+        assert "does not work" in result.sentence
+
+
+class TestLogs:
+    def test_a_log_stands_for_the_robot(self, artifact, plain, log):
+        tried = LoggedRobot(log).run(artifact, plain, 100, 0, lambda outcomes: False)
+        assert len(tried.trials) == 3
+        for trial in tried.trials:
+            assert trial.obs.shape == (50, artifact.contract.interface.obs_dim)
+            assert trial.joint_pos_rad.shape == (51, 7)
+            assert trial.steps.tolist() == list(range(0, 501, 10))
+            assert len(trial.command_pos_rad) == 500
+
+    def test_commands_of_a_plain_arm_lead_the_plain_arm_the_same_way(self, artifact, plain, log):
+        tried = LoggedRobot(log).run(artifact, plain, 100, 0, lambda outcomes: False)
+        for trial in tried.trials:
+            replay = plain.replay(trial, 0, pairing(trial))
+            # The replay begins at rest, the run did not quite.
+            assert np.abs(replay[trial.steps] - trial.joint_pos_rad).max() < 0.02
+
+    @pytest.mark.parametrize("channel", ["state", "command", "decision"])
+    def test_gaps(self, artifact, plain, description, channel):
+        robot, record = make_robot(description), MemoryLog()
+        clock = SimulatedClock(robot, 0.005)
+        config = LoopConfig(goals=1)
+        report = ControlLoop(robot, SampledPolicy(artifact), config, clock=clock, recorder=record).run()
+        recording = record.recording()
+        series = getattr(recording, channel)
+        start = report.goal_results[0].start_s
+        kept = (series.time_s < start + 0.5) | (series.time_s > start + 0.9)
+        cut = replace(
+            series,
+            time_s=series.time_s[kept],
+            columns={name: column[kept] for name, column in series.columns.items()},
+        )
+        said = {"decision": "holds 42 of 50 decisions"}.get(channel, f"no {channel}s for 0.41 s after")
+        with pytest.raises(LogError, match=rf"cut\.mcap: {said}"):
+            damaged = replace(recording, **{channel: cut})
+            logged_trials(damaged, report.goal_results, artifact, plain, "cut.mcap")
+
+    def test_cut_short_before_its_report(self, artifact, plain, tmp_path):
+        record = RunLog(
+            tmp_path / "cut.mcap",
+            {"robot": "panda", "policy_sha256": artifact.digest},
+            {"contract.json": b"{}"},
+        )
+        record.close()
+        with pytest.raises(LogError, match="its report is missing"):
+            LoggedRobot(tmp_path / "cut.mcap").run(artifact, plain, 1, 0, lambda outcomes: False)
+
+    def test_run_of_another_policy(self, artifact, plain, tmp_path):
+        record = RunLog(tmp_path / "other.mcap", {"robot": "panda", "policy_sha256": "00" * 32}, {})
+        record.close()
+        with pytest.raises(LogError, match="found that of another policy"):
+            LoggedRobot(tmp_path / "other.mcap").run(artifact, plain, 1, 0, lambda outcomes: False)
+
+
+class TestCommand:
+    def run(self, *args: str) -> int:
+        return cli.main(("transfer", *args))
+
+    def test_writes_what_scripts_rely_on(self, path, tmp_path, capsys):
+        out, page = tmp_path / "deep" / "result.json", tmp_path / "report.html"
+        args = ("--from", ENV, "--to", BULLET, "--trials", "3", "--json", str(out), "--html", str(page))
+        assert self.run(str(path), *args) == 0
+        result = json.loads(out.read_text())
+        assert {
+            "from",
+            "to",
+            "success_from",
+            "success_from_ci95",
+            "success_to",
+            "success_to_ci95",
+            "pearson_r",
+            "mmrv",
+            "joint_replay_rmse_rad",
+            "action_w2",
+            "trials",
+            "verdict",
+            "mcnemar_p",
+        } <= result.keys()
+        assert len(result["joint_replay_rmse_rad"]) == 7
+        assert (result["trials"], result["pearson_r"]) == (3, None)
+        assert page.read_text().startswith("<!doctype html>")
+        assert result["sentence"][:20] in " ".join(capsys.readouterr().out.split())
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"--to": "udp://127.0.0.1:9"}, "127.0.0.1:9"),
+            ({"--to": "carrier-pigeon://roof"}, "carrier-pigeon"),
+            ({"--to": "wpg/PandaRech-v0"}, "wpg/PandaReach-v0"),
+            ({"--to": "none.mcap"}, "none.mcap"),
+            ({"--from": "wpg/PandaPush-v0"}, "observation"),
+            ({"--robot": "so101"}, "so101"),
+            ({"--actuators": "none.toml"}, "none.toml"),
+            ({"--trials": "1"}, "--trials"),
+            ({"--margin": "0.7"}, "--margin"),
+        ],
+    )
+    def test_one_line_for_each_mistake_and_nothing_written(self, changes, said, path, tmp_path, capsys):
+        out = tmp_path / "result.json"
+        options = {"--from": ENV, "--to": BULLET, "--trials": "2", "--json": str(out)} | changes
+        assert self.run(str(path), *(word for pair in options.items() for word in pair)) == 1
+        assert said in only_line(capsys.readouterr().err)
+        assert not list(tmp_path.iterdir())
+
+    def test_files_that_are_no_policies(self, path, tmp_path, capsys):
+        places = ("--from", ENV, "--to", BULLET)
+        assert self.run(str(tmp_path / "none.onnx"), *places) == 1
+        assert "none.onnx" in only_line(capsys.readouterr().err)
+        assert self.run(str(path), str(path), *places) == 1
+        assert "twice" in only_line(capsys.readouterr().err)
+
+    def test_log_of_another_robot(self, path, artifact, tmp_path, capsys):
+        file = tmp_path / "other.mcap"
+        record = RunLog(file, {"robot": "so101", "policy_sha256": artifact.digest}, {})
+        record.close()
+        assert self.run(str(path), "--from", ENV, "--to", str(file), "--trials", "2") == 1
+        assert "expected a run of panda, found one of so101" in only_line(capsys.readouterr().err)
