@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wpg.cli.environments import register_environments
-from wpg.hardware_bridge.description import load_description, shipped_robots
+from wpg.hardware_bridge.description import brought_robots, load_description, shipped_robots
 from wpg.hardware_bridge.drivers import protocol_names
 
 LINKS = {
@@ -36,7 +36,7 @@ def list_names(*, json: bool = False) -> None:
     """
     listing = Listing(
         envs=_environments(),
-        robots=list(shipped_robots()),
+        robots=[*shipped_robots(), *brought_robots()],
         links=list(LINKS),
         protocols=list(protocol_names()),
     )
@@ -47,7 +47,7 @@ def list_names(*, json: bool = False) -> None:
     for name in listing.envs or ["(none: pip install 'wpg[train]')"]:
         table.add_row("env", name, "")
     for name in listing.robots:
-        table.add_row("robot", name, load_description(name).title)
+        table.add_row("robot", name, load_description(name).title if name in shipped_robots() else "")
     for name, meaning in LINKS.items():
         table.add_row("link", name, meaning)
     for name in listing.protocols:

@@ -1,6 +1,15 @@
-"""What a robot is: joints in order, limits, home, tool, rates; read from one TOML file per robot."""
+"""What a robot is: joints in order, limits, home, tool, rates; read from one TOML file per robot.
 
+A package adds a robot by an entry point that bears its name; behind it stands the path of a TOML file, a
+:class:`RobotDescription`, or a function that returns either::
+
+    [project.entry-points."wpg.robots"]
+    my_arm = "my_package:describe"
+"""
+
+import importlib.util
 from importlib import resources
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +23,8 @@ from wpg.hardware_bridge.errors import DescriptionError
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 ServoId = Annotated[int, msgspec.Meta(ge=0, le=252)]
+GROUP = "wpg.robots"
+MJCF_READER = "wpg.sim_envs.mjcf_description"
 ProtocolName = Literal["native", "dynamixel", "feetech"]
 """What can be emulated; drivers.py knows what else can be driven."""
 
@@ -48,8 +59,9 @@ class JointDescription(Record, frozen=True, kw_only=True):
 class SimulationModel(Record, frozen=True, kw_only=True):
     """How the physics engines build this robot."""
 
-    urdf: str
-    """A path, or ``package:path`` for a file that a Python package ships."""
+    model: str
+    """URDF, or MJCF if it ends in ``.xml``: a path, counted from the description's folder; ``package:path``
+    for a file that a Python package ships; or ``menagerie:NAME`` for a robot of MuJoCo Menagerie."""
     base_link: str
     tool_link: str
     fixed_joints_rad: dict[str, float] = msgspec.field(default_factory=dict)
@@ -180,27 +192,73 @@ def available_robots() -> tuple[str, ...]:
     return tuple(name for name in shipped_robots() if load_description(name).bus is None)
 
 
+def brought_robots() -> tuple[str, ...]:
+    """Names of all robots that other installed packages bring."""
+    return tuple(sorted(entry.name for entry in entry_points(group=GROUP)))
+
+
 def load_description(robot: str) -> RobotDescription:
-    """Description of a robot by its shipped name or by the path of a TOML file.
+    """Description of a robot by name or by file.
+
+    Args:
+        robot: a name that ships with wpg or that another package brings; the path of a TOML file; or, for
+            simulation, the path of an MJCF file (``.xml``) or ``menagerie:NAME``.
 
     Raises:
         DescriptionError: no such robot, or a file that does not hold together; names file and field.
     """
     if robot in shipped_robots():
         text = (resources.files("wpg.hardware_bridge") / "robots" / f"{robot}.toml").read_text()
-        origin = f"{robot}.toml"
-    elif robot.endswith(".toml"):
-        try:
-            text = Path(robot).read_text()
-        except OSError as error:
-            raise DescriptionError(f"{robot}: cannot be read: {error.strerror}") from error
-        origin = robot
-    else:
-        raise DescriptionError(
-            f"unknown robot {robot!r}: expected one of {', '.join(shipped_robots())} "
-            "or the path of a .toml file"
-        )
+        return _decode(text, f"{robot}.toml")
+    if robot.endswith(".toml"):
+        return _read(Path(robot))
+    if robot.endswith(".xml") or robot.startswith("menagerie:"):
+        return _describe_mjcf(robot)
+    for entry in entry_points(group=GROUP, name=robot):
+        return _brought(entry)
+    raise DescriptionError(
+        f"unknown robot {robot!r}: expected one of {', '.join((*shipped_robots(), *brought_robots()))} "
+        "or the path of a .toml file"
+    )
+
+
+def _decode(text: str, origin: str) -> RobotDescription:
     try:
         return msgspec.toml.decode(text, type=RobotDescription)
     except msgspec.MsgspecError as error:
         raise DescriptionError(f"{origin}: {error}") from error
+
+
+def _read(path: Path) -> RobotDescription:
+    try:
+        description = _decode(path.read_text(), str(path))
+    except OSError as error:
+        raise DescriptionError(f"{path}: cannot be read: {error.strerror}") from error
+    simulation = description.simulation
+    if simulation is not None and ":" not in simulation.model:
+        simulation = msgspec.structs.replace(simulation, model=str(path.parent / simulation.model))
+    return msgspec.structs.replace(description, simulation=simulation)
+
+
+def _describe_mjcf(location: str) -> RobotDescription:
+    """The simulators' side reads MJCF; the bridge does without it."""
+    if importlib.util.find_spec("mujoco") is None:
+        raise DescriptionError(f"{location}: MJCF needs MuJoCo: pip install 'wpg[train]'")
+    described: RobotDescription = importlib.import_module(MJCF_READER).describe(location)
+    return described
+
+
+def _brought(entry: EntryPoint) -> RobotDescription:
+    where = f"robot {entry.name}, brought by {entry.value}"
+    try:
+        found = entry.load()
+        found = found() if callable(found) else found
+    except Exception as error:  # another package's code may raise anything
+        raise DescriptionError(f"{where}: cannot be loaded: {error}") from error
+    if isinstance(found, (str, Path)):
+        return _read(Path(found))
+    if not isinstance(found, RobotDescription):
+        raise DescriptionError(
+            f"{where}: expected a RobotDescription or a path, found {type(found).__name__}"
+        )
+    return found

@@ -43,18 +43,15 @@ def simulation_model(description: RobotDescription) -> SimulationModel:
 
 
 def load_arm(description: RobotDescription, scene: Scene = EMPTY) -> ArmModel:
-    """Read and prepare the URDF that a description names.
+    """Read and prepare the model that a description names.
 
     Raises:
         DescriptionError: the file cannot be read, or its joints are not the description's, or the scene needs
             a gripper and there is none.
     """
     model = simulation_model(description)
-    path = resolve_path(model.urdf)
-    try:
-        root = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
-        raise DescriptionError(f"{path}: no readable URDF: {error}") from error
+    path = resolve_path(model.model)
+    root = _read(path)
     fingers = gripper_joints(description, scene)
     _check_joints(root, description, path)
     for joint in root.iter("joint"):
@@ -96,11 +93,15 @@ def gripper_joints(description: RobotDescription, scene: Scene) -> tuple[str, ..
 
 
 def resolve_path(location: str) -> Path:
-    """Turn ``package:path`` or a plain path into a path.
+    """Turn ``package:path``, ``menagerie:NAME`` or a plain path into a path.
 
     Raises:
-        DescriptionError: the package is not installed.
+        DescriptionError: the package is not installed, or the robot cannot be had.
     """
+    if location.startswith("menagerie:"):
+        from wpg.sim_envs.mjcf import menagerie_path  # noqa: PLC0415  needs MuJoCo
+
+        return menagerie_path(location)
     package, colon, inside = location.partition(":")
     if not colon:
         return Path(location)
@@ -109,6 +110,19 @@ def resolve_path(location: str) -> Path:
         name = package.removesuffix("_data")
         raise DescriptionError(f"{location}: package {package} is not installed: pip install {name}")
     return Path(found.submodule_search_locations[0]) / inside
+
+
+def _read(path: Path) -> Element:
+    if path.suffix == ".xml":
+        if importlib.util.find_spec("mujoco") is None:
+            raise DescriptionError(f"{path}: MJCF needs MuJoCo: pip install mujoco")
+        from wpg.sim_envs.mjcf import mjcf_to_urdf  # noqa: PLC0415  needs MuJoCo
+
+        return mjcf_to_urdf(path)
+    try:
+        return ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise DescriptionError(f"{path}: no readable URDF: {error}") from error
 
 
 def _mesh_path(name: str, urdf: Path) -> Path:

@@ -41,7 +41,7 @@ def one_joint(description, tmp_path):
     joint = msgspec.structs.replace(description.joints[0], name="turn")
     simulation = msgspec.structs.replace(
         description.simulation,
-        urdf=str(path),
+        model=str(path),
         base_link="base",
         tool_link="tip",
         fixed_joints_rad={"bend": 0.7, "slide": 0.3},
@@ -78,8 +78,8 @@ def test_tool_offset_crosses_fixed_joints(description):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"urdf": "nowhere.urdf"}, r"nowhere\.urdf: no readable URDF"),
-        ({"urdf": "no_such_data:arm.urdf"}, r"package no_such_data is not installed: pip install no_such"),
+        ({"model": "nowhere.urdf"}, r"nowhere\.urdf: no readable URDF"),
+        ({"model": "no_such_data:arm.urdf"}, r"package no_such_data is not installed: pip install no_such"),
         ({"fixed_joints_rad": {}}, r"found panda_joint1, .*panda_finger_joint2; name the others"),
         ({"fixed_joints_rad": {"thumb": 0.0}}, r"no moving joint 'thumb'; it has panda_joint1"),
         ({"tool_link": "nose"}, r"has no link 'nose'"),
@@ -94,15 +94,15 @@ def test_text_that_is_no_xml(description, tmp_path):
     path = tmp_path / "arm.urdf"
     path.write_text("<robot>")
     with pytest.raises(DescriptionError, match="no readable URDF"):
-        load_arm(with_simulation(description, urdf=str(path)))
+        load_arm(with_simulation(description, model=str(path)))
 
 
 def test_missing_mesh(description, tmp_path):
-    source = resolve_path(description.simulation.urdf)
+    source = resolve_path(description.simulation.model)
     path = tmp_path / "arm.urdf"
     path.write_text(source.read_text())
     with pytest.raises(DescriptionError, match=r"mesh package://meshes/\S+link0.obj found neither"):
-        load_arm(with_simulation(description, urdf=str(path)))
+        load_arm(with_simulation(description, model=str(path)))
 
 
 def test_fixed_bodies_combine_as_one():
