@@ -14,6 +14,7 @@ from wpg.cli.doctor import doctor
 from wpg.cli.emulate import emulate
 from wpg.cli.evaluate import evaluate
 from wpg.cli.export import export
+from wpg.cli.identify import identify
 from wpg.cli.inspect import inspect
 from wpg.cli.key import key
 from wpg.cli.list import list_names
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plot": plot,
     "transfer": transfer,
     "check": check,
+    "identify": identify,
     "doctor": doctor,
     "key": key,
     "list": list_names,

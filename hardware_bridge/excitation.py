@@ -46,9 +46,9 @@ class MotionPath:
 class ExcitationPlan:
     """How long the motion is, and how it is drawn."""
 
-    rounds: int = 3
-    """Each is drawn anew, so that the last may test what the others taught."""
-    slow_s: float = 7.0
+    rounds: int = 2
+    """Each is drawn anew, so that the last may test what the first taught."""
+    slow_s: float = 6.0
     """Slow waves in each round."""
     steps_s: float = 5.0
     """Steps in each round."""

@@ -1,5 +1,6 @@
 """What identification looks for: quantities of the whole arm and of single joints, as one vector."""
 
+import math
 from dataclasses import dataclass
 
 import msgspec
@@ -9,6 +10,8 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import DrawnEffects, Effects
 from wpg.sim_envs.urdf import simulation_model
+
+LAG_MAX_S, LAG_RESOLUTION_S = 0.5, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +23,36 @@ class Parameter:
     joint: int | None
     """None: of the whole arm."""
     neutral: float
-    """Where it has no effect."""
+    """Value without effect."""
     low: float
+    """Bounds of what is looked for."""
     high: float
     start: float
     probe: float
     """Step of finite differences."""
     resolution: float
-    """Half width of an interval that is wider than half the value and than this says nothing."""
+    """An interval reaches this far to a side, or half the value, or else it says nothing."""
+    lag_step_s: float = 0.0
+    """Above 0: a lag, looked for as the share ``exp(−lag_step_s / lag)`` of the way that it leaves in a physics
+    step. The motion depends on this almost linearly, and hardly on a lag that is short."""
+
+    def encode(self, value: float) -> float:
+        """What is looked for, of the field's value."""
+        if not self.lag_step_s:
+            return value
+        return math.exp(-self.lag_step_s / value) if value > 0.0 else 0.0
+
+    def decode(self, sought: float) -> float:
+        """The field's value, of what is looked for."""
+        if not self.lag_step_s:
+            return sought
+        return -self.lag_step_s / math.log(sought) if sought > 0.0 else 0.0
+
+    def needed(self, sought: float) -> float:
+        """Half width, of what is looked for, from which on the data say nothing."""
+        value = self.decode(sought)
+        wide = self.resolution if self.neutral == 1.0 else max(abs(value) / 2.0, self.resolution)
+        return self.encode(value + wide) - self.encode(value)
 
 
 def all_parameters(description: RobotDescription, joints: list[int]) -> list[Parameter]:
@@ -35,7 +60,7 @@ def all_parameters(description: RobotDescription, joints: list[int]) -> list[Par
     model = simulation_model(description)
     torque = description.limits("torque_max_nm")
     damping = np.array(model.damping_nm_s_rad)
-    kilograms = float(torque.max()) / 20.0  # about what the strongest joint holds half a metre out, twice
+    strongest = float(torque.max())  # holds a tenth of this in kg, a metre out
 
     def one(
         field: str,
@@ -58,8 +83,21 @@ def all_parameters(description: RobotDescription, joints: list[int]) -> list[Par
             resolution=resolution,
         )
 
-    found = [one("action_delay_s", None, 0.5, 0.01), one("payload_kg", None, kilograms, 0.1 * kilograms)]
-    found += [one("lag_s", j, 0.5, 0.01) for j in joints]
+    def lag(joint: int) -> Parameter:
+        return Parameter(
+            field="lag_s",
+            joint=joint,
+            neutral=0.0,
+            low=0.0,
+            high=math.exp(-model.step_s / LAG_MAX_S),
+            start=0.1,
+            probe=0.005,
+            resolution=LAG_RESOLUTION_S,
+            lag_step_s=model.step_s,
+        )
+
+    found = [one("action_delay_s", None, 0.5, 0.01), one("payload_kg", None, strongest, strongest / 200.0)]
+    found += [lag(j) for j in joints]
     found += [one("coulomb_friction_nm", j, torque[j], 0.02 * torque[j]) for j in joints]
     found += [one("viscous_friction_nm_s_rad", j, damping[j], 0.05 * damping[j]) for j in joints]
     found += [one("stiffness_factor", j, 10.0, 0.25, low=0.1, neutral=1.0) for j in joints]
@@ -72,7 +110,8 @@ def drawn_effects(description: RobotDescription, parameters: list[Parameter], th
     """The arm with these parameters; ``theta`` (len(parameters),)."""
     drawn = Effects().draw(np.random.default_rng(0), description)
     changed: dict[str, float | Vector] = {}
-    for parameter, value in zip(parameters, theta.tolist(), strict=True):
+    for parameter, sought in zip(parameters, theta.tolist(), strict=True):
+        value = parameter.decode(sought)
         if parameter.joint is None:
             changed[parameter.field] = value
         else:

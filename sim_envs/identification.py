@@ -5,16 +5,18 @@ the robot measures them, in torques::
 
     min_θ  Σ_t Σ_j  ((q_tj − q̂_tj(θ)) / σ_qj)² + ((τ_tj − τ̂_tj(θ)) / σ_τj)²
 
-σ are the residuals' own, from a first pass. θ are fields of :class:`~wpg.sim_envs.effects.Effects`, and the
-replay runs them through the code that training runs, so they mean the same there. The servos hold the joints
-apart: a joint's own parameters are taken to move its own measurements only, so that one simulation shows one
-field's effect on all joints.
+σ are the residuals' own, from the pass before. θ are fields of :class:`~wpg.sim_envs.effects.Effects`, and
+the replay runs them through the code that training runs, so they mean the same there. The servos hold the
+joints apart: a first pass takes a joint's own parameters to move its own measurements only, so that one
+simulation shows one field's effect on all joints. The passes after it know every parameter's effect on every
+joint.
 
 Intervals come from the sandwich estimator over blocks of time, which allows for residuals that hang together
 (Liang and Zeger, Biometrika 1986), and are at least as wide as least squares with independent residuals has
 them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,13 +33,17 @@ from wpg.sim_envs.errors import IdentificationError
 from wpg.sim_envs.recording import Recording
 from wpg.sim_envs.replay import Motion, ReplayPool
 
+Jacobian = NDArray[np.float64]
+
 SETTLING_S = 1.0
 """What a recording began in the middle of has died away after this long."""
 TRAVEL_MIN_RAD = 0.03
 """A joint that moves less is not looked at."""
 BLOCK_S = 0.5
-PASSES = (1e-2, 1e-4)
-"""Relative change of the cost at which each ends."""
+ROUGH, FINE = 1e-2, 1e-6
+"""Relative change of the cost at which the first and the last pass end."""
+STALE_PROBES = 10.0
+"""The last pass computes its Jacobian anew once a parameter is this many steps of its differences away."""
 PARAMETERS_A_JOINT = 8
 """That move one joint's measurements: the freedom that they take from its residuals."""
 DELAY_MAX_S = 0.4
@@ -90,18 +96,18 @@ def fit(description: RobotDescription, recording: Recording, *, num_workers: int
         told = problem.half_widths(parameters, theta)[1]
         kept = [parameter for parameter, is_told in zip(parameters, told, strict=True) if is_told]
         if len(kept) < len(parameters):
-            theta = problem.solve(kept, theta[told])
+            theta = problem.refine(kept, theta[told])
         half = problem.half_widths(kept, theta)[0]
         effects = drawn_effects(description, kept, theta)
         noise = problem.noise(pool.replay([effects])[0])
     estimates = [
         Estimate(
             parameter=parameter,
-            value=value,
-            low=max(value - width, parameter.low),
-            high=min(value + width, parameter.high),
+            value=parameter.decode(sought),
+            low=parameter.decode(max(sought - width, parameter.low)),
+            high=parameter.decode(min(sought + width, parameter.high)),
         )
-        for parameter, value, width in zip(kept, theta.tolist(), half.tolist(), strict=True)
+        for parameter, sought, width in zip(kept, theta.tolist(), half.tolist(), strict=True)
     ]
     return Fit(estimates=estimates, unknown=_unknown(description, kept), effects=effects, noise=noise)
 
@@ -125,6 +131,7 @@ class _Problem:
         )[: len(self._channels)]
         self._measured = self._observed(recording)
         self._last: tuple[bytes, NDArray[np.float64]] = (b"", np.empty(0))
+        self._near: tuple[Vector, Jacobian] = (np.empty(0), np.empty((0, 0)))
 
     def guess_delay(self, parameters: list[Parameter]) -> Vector:
         """Where to start from: an arm without effects, shifted in time until it fits best."""
@@ -144,36 +151,46 @@ class _Problem:
 
     def solve(self, parameters: list[Parameter], start: Vector) -> Vector:
         """The parameters that fit best, weighed by the residuals that a first pass leaves."""
-        for tolerance in PASSES:
-            result = least_squares(
-                partial(self._flat_residual, parameters),
-                start,
-                partial(self._jacobian, parameters),
-                bounds=([p.low for p in parameters], [p.high for p in parameters]),
-                x_scale=np.array([p.resolution for p in parameters]),
-                xtol=1e-4,
-                ftol=tolerance,
-                max_nfev=15,
-            )
-            start = result.x
-            residual = self._sigma * self._residual(parameters, start)
-            self._sigma = np.maximum(np.sqrt((residual**2).mean(axis=0)), self._floor)
-            self._last = (b"", np.empty(0))
-        return start
+        theta = self._descend(parameters, start, self._apart, ROUGH)
+        return self.refine(parameters, self.refine(parameters, theta))
+
+    def refine(self, parameters: list[Parameter], start: Vector) -> Vector:
+        """Go on from there, with the weights that the residuals there ask for."""
+        residual = self._sigma * self._residual(parameters, start)
+        self._sigma = np.maximum(np.sqrt((residual**2).mean(axis=0)), self._floor)
+        return self._descend(parameters, start, self._coupled, FINE)
+
+    def _descend(
+        self,
+        parameters: list[Parameter],
+        start: Vector,
+        jacobian: Callable[[list[Parameter], Vector], Jacobian],
+        tolerance: float,
+    ) -> Vector:
+        theta: Vector = least_squares(
+            partial(self._flat_residual, parameters),
+            start,
+            partial(jacobian, parameters),
+            bounds=([p.low for p in parameters], [p.high for p in parameters]),
+            x_scale=np.array([50.0 * p.probe for p in parameters]),
+            xtol=1e-4,
+            ftol=tolerance,
+            max_nfev=15,
+        ).x
+        return theta
 
     def half_widths(self, parameters: list[Parameter], theta: Vector) -> tuple[Vector, NDArray[np.bool_]]:
         """Half widths of the 95 % intervals, and which parameters can be told.
 
         The one that can be told worst is given up first and taken as known, until all others can be told.
         """
-        jacobian = self._jacobian(parameters, theta)
+        jacobian = self._coupled(parameters, theta)
         residual = self._residual(parameters, theta)
         information = jacobian.T @ jacobian
         scores = np.zeros((self._blocks[-1] + 1, len(parameters)))
         rows = np.repeat(self._blocks, residual[0].size)
         np.add.at(scores, rows, jacobian * residual.ravel()[:, None])
-        needed = np.maximum(np.abs(theta) / 2.0, [p.resolution for p in parameters])
-        needed = np.where([p.neutral == 1.0 for p in parameters], [p.resolution for p in parameters], needed)
+        needed = np.array([p.needed(value) for p, value in zip(parameters, theta.tolist(), strict=True)])
         told = np.ones(len(parameters), bool)
         half = np.full(len(parameters), np.inf)
         while told.any():
@@ -207,31 +224,58 @@ class _Problem:
         return self._residual(parameters, theta).ravel()
 
     def _replayed(self, parameters: list[Parameter], theta: Vector) -> NDArray[np.float64]:
-        key = theta.tobytes()
+        key = theta.tobytes() + len(parameters).to_bytes(2)
         if self._last[0] != key:
             motion = self._pool.replay([drawn_effects(self._description, parameters, theta)])[0]
             self._last = key, self._observed(motion)
         return self._last[1]
 
-    def _jacobian(self, parameters: list[Parameter], theta: Vector) -> NDArray[np.float64]:
-        """(R * channels * num_joints, len(parameters)); one replay for each field."""
-        base = self._replayed(parameters, theta)
-        probes = np.array(
-            [p.probe if v + p.probe < p.high else -p.probe for p, v in zip(parameters, theta, strict=True)]
-        )
-        fields = list(dict.fromkeys(parameter.field for parameter in parameters))
-        members = [np.array([p.field == field for p in parameters]) for field in fields]
-        motions = self._pool.replay(
-            [drawn_effects(self._description, parameters, theta + probes * member) for member in members]
-        )
-        jacobian = np.zeros((*base.shape, len(parameters)))
-        for member, motion in zip(members, motions, strict=True):
-            change = (self._observed(motion) - base) / self._sigma
-            for column in np.flatnonzero(member):
+    def _coupled(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
+        """(R * channels * num_joints, len(parameters)); one replay for each parameter, unless one is near."""
+        probes = np.array([parameter.probe for parameter in parameters])
+        at, jacobian = self._near
+        if len(at) != len(theta) or (np.abs(theta - at) > STALE_PROBES * probes).any():
+            changes = self._changes(parameters, theta, [[column] for column in range(len(theta))])
+            jacobian = np.stack(changes, axis=-1)
+            self._near = theta.copy(), jacobian
+        return (jacobian / self._sigma[:, :, None]).reshape(-1, len(parameters))
+
+    def _apart(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
+        """The same with one replay for each field, as if no joint moved another."""
+        columns: dict[str, list[int]] = {}
+        for column, parameter in enumerate(parameters):
+            columns.setdefault(parameter.field, []).append(column)
+        jacobian = np.zeros((*self._measured.shape, len(parameters)))
+        changes = self._changes(parameters, theta, list(columns.values()))
+        for together, change in zip(columns.values(), changes, strict=True):
+            for column in together:
                 joint = parameters[column].joint
-                which = slice(None) if joint is None else slice(joint, joint + 1)
-                jacobian[:, :, which, column] = change[:, :, which] / probes[column]
-        return jacobian.reshape(-1, len(parameters))
+                rows = slice(None) if joint is None else slice(joint, joint + 1)
+                jacobian[:, :, rows, column] = change[:, :, rows]
+        return (jacobian / self._sigma[:, :, None]).reshape(-1, len(parameters))
+
+    def _changes(
+        self, parameters: list[Parameter], theta: Vector, groups: list[list[int]]
+    ) -> list[NDArray[np.float64]]:
+        """Slopes (R, channels, num_joints) of the motion when a group's parameters change together.
+
+        Joints' parameters of one field have different probes, each for its own joint's rows.
+        """
+        base = self._replayed(parameters, theta)
+        probes = np.array([parameter.probe for parameter in parameters])
+        probes = np.where(theta + probes < [parameter.high for parameter in parameters], probes, -probes)
+        trials = []
+        for group in groups:
+            trial = theta.copy()
+            trial[group] += probes[group]
+            trials.append(drawn_effects(self._description, parameters, trial))
+        changes = []
+        for group, motion in zip(groups, self._pool.replay(trials), strict=True):
+            step = np.full(self._description.num_joints, probes[group[0]])
+            if len(group) > 1:
+                step[[parameters[column].joint or 0 for column in group]] = probes[group]
+            changes.append((self._observed(motion) - base) / step)
+        return changes
 
 
 def _half_widths(information: NDArray[np.float64], scores: NDArray[np.float64]) -> Vector:

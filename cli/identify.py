@@ -1,0 +1,135 @@
+"""``wpg identify``: what sets an arm apart from its model, from a run log or from a motion of its own."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, write_json
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
+from wpg.hardware_bridge.keys import read_key
+from wpg.hardware_bridge.logread import read_log
+from wpg.hardware_bridge.playing import play_path
+from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
+from wpg.hardware_bridge.robot import Robot
+from wpg.hardware_bridge.runlog import RunLog
+from wpg.hardware_bridge.session import open_robot
+from wpg.hardware_bridge.signals import stop_on_signals
+
+if TYPE_CHECKING:
+    from wpg.sim_envs.actuators import Identification
+
+
+def identify(
+    source: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")] = None,
+    *,
+    robot: str,
+    link: str | None = None,
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.toml")] = Path("actuators.toml"),
+    log: Annotated[Path | None, tyro.conf.arg(metavar="excitation.mcap")] = None,
+    seed: int = 0,
+    key: KeyFile = None,
+    calibration: CalibrationFile = None,
+    json: JsonFile = None,
+    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+) -> None:
+    """Find an arm's delay, lag, gains, friction, payload and offsets, for `wpg train --actuators`.
+
+    From a run log, or, with --link, from a motion of about 30 s that every joint makes around its home: keep
+    the workspace free. What the data cannot tell is named, and left out of the file.
+
+    Args:
+        source: A run log (.mcap) of `wpg run --log` or of this command.
+        robot: A robot's name or the path of its .toml file.
+        link: Where the robot is, if it shall move now.
+        out: The file that `wpg train --actuators` and `wpg emulate --actuators` read.
+        log: Keep the log of the motion.
+        seed: Of the motion.
+        html: Write a report with the fitted and the unfitted simulator side by side.
+    """
+    from wpg.sim_envs.actuators import identify as identify_recording  # noqa: PLC0415  needs scipy and mujoco
+    from wpg.sim_envs.effects import effects_toml  # noqa: PLC0415
+    from wpg.sim_envs.recording import recording_of  # noqa: PLC0415
+
+    description, console = load_description(robot), Console()
+    if source is not None and "://" in source:
+        source, link = None, source
+    if (source is None) == (link is None):
+        raise CommandError("from what? give a run log, or --link of a robot that shall move")
+    if link is None and log is not None:
+        raise CommandError("--log keeps the log of a motion: it needs --link")
+    for path in (out, json, html):
+        if path is not None and not path.parent.is_dir():
+            raise CommandError(f"{path}: no such folder: {path.parent}")
+    with tempfile.TemporaryDirectory() as folder:
+        recorded = Path(source) if source is not None else log or Path(folder) / "excitation.mcap"
+        if link is not None:
+            driver = open_robot(
+                description, link, key=None if key is None else read_key(key), calibration=calibration
+            )
+            _record(driver, recorded, seed, console)
+        recording = recording_of(read_log(recorded), description)
+    console.print(f"fitting {recording.time_s[-1]:.0f} s of {description.title} …")
+    found, comparison = identify_recording(description, recording)
+    _show(found, console)
+    if html is not None:
+        from wpg.cli.identify_report import write_identify_report  # noqa: PLC0415  needs matplotlib
+
+        write_identify_report(html, found, comparison, description, origin=source or link or "")
+    write_json(json, found)
+    out.write_text(effects_toml(found.effects))
+    console.print(f"wrote {out}; next: wpg train wpg/PandaReach-v0 --actuators {out}")
+
+
+def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
+    """Play the excitation and log it; a motion that fails leaves no log."""
+    description = robot.description
+    motion = excitation(description, ExcitationPlan(seed=seed))
+    seconds = len(motion.joint_pos) * description.servo_dt_s
+    console.print(f"{description.title} goes home, then moves around it for {seconds:.0f} s …")
+    run_log = RunLog(
+        path,
+        {
+            "robot": description.name,
+            "servo_rate_hz": repr(description.servo_rate_hz),
+            "excitation_seed": str(seed),
+        },
+        {"description.json": msgspec.json.encode(description)},
+    )
+    try:
+        with stop_on_signals() as should_stop, realtime(RealtimeConfig()) as warnings:
+            violations = play_path(robot, motion, run_log, should_stop=should_stop)
+    except BaseException:
+        run_log.close()
+        path.unlink(missing_ok=True)
+        raise
+    run_log.close()
+    for warning in warnings:
+        console.print(f"[yellow]warning[/yellow] {warning}", highlight=False)
+    if run_log.error or run_log.dropped:
+        raise CommandError(f"the run log is not whole: {run_log.error or f'{run_log.dropped} records lost'}")
+    console.print(f"done; {violations} commands outside the limits")
+
+
+def _show(found: "Identification", console: Console) -> None:
+    table = Table(box=None, padding=(0, 1))
+    for title in ("quantity", "joint", "value", "95 % interval"):
+        justify: Literal["left", "right"] = "left" if title in ("quantity", "joint") else "right"
+        table.add_column(title, justify=justify, no_wrap=True)
+    for quantity in found.quantities:
+        interval = f"{quantity.low:.4g} to {quantity.high:.4g}"
+        table.add_row(quantity.field, quantity.joint or "", f"{quantity.value:.4g}", interval)
+    console.print(table)
+    for field, joints in found.unknown.items():
+        console.print(f"[yellow]cannot be told[/yellow] {field} {', '.join(joints)}", highlight=False)
+    fitted, unfitted = (1e3 * found.mae_rad(which) for which in ("fitted", "unfitted"))
+    console.print(
+        f"{found.held_out_s:.0f} s held out: "
+        f"mean error {fitted:.2f} mrad with these figures, {unfitted:.2f} mrad without",
+        highlight=False,
+    )

@@ -1,0 +1,102 @@
+"""The excitation stays inside every limit of every shipped robot; playing it is safe."""
+
+import numpy as np
+import pytest
+
+from wpg.hardware_bridge.clock import ManualClock
+from wpg.hardware_bridge.description import load_description, shipped_robots
+from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
+from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.playing import play_path
+from wpg.hardware_bridge.robot import RobotStatus
+from wpg.hardware_bridge.witness import CommandJudge
+
+SHORT = ExcitationPlan(rounds=1, slow_s=2.0, steps_s=2.0, fast_s=1.0)
+
+
+class LivingClock(ManualClock):
+    """Sleeping lets a simulated robot live."""
+
+    def __init__(self, robot):
+        super().__init__()
+        self._robot = robot
+
+    def sleep_until(self, deadline_s):
+        if deadline_s > self.now():
+            self._robot.advance(deadline_s - self.now())
+        super().sleep_until(deadline_s)
+
+
+class Ticks:
+    """A recorder that keeps phases and commands."""
+
+    def __init__(self):
+        self.phases, self.commands = [], []
+
+    def tick(self, *, phase, command, **_):
+        self.phases.append(phase)
+        self.commands.append(command.joint_pos)
+
+
+@pytest.mark.parametrize("name", shipped_robots())
+def test_inside_the_limits_of_every_robot(name):
+    description = load_description(name)
+    path = excitation(description, ExcitationPlan(rounds=1))
+    home, dt_s = description.limits("home_rad"), description.servo_dt_s
+    pos = np.concatenate([[home], path.joint_pos, [home]])
+    judge = CommandJudge(description)
+    judge.start(home)
+    for tick, (row, vel) in enumerate(zip(path.joint_pos, path.joint_vel, strict=True)):
+        assert judge.judge(row, vel, tick) == ()
+        judge.accept(row, tick)
+    share = 1.02 * description.motion_fraction
+    velocity = np.diff(pos, axis=0) / dt_s
+    acceleration = np.diff(velocity, axis=0) / dt_s
+    jerk = np.diff(acceleration, axis=0) / dt_s
+    assert (np.abs(velocity) <= share * description.limits("velocity_max_rad_s")).all()
+    assert (np.abs(acceleration) <= share * description.limits("acceleration_max_rad_s2")).all()
+    assert (np.abs(jerk) <= share * description.limits("jerk_max_rad_s3")).all()
+    assert np.ptp(pos, axis=0).min() > 0.1
+    np.testing.assert_allclose(path.joint_pos[-1], home, atol=1e-6)
+
+
+def test_rounds_differ_and_the_seed_decides():
+    description = load_description("panda")
+    first, again, other = (
+        excitation(description, ExcitationPlan(rounds=1, slow_s=2.0, steps_s=1.0, fast_s=1.0, seed=seed))
+        for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first.joint_pos, again.joint_pos)
+    assert not np.array_equal(first.joint_pos[:200], other.joint_pos[:200])
+
+
+def test_goes_home_slowly_first_and_is_left_holding():
+    description = load_description("panda")
+    robot, ticks = KinematicRobot(description), Ticks()
+    robot.reset(description.limits("home_rad") + 0.3)
+    path = excitation(description, SHORT)
+    assert play_path(robot, path, ticks, clock=LivingClock(robot)) == 0
+    homing = np.array([row for row, phase in zip(ticks.commands, ticks.phases, strict=True) if phase == "homing"])
+    pace = np.abs(np.diff(homing, axis=0)).max(axis=0) / description.servo_dt_s
+    assert (pace <= 0.31 * description.motion_fraction * description.limits("velocity_max_rad_s")).all()
+    np.testing.assert_allclose(ticks.commands[-len(path.joint_pos) :], path.joint_pos, atol=1e-6)
+    assert robot.read().status is RobotStatus.HOLDING
+
+
+def test_something_in_the_way_ends_the_motion_at_rest():
+    description = load_description("panda")
+    robot, ticks = KinematicRobot(description), Ticks()
+    path = excitation(description, SHORT)
+    robot.reset(description.limits("home_rad"))
+    with pytest.raises(BridgeError, match="stopped by the operator"):
+        play_path(
+            robot,
+            path,
+            ticks,
+            clock=LivingClock(robot),
+            should_stop=lambda: "the operator" if len(ticks.phases) == 500 else "",
+        )
+    assert len(ticks.phases) == 500
+    assert robot.read().status is RobotStatus.HOLDING
+    assert np.abs(robot.read().joint_vel).max() < 1e-2
