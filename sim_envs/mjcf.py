@@ -42,10 +42,10 @@ def menagerie_path(location: str) -> Path:
     try:
         menagerie = importlib.import_module("mujoco_menagerie")
     except ImportError as error:
-        raise DescriptionError(f"{location}: pip install mujoco-menagerie") from error
+        raise DescriptionError(f"{location}: needs pip install mujoco-menagerie") from error
     try:
         robot = menagerie.get(name)
-        return Path(robot.path(entry or robot.default_model))
+        return Path(robot.xml(entry or robot.default_model))
     except menagerie.MenagerieError as error:
         raise DescriptionError(f"{location}: {' '.join(str(error).split())}") from error
 

@@ -185,7 +185,7 @@ def fake_menagerie(monkeypatch, path):
     def get(name):
         if name != "some_arm":
             raise MenagerieError(f"unknown robot {name!r}")
-        return SimpleNamespace(default_model="arm", path=fetch)
+        return SimpleNamespace(default_model="arm", xml=fetch)
 
     menagerie.get, menagerie.MenagerieError = get, MenagerieError
     monkeypatch.setitem(sys.modules, "mujoco_menagerie", menagerie)
@@ -203,5 +203,5 @@ def test_menagerie(path, monkeypatch):
 
 def test_menagerie_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco_menagerie", None)
-    with pytest.raises(DescriptionError, match="menagerie:some_arm: pip install mujoco-menagerie"):
+    with pytest.raises(DescriptionError, match="menagerie:some_arm: needs pip install mujoco-menagerie"):
         load_description("menagerie:some_arm")
