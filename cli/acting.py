@@ -8,7 +8,7 @@ from typing import Any, Literal
 import gymnasium
 from gymnasium.spaces import Box
 
-from wpg.cli.artifacts import artifact_act
+from wpg.cli.artifacts import artifact_act, run_options
 from wpg.cli.observations import ContractObservations
 from wpg.cli.options import CommandError
 from wpg.controllers import load_run
@@ -41,7 +41,8 @@ def acting(
     """
     if policy.is_dir():
         run = load_run(policy)
-        env = make_env(env_id or run.config.env, **options)
+        own = run_options(policy) if env_id is None else {}
+        env = make_env(env_id or run.config.env, **own | options)
         try:
             yield run.act(select, seed=seed), env
         finally:

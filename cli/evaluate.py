@@ -7,7 +7,7 @@ import msgspec
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import CommandError, JsonFile, write_json
+from wpg.cli.options import ActuatorsFile, CommandError, JsonFile, actuators_option, write_json
 
 if TYPE_CHECKING:
     from wpg.controllers.evaluation import Evaluation
@@ -33,6 +33,7 @@ def evaluate(
     env: str | None = None,
     episodes: int = 100,
     select: Select = "best",
+    actuators: ActuatorsFile = None,
     seed: int = 0,
     json: JsonFile = None,
 ) -> None:
@@ -45,7 +46,9 @@ def evaluate(
         select: The critic's best particle, the particles' mean, or a random one.
         seed: Seed of resets and noise.
     """
-    result = evaluate_policy(policy, env=env, episodes=episodes, select=select, seed=seed)
+    result = evaluate_policy(
+        policy, env=env, episodes=episodes, select=select, seed=seed, actuators=actuators
+    )
     console = Console()
     console.print(f"{result.env}: {result.episodes} episodes, acting by {select}")
     low, high = result.return_ci95
@@ -68,7 +71,13 @@ def evaluate(
 
 
 def evaluate_policy(
-    policy: Path, *, env: str | None, episodes: int, select: Select, seed: int = 0
+    policy: Path,
+    *,
+    env: str | None,
+    episodes: int,
+    select: Select,
+    seed: int = 0,
+    actuators: Path | None = None,
 ) -> "Evaluation":
     """Evaluate a run folder or an artefact in the environment it was trained in, or in ``env``."""
     from wpg.cli.acting import acting  # noqa: PLC0415  torch and gymnasium are not part of the bare bridge
@@ -76,5 +85,6 @@ def evaluate_policy(
 
     if episodes < 1:
         raise CommandError(f"--episodes must be at least 1, it is {episodes}")
-    with acting(policy, env, select, seed=seed) as (act, opened):
+    options = actuators_option(actuators)
+    with acting(policy, env, select, seed=seed, **options) as (act, opened):
         return evaluate_act(act, opened, episodes, seed=seed)

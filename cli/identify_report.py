@@ -13,7 +13,7 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.sim_envs.actuators import Comparison, Identification, Quantity
 
 EXCERPT_S = 4.0
-LINES = (("measured", "black", 2.6), ("unfitted", ORANGE, 1.2), ("fitted", BLUE, 1.1))
+LINES = (("measured", "#b9bec6", 4.0), ("unfitted", ORANGE, 1.2), ("fitted", BLUE, 1.1))
 """What is drawn, from behind: name, colour, width."""
 COLUMNS = 2
 LABELS = {

@@ -17,6 +17,10 @@ CalibrationFile = Annotated[
     Path | None,
     tyro.conf.arg(metavar="FILE", help="LeRobot's calibration file of an arm on a servo bus."),
 ]
+ActuatorsFile = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="FILE.toml", help="What sets the arm apart from its model (see `wpg identify`)."),
+]
 ArtifactPath = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="An exported policy (.onnx).")
 ]
@@ -27,6 +31,19 @@ LogPath = Annotated[
 
 class CommandError(RuntimeError):
     """A command cannot do what it was asked; the message says why and what to do."""
+
+
+def actuators_option(path: Path | None) -> dict[str, Any]:
+    """Keyword arguments that give an environment's arm these actuators.
+
+    Raises:
+        CommandError: there is no such file.
+    """
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise CommandError(f"{path}: no such file")
+    return {"effects": str(path.resolve())}
 
 
 def write_json(path: Path | None, result: Any) -> None:

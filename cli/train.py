@@ -1,12 +1,16 @@
 """``wpg train``: learn a policy, and export it."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import CommandError
+from wpg.cli.options import ActuatorsFile, CommandError, actuators_option
+
+if TYPE_CHECKING:
+    from wpg.controllers import OnProgress, TrainProgress
 
 
 def train(
@@ -23,6 +27,7 @@ def train(
     particles: int = 16,
     stop_at_success: float | None = None,
     max_seconds: float | None = None,
+    actuators: ActuatorsFile = None,
 ) -> None:
     """Train a policy by Wasserstein policy gradient and export it.
 
@@ -42,17 +47,24 @@ def train(
         stop_at_success: Stop when evaluated success is at least this, twice in a row.
         max_seconds: Stop after this many seconds.
     """
-    from wpg.cli.artifacts import export_run  # noqa: PLC0415  torch is not part of the bare bridge
+    from wpg.cli.artifacts import export_run, run_options  # noqa: PLC0415  torch: not in the bare bridge
     from wpg.controllers import ProgressBar, TrainConfig  # noqa: PLC0415
     from wpg.controllers import resume as resume_run  # noqa: PLC0415
     from wpg.controllers import train as train_policy  # noqa: PLC0415
+    from wpg.controllers.environment import make_env  # noqa: PLC0415
 
     console = Console()
     if resume is not None:
         if env is not None or out is not None:
             raise CommandError("--resume takes environment and folder from the run: leave out ENV and --out")
+        if actuators is not None:
+            raise CommandError("--resume takes the actuators from the run: leave out --actuators")
+        own = run_options(resume)
+        factory = partial(make_env, TrainConfig.load(resume / "config.yaml").env, **own) if own else None
         with ProgressBar(console) as bar:
-            result = resume_run(resume, steps=steps, max_seconds=max_seconds, on_progress=bar)
+            result = resume_run(
+                resume, steps=steps, max_seconds=max_seconds, on_progress=bar, env_factory=factory
+            )
     elif env is None:
         raise CommandError("which environment? `wpg train ENV`; `wpg list` shows what there is")
     else:
@@ -69,8 +81,13 @@ def train(
             max_seconds=max_seconds,
         )
         folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{seed}"
+        options = actuators_option(actuators)
+        if options and not env.startswith("wpg/"):
+            raise CommandError(f"--actuators needs an environment of wpg, not {env}")
+        factory = partial(make_env, env, **options) if options else None
         with ProgressBar(console) as bar:
-            result = train_policy(config, out=folder, on_progress=bar)
+            watch = bar if actuators is None else _KeepActuators(folder, actuators.read_bytes(), bar)
+            result = train_policy(config, out=folder, on_progress=watch, env_factory=factory)
     artifact = export_run(result.folder, result.folder / "policy.onnx")
     returned, success = _number(result.return_mean, ".1f"), _number(result.success_rate, ".0%")
     console.print(
@@ -78,6 +95,21 @@ def train(
         f"last evaluation: return {returned}, success {success}"
     )
     console.print(f"exported to {artifact}; next: wpg evaluate {result.folder}")
+
+
+class _KeepActuators:
+    """Puts the actuators into the run folder once there is one, so that what reads the run knows of them."""
+
+    def __init__(self, folder: Path, content: bytes, then: "OnProgress") -> None:
+        self._file = folder / "actuators.toml"
+        self._content: bytes | None = content
+        self._then = then
+
+    def __call__(self, progress: "TrainProgress", /) -> None:
+        if self._content is not None:
+            self._file.write_bytes(self._content)
+            self._content = None
+        self._then(progress)
 
 
 def _number(value: float | None, form: str) -> str:

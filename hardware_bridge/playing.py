@@ -22,6 +22,8 @@ HOMING_PACE = 0.3
 HOMING_MAX_S = 60.0
 REST_S = 0.5
 BRAKING_MAX_S = 2.0
+PLANNED = SafetyConfig(stale_s=0.1, overrun_s=0.1)
+"""A motion that is planned to its end goes on without states for longer than a policy does."""
 
 
 def play_path(
@@ -52,7 +54,7 @@ def play_path(
         BridgeError: the robot cannot be reached, or the motion did not get to its end; the arm was brought
             to rest and told to hold.
     """
-    player = _Player(robot, recorder, clock or RealClock(), safety or SafetyConfig(), should_stop)
+    player = _Player(robot, recorder, clock or RealClock(), safety or PLANNED, should_stop)
     robot.connect()
     try:
         player.arm()
