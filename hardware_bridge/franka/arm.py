@@ -5,7 +5,7 @@ import numpy as np
 from wpg.hardware_bridge.command_gate import CommandGate
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import ProtocolError
-from wpg.hardware_bridge.franka.connection import FciConnection, FciReflexError, FciSample
+from wpg.hardware_bridge.franka.connection import TICK_S, FciConnection, FciReflexError, FciSample
 from wpg.hardware_bridge.franka.limits import flange_position
 from wpg.hardware_bridge.franka.stream import CommandStream
 from wpg.hardware_bridge.protocols.native import Refusal
@@ -13,6 +13,8 @@ from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, Sto
 from wpg.hardware_bridge.witness import EmulatorWitness, count, milliseconds
 
 FLANGE_TOLERANCE_M = 0.002
+CATCH_UP_MAX = 20
+"""The robot stops by itself after this many missing commands."""
 _AT_FAULT = {
     "Reflex": "it stands in a reflex; free it, then give the link ?recover=yes",
     "UserStopped": "its user stop is pressed",
@@ -55,6 +57,7 @@ class FciArm:
         """Lowest that the robot reported after its first hundred commands."""
         self._moving_cycles = 0
         self._latched = False
+        self._answered_s = 0.0
         self._observe(connection.read())
         self._check_flange()
 
@@ -97,6 +100,11 @@ class FciArm:
         return self._stream.dry
 
     @property
+    def late_answers(self) -> int:
+        """Commands that were kept back, because the robot's millisecond was over."""
+        return self._connection.late_answers
+
+    @property
     def moving(self) -> bool:
         """Commands are being streamed to the robot."""
         return self._connection.moving
@@ -113,6 +121,7 @@ class FciArm:
                 self.fault = str(error)
                 return
             self._moving_cycles = 0
+            self._answered_s = self._sample.time_s
             self._stream.start(self._sample.joint_pos_desired)
         self._gate.start(self._sample.joint_pos)
         self._status = RobotStatus.ARMED
@@ -169,6 +178,11 @@ class FciArm:
         self._status = RobotStatus.HOLDING
 
     def _answer(self) -> None:
+        # Where states were missed the robot has gone on by itself: so does the stream.
+        missed = min(round((self._sample.time_s - self._answered_s) / TICK_S) - 1, CATCH_UP_MAX)
+        for _ in range(missed):
+            self._stream.step()
+        self._answered_s = self._sample.time_s
         command = self._stream.step()
         last = self._status is not RobotStatus.ARMED and self._stream.at_rest
         self._connection.send(command, self._sample, last=last)

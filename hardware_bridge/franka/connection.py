@@ -1,6 +1,7 @@
 """The one place that touches pylibfranka, which has no types and blocks whoever calls it."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from enum import Enum
 from importlib import import_module
@@ -9,8 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.errors import BridgeError, LinkError
+from wpg.hardware_bridge.franka.limits import limit_rate
 from wpg.hardware_bridge.robot import JointCommand, Vector
+
+TICK_S = 1e-3
+ANSWER_WITHIN_S = 0.8e-3
+STALE_S = 0.6e-3
+CLOCK_DRIFT_S = 1e-6
+"""By which host and robot may drift apart in a millisecond."""
 
 # libfranka's example joint_impedance_control.
 STIFFNESS_NM_RAD = np.array((600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0))
@@ -45,7 +54,9 @@ class FciSample(NamedTuple):
     joint_vel: Vector
     joint_torque: Vector
     joint_pos_desired: Vector
-    """Where the robot's own controller is heading."""
+    """Where the robot's own controller is heading, and how fast."""
+    joint_vel_desired: Vector
+    joint_acc_desired: Vector
     time_s: float
     mode: str
     """``Idle``, ``Move``, ``Guiding``, ``Reflex``, ``UserStopped`` ...; as libfranka names them."""
@@ -60,17 +71,29 @@ class FciConnection:
         host: address of the control unit.
         mode: what is streamed.
         module: pylibfranka, or what stands for it.
+        clock: by which answers are late.
 
     Raises:
         LinkError: pylibfranka is not installed, or nothing answers.
     """
 
-    def __init__(self, host: str, mode: FciMode = FciMode.VELOCITY, module: Any = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        mode: FciMode = FciMode.VELOCITY,
+        module: Any = None,
+        clock: Clock | None = None,
+    ) -> None:
         self._host, self._mode = host, mode
+        self._clock = clock or RealClock()
+        self._read_s = 0.0
+        self.late_answers = 0
+        """Commands that were not sent, because the robot's millisecond was over."""
         self._fci = module or _pylibfranka()
         self._control: Any = None
         self._raw: Any = None
         self._heading: Vector | None = None
+        self._behind_s = math.inf
         with self._translated():
             # Enforcing refuses every kernel without PREEMPT_RT; the gateway takes what rights it is granted.
             self._robot = self._fci.Robot(host, self._fci.RealtimeConfig.kIgnore)
@@ -88,13 +111,15 @@ class FciConnection:
             FciReflexError: it has stopped by itself.
         """
         with self._translated():
-            raw = self._robot.read_once() if self._control is None else self._control.readOnce()[0]
-        self._raw = raw
+            raw = self._robot.read_once() if self._control is None else self._newest()
+        self._raw, self._read_s = raw, self._clock.now()
         return FciSample(
             joint_pos=np.array(raw.q),
             joint_vel=np.array(raw.dq),
             joint_torque=np.array(raw.tau_J),
             joint_pos_desired=np.array(raw.q_d),
+            joint_vel_desired=np.array(raw.dq_d),
+            joint_acc_desired=np.array(raw.ddq_d),
             time_s=raw.time.to_sec(),
             mode=raw.robot_mode.name.removeprefix("k"),
             success_rate=raw.control_command_success_rate,
@@ -122,9 +147,12 @@ class FciConnection:
                 case FciMode.TORQUE:
                     self._control = self._robot.start_torque_control()
         self._heading = None
+        self._behind_s = math.inf
 
     def send(self, command: JointCommand, sample: FciSample, *, last: bool) -> None:
         """Stream one command, the answer to ``sample``; after the ``last`` the robot holds by itself.
+
+        A late answer is kept back: the robot has gone on by itself meanwhile, and would judge it against that.
 
         Raises:
             LinkError: the robot is gone.
@@ -132,6 +160,9 @@ class FciConnection:
         """
         message = self._message(command, sample)
         message.motion_finished = last
+        if not last and self._clock.now() - self._read_s > ANSWER_WITHIN_S:
+            self.late_answers += 1
+            return
         with self._translated():
             self._control.writeOnce(message)
         if last:
@@ -150,21 +181,42 @@ class FciConnection:
             self._robot.automatic_error_recovery()
         return any(self.read().mode == "Idle" for _ in range(RECOVERY_STATES))
 
+    def _newest(self) -> Any:
+        """The newest state of a moving robot.
+
+        A process that is woken late is given the state that woke it, not the newest: an answer to that would
+        be judged against what the robot did since.
+        """
+        raw = self._control.readOnce()[0]
+        behind_s = self._clock.now() - raw.time.to_sec()
+        if behind_s - self._behind_s > STALE_S:
+            raw = self._control.readOnce()[0]
+            self._behind_s = self._clock.now() - raw.time.to_sec()
+        else:
+            self._behind_s = min(self._behind_s, behind_s) + CLOCK_DRIFT_S
+        return raw
+
     def _message(self, command: JointCommand, sample: FciSample) -> Any:
-        match self._mode:
-            case FciMode.VELOCITY:
-                # Where the robot heads for lags by one command; what lost packets have added is taken back.
-                heading = sample.joint_pos_desired if self._heading is None else self._heading
-                drift = DRIFT_GAIN_1_S * (heading - sample.joint_pos_desired)
-                self._heading = command.joint_pos
-                velocity = command.joint_vel + np.clip(drift, -DRIFT_SPEED_MAX_RAD_S, DRIFT_SPEED_MAX_RAD_S)
-                return self._fci.JointVelocities(velocity.tolist())
-            case FciMode.POSITION:
-                return self._fci.JointPositions(command.joint_pos.tolist())
-            case FciMode.TORQUE:
-                torque = STIFFNESS_NM_RAD * (command.joint_pos - sample.joint_pos)
-                torque += DAMPING_NM_S_RAD * (command.joint_vel - sample.joint_vel)
-                return self._fci.Torques(torque.tolist())
+        if self._mode is FciMode.TORQUE:
+            torque = STIFFNESS_NM_RAD * (command.joint_pos - sample.joint_pos)
+            torque += DAMPING_NM_S_RAD * (command.joint_vel - sample.joint_vel)
+            return self._fci.Torques(torque.tolist())
+        velocity = limit_rate(
+            command.joint_vel + self._drift_speed(command, sample),
+            sample.joint_vel_desired,
+            sample.joint_acc_desired,
+            TICK_S,
+        )
+        if self._mode is FciMode.VELOCITY:
+            return self._fci.JointVelocities(velocity.tolist())
+        return self._fci.JointPositions((sample.joint_pos_desired + TICK_S * velocity).tolist())
+
+    def _drift_speed(self, command: JointCommand, sample: FciSample) -> Vector:
+        """Takes back, slowly, what lost packets have added to the way."""
+        heading = sample.joint_pos_desired if self._heading is None else self._heading
+        self._heading = command.joint_pos
+        drift = DRIFT_GAIN_1_S * (heading - sample.joint_pos_desired)
+        return np.minimum(np.maximum(drift, -DRIFT_SPEED_MAX_RAD_S), DRIFT_SPEED_MAX_RAD_S)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

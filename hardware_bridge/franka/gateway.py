@@ -65,6 +65,8 @@ class GatewayReport(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
     """Lowest share of the last hundred commands that came in time, as the robot says."""
     late_setpoints: int
     """How often the arm had to be braked because a set-point was late."""
+    late_answers: int
+    """Commands that were kept back, because the robot's millisecond was over."""
     reflexes: list[str]
     """What the robot has stopped for by itself."""
     witness: EmulatorWitness
@@ -130,6 +132,7 @@ def _report(arm: FciArm) -> GatewayReport:
         cycles=arm.cycles,
         success_rate_min=round(arm.success_rate_min, 4),
         late_setpoints=arm.late_setpoints,
+        late_answers=arm.late_answers,
         reflexes=arm.reflexes,
         witness=arm.witness,
     )

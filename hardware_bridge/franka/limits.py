@@ -21,10 +21,12 @@ POSITION_MAX_RAD = np.array((2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.
 VELOCITY_MAX_RAD_S = np.array((2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26))
 ACCELERATION_MAX_RAD_S2 = 10.0
 JERK_MAX_RAD_S3 = 5000.0
-TORQUE_RATE_MAX_NM_S = 1000.0
 # Near the ends of a joint the speed must fall: ``v <= -offset + sqrt(2 brake (end - q))``, both ways alike.
 SPEED_OFFSET_RAD_S = np.array((0.30, 0.20, 0.20, 0.30, 0.35, 0.35, 0.35))
 SPEED_BRAKE_RAD_S2 = np.array((6.0, 2.585, 3.5, 4.0, 17.0, 5.5, 17.0))
+
+RATE_SHARE = 0.98
+"""Of acceleration and jerk, in the last step before the robot."""
 
 # Share of the interface's limits that is used: the gateway stretches time by up to 2 % and corrects drift.
 VELOCITY_SHARE = 0.97
@@ -75,6 +77,25 @@ def _tightened(joint: JointDescription, index: int) -> JointDescription:
         jerk_max_rad_s3=min(joint.jerk_max_rad_s3, JERK_MAX_RAD_S3),
         home_rad=min(max(joint.home_rad, low), high),
     )
+
+
+def limit_rate(velocity: Vector, last_velocity: Vector, last_acceleration: Vector, dt_s: float) -> Vector:
+    """The velocity nearest to what is wanted that the interface lets through after what the robot did last.
+
+    It changes nothing where no packet was lost. A robot that misses commands goes on with the acceleration that
+    it had, and judges the next command against where that has led.
+
+    Args:
+        velocity: (7,) rad/s wanted.
+        last_velocity: (7,) rad/s that the robot has commanded itself last.
+        last_acceleration: (7,) rad/s².
+        dt_s: time between commands.
+    """
+    step = RATE_SHARE * JERK_MAX_RAD_S3 * dt_s
+    low = np.maximum(last_acceleration - step, -RATE_SHARE * ACCELERATION_MAX_RAD_S2)
+    high = np.minimum(last_acceleration + step, RATE_SHARE * ACCELERATION_MAX_RAD_S2)
+    acceleration = np.minimum(np.maximum((velocity - last_velocity) / dt_s, low), high)
+    return last_velocity + acceleration * dt_s
 
 
 def speed_limits(joint_pos: Vector) -> tuple[Vector, Vector]:

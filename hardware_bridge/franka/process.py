@@ -65,6 +65,11 @@ class GatewayProcess:
             self._process.stdin.flush()
         self._await_ready(settings.host)
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def listen(self, timeout_s: float = 0.0) -> None:
         """Take what the gateway has said; wait at most this long for it."""
         if select.select((self._output,), (), (), timeout_s)[0]:

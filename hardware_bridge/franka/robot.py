@@ -84,6 +84,13 @@ class FrankaRobot:
         """What the gateway has seen; there once it was closed."""
         return None if self._process is None else self._process.report
 
+    @property
+    def gateway_pid(self) -> int:
+        """Of the gateway's process, for who wants to pin, watch or disturb it."""
+        if self._process is None:
+            raise LinkError("the robot is not connected: call connect() first")
+        return self._process.pid
+
     def connect(self) -> None:
         """Start the gateway, which makes sure that the robot's flange is where the description has it.
 

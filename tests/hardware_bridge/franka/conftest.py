@@ -74,7 +74,7 @@ class FrankaBench:
         for name, value in world.items():
             setattr(self.fci, name, value)
         self.clock = CycleClock()
-        self.connection = FciConnection("fake", streamed, self.fci)
+        self.connection = FciConnection("fake", streamed, self.fci, self.clock)
         self.arm = FciArm(self.connection, self.description, 0.0)
         self.clock.arm = self.arm
         self.link = CycleLink(NativeDevice(self.arm), self.arm, self.clock)

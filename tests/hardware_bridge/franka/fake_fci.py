@@ -66,6 +66,7 @@ class FakeFci:
         self.description = description
         self.q = np.array(description.limits("home_rad") if joint_pos is None else joint_pos)
         self.dq = np.zeros(7)
+        self.ddq = np.zeros(7)
         self.mode = RobotMode.Idle
         self.cycles = 0
         self.sent = []
@@ -124,7 +125,8 @@ class FakeFci:
             self.q = self.q + TICK_S * message.values
         elif message.field == "q":
             self.q = message.values
-        self.dq = (self.q - before) / TICK_S
+        velocity = (self.q - before) / TICK_S
+        self.dq, self.ddq = velocity, (velocity - self.dq) / TICK_S
         if message.motion_finished:
             self.mode, self.dq = RobotMode.Idle, np.zeros(7)
 
@@ -137,6 +139,7 @@ class FakeFci:
         if self.mode is not RobotMode.Idle:
             raise CommandException(f"libfranka: Move command rejected: {self.mode.name}")
         self.mode = RobotMode.Move
+        self.dq, self.ddq = np.zeros(7), np.zeros(7)
         return self
 
     def _need_life(self):
@@ -155,6 +158,8 @@ class FakeFci:
             q=self.q.tolist(),
             dq=self.dq.tolist(),
             q_d=self.q.tolist(),
+            dq_d=self.dq.tolist(),
+            ddq_d=self.ddq.tolist(),
             tau_J=[0.0] * 7,
             time=SimpleNamespace(to_sec=lambda: cycles * TICK_S),
             robot_mode=self.stale_modes.popleft() if self.stale_modes else self.mode,

@@ -102,6 +102,44 @@ class TestMotion:
         assert np.abs(speeds(bench)).max() < 1e-6
 
 
+class TestPunctuality:
+    def test_states_that_were_missed_move_the_set_points_on(self, bench):
+        connected(bench)
+        drive(bench, 60)
+        before = bench.fci.q[0]
+        bench.fci.cycles += 3
+        bench.arm.cycle(bench.clock.now())
+        # One command was sent, at the speed of the motion; its place is that of four.
+        assert bench.fci.q[0] - before == pytest.approx(0.2e-3, rel=0.01)
+        assert bench.connection._heading[0] - before == pytest.approx(0.8e-3, rel=0.1)
+
+    def test_state_that_is_no_longer_the_newest_is_not_answered(self, bench):
+        connected(bench)
+        drive(bench, 20)
+        sent, seen = len(bench.fci.sent), bench.fci.cycles
+        # The process is woken two milliseconds after the state that wakes it.
+        bench.arm.cycle(bench.clock.now())
+        bench.clock._now_s += 0.002
+        bench.arm.cycle(bench.clock.now())
+        assert bench.fci.cycles == seen + 3
+        assert len(bench.fci.sent) == sent + 2
+
+    def test_late_answer_is_kept_back(self, bench):
+        connected(bench)
+        drive(bench, 20)
+        sent = len(bench.fci.sent)
+        step = bench.arm._stream.step
+
+        def slow_step():
+            bench.clock._now_s += 0.0009
+            return step()
+
+        bench.arm._stream.step = slow_step
+        bench.arm.cycle(bench.clock.now())
+        assert len(bench.fci.sent) == sent
+        assert bench.arm.late_answers == 1
+
+
 class TestStopping:
     def test_holds_when_nobody_commands(self, bench):
         robot = connected(bench)

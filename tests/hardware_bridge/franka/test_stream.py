@@ -12,6 +12,7 @@ from wpg.hardware_bridge.franka.limits import (
     POSITION_MAX_RAD,
     POSITION_MIN_RAD,
     inside_fci,
+    limit_rate,
     speed_limits,
 )
 from wpg.hardware_bridge.franka.stream import CommandStream
@@ -159,3 +160,22 @@ def test_other_arms_and_rates_are_refused(description):
     fast = msgspec.structs.replace(description, servo_rate_hz=1000.0, simulation=None)
     with pytest.raises(DescriptionError, match="servo_rate_hz: expected at most"):
         inside_fci(fast)
+
+
+def test_after_lost_packets_the_robot_is_met_where_it_has_gone_by_itself():
+    """What is commanded meets a robot that was left with an acceleration, within its limits, and stays there."""
+    velocity, acceleration = np.full(7, 0.3), np.full(7, 8.0)
+    wanted = np.full(7, 0.25)
+    for _ in range(60):
+        after = limit_rate(wanted, velocity, acceleration, 1e-3)
+        new = (after - velocity) / 1e-3
+        assert np.abs(new).max() <= ACCELERATION_MAX_RAD_S2
+        assert np.abs(new - acceleration).max() / 1e-3 <= JERK_MAX_RAD_S3
+        velocity, acceleration = after, new
+    np.testing.assert_allclose(velocity, wanted, atol=1e-9)
+
+
+def test_where_nothing_was_lost_nothing_is_changed():
+    velocity, acceleration = np.full(7, 0.3), np.full(7, 8.0)
+    wanted = velocity + 1e-3 * (acceleration - 4.0)
+    np.testing.assert_allclose(limit_rate(wanted, velocity, acceleration, 1e-3), wanted, rtol=1e-12)
