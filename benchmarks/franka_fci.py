@@ -130,7 +130,7 @@ def show(name: str, found: dict[str, Any]) -> None:
     moving = max(robot["moving"], 1)
     print(f"\n{name}: ended by {report.end_reason}{report.message and ' (' + report.message + ')'}")
     print(f"  goals reached     {report.successes} of {report.goals}")
-    print(f"  robot             {robot['cycles']} ms, {robot['moving']} of them moving, {robot['late']} begun late")
+    print(f"  robot             {robot['cycles']} ms, {moving} of them moving, {robot['late']} begun late")
     print(f"  in time           {1 - robot['missed'] / moving:.4%}, reflexes {robot['reflexes'] or 'none'}")
     if gateway is not None:
         print(f"  worst 100 ms      {gateway.success_rate_min:.2f}")

@@ -14,7 +14,7 @@ from wpg.hardware_bridge.errors import BridgeError, StaleStateError
 from wpg.hardware_bridge.metronome import Metronome
 from wpg.hardware_bridge.motion import Motion
 from wpg.hardware_bridge.parking import park
-from wpg.hardware_bridge.robot import Robot, StopMode, Vector
+from wpg.hardware_bridge.robot import Robot, RobotState, RobotStatus, StopMode, Vector
 from wpg.hardware_bridge.sensing import Sensor
 
 PACE = 0.3
@@ -116,6 +116,8 @@ class _Mover:
             stale = stale + 1 if state is None else 0
             if stale > STALE_MAX:
                 raise StaleStateError(f"no state in {STALE_MAX} servo periods")
+            if state is not None and state.status is not RobotStatus.ARMED:
+                raise BridgeError(f"the robot reports {state.status.name} while it is moved{_because(state)}")
             commanded.append(self._motion.follow().joint_pos)
             last = self._sensor.state
             measured.append(commanded[-1] if last is None else last.joint_pos)
@@ -123,6 +125,12 @@ class _Mover:
             if resting * self.dt_s >= REST_S:
                 break
         return np.array(commanded), np.array(measured)
+
+
+def _because(state: RobotState) -> str:
+    if state.status is RobotStatus.HOLDING:
+        return ": commands came later than its watchdog waits; is this machine busy?"
+    return state.fault and f": {state.fault}"
 
 
 def _check_joint(

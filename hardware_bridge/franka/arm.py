@@ -27,7 +27,7 @@ class FciArm:
     """One robot and its states, a millisecond at a time.
 
     Set-points are followed while it is armed. Where they stop for ``watchdog_s``, or a stop is asked for, the
-    arm comes to rest within its limits and the robot holds it by itself. So it does after a command came too
+    arm comes to rest within its limits and the robot holds it by itself. So it does after commands came too
     late for the robot: that reflex is left at once. Any other reflex stays until somebody has looked.
 
     Args:
@@ -195,8 +195,8 @@ class FciArm:
         self.reflexes.append(str(error))
         self.fault = str(error)
         # Whatever else has stopped the arm, it does not move again before somebody has had a look.
-        self._latched = not error.is_communication
-        if error.is_communication:
+        self._latched = not error.is_of_commands
+        if error.is_of_commands:
             self.recover()
 
     def _observe(self, sample: FciSample) -> None:

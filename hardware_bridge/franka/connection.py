@@ -16,8 +16,9 @@ from wpg.hardware_bridge.franka.limits import limit_rate
 from wpg.hardware_bridge.robot import JointCommand, Vector
 
 TICK_S = 1e-3
-ANSWER_WITHIN_S = 0.8e-3
-STALE_S = 0.6e-3
+ANSWER_WITHIN_S = 0.75e-3
+"""After the earliest that a state can be here."""
+STALE_S = 0.5e-3
 CLOCK_DRIFT_S = 1e-6
 """By which host and robot may drift apart in a millisecond."""
 
@@ -26,6 +27,11 @@ STIFFNESS_NM_RAD = np.array((600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0))
 DAMPING_NM_S_RAD = np.array((50.0, 50.0, 50.0, 50.0, 30.0, 25.0, 15.0))
 DRIFT_GAIN_1_S = 5.0
 DRIFT_SPEED_MAX_RAD_S = 0.05
+COMMAND_ERRORS = (
+    "communication_constraints_violation",
+    "joint_motion_generator_velocity_discontinuity",
+    "joint_motion_generator_acceleration_discontinuity",
+)
 RECOVERY_STATES = 200
 """The first states after a recovery still report the reflex."""
 
@@ -42,9 +48,9 @@ class FciReflexError(BridgeError):
     """The robot has stopped by itself; names why."""
 
     @property
-    def is_communication(self) -> bool:
-        """Commands came too late: nothing is wrong at the arm."""
-        return "communication_constraints_violation" in str(self)
+    def is_of_commands(self) -> bool:
+        """Commands came too late, or did not fit what the robot did meanwhile; the arm itself is well."""
+        return any(name in str(self) for name in COMMAND_ERRORS)
 
 
 class FciSample(NamedTuple):
@@ -86,7 +92,6 @@ class FciConnection:
     ) -> None:
         self._host, self._mode = host, mode
         self._clock = clock or RealClock()
-        self._read_s = 0.0
         self.late_answers = 0
         """Commands that were not sent, because the robot's millisecond was over."""
         self._fci = module or _pylibfranka()
@@ -112,7 +117,7 @@ class FciConnection:
         """
         with self._translated():
             raw = self._robot.read_once() if self._control is None else self._newest()
-        self._raw, self._read_s = raw, self._clock.now()
+        self._raw = raw
         return FciSample(
             joint_pos=np.array(raw.q),
             joint_vel=np.array(raw.dq),
@@ -160,7 +165,7 @@ class FciConnection:
         """
         message = self._message(command, sample)
         message.motion_finished = last
-        if not last and self._clock.now() - self._read_s > ANSWER_WITHIN_S:
+        if not last and self._behind() - self._behind_s > ANSWER_WITHIN_S:
             self.late_answers += 1
             return
         with self._translated():
@@ -184,17 +189,21 @@ class FciConnection:
     def _newest(self) -> Any:
         """The newest state of a moving robot.
 
-        A process that is woken late is given the state that woke it, not the newest: an answer to that would
-        be judged against what the robot did since.
+        A process that is woken late is given the state that woke it, not the newest: an answer to that
+        would be judged against what the robot did since.
         """
-        raw = self._control.readOnce()[0]
-        behind_s = self._clock.now() - raw.time.to_sec()
+        self._raw = self._control.readOnce()[0]
+        behind_s = self._behind()
         if behind_s - self._behind_s > STALE_S:
-            raw = self._control.readOnce()[0]
-            self._behind_s = self._clock.now() - raw.time.to_sec()
+            self._raw = self._control.readOnce()[0]
+            self._behind_s = self._behind()
         else:
             self._behind_s = min(self._behind_s, behind_s) + CLOCK_DRIFT_S
-        return raw
+        return self._raw
+
+    def _behind(self) -> float:
+        """From the robot's clock at the last state to the host's now, s."""
+        return float(self._clock.now() - self._raw.time.to_sec())
 
     def _message(self, command: JointCommand, sample: FciSample) -> Any:
         if self._mode is FciMode.TORQUE:

@@ -82,8 +82,8 @@ def _tightened(joint: JointDescription, index: int) -> JointDescription:
 def limit_rate(velocity: Vector, last_velocity: Vector, last_acceleration: Vector, dt_s: float) -> Vector:
     """The velocity nearest to what is wanted that the interface lets through after what the robot did last.
 
-    It changes nothing where no packet was lost. A robot that misses commands goes on with the acceleration that
-    it had, and judges the next command against where that has led.
+    It changes nothing where no packet was lost. A robot that misses commands goes on with the acceleration
+    that it had, and judges the next command against where that has led.
 
     Args:
         velocity: (7,) rad/s wanted.

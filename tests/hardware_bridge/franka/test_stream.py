@@ -163,7 +163,7 @@ def test_other_arms_and_rates_are_refused(description):
 
 
 def test_after_lost_packets_the_robot_is_met_where_it_has_gone_by_itself():
-    """What is commanded meets a robot that was left with an acceleration, within its limits, and stays there."""
+    """A robot that was left with an acceleration is met within its limits, and then followed."""
     velocity, acceleration = np.full(7, 0.3), np.full(7, 8.0)
     wanted = np.full(7, 0.25)
     for _ in range(60):
