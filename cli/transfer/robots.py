@@ -37,8 +37,6 @@ class Tried:
     """What a policy did in place B."""
 
     trials: list[Trial]
-    by_start: bool
-    """The trials began where the arm stood, not where their seed says."""
     safety_events: dict[str, int]
 
 
@@ -46,6 +44,8 @@ class Destination(ABC):
     """Where policies are to work."""
 
     name: str
+    is_robot: bool = True
+    """Trials begin where the arm stands, not where their seed says, and success is what is measured."""
 
     @abstractmethod
     def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
@@ -63,6 +63,8 @@ class Destination(ABC):
 class OtherEnvironment(Destination):
     """Another environment, with the seeds of the first."""
 
+    is_robot = False
+
     def __init__(self, env_id: str, robot: str | None) -> None:
         self.name = env_id
         self._robot = robot
@@ -75,7 +77,7 @@ class OtherEnvironment(Destination):
             trials = [place.run(policy, seed + index) for index in range(count)]
         finally:
             place.close()
-        return Tried(trials=trials, by_start=False, safety_events={})
+        return Tried(trials=trials, safety_events={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,7 @@ class LinkedRobot(Destination):
             if report.end_reason == "stopped":
                 raise CommandError(f"{self.name}: stopped after {report.goals} goals: {report.message}")
             trials = logged_trials(read_log(log), report.goal_results, artifact, simulator, log.name)
-        return Tried(trials=trials, by_start=True, safety_events=report.safety_events)
+        return Tried(trials=trials, safety_events=report.safety_events)
 
     def _keep(self, log: Path) -> None:
         if self._options.logs is not None:
@@ -174,7 +176,7 @@ class RehearsedRobot(Destination):
         if not report.completed:
             raise CommandError(f"{self.name}: the run ended by {report.end_reason}: {report.message}")
         trials = logged_trials(log.recording(), report.goal_results, artifact, simulator, self.name)
-        return Tried(trials=trials, by_start=True, safety_events=report.safety_events)
+        return Tried(trials=trials, safety_events=report.safety_events)
 
 
 class LoggedRobot(Destination):
@@ -202,4 +204,4 @@ class LoggedRobot(Destination):
             )
         results = decode_results(recording, str(path))[:count]
         trials = logged_trials(recording, results, artifact, simulator, str(path))
-        return Tried(trials=trials, by_start=True, safety_events={})
+        return Tried(trials=trials, safety_events={})

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from wpg.cli.options import CommandError
 from wpg.cli.transfer.measures import Parting, ReplayGap, action_w2, parting, replay_gap
 from wpg.cli.transfer.result import Agreement, Plan, PolicyTransfer, Side
 from wpg.cli.transfer.robots import Destination, Tried
@@ -91,7 +93,8 @@ def study(
         say: told what happens.
     """
     simulator = next(iter(simulators.values()))
-    predicted, test, plan = _plan(artifact, simulator, config)
+    predicted = _simulate(artifact, simulator, config, [None] * config.trials, robot=destination.is_robot)
+    test, plan = _plan(predicted, config)
     say(
         f"{artifact.path.name}: {simulator.env_id} predicts {plan.predicted:.0%}; on {destination.name} "
         f"success above {plan.low:.0%} will do, at most {min(config.trials, plan.max_trials)} trials to know"
@@ -101,20 +104,33 @@ def study(
         return config.stop_early and test.verdict(sum(outcomes), len(outcomes)) != "undecided"
 
     tried = destination.run(artifact, simulator, config.trials, config.seed, enough)
+    pairs = [pairing(trial) if destination.is_robot else None for trial in tried.trials]
     simulations = {
-        label: _pairs(artifact, one, tried, config, predicted if one is simulator else None)
+        label: _simulate(artifact, one, config, pairs, robot=destination.is_robot)
         for label, one in simulators.items()
     }
     return _compare(
-        artifact, simulators, simulations, tried, place=destination.name, config=config, test=test, plan=plan
+        artifact, simulators, simulations, tried, destination, config=config, test=test, plan=plan
     )
 
 
-def _plan(
-    artifact: Artifact, simulator: Simulator, config: StudyConfig
-) -> tuple[list[Trial], SequentialTest, Plan]:
+def _simulate(
+    artifact: Artifact,
+    simulator: Simulator,
+    config: StudyConfig,
+    options: Sequence[dict[str, Any] | None],
+    *,
+    robot: bool,
+) -> list[Trial]:
+    """Trials whose noise is B's: both sides draw it from the same seed, one decision after the other."""
     policy = SampledPolicy(artifact, config.seed)
-    predicted = [simulator.run(policy, config.seed + index) for index in range(config.trials)]
+    return [
+        simulator.run(policy, config.seed + index, own, as_measured=robot)
+        for index, own in enumerate(options)
+    ]
+
+
+def _plan(predicted: Sequence[Trial], config: StudyConfig) -> tuple[SequentialTest, Plan]:
     success = sum(trial.success for trial in predicted) / len(predicted)
     target = max(success, LEAST_TARGET) if config.at_least is None else config.at_least
     high = min(target, MOST_TARGET)
@@ -129,20 +145,7 @@ def _plan(
         fixed_trials=fixed,
         max_trials=test.max_trials,
     )
-    return predicted, test, plan
-
-
-def _pairs(
-    artifact: Artifact, simulator: Simulator, tried: Tried, config: StudyConfig, predicted: list[Trial] | None
-) -> list[Trial]:
-    """The simulator's trials with B's starts, goals and noise."""
-    if predicted is not None and not tried.by_start:
-        return predicted
-    policy = SampledPolicy(artifact, config.seed)
-    return [
-        simulator.run(policy, config.seed + index, pairing(trial) if tried.by_start else None)
-        for index, trial in enumerate(tried.trials)
-    ]
+    return test, plan
 
 
 def _compare(
@@ -150,8 +153,8 @@ def _compare(
     simulators: dict[str, Simulator],
     simulations: dict[str, list[Trial]],
     tried: Tried,
+    destination: Destination,
     *,
-    place: str,
     config: StudyConfig,
     test: SequentialTest,
     plan: Plan,
@@ -160,19 +163,21 @@ def _compare(
     assert interface.robot is not None
     agreements, shown = [], []
     for label, trials in simulations.items():
+        if not np.allclose([trial.goal_m for trial in trials], [trial.goal_m for trial in tried.trials]):
+            raise CommandError(f"{simulators[label].env_id} and {destination.name} are different tasks")
         parted = parting(
             trials,
             tried.trials,
             control_dt_s=interface.control_dt_s,
             tolerance_m=simulators[label].arm.tolerance_m,
         )
-        gap = replay_gap(simulators[label], tried.trials, seed=config.seed, by_start=tried.by_start)
+        gap = replay_gap(simulators[label], tried.trials, seed=config.seed, by_start=destination.is_robot)
         distance = action_w2(artifact, trials, tried.trials)
         agreements.append(_agreement(label, trials, tried.trials, gap, parted=parted, action_w2=distance))
         shown.append(Simulation(label=label, trials=trials, parting=parted))
     outcomes = [trial.success for trial in tried.trials]
     decided = _decided_after(test, outcomes)
-    early = config.stop_early and tried.by_start and len(outcomes) < config.trials
+    early = config.stop_early and destination.is_robot and len(outcomes) < config.trials
     result = PolicyTransfer(
         file=str(artifact.path),
         policy_sha256=artifact.digest,
@@ -182,7 +187,7 @@ def _compare(
         decided_after=decided,
         sentence="",
         plan=plan,
-        to=side(place, tried.trials, early=early),
+        to=side(destination.name, tried.trials, early=early),
         agreement=agreements[0],
         unfitted=agreements[1] if len(agreements) > 1 else None,
         safety_events=tried.safety_events,

@@ -97,8 +97,22 @@ class Simulator:
         self._scale, self._offset = np.array(term.scale, np.float32), np.array(term.offset, np.float32)
         self._joints = term_slice(self.arm.interface, "joint_pos")
 
-    def run(self, policy: SampledPolicy, seed: int, options: dict[str, Any] | None = None) -> Trial:
-        """One episode; ``options`` as :meth:`GoalEnv.reset` takes them."""
+    def run(
+        self,
+        policy: SampledPolicy,
+        seed: int,
+        options: dict[str, Any] | None = None,
+        *,
+        as_measured: bool = False,
+    ) -> Trial:
+        """One episode.
+
+        Args:
+            policy: acts.
+            seed: of the episode.
+            options: as :meth:`GoalEnv.reset` takes them.
+            as_measured: success is what the sensors say, as on a robot, not what the simulator knows.
+        """
         raw, info = self._env.reset(seed=seed, options=options)
         seen, rows, commands, openings, total, over = [], [raw], [], [], 0.0, False
         while not over:
@@ -115,12 +129,13 @@ class Simulator:
         ticks = len(commands[0][0])
         achieved = np.array([row["achieved_goal"] for row in rows], np.float64)
         goal = rows[0]["desired_goal"].astype(np.float64)
+        error_m = float(np.linalg.norm(achieved[-1] - goal))
         grips = len(openings) and self._scale.size > self.arm.robot.description.num_joints
         return Trial(
             goal_m=goal,
-            success=bool(info["is_success"]),
+            success=error_m <= self.arm.tolerance_m if as_measured else bool(info["is_success"]),
             total=total,
-            error_m=float(np.linalg.norm(achieved[-1] - goal)),
+            error_m=error_m,
             obs=np.array(seen),
             joint_pos_rad=np.array([row["observation"][self._joints] for row in rows], np.float64),
             achieved_m=achieved,
