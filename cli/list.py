@@ -16,6 +16,7 @@ LINKS = {
     "udp://HOST:PORT": "datagrams",
     "tcp://HOST:PORT": "a stream",
     "fci://HOST": "a Franka arm's control unit",
+    "lerobot:TYPE?port=/dev/ttyACM0": "a robot that LeRobot drives",
 }
 
 

@@ -18,6 +18,7 @@ from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.franka.robot import FrankaRobot
+from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.robot import Robot
 
@@ -56,11 +57,18 @@ def _fci(description: RobotDescription, url: str, *, key: bytes | None, calibrat
     return FrankaRobot(description, url)
 
 
+def _lerobot(
+    description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
+) -> Robot:
+    return LeRobotRobot(description, url)
+
+
 _SHIPPED: dict[str, Driver] = {
     "native": _native,
     "dynamixel": _dynamixel,
     "feetech": _feetech,
     "fci": _fci,
+    "lerobot": _lerobot,
 }
 
 
