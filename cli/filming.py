@@ -1,5 +1,8 @@
-"""Moving pictures of an environment."""
+"""Moving pictures of an environment, in a file or in a window."""
 
+import importlib.util
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,34 +11,62 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from wpg.cli.options import CommandError
 from wpg.controllers import flatten_obs
 from wpg.controllers.evaluation import Act
 
 Frame = NDArray[np.uint8]
+FORMATS = (".mp4", ".gif", ".webp", ".png")
 
 
-def film(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> tuple[list[Frame], float]:
-    """Whole episodes, a frame a step.
+def require_format(path: Path) -> None:
+    """Whether a film can be written there.
+
+    Raises:
+        CommandError: an ending that no format has, or MP4 without what writes it.
+    """
+    if path.suffix not in FORMATS:
+        raise CommandError(f"{path}: expected a file that ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise CommandError(f"{path}: MP4 needs pip install imageio-ffmpeg; .gif and .webp do not")
+
+
+def film(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> list[Frame]:
+    """Whole episodes, a frame (height, width, 3) a step.
 
     Args:
         act: the controller.
         env: made with ``render_mode="rgb_array"``.
         episodes: how many.
         seed: of the first reset; the next ones count on.
-
-    Returns:
-        Frames (height, width, 3), and how many make a second.
     """
-    frames: list[Frame] = []
+    return [np.asarray(env.render(), np.uint8) for _ in _steps(act, env, episodes, seed)]
+
+
+def watch(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> None:
+    """The same in the window of an environment made with ``render_mode="human"``, at most in real time."""
+    period_s = 1.0 / rate_hz(env)
+    due_s = time.monotonic()
+    for _ in _steps(act, env, episodes, seed):
+        due_s = max(due_s + period_s, time.monotonic())
+        time.sleep(max(0.0, due_s - time.monotonic()))
+
+
+def rate_hz(env: gymnasium.Env[Any, Any]) -> float:
+    """Steps in a second."""
+    return float(env.metadata.get("render_fps", 20))
+
+
+def _steps(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> Iterator[None]:
+    """Stops before every step, and after the last one of each episode."""
     for episode in range(episodes):
         obs, _ = env.reset(seed=seed + episode)
         over = False
         while not over:
-            frames.append(_picture(env))
+            yield
             obs, _, terminated, truncated, _ = env.step(act(flatten_obs(obs)))
             over = terminated or truncated
-        frames.append(_picture(env))
-    return frames, float(env.metadata.get("render_fps", 20))
+        yield
 
 
 def random_act(env: gymnasium.Env[Any, Any], seed: int) -> Act:
@@ -44,12 +75,18 @@ def random_act(env: gymnasium.Env[Any, Any], seed: int) -> Act:
     return lambda _: np.asarray(env.action_space.sample(), np.float32)
 
 
-def write_animation(path: Path, frames: list[Frame], rate_hz: float) -> None:
-    """Write frames as an animation in the format that the file's ending names."""
-    first, *rest = [Image.fromarray(frame) for frame in frames]
+def write_film(path: Path, frames: list[Frame], rate_hz: float) -> None:
+    """Write frames in the format that the file's ending names."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / rate_hz), loop=0)
+    if path.suffix != ".mp4":
+        first, *rest = [Image.fromarray(frame) for frame in frames]
+        first.save(path, save_all=True, append_images=rest, duration=round(1000 / rate_hz), loop=0)
+        return
+    import imageio_ffmpeg  # noqa: PLC0415  an extra
 
-
-def _picture(env: gymnasium.Env[Any, Any]) -> Frame:
-    return np.asarray(env.render(), np.uint8)
+    height, width, _ = frames[0].shape
+    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=rate_hz, macro_block_size=2)
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(frame))
+    writer.close()

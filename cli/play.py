@@ -1,49 +1,88 @@
 """``wpg play``: watch a policy, or an environment without one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 
 from wpg.cli.options import CommandError
 
+Select = Literal["best", "mean", "sample"]
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from wpg.controllers.evaluation import Act
+
 
 def play(
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_OR_POLICY")],
     *,
     out: Path = Path("play.gif"),
+    window: bool = False,
     env: str | None = None,
+    robot: str | None = None,
     episodes: int = 3,
-    select: Literal["best", "mean", "sample"] = "best",
+    select: Select = "best",
     seed: int = 0,
 ) -> None:
-    """Write a moving picture of a policy at work, rendered without a screen.
+    """Watch a policy at work: a moving picture, rendered without a screen, or a window.
 
     Args:
         target: A run folder or an exported .onnx file; or a Gymnasium id, which is then acted in at random.
-        out: The file to write, .gif, .webp or .png (animated).
+        out: The file to write: .mp4 (pip install imageio-ffmpeg), .gif, .webp or .png (animated).
+        window: Show it live in the engine's own viewer, and write no file.
         env: Gymnasium id; by default the one that the policy was trained in.
+        robot: Name or description file of another arm, where the environment takes one.
         episodes: Episodes to show, one after the other.
         select: The critic's best particle, the particles' mean, or a random one.
         seed: Seed of resets and noise.
     """
-    from wpg.cli.acting import acting  # noqa: PLC0415  torch and gymnasium are not part of the bare bridge
-    from wpg.cli.filming import film, random_act, write_animation  # noqa: PLC0415
-    from wpg.controllers.environment import make_env  # noqa: PLC0415
+    from wpg.cli.filming import film, rate_hz, require_format, watch, write_film  # noqa: PLC0415  not in the bridge
+    from wpg.sim_envs.display import require_display  # noqa: PLC0415
+    from wpg.sim_envs.errors import WindowClosed  # noqa: PLC0415
 
     if episodes < 1:
         raise CommandError(f"--episodes must be at least 1, it is {episodes}")
-    if out.suffix not in (".gif", ".webp", ".png"):
-        raise CommandError(f"{out}: expected a file that ends in .gif, .webp or .png")
-    if Path(target).exists():
-        with acting(Path(target), env, select, seed=seed, render_mode="rgb_array") as (act, opened):
-            frames, rate_hz = film(act, opened, episodes, seed)
+    if window:
+        require_display()
     else:
-        opened = make_env(env or target, render_mode="rgb_array")
-        try:
-            frames, rate_hz = film(random_act(opened, seed), opened, episodes, seed)
-        finally:
-            opened.close()
-    write_animation(out, frames, rate_hz)
-    Console().print(f"{out}: {len(frames)} frames at {rate_hz:g} a second", soft_wrap=True)
+        require_format(out)
+    options = {"render_mode": "human" if window else "rgb_array"} | ({"robot": robot} if robot else {})
+    with _controlled(target, env, select, seed, options) as (act, opened):
+        if window:
+            try:
+                watch(act, opened, episodes, seed)
+            except WindowClosed:
+                return
+        else:
+            frames = film(act, opened, episodes, seed)
+            write_film(out, frames, rate_hz(opened))
+            Console().print(f"{out}: {len(frames)} frames at {rate_hz(opened):g} a second", soft_wrap=True)
+
+
+@contextmanager
+def _controlled(
+    target: str,
+    env: str | None,
+    select: Select,
+    seed: int,
+    options: dict[str, Any],
+) -> "Iterator[tuple[Act, gymnasium.Env[Any, Any]]]":
+    """A policy in its environment, or an environment that is acted in at random."""
+    from wpg.cli.acting import acting  # noqa: PLC0415
+    from wpg.cli.filming import random_act  # noqa: PLC0415
+    from wpg.controllers.environment import make_env  # noqa: PLC0415
+
+    if Path(target).exists():
+        with acting(Path(target), env, select, seed=seed, **options) as controlled:
+            yield controlled
+        return
+    opened = make_env(env or target, **options)
+    try:
+        yield random_act(opened, seed), opened
+    finally:
+        opened.close()

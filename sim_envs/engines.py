@@ -22,6 +22,7 @@ def make_robot(
     engine: EngineName = "mujoco",
     *,
     visuals: bool = False,
+    window: bool = False,
     scene: Scene = EMPTY,
 ) -> ServoArm:
     """A simulated robot.
@@ -29,12 +30,14 @@ def make_robot(
     Args:
         description: the robot.
         engine: which physics.
-        visuals: load what :meth:`ServoArm.render` needs; the physics is the same without.
+        visuals: load what :meth:`ServoArm.render` and :meth:`ServoArm.show` need; the physics is the same.
+        window: open a window for :meth:`ServoArm.show`.
         scene: what there is beside the arm and the table.
 
     Raises:
         DescriptionError: the scene needs what the robot does not have.
         EngineError: the engine is unknown or not installed.
+        RenderError: there is no display to open a window on.
     """
     if engine not in _CLASSES:
         raise EngineError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
@@ -42,5 +45,5 @@ def make_robot(
         raise EngineError(f"engine {engine} is not installed: pip install {engine}")
     module, name = _CLASSES[engine]
     make = getattr(importlib.import_module(module), name)
-    robot: ServoArm = make(description, visuals=visuals, scene=scene)
+    robot: ServoArm = make(description, visuals=visuals, window=window, scene=scene)
     return robot

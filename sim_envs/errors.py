@@ -6,7 +6,8 @@
     ├── EngineError (ImportError)   a physics engine is unknown or not installed
     ├── EffectsError (ValueError)   effects that do not hold together, or not with this robot
     ├── IdentificationError         a run log that nothing can be learned from
-    └── RenderError                 no OpenGL that works without a screen
+    └── RenderError                 no OpenGL that works without a screen, or no screen
+        └── WindowClosed            the window that showed the scene was closed
 
 A robot that does not hold together is a :class:`wpg.hardware_bridge.errors.DescriptionError`.
 """
@@ -30,3 +31,7 @@ class IdentificationError(SimulationError):
 
 class RenderError(SimulationError):
     """Pictures cannot be made on this machine."""
+
+
+class WindowClosed(RenderError):  # noqa: N818  nothing went wrong
+    """The window that showed the scene was closed."""

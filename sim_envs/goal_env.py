@@ -17,6 +17,7 @@ from wpg.hardware_bridge.description import GripperDescription, RobotDescription
 from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.setpoints import SetpointGenerator
+from wpg.sim_envs.display import has_display
 from wpg.sim_envs.effects import Effects, load_effects
 from wpg.sim_envs.engines import EngineName, make_robot
 from wpg.sim_envs.scene import EMPTY, GOAL_RGBA, TOOL_RADIUS_M, TOOL_RGBA, Marker, Scene
@@ -25,7 +26,7 @@ from wpg.sim_envs.servo import ServoArm
 Observation = dict[str, NDArray[np.float32]]
 Action = NDArray[np.float32]
 RewardName = Literal["sparse", "dense"]
-RenderMode = Literal["rgb_array"] | None
+RenderMode = Literal["rgb_array", "human"] | None
 
 CONTROL_DT_S = 0.05
 ACTION_SCALE_RAD = 0.1
@@ -53,7 +54,10 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         row: every observation term after the last reset or step, (obs_dim,), in an array that is used again.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT_S)}  # noqa: RUF012
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["rgb_array", "human"] if has_display() else ["rgb_array"],
+        "render_fps": round(1 / CONTROL_DT_S),
+    }
     achieved: str
     """The observation term that is compared with the goal."""
     tolerance_m: float
@@ -77,7 +81,13 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
             interface = msgspec.structs.replace(
                 interface, trained_delay_s=effects.delay_range_s(), trained_ranges=effects.ranges()
             )
-        self.robot: ServoArm = make_robot(description, engine, visuals=render_mode is not None, scene=scene)
+        self.robot: ServoArm = make_robot(
+            description,
+            engine,
+            visuals=render_mode is not None,
+            window=render_mode == "human",
+            scene=scene,
+        )
         self.interface = interface
         self._effects = effects
         self._observation_delay_s = 0.0
@@ -187,11 +197,20 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         return False
 
     def render(self) -> NDArray[np.uint8] | None:
-        """Picture of the scene, (height, width, 3); the goal's sphere is as large as the tolerance."""
+        """Picture of the scene, (height, width, 3), or with ``human`` the window brought up to date.
+
+        The goal's sphere is as large as the tolerance.
+
+        Raises:
+            WindowClosed: the user closed the window.
+        """
         if self.render_mode is None:
             return None
         goal = Marker(position_m=self._goal, radius_m=self.tolerance_m, rgba=GOAL_RGBA)
         tool = Marker(position_m=self.robot.tool_position(), radius_m=TOOL_RADIUS_M, rgba=TOOL_RGBA)
+        if self.render_mode == "human":
+            self.robot.show((goal, tool))
+            return None
         return self.robot.render((goal, tool))
 
     def close(self) -> None:
@@ -205,6 +224,8 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     def _look(self) -> None:
         self._state = self.robot.read()
         self.row = self._observe.observe(self._state, self._goal, self._external())
+        if self.render_mode == "human":
+            self.render()
 
     def is_success(self, distance: NDArray[np.float32]) -> bool:
         """Whether the goal is achieved; ``distance`` (m) is how far off the observation says it is."""

@@ -51,7 +51,7 @@ class InsertEnv(GoalEnv):
         robot: a shipped robot's name or the path of a TOML file.
         clearance_m: the hole's side less the peg's diameter.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
-        render_mode: None or ``rgb_array``.
+        render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
 
     achieved = "tool_pos"

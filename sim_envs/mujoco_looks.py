@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import weakref
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from wpg.sim_envs.errors import RenderError
+from wpg.sim_envs.display import require_display
+from wpg.sim_envs.errors import RenderError, WindowClosed
 from wpg.sim_envs.meshes import obj_parts
 from wpg.sim_envs.scene import BACKGROUND_RGB, CAMERA, LIGHT_FROM, TABLE, Camera, Image, Marker
 
@@ -103,9 +105,7 @@ class Offscreen:
         self._rect = mujoco.MjrRect(0, 0, camera.width, camera.height)
         self._pixels = np.empty((camera.height, camera.width, 3), np.uint8)
         self._camera = mujoco.MjvCamera()
-        self._camera.lookat[:] = camera.target_m
-        self._camera.distance = camera.distance_m
-        self._camera.azimuth, self._camera.elevation = camera.azimuth_deg, camera.elevation_deg
+        _look(self._camera, camera)
         model.vis.global_.fovy = camera.vertical_fov_deg
         self._free = weakref.finalize(self, _free, self._gl, self._context)
 
@@ -117,7 +117,7 @@ class Offscreen:
             self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
         for marker in markers:
-            self._add(marker)
+            _add(self._scene, marker)
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
         return np.ascontiguousarray(self._pixels[::-1])
@@ -126,16 +126,62 @@ class Offscreen:
         """Free the graphics memory; happens at the end of the program at the latest."""
         self._free()
 
-    def _add(self, marker: Marker) -> None:
-        mujoco.mjv_initGeom(
-            self._scene.geoms[self._scene.ngeom],
-            mujoco.mjtGeom.mjGEOM_SPHERE,
-            np.full(3, marker.radius_m),
-            np.asarray(marker.position_m, np.float64),
-            np.eye(3).ravel(),
-            np.array(marker.rgba, np.float32),
-        )
-        self._scene.ngeom += 1
+
+class Window:
+    """Shows a model as it moves.
+
+    Raises:
+        RenderError: there is no display.
+    """
+
+    def __init__(self, model: Any, data: Any, camera: Camera = CAMERA) -> None:
+        require_display()
+        from mujoco import viewer  # noqa: PLC0415  starts GLFW
+
+        before = set(threading.enumerate())
+        self._viewer = viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
+        self._threads = [thread for thread in threading.enumerate() if thread not in before]
+        with self._viewer.lock():
+            _look(self._viewer.cam, camera)
+
+    def show(self, markers: tuple[Marker, ...]) -> None:
+        """The data's present state with these markers in it.
+
+        Raises:
+            WindowClosed: the user closed it.
+        """
+        if not self._viewer.is_running():
+            raise WindowClosed("the window was closed")
+        with self._viewer.lock():
+            self._viewer.user_scn.ngeom = 0
+            for marker in markers:
+                _add(self._viewer.user_scn, marker)
+        self._viewer.sync()
+
+    def close(self) -> None:
+        """Take it off the screen; harmless when called twice."""
+        self._viewer.close()
+        for thread in self._threads:  # a program that ends before them crashes
+            thread.join(timeout=5.0)
+
+
+def _look(view: Any, camera: Camera) -> None:
+    """Set MuJoCo's camera."""
+    view.lookat[:] = camera.target_m
+    view.distance = camera.distance_m
+    view.azimuth, view.elevation = camera.azimuth_deg, camera.elevation_deg
+
+
+def _add(scene: Any, marker: Marker) -> None:
+    mujoco.mjv_initGeom(
+        scene.geoms[scene.ngeom],
+        mujoco.mjtGeom.mjGEOM_SPHERE,
+        np.full(3, marker.radius_m),
+        np.asarray(marker.position_m, np.float64),
+        np.eye(3).ravel(),
+        np.array(marker.rgba, np.float32),
+    )
+    scene.ngeom += 1
 
 
 def _free(gl: Any, context: Any) -> None:

@@ -10,7 +10,7 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.attachments import PAYLOAD
 from wpg.sim_envs.effects import DrawnEffects
-from wpg.sim_envs.mujoco_looks import Offscreen
+from wpg.sim_envs.mujoco_looks import Offscreen, Window
 from wpg.sim_envs.mujoco_model import compile_arm
 from wpg.sim_envs.scene import EMPTY, PAYLOAD_GYRATION_M, CubeState, Image, Marker, Scene
 from wpg.sim_envs.servo import ServoArm
@@ -25,6 +25,7 @@ class MuJoCoRobot(ServoArm):
         description: RobotDescription,
         *,
         visuals: bool = False,
+        window: bool = False,
         scene: Scene = EMPTY,
     ) -> None:
         self._model = compile_arm(description, visuals=visuals, scene=scene)
@@ -41,6 +42,7 @@ class MuJoCoRobot(ServoArm):
         self._nominal: Any = None
         self._vel_before = np.zeros(n)
         super().__init__(description, self._data.ctrl[:n], scene)
+        self._window = Window(self._model, self._data) if window else None
 
     def tool_position(self) -> Vector:
         """Where the engine says the tool is, (3,) m in the base frame."""
@@ -77,11 +79,18 @@ class MuJoCoRobot(ServoArm):
         mujoco.mj_forward(self._model, self._data)
         return self._offscreen.draw(self._data, markers)
 
+    def show(self, markers: tuple[Marker, ...]) -> None:
+        """Bring the window up to date, with these markers in it."""
+        if self._window is not None:
+            mujoco.mj_forward(self._model, self._data)
+            self._window.show(markers)
+
     def close(self) -> None:
         """Free the engine's memory. Never raises; harmless when called twice."""
-        if self._offscreen is not None:
-            self._offscreen.close()
-        self._offscreen = None
+        for picture in (self._offscreen, self._window):
+            if picture is not None:
+                picture.close()
+        self._offscreen = self._window = None
 
     def _place(self, joint_pos: Vector) -> None:
         mujoco.mj_resetData(self._model, self._data)

@@ -59,7 +59,7 @@ class PickAndPlaceEnv(ObjectEnv):
         reward: ``sparse`` or ``dense``.
         robot: the name or TOML file of a robot with a gripper.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
-        render_mode: None or ``rgb_array``.
+        render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class PushEnv(ObjectEnv):
         reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
-        render_mode: None or ``rgb_array``.
+        render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 import numpy as np
 import pybullet
 
+from wpg.sim_envs.errors import WindowClosed
 from wpg.sim_envs.scene import BACKGROUND_RGB, CAMERA, LIGHT_FROM, Image, Marker, Slab
 
 
@@ -22,6 +23,34 @@ def show(client: int, item: Marker | Slab) -> int:
         baseVisualShapeIndex=shape, basePosition=place, physicsClientId=client
     )
     return body
+
+
+class Window:
+    """What a client that was connected with a window shows."""
+
+    def __init__(self, client: int) -> None:
+        self._client = client
+        self._markers: list[int] = []
+        for panel in (pybullet.COV_ENABLE_GUI, pybullet.COV_ENABLE_MOUSE_PICKING):
+            pybullet.configureDebugVisualizer(panel, 0, physicsClientId=client)
+        yaw_deg = CAMERA.azimuth_deg - 90.0  # from +y
+        pybullet.resetDebugVisualizerCamera(
+            CAMERA.distance_m, yaw_deg, CAMERA.elevation_deg, CAMERA.target_m, physicsClientId=client
+        )
+
+    def show(self, markers: tuple[Marker, ...]) -> None:
+        """The present state with these markers, the same ones each time, in it.
+
+        Raises:
+            WindowClosed: the user closed it.
+        """
+        if not pybullet.isConnected(self._client):
+            raise WindowClosed("the window was closed")
+        self._markers = self._markers or [show(self._client, marker) for marker in markers]
+        for body, marker in zip(self._markers, markers, strict=True):
+            pybullet.resetBasePositionAndOrientation(
+                body, marker.position_m.tolist(), (0, 0, 0, 1), physicsClientId=self._client
+            )
 
 
 def draw(client: int, markers: tuple[Marker, ...]) -> Image:

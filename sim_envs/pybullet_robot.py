@@ -10,6 +10,7 @@ from scipy.linalg.lapack import dposv
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.attachments import PAYLOAD
+from wpg.sim_envs.display import require_display
 from wpg.sim_envs.effects import DrawnEffects
 from wpg.sim_envs.quiet import quiet
 from wpg.sim_envs.scene import (
@@ -28,7 +29,7 @@ from wpg.sim_envs.urdf import gripper_joints, load_arm, simulation_model
 with quiet():
     import pybullet
 
-    from wpg.sim_envs.pybullet_looks import draw, show
+    from wpg.sim_envs.pybullet_looks import Window, draw, show
     from wpg.sim_envs.pybullet_scene import add_block, add_cube, add_table
 
 UPRIGHT_M_S2 = (0.0, 0.0, -9.81)
@@ -43,12 +44,17 @@ class PyBulletRobot(ServoArm):
         description: RobotDescription,
         *,
         visuals: bool = False,
+        window: bool = False,
         scene: Scene = EMPTY,
     ) -> None:
+        if window:
+            require_display()
         fingers, joints = len(gripper_joints(description, scene)), description.num_joints
         self._fingers = range(joints, joints + fingers)
         self._zeros = [0.0] * (joints + fingers)
-        self._client = pybullet.connect(pybullet.DIRECT)
+        with quiet():
+            self._client = pybullet.connect(pybullet.GUI if window else pybullet.DIRECT)
+        self._window = Window(self._client) if window else None
         self._table = add_table(self._client)
         with quiet():
             self._body, self._links, self._tool_link, self._tool_offset = self._load(description, scene)
@@ -80,10 +86,16 @@ class PyBulletRobot(ServoArm):
         """The scene with these markers in it, (height, width, 3)."""
         return draw(self._client, markers)
 
+    def show(self, markers: tuple[Marker, ...]) -> None:
+        """Bring the window up to date, with these markers in it."""
+        if self._window is not None:
+            self._window.show(markers)
+
     def close(self) -> None:
         """Free the engine's memory. Never raises; harmless when called twice."""
         if self._client >= 0 and pybullet.isConnected(self._client):
-            pybullet.disconnect(self._client)
+            with quiet():  # a window's threads say goodbye
+                pybullet.disconnect(self._client)
         self._client = -1
 
     def _load(self, description: RobotDescription, scene: Scene) -> tuple[int, list[str], int, Vector]:

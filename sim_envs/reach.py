@@ -81,7 +81,7 @@ class ReachEnv(GoalEnv):
         reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
-        render_mode: None or ``rgb_array``.
+        render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
 
     achieved = "tool_pos"

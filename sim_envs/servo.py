@@ -44,7 +44,7 @@ class ServoArm(ABC):
         self._stiffness = np.array(model.stiffness_nm_rad)
         self._damping = np.array(model.damping_nm_s_rad)
         self._torque_max = description.limits("torque_max_nm")
-        self._lead_s = self._damping / self._stiffness
+        self._lead_s = self._lead()
         self._reference = reference
         self._gripper = description.gripper if scene.gripper else None
         self._opening_m = self._opening_goal_m = 0.0
@@ -81,13 +81,18 @@ class ServoArm(ABC):
         if self._sensor is not None:
             self._sensor.restart(self._measure())
 
+    def _lead(self) -> Vector:
+        """What feed-forward velocity is multiplied by, (num_joints,) s; bus servos are sent positions alone."""
+        lead_s = self._damping / self._stiffness
+        return lead_s if self._description.bus is None else np.zeros_like(lead_s)
+
     def apply(self, effects: DrawnEffects, rng: np.random.Generator) -> None:
         """Have these effects from the next :meth:`reset` on; ``rng`` makes the noise."""
         model, limits = simulation_model(self._description), self._description.limits("torque_max_nm")
         self._stiffness = effects.stiffness_factor * np.array(model.stiffness_nm_rad)
         self._damping = effects.damping_factor * np.array(model.damping_nm_s_rad)
         self._torque_max = effects.torque_limit_factor * limits
-        self._lead_s = self._damping / self._stiffness
+        self._lead_s = self._lead()
         self.table_height_m = effects.table_height_m
         self._actuator = Actuator(effects, self._step_s, rng)
         self._sensor = Sensor(effects, rng)
@@ -240,6 +245,14 @@ class ServoArm(ABC):
     @abstractmethod
     def render(self, markers: tuple[Marker, ...]) -> Image:
         """The scene with these markers in it, (height, width, 3)."""
+
+    @abstractmethod
+    def show(self, markers: tuple[Marker, ...]) -> None:
+        """Bring the window up to date, with these markers in it.
+
+        Raises:
+            WindowClosed: the user closed it.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -44,15 +44,15 @@ def rollout(env, *, seed, steps):
 
 
 def test_gymnasium_accepts_it(env):
-    check_env(env.unwrapped, skip_render_check=True)
+    check_env(env.unwrapped, skip_render_check="Dense" in env.spec.id)  # pictures know no reward
 
 
 def test_same_seed_same_bits(sparse_env):
-    first = rollout(sparse_env, seed=7, steps=300)
-    assert np.array_equal(first, rollout(sparse_env, seed=7, steps=300))
+    first = rollout(sparse_env, seed=7, steps=1000)
+    assert np.array_equal(first[:301], rollout(sparse_env, seed=7, steps=300))
     fresh = gymnasium.make(sparse_env.spec.id)
-    assert np.array_equal(first, rollout(fresh, seed=7, steps=300))
-    assert not np.array_equal(first, rollout(fresh, seed=8, steps=300))
+    assert np.array_equal(first, rollout(fresh, seed=7, steps=1000))
+    assert not np.array_equal(first[:51], rollout(fresh, seed=8, steps=50))
     fresh.close()
 
 

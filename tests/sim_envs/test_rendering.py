@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from wpg.sim_envs import mujoco_looks
+from wpg.sim_envs.display import VARIABLES
+from wpg.sim_envs.engines import ENGINES, make_robot
 from wpg.sim_envs.errors import RenderError
 from wpg.sim_envs.meshes import obj_parts
 from wpg.sim_envs.object_env import CUBE
@@ -82,6 +84,14 @@ def test_no_render_mode_no_picture():
     env.reset(seed=0)
     assert env.unwrapped.render() is None
     env.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_a_screen_there_is_no_window(engine, description, monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(RenderError, match="no display to open a window on: DISPLAY and WAYLAND_DISPLAY"):
+        make_robot(description, engine, visuals=True, window=True)
 
 
 def test_software_rendering_works_too():

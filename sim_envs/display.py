@@ -1,0 +1,23 @@
+"""Whether there is a screen to open a window on."""
+
+import os
+import sys
+
+from wpg.sim_envs.errors import RenderError
+
+VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY")
+
+
+def has_display() -> bool:
+    """Whether a variable names one, or the system has no such variables."""
+    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in VARIABLES)
+
+
+def require_display() -> None:
+    """Nothing, where there is one.
+
+    Raises:
+        RenderError: there is none.
+    """
+    if not has_display():
+        raise RenderError(f"no display to open a window on: {' and '.join(VARIABLES)} are not set")

@@ -1,0 +1,49 @@
+"""``wpg play``: films of a task, and what is refused before any is made."""
+
+import importlib.util
+
+import pytest
+from PIL import Image
+
+from wpg.cli.main import main
+from wpg.sim_envs.display import VARIABLES
+
+REACH = "wpg/PandaReach-v0"
+
+
+def run(*args):
+    return main(["play", *map(str, args)])
+
+
+def test_a_film_has_every_step(tmp_path, capsys):
+    path = tmp_path / "films" / "reach.gif"
+    assert run(REACH, "--out", path, "--episodes", 1, "--robot", "xarm6") == 0
+    assert "51 frames at 20 a second" in capsys.readouterr().out
+    with Image.open(path) as film:
+        assert (film.n_frames, film.size, film.info["duration"]) == (51, (640, 480), 50)
+
+
+def test_what_cannot_be_shown_is_refused_first(tmp_path, monkeypatch, capsys):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    found = importlib.util.find_spec
+
+    def without_ffmpeg(name, *rest):
+        return None if name == "imageio_ffmpeg" else found(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without_ffmpeg)
+    for args, line in (
+        (("--out", tmp_path / "film.avi"), "expected a file that ends in .mp4, .gif, .webp or .png"),
+        (("--out", tmp_path / "film.mp4"), "MP4 needs pip install imageio-ffmpeg"),
+        (("--window",), "no display to open a window on"),
+        (("--episodes", 0), "--episodes must be at least 1"),
+    ):
+        assert run(REACH, *args) == 1
+        assert line in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", [("--robot", "no_arm"), ("--robot", "so100.toml")])
+def test_a_robot_that_is_not_there(option, capsys, tmp_path):
+    assert run(REACH, "--out", tmp_path / "film.gif", *option) == 1
+    assert option[1] in capsys.readouterr().err
