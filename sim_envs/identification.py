@@ -42,7 +42,7 @@ TRAVEL_MIN_RAD = 0.03
 BLOCK_S = 0.5
 ROUGH, FINE = 1e-2, 1e-6
 """Relative change of the cost at which the first and the last pass end."""
-STALE_PROBES = 10.0
+STALE_PROBES = 20.0
 """The last pass computes its Jacobian anew once a parameter is this many steps of its differences away."""
 PARAMETERS_A_JOINT = 8
 """That move one joint's measurements: the freedom that they take from its residuals."""
@@ -93,11 +93,12 @@ def fit(description: RobotDescription, recording: Recording, *, num_workers: int
     with ReplayPool(description, recording, num_workers) as pool:
         problem = _Problem(description, recording, pool)
         theta = problem.solve(parameters, problem.guess_delay(parameters))
-        told = problem.half_widths(parameters, theta)[1]
+        half, told = problem.half_widths(parameters, theta)
         kept = [parameter for parameter, is_told in zip(parameters, told, strict=True) if is_told]
+        theta, half = theta[told], half[told]
         if len(kept) < len(parameters):
-            theta = problem.refine(kept, theta[told])
-        half = problem.half_widths(kept, theta)[0]
+            theta = problem.refine(kept, theta)
+            half = np.maximum(half, problem.half_widths(kept, theta)[0])
         effects = drawn_effects(description, kept, theta)
         noise = problem.noise(pool.replay([effects])[0])
     estimates = [
@@ -182,7 +183,8 @@ class _Problem:
     def half_widths(self, parameters: list[Parameter], theta: Vector) -> tuple[Vector, NDArray[np.bool_]]:
         """Half widths of the 95 % intervals, and which parameters can be told.
 
-        The one that can be told worst is given up first and taken as known, until all others can be told.
+        The one that can be told worst is given up first and taken as known, until all others can be told. The
+        others' intervals still allow for what was given up, up to where they would say nothing themselves.
         """
         jacobian = self._coupled(parameters, theta)
         residual = self._residual(parameters, theta)
@@ -192,7 +194,8 @@ class _Problem:
         np.add.at(scores, rows, jacobian * residual.ravel()[:, None])
         needed = np.array([p.needed(value) for p, value in zip(parameters, theta.tolist(), strict=True)])
         told = np.ones(len(parameters), bool)
-        half = np.full(len(parameters), np.inf)
+        half = _half_widths(information, scores)
+        cautious = np.minimum(half, needed)
         while told.any():
             active = np.flatnonzero(told)
             half[active] = _half_widths(information[np.ix_(active, active)], scores[:, active])
@@ -200,7 +203,7 @@ class _Problem:
             if half[worst] <= needed[worst]:
                 break
             told[worst] = False
-        return half, told
+        return np.maximum(half, cautious), told
 
     def noise(self, motion: Motion) -> dict[str, float]:
         """Of measured positions and velocities: what differs from one residual to the next."""

@@ -77,7 +77,9 @@ def test_goes_home_slowly_first_and_is_left_holding():
     robot.reset(description.limits("home_rad") + 0.3)
     path = excitation(description, SHORT)
     assert play_path(robot, path, ticks, clock=LivingClock(robot)) == 0
-    homing = np.array([row for row, phase in zip(ticks.commands, ticks.phases, strict=True) if phase == "homing"])
+    homing = np.array(
+        [row for row, phase in zip(ticks.commands, ticks.phases, strict=True) if phase == "homing"]
+    )
     pace = np.abs(np.diff(homing, axis=0)).max(axis=0) / description.servo_dt_s
     assert (pace <= 0.31 * description.motion_fraction * description.limits("velocity_max_rad_s")).all()
     np.testing.assert_allclose(ticks.commands[-len(path.joint_pos) :], path.joint_pos, atol=1e-6)

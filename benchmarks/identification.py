@@ -1,0 +1,209 @@
+"""Hidden robots: what ``wpg identify`` finds of arms whose effects it is not told.
+
+    python benchmarks/identification.py [--sets 10] [--real 2] [--out benchmarks/results/identification.jsonl]
+
+Every set is an emulated Panda with delay, lag, friction, gains, payload, offsets and noise drawn by a seed
+that only the emulator sees; sets take turns between MuJoCo, the engine that identification simulates with,
+and PyBullet, which is another. The last --real sets of each engine run behind UDP in another process in real
+time, by the commands that a user types; the others make the same motion in this process, on a clock that the
+simulation moves. Friction is Coulomb's and viscous on both sides: real arms have more than that.
+
+Writes one line a set, and prints the table of docs/identify.md.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from wpg.hardware_bridge.clock import ManualClock
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
+from wpg.hardware_bridge.logread import read_log
+from wpg.hardware_bridge.playing import play_path
+from wpg.hardware_bridge.runlog import RunLog
+from wpg.sim_envs.actuators import identify
+from wpg.sim_envs.effects import Effects, JointEffects, effects_toml
+from wpg.sim_envs.engines import EngineName, make_robot
+from wpg.sim_envs.recording import recording_of
+from wpg.sim_envs.scene import Scene
+from wpg.sim_envs.servo import ServoArm
+
+ROBOT = load_description("panda")
+ATTEMPTS = 5
+SECRET = 20_261_124
+FRICTION_NM = np.array([0.54615, 0.87224, 0.64068, 1.2794, 0.83904, 0.30301, 0.56489]) / 2.0
+"""Half the range of the sigmoids that Gaz et al. (RA-L 2019) found on a Panda."""
+FIELDS = {
+    "action_delay_s": "delay",
+    "lag_s": "lag",
+    "coulomb_friction_nm": "dry friction",
+    "viscous_friction_nm_s_rad": "viscous friction",
+    "stiffness_factor": "position gain",
+    "damping_factor": "velocity gain",
+    "payload_kg": "payload",
+    "joint_pos_offset_rad": "offset",
+}
+IN_ABSOLUTE = {"action_delay_s": (1e3, "ms"), "lag_s": (1e3, "ms"), "joint_pos_offset_rad": (1e3, "mrad")}
+"""Errors that are no share of the value: factor and unit."""
+
+
+class SimulatedClock(ManualClock):
+    """A clock whose sleep is the simulated arm's life."""
+
+    def __init__(self, robot: ServoArm) -> None:
+        super().__init__()
+        self._robot = robot
+
+    def sleep_until(self, deadline_s: float) -> None:
+        """Let the arm live up to the deadline."""
+        if deadline_s > self.now():
+            self._robot.advance(deadline_s - self.now())
+        super().sleep_until(deadline_s)
+
+
+def hidden_arm(number: int) -> Effects:
+    """The effects of one hidden arm."""
+    rng = np.random.default_rng([SECRET, number])
+    assert ROBOT.simulation is not None
+    joints = {
+        name: JointEffects(
+            lag_s=rng.uniform(0.0, 0.03),
+            coulomb_friction_nm=rng.uniform(0.5, 2.0) * friction,
+            viscous_friction_nm_s_rad=rng.uniform(0.02, 0.1) * damping,
+            stiffness_factor=rng.uniform(0.7, 1.3),
+            damping_factor=rng.uniform(0.7, 1.3),
+            joint_pos_offset_rad=rng.uniform(-5e-3, 5e-3),
+        )
+        for name, friction, damping in zip(
+            ROBOT.joint_names, FRICTION_NM.tolist(), ROBOT.simulation.damping_nm_s_rad, strict=True
+        )
+    }
+    return Effects(
+        action_delay_s=rng.uniform(0.0, 0.12),
+        payload_kg=rng.uniform(0.0, 2.0),
+        joint_pos_noise_rad=rng.uniform(0.0, 3e-4),
+        joint_vel_noise_rad_s=rng.uniform(0.0, 5e-3),
+        joint_torque_noise_nm=rng.uniform(0.0, 0.3),
+        joints=joints,
+    )
+
+
+def over_udp(engine: EngineName, actuators: Path, folder: Path) -> dict[str, Any]:
+    """What a user does: two commands, two processes, real time."""
+    wpg = [sys.executable, "-m", "wpg.cli.main"]
+    emulate = [*wpg, "emulate", ROBOT.name, "--link", "udp://127.0.0.1:0", "--engine", engine]
+    emulator = subprocess.Popen([*emulate, "--actuators", str(actuators)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert emulator.stdout is not None
+        link = json.loads(emulator.stdout.readline())["link"]
+        found = folder / "found.json"
+        command = [*wpg, "identify", "--robot", ROBOT.name, "--link", link, "--json", str(found)]
+        command += ["--out", str(folder / "found.toml")]
+        for attempt in range(ATTEMPTS):  # a busy machine may stop a motion
+            if (
+                subprocess.run(command, check=attempt + 1 == ATTEMPTS, stdout=subprocess.DEVNULL).returncode
+                == 0
+            ):
+                break
+    finally:
+        emulator.terminate()
+        emulator.wait()
+    result: dict[str, Any] = json.loads(found.read_text())
+    return result
+
+
+def in_process(engine: EngineName, effects: Effects, folder: Path) -> dict[str, Any]:
+    """The same motion, log and fit, in simulated time."""
+    robot = make_robot(ROBOT, engine, scene=Scene(payload=True))
+    rng = np.random.default_rng(0)
+    robot.apply(effects.draw(rng, ROBOT), rng)
+    robot.reset(ROBOT.limits("home_rad"))
+    log = folder / "run.mcap"
+    run_log = RunLog(log, {"robot": ROBOT.name}, {})
+    play_path(robot, excitation(ROBOT, ExcitationPlan()), run_log, clock=SimulatedClock(robot))
+    run_log.close()
+    found = identify(ROBOT, recording_of(read_log(log), ROBOT))[0]
+    result: dict[str, Any] = msgspec.to_builtins(found)
+    return result
+
+
+def compare(found: dict[str, Any], effects: Effects) -> list[dict[str, Any]]:
+    """Every identified number against the hidden one."""
+    drawn = effects.draw(np.random.default_rng(0), ROBOT)
+    rows = []
+    for quantity in found["quantities"]:
+        true = getattr(drawn, quantity["field"])
+        if quantity["joint"] is not None:
+            true = true[ROBOT.joint_names.index(quantity["joint"])]
+        rows.append(quantity | {"true": float(true)})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Errors and coverage by engine and field."""
+    lines = [
+        "| hidden robot | quantity | median error | largest error | intervals that cover | told |",
+        "|---|---|---|---|---|---|",
+    ]
+    for engine in dict.fromkeys(row["engine"] for row in rows):
+        own = [row for row in rows if row["engine"] == engine]
+        for field, title in FIELDS.items():
+            numbers = [one for row in own for one in row["quantities"] if one["field"] == field]
+            of_joints = 1 if field in ("action_delay_s", "payload_kg") else ROBOT.num_joints
+            if not numbers:
+                continue
+            true, value, low, high = (
+                np.array([one[key] for one in numbers]) for key in ("true", "value", "low", "high")
+            )
+            factor, unit = IN_ABSOLUTE.get(field, (100.0, "%"))
+            errors = factor * np.abs(value - true) / (1.0 if field in IN_ABSOLUTE else np.abs(true))
+            covered = np.mean((low <= true) & (true <= high))
+            lines.append(
+                f"| {engine} | {title} | {np.median(errors):.2g} {unit} | {errors.max():.2g} {unit} "
+                f"| {covered:.0%} | {len(numbers)} of {of_joints * len(own)} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Hide, identify, compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sets", type=int, default=10)
+    parser.add_argument("--real", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/identification.jsonl"))
+    options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    with options.out.open("w") as file:
+        for number in range(options.sets):
+            engine: EngineName = "mujoco" if number % 2 == 0 else "pybullet"
+            real = number >= options.sets - 2 * options.real
+            effects = hidden_arm(number)
+            with tempfile.TemporaryDirectory() as folder:
+                actuators = Path(folder) / "hidden.toml"
+                actuators.write_text(effects_toml(effects))
+                found = (
+                    over_udp(engine, actuators, Path(folder))
+                    if real
+                    else in_process(engine, effects, Path(folder))
+                )
+            row = {"set": number, "engine": engine, "route": "udp" if real else "in process"}
+            row |= {"quantities": compare(found, effects), "unknown": found["unknown"]}
+            row |= {"errors": found["errors"]}
+            rows.append(row)
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
