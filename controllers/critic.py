@@ -1,7 +1,5 @@
 """Twin action-value networks with batch renormalisation and no target network."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +26,7 @@ class Critic(nn.Module):
         super().__init__()
         self.obs_dim, self.action_dim, self.ensemble = obs_dim, action_dim, ensemble
         sizes = [obs_dim + action_dim, hidden, hidden, 1]
-        networks = [FoldedMlp(sizes, generator=generator) for _ in range(ensemble)]
-        self.networks = nn.ModuleList(networks)
+        self.network = FoldedMlp(sizes, members=ensemble, generator=generator)
 
     def forward(self, obs: Tensor, action: Tensor, use: BatchUse | None = None) -> Tensor:
         """Action values (E, B) of `obs (B, obs_dim)` and `action (B, action_dim)` in [−1, 1].
@@ -38,17 +35,12 @@ class Critic(nn.Module):
         statistics follow. Without, statistics and parameters are constants, as `∇_a Q`, acting and
         export need.
         """
-        x = torch.cat([obs, action], -1)
-        return torch.cat([network(x, use) for network in self.networks], 1).t()
+        values: Tensor = self.network(torch.cat([obs, action], -1), use)
+        return values.squeeze(-1)
 
     def folded_layers(self) -> list[tuple[Tensor, Tensor]]:
         """The network at rest as plain layers, ReLU between: [(weight (E, in, out), bias (E, 1, out))].
 
         `x = cat(obs, action)`; `x = relu(x @ weight + bias)` but for the last; values are `x[..., 0]`.
         """
-        single = [cast(FoldedMlp, network).folded_layers() for network in self.networks]
-        layers = []
-        for same in zip(*single, strict=True):
-            weights, biases = zip(*same, strict=True)
-            layers.append((torch.stack(weights), torch.stack(biases).unsqueeze(1)))
-        return layers
+        return self.network.folded_layers()

@@ -16,6 +16,8 @@ from wpg.controllers.replay import Batch
 STATISTICS_RATE = 0.05
 """Weight of a batch in the running statistics, once twenty have been seen."""
 ADAM_BETAS = (0.5, 0.999)
+SPREAD_ROWS = 16
+"""Rows of a batch that the spread is measured on: it costs as much as a layer."""
 METRICS = ("critic_loss", "value", "entropy", "particle_spread")
 
 
@@ -114,7 +116,8 @@ class Learner:
         tau_optimiser.step()
         self.metrics[2] = -log_prob.mean()
         if self.policy.num_particles > 1:
-            self.metrics[3] = torch.tanh(mixture.mean.detach()).std(1).mean()
+            some = mixture.mean[:SPREAD_ROWS].detach()
+            self.metrics[3] = torch.tanh(some).std(1).mean()
 
     def tau(self) -> float:
         """Temperature; synchronises the device."""

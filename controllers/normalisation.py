@@ -18,6 +18,10 @@ MAX_SCALE = 3.0
 """Bound of the renormalisation factor `r` (r_max in the paper)."""
 MAX_SHIFT = 5.0
 """Bound of the renormalisation offset `d` (d_max in the paper)."""
+INPUT_EPSILON = 1e-5
+"""Added to the variance of raw inputs: these may be metres that vary by millimetres."""
+HIDDEN_EPSILON = 1e-3
+"""Added to the variance of hidden activations."""
 
 
 class BatchUse(NamedTuple):
@@ -30,7 +34,7 @@ class BatchUse(NamedTuple):
 
 
 class BatchNorm(NamedTuple):
-    """A normalisation taken from a batch; every tensor is (F,).
+    """A normalisation taken from a batch; every tensor is (E, 1, F), or (1, 1, F) where members share it.
 
     `y = x·multiplier + offset` with `multiplier = scale·inverse_std·r` and
     `offset = shift + scale·d − mean·multiplier`; `r` and `d` are constants to the gradient.
@@ -38,51 +42,68 @@ class BatchNorm(NamedTuple):
 
     mean: Tensor
     inverse_std: Tensor
-    r: Tensor | None
+    factor: Tensor
+    """`inverse_std·r`."""
     d: Tensor | None
     multiplier: Tensor
     offset: Tensor
 
 
 class FoldedNorm(nn.Module):
-    """Batch renormalisation over the batch axis of `x (B, F)`."""
+    """Batch renormalisation over the batch axis of `x (E, B, F)`, or of `x (1, B, F)` that members share."""
 
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, features: int, *, epsilon: float) -> None:
+    def __init__(self, features: int, *, members: int, raw: bool) -> None:
+        """Normalise `features` columns; `raw` ones are inputs as they come, the same to all members."""
         super().__init__()
-        self.epsilon = epsilon
-        self.scale = nn.Parameter(torch.ones(features))
-        self.shift = nn.Parameter(torch.zeros(features))
-        self.register_buffer("running_mean", torch.zeros(features))
-        self.register_buffer("running_var", torch.ones(features))
+        self.raw = raw
+        self.epsilon = INPUT_EPSILON if raw else HIDDEN_EPSILON
+        self.scale = nn.Parameter(torch.ones(members, 1, features))
+        self.shift = nn.Parameter(torch.zeros(members, 1, features))
+        sets = 1 if raw else members
+        self.register_buffer("running_mean", torch.zeros(sets, 1, features))
+        self.register_buffer("running_var", torch.ones(sets, 1, features))
         self._scratch: Tensor | None = None  # fresh memory is far from the cache
 
     def at_rest(self) -> tuple[Tensor, Tensor]:
-        """Multiplier and offset by the running statistics."""
+        """Multiplier and offset by the running statistics, (E, 1, F)."""
         multiplier = self.scale * (self.running_var + self.epsilon).rsqrt()
-        return multiplier, self.shift - self.running_mean * multiplier
+        return multiplier, torch.addcmul(self.shift, self.running_mean, multiplier, value=-1)
 
     @torch.no_grad()
     def from_batch(self, x: Tensor, use: BatchUse) -> BatchNorm:
-        """The normalisation by the statistics of `x (B, F)`; the running ones move towards these."""
-        mean = x.mean(0)
-        if self._scratch is None or self._scratch.shape != x.shape:
-            self._scratch = torch.empty_like(x)
-        var = torch.sub(x, mean, out=self._scratch).square_().mean(0)
-        inverse_std = (var + self.epsilon).rsqrt()
-        multiplier: Tensor = self.scale * inverse_std
+        """The normalisation by the statistics of `x`; the running ones move towards these."""
+        mean, var = self._statistics(x)
+        inverse_std = factor = (var + self.epsilon).rsqrt()
         offset: Tensor = self.shift
-        r = d = None
+        d = None
         if use.renormalise:
             running_inverse_std = (self.running_var + self.epsilon).rsqrt()
-            r = (running_inverse_std / inverse_std).clamp_(1 / MAX_SCALE, MAX_SCALE)
+            factor = running_inverse_std.clamp(inverse_std / MAX_SCALE, inverse_std * MAX_SCALE)
             d = ((mean - self.running_mean) * running_inverse_std).clamp_(-MAX_SHIFT, MAX_SHIFT)
-            multiplier, offset = multiplier * r, offset + self.scale * d
+            offset = torch.addcmul(offset, self.scale, d)
+        multiplier: Tensor = self.scale * factor
         self.running_mean.lerp_(mean, use.rate)
         self.running_var.lerp_(var, use.rate)
-        return BatchNorm(mean, inverse_std, r, d, multiplier, offset - mean * multiplier)
+        offset = torch.addcmul(offset, mean, multiplier, value=-1)
+        return BatchNorm(mean, inverse_std, factor, d, multiplier, offset)
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance over the batch.
+
+        Raw inputs may lie far from zero and vary little, so these are centred before they are squared.
+        """
+        if self._scratch is None or self._scratch.shape != x.shape:
+            self._scratch = torch.empty_like(x)
+        rows = x.shape[1]
+        mean = x.sum(1, keepdim=True).div_(rows)
+        if self.raw:
+            centred = torch.sub(x, mean, out=self._scratch)
+            return mean, centred.square_().sum(1, keepdim=True).div_(rows)
+        square = torch.square(x, out=self._scratch).sum(1, keepdim=True).div_(rows)
+        return mean, square.addcmul_(mean, mean, value=-1).clamp_(min=0)
 
     @torch.no_grad()
     def backward(
@@ -91,16 +112,14 @@ class FoldedNorm(nn.Module):
         """Gradients of scale and shift, and `slope`, `intercept` of what flows back through the statistics.
 
         The gradient of the loss by `x` gains `x·slope + intercept`, since mean and variance depend on it:
-        `∂mean/∂x = 1/B`, `∂var/∂x = 2(x − mean)/B`.
+        `∂mean/∂x = 1/B`, `∂var/∂x = 2(x − mean)/B`; the offset holds −mean·multiplier.
         """
-        total = multiplier_grad - norm.mean * offset_grad  # the offset holds −mean·multiplier
-        by_scale = norm.inverse_std if norm.r is None else norm.inverse_std * norm.r
-        scale_grad = total * by_scale
-        inverse_std_grad = total * (self.scale if norm.r is None else self.scale * norm.r)
+        scale_grad = torch.addcmul(multiplier_grad, norm.mean, offset_grad, value=-1).mul_(norm.factor)
+        # ∂L/∂inverse_std · inverse_std³ = ∂L/∂scale · scale · inverse_std², before d's share of the scale
+        slope = (scale_grad * self.scale).mul_(norm.inverse_std.square()).div_(-rows)
+        intercept = (norm.multiplier * offset_grad).div_(-rows).addcmul_(norm.mean, slope, value=-1)
         if norm.d is not None:
-            scale_grad = scale_grad + norm.d * offset_grad
-        slope = inverse_std_grad * norm.inverse_std.pow(3) / -rows
-        intercept = norm.multiplier * offset_grad / -rows - norm.mean * slope
+            scale_grad.addcmul_(norm.d, offset_grad)
         return scale_grad, offset_grad, slope, intercept
 
 
@@ -108,12 +127,12 @@ def fold(multiplier: Tensor, offset: Tensor, weight: Tensor, bias: Tensor) -> tu
     """Put `y = x·multiplier + offset` into `y weight + bias`.
 
     Args:
-        multiplier: (in,).
-        offset: (in,).
-        weight: (in, out).
-        bias: (out,).
+        multiplier: (E, 1, in).
+        offset: (E, 1, in).
+        weight: (E, in, out).
+        bias: (E, 1, out).
 
     Returns:
-        Weight (in, out) and bias (out,) of the folded layer.
+        Weight (E, in, out) and bias (E, 1, out) of the folded layer.
     """
-    return multiplier.unsqueeze(1) * weight, torch.addmv(bias, weight.t(), offset)
+    return multiplier.mT * weight, torch.baddbmm(bias, offset, weight)

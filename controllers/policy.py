@@ -56,7 +56,7 @@ class ParticlePolicy(nn.Module):
         With `use` the batch's own statistics normalise it and the running statistics follow. Without,
         the statistics are frozen, and the parameters of a normalised trunk are constants.
         """
-        heads = self.network(obs, use).view(-1, 3, self.num_particles, self.action_dim)
+        heads = self.network(obs, use)[0].view(-1, 3, self.num_particles, self.action_dim)
         return flow.Mixture(
             heads[:, 0],
             heads[:, 1].clamp(LOG_STD_MIN, LOG_STD_MAX),
@@ -69,7 +69,7 @@ class ParticlePolicy(nn.Module):
         The last layer's output, viewed as (B, 3, K, A), is the mean, the log_std before its clamp to
         [LOG_STD_MIN, LOG_STD_MAX], and the stretch before its clamp to [−STRETCH_MAX, STRETCH_MAX].
         """
-        return [(weight, bias.unsqueeze(0)) for weight, bias in self.network.folded_layers()]
+        return [(weight[0], bias[0]) for weight, bias in self.network.folded_layers()]
 
     @torch.no_grad()
     def particles(self, obs: Tensor) -> Tensor:

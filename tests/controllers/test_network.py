@@ -12,7 +12,7 @@ from wpg.controllers.policy import ParticlePolicy
 
 def textbook(network: FoldedMlp, x: Tensor, use: BatchUse | None) -> Tensor:
     """Normalise, then multiply, layer by layer, with nothing folded and autograd all the way."""
-    h = x
+    h = x.expand(network.members, -1, -1)
     layers = network.own_layers()
     for index, layer in enumerate(layers):
         norm = layer.norm
@@ -21,7 +21,7 @@ def textbook(network: FoldedMlp, x: Tensor, use: BatchUse | None) -> Tensor:
             if use is None:
                 h = (h - norm.running_mean) / running_std
             else:
-                mean, var = h.mean(0), h.var(0, unbiased=False)
+                mean, var = h.mean(1, keepdim=True), h.var(1, unbiased=False, keepdim=True)
                 std = (var + norm.epsilon).sqrt()
                 r = (std.detach() / running_std).clamp(1 / 3, 3) if use.renormalise else 1
                 d = ((mean.detach() - norm.running_mean) / running_std).clamp(-5, 5) if use.renormalise else 0
@@ -33,10 +33,10 @@ def textbook(network: FoldedMlp, x: Tensor, use: BatchUse | None) -> Tensor:
     return h
 
 
-def make(normalise: bool, dtype: torch.dtype) -> FoldedMlp:
+def make(normalise: bool, dtype: torch.dtype, *, members: int = 1, out: int = 3) -> FoldedMlp:
     generator = torch.Generator().manual_seed(1)
-    sizes = [5, 16, 16, 3]
-    network = FoldedMlp(sizes, normalise=normalise, generator=generator).to(dtype)
+    sizes = [5, 16, 16, out]
+    network = FoldedMlp(sizes, members=members, normalise=normalise, generator=generator).to(dtype)
     for layer in network.own_layers():
         if layer.norm is not None:
             for tensor, mean in ((layer.norm.scale, 1), (layer.norm.shift, 0), (layer.norm.running_mean, 0)):
@@ -49,11 +49,13 @@ def make(normalise: bool, dtype: torch.dtype) -> FoldedMlp:
     ("normalise", "use"), [(False, None), (True, BatchUse(0.0, False)), (True, BatchUse(0.0, True))]
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_gradient_equals_autograd(normalise, use, dtype, tolerance):
-    network = make(normalise, dtype)
+@pytest.mark.parametrize("shape", [(1, 3), (2, 1), (3, 2)])
+def test_gradient_equals_autograd(normalise, use, dtype, tolerance, shape):
+    members, out = shape
+    network = make(normalise, dtype, members=members, out=out)
     generator = torch.Generator().manual_seed(2)
     x = (torch.randn(32, 5, generator=generator, dtype=dtype) * 2 + 1).requires_grad_(True)
-    target = torch.randn(32, 3, generator=generator, dtype=dtype)
+    target = torch.randn(32, out, generator=generator, dtype=dtype)
     inputs = [x, *network.parameters()]
     results = []
     for output in (network(x, use), textbook(network, x, use)):

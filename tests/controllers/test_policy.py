@@ -33,9 +33,7 @@ def test_samples_follow_the_density(policy):
 def test_as_many_samples_as_particles_take_each_once(policy):
     head = policy.network.own_layers()[-1]
     with torch.no_grad():
-        head.bias[4:8] = -5.0
-        head.bias[8:] = 0.0
-        head.bias[:4] = torch.tensor([-1.0, -0.3, 0.3, 1.0])
+        head.bias[0, 0] = torch.tensor([-1.0, -0.3, 0.3, 1.0] + [-5.0] * 4 + [0.0] * 4)
         head.weight.zero_()
     actions = policy.sample(torch.randn(5, 3), 4, torch.Generator().manual_seed(0))
     centres = torch.tanh(torch.tensor([-1.0, -0.3, 0.3, 1.0]))
