@@ -1,4 +1,4 @@
-"""What a servo maker's own SDK does with a bus; run by :mod:`servo_sdks` in that SDK's environment.
+"""What a servo maker's own SDK, or LeRobot, does with a bus; run by :mod:`servo_sdks` in its environment.
 
 python servo_clients.py SDK PORT exercise          every kind of access once; prints what came back, as JSON
 python servo_clients.py SDK PORT cycle COUNT       read position and speed, write goals; prints times, as JSON
@@ -144,6 +144,70 @@ class Dynamixel:
         return result
 
 
+class LeRobot:
+    """LeRobot's bus drivers."""
+
+    def __init__(self, port: str, protocol: str) -> None:
+        from lerobot.motors import Motor, MotorCalibration, MotorNormMode  # noqa: PLC0415
+
+        if protocol == "feetech":
+            from lerobot.motors.feetech import FeetechMotorsBus as Bus  # noqa: PLC0415
+        else:
+            from lerobot.motors.dynamixel import DynamixelMotorsBus as Bus  # noqa: PLC0415
+        model = "sts3215" if protocol == "feetech" else "xm430-w350"
+        names = {f"joint{servo}": servo for servo in SERVOS}
+        self.bus = Bus(
+            port,
+            {name: Motor(servo, model, MotorNormMode.DEGREES) for name, servo in names.items()},
+            {
+                name: MotorCalibration(id=servo, drive_mode=0, homing_offset=0, range_min=0, range_max=4095)
+                for name, servo in names.items()
+            },
+        )
+        self.bus.connect()
+        self.goals = dict.fromkeys(names, 0.0)
+
+    def exercise(self) -> dict[str, Any]:
+        """Every kind of access once; connecting has pinged all servos and read their models."""
+        bus = self.bus
+        found: dict[str, Any] = {
+            "ping": [bus.ping(name) for name in self.goals],
+            "ping absent": bus.ping(ABSENT),
+            "broadcast ping": bus.broadcast_ping(),
+            "is calibrated": bus.is_calibrated,
+        }
+        bus.write_calibration(bus.calibration)
+        found["is calibrated after writing"] = bus.is_calibrated
+        bus.configure_motors()
+        found["read position"] = bus.read("Present_Position", "joint1")
+        bus.enable_torque()
+        found["torque"] = bus.sync_read("Torque_Enable", normalize=False)
+        found["sync read"] = self.read()
+        self.write()
+        bus.write("Goal_Position", "joint2", 5.0)
+        found["goals"] = bus.sync_read("Goal_Position")
+        with bus.torque_disabled():
+            found["torque off"] = bus.read("Torque_Enable", "joint1")
+        bus.disconnect()
+        return found
+
+    def read(self) -> dict[str, float]:
+        """Positions of all servos by one sync read, degrees."""
+        found: dict[str, float] = self.bus.sync_read("Present_Position")
+        return found
+
+    def write(self) -> None:
+        """Goals of all servos by one sync write."""
+        self.bus.sync_write("Goal_Position", self.goals)
+
+
+def make_client(sdk: str, port: str) -> Feetech | Dynamixel | LeRobot:
+    """The client that a name stands for."""
+    if sdk.startswith("lerobot"):
+        return LeRobot(port, sdk.removeprefix("lerobot-"))
+    return Dynamixel(port, fast=sdk.endswith("fast")) if sdk.startswith("dynamixel") else Feetech(port)
+
+
 def cycle(read: Callable[[], object], write: Callable[[], object], count: int) -> dict[str, float]:
     """Wall and processor time of ``count`` cycles, µs a cycle."""
     walls = []
@@ -166,7 +230,7 @@ def cycle(read: Callable[[], object], write: Callable[[], object], count: int) -
 def main() -> None:
     """Run what the command line names."""
     sdk, port, what = sys.argv[1:4]
-    client = Dynamixel(port, fast=sdk.endswith("fast")) if sdk.startswith("dynamixel") else Feetech(port)
+    client = make_client(sdk, port)
     if what == "exercise":
         print(json.dumps(client.exercise()))
     else:

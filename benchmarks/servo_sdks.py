@@ -1,8 +1,8 @@
-"""The servo makers' own SDKs, unmodified, against our emulated buses.
+"""The servo makers' own SDKs and LeRobot's bus drivers, unmodified, against our emulated buses.
 
-Makes an environment for each SDK with pip, lets it ping, read and write six emulated servos over a pseudo-
-terminal, and reports what came back. ``--record`` writes the bytes that crossed the line, which tests hold
-our codecs and emulated servos against.
+Makes an environment for each of them with pip (LeRobot is large), lets it ping, read and write six emulated
+servos over a pseudo-terminal, and reports what came back. ``--record`` writes the bytes that crossed the
+line, which tests hold our codecs and emulated servos against.
 
     python benchmarks/servo_sdks.py [--environments DIR] [--record FILE]
 """
@@ -26,6 +26,8 @@ from wpg.hardware_bridge.links import Link
 
 CLIENT = Path(__file__).with_name("servo_clients.py")
 PROTOCOLS = {"feetech-servo-sdk": "feetech", "ftservo-python-sdk": "feetech", "dynamixel-sdk": "dynamixel"}
+LEROBOT = {"lerobot-feetech": "feetech", "lerobot-dynamixel": "dynamixel"}
+"""Both of one package."""
 MODELS = {"feetech": "sts3215", "dynamixel": "xm430-w350"}
 
 
@@ -92,10 +94,11 @@ def serving(protocol: str) -> Iterator[tuple[str, Tap]]:
 
 def make_environment(sdk: str, folder: Path) -> Path:
     """The Python of an environment that has this SDK."""
-    python = folder / sdk / "bin" / "python"
+    name, package = ("lerobot", "lerobot[feetech,dynamixel]") if sdk in LEROBOT else (sdk, sdk)
+    python = folder / name / "bin" / "python"
     if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder / sdk], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", sdk, "pyserial"], check=True)
+        subprocess.run([sys.executable, "-m", "venv", folder / name], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", package, "pyserial"], check=True)
     return python
 
 
@@ -116,7 +119,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     captures = {}
-    for sdk, protocol in PROTOCOLS.items():
+    for sdk, protocol in (PROTOCOLS | LEROBOT).items():
         python = make_environment(sdk, options.environments)
         with serving(protocol) as (port, tap):
             found = run_client(python, sdk, port, "exercise")
