@@ -19,6 +19,7 @@ from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, Sto
 EXAMPLE = "lerobot:so101_follower?port=/dev/ttyACM0&id=my_arm"
 UNITS = {"deg": math.pi / 180, "rad": 1.0}
 VELOCITY_SMOOTHING = 0.5
+ATTEMPTS = 3
 
 
 class LeRobotRobot:
@@ -82,15 +83,8 @@ class LeRobotRobot:
         """
         self.close()
         self._forget()
-        device = self._make(self._type, dict(self._options))
-        self._check_names(device)
-        self._rad_per_unit = UNITS[self._find_unit(device)]
-        try:
-            device.connect(calibrate=False)
-        except Exception as error:  # whatever its driver, and those below it, may raise
-            raise LinkError(f"link {self._url}: {error}") from error
-        self._device = device
-        if not device.is_calibrated:
+        self._device = self._open()
+        if not self._device.is_calibrated:
             self.close()
             raise ProtocolError(
                 f"link {self._url}: the robot is not calibrated: run `lerobot-calibrate` first"
@@ -98,7 +92,7 @@ class LeRobotRobot:
         self._others = {
             key: value
             for key, value in self._observe().items()
-            if key in device.action_features and key not in self._keys
+            if key in self._device.action_features and key not in self._keys
         }
 
     def arm(self) -> None:
@@ -171,6 +165,23 @@ class LeRobotRobot:
             device, self._device = self._device, None
             with contextlib.suppress(Exception):
                 device.disconnect()
+
+    def _open(self) -> Any:
+        """A robot that is connected; LeRobot's drivers give up at the first answer that is lost."""
+        failure: Exception | None = None
+        for _ in range(ATTEMPTS):
+            device = self._make(self._type, dict(self._options))
+            self._check_names(device)
+            self._rad_per_unit = UNITS[self._find_unit(device)]
+            try:
+                device.connect(calibrate=False)
+            except Exception as error:  # whatever its driver, and those below it, may raise
+                failure = error
+                with contextlib.suppress(Exception):
+                    device.disconnect()
+            else:
+                return device
+        raise LinkError(f"link {self._url}: {failure}") from failure
 
     def _hold(self) -> None:
         device = self._connected
