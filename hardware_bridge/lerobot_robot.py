@@ -13,7 +13,13 @@ import numpy as np
 
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.errors import LinkError, LinkUrlError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.errors import (
+    BridgeError,
+    LinkError,
+    LinkUrlError,
+    ProtocolError,
+    StaleStateError,
+)
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 
 EXAMPLE = "lerobot:so101_follower?port=/dev/ttyACM0&id=my_arm"
@@ -102,7 +108,7 @@ class LeRobotRobot:
             StaleStateError: the robot does not answer.
             LinkError: it is gone.
         """
-        self._hold()
+        self._insist(self._hold)
         self._status = RobotStatus.ARMED
 
     def read(self) -> RobotState:
@@ -150,11 +156,10 @@ class LeRobotRobot:
         """
         bus: Any = getattr(self._connected, "bus", None)
         if mode is StopMode.HOLD:
-            self._hold()
+            self._insist(self._hold)
             self._status = RobotStatus.HOLDING
         elif mode is StopMode.RELEASE and hasattr(bus, "disable_torque"):
-            with self._translated():
-                bus.disable_torque()
+            self._insist(bus.disable_torque)
             self._status = RobotStatus.RELEASED
         else:
             raise ProtocolError(f"stop: {self._type} cannot {mode.name.lower()} by LeRobot; it can hold")
@@ -189,8 +194,19 @@ class LeRobotRobot:
         self._send(np.clip(joint_pos, self._low, self._high))
         bus: Any = getattr(device, "bus", None)
         if hasattr(bus, "enable_torque"):
-            with self._translated():
-                bus.enable_torque()
+            bus.enable_torque()
+
+    def _insist(self, call: Callable[[], None]) -> None:
+        """Do what must not be lost, again where an exchange of it was."""
+        for attempt in range(ATTEMPTS):
+            try:
+                with self._translated():
+                    call()
+            except StaleStateError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+            else:
+                return
 
     def _observe(self) -> dict[str, float]:
         device = self._connected

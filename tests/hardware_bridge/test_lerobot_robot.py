@@ -168,6 +168,21 @@ def test_one_exchange_that_fails_is_a_lost_state(robot, device):
     assert robot.read().status is RobotStatus.ARMED
 
 
+def test_stop_is_asked_for_again_where_an_exchange_is_lost(robot, device):
+    robot.arm()
+    observe, lost = device.get_observation, []
+
+    def losing():
+        lost.append(True)
+        device.fails = len(lost) == 1
+        return observe()
+
+    device.get_observation = losing
+    robot.stop(StopMode.HOLD)
+    assert len(lost) == 2
+    assert robot.read().status is RobotStatus.HOLDING
+
+
 def test_robot_that_is_gone_is_a_dead_link(robot, device):
     device.is_connected = False
     with pytest.raises(LinkError, match="no status packet"):
