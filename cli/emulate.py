@@ -12,7 +12,7 @@ import tyro
 from wpg.cli.options import CommandError, JsonFile, KeyFile, write_json
 from wpg.hardware_bridge.description import ProtocolName, RobotDescription, load_description
 from wpg.hardware_bridge.emulator import Emulator
-from wpg.hardware_bridge.faults import FaultyLink, parse_faults
+from wpg.hardware_bridge.faults import parse_faults
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
@@ -62,18 +62,19 @@ def emulate(
         actuators: What sets the arm apart from its model: delay, friction, gains, payload, noise. Ranges are
             drawn from once, by the seed.
         faults: What goes wrong on the link, as probabilities: drop=0.05,corrupt=0.01,delay=0.02,delay_ms=30;
-            also truncate, duplicate, garbage; dead_servo=3 silences a servo of a bus.
+            also truncate, duplicate, garbage, reorder, partial; and once: dead_servo=3 with dead_after_s=5,
+            brownout_after_s=5, unplug_after_s=5 with unplug_for_s=0.3.
         seed: Seed of the faults, and of the arm's draw and noise.
     """
     description = load_description(robot)
     should_stop = StopFlag()
-    spec = parse_faults(faults)
     emulator = Emulator(
         _make_robot(description, engine, actuators, seed),
         link,
         protocol=protocol or description.protocol,
         key=None if key is None else read_key(key),
-        wrap_link=(lambda inner: FaultyLink(inner, spec, seed=seed)) if faults else None,
+        faults=parse_faults(faults) if faults else None,
+        seed=seed,
     )
     try:
         print(msgspec.json.encode(emulator.hello()).decode(), flush=True)

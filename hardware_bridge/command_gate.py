@@ -1,5 +1,7 @@
 """Whether a device follows a command: what every device behind native frames does with one."""
 
+import numpy as np
+
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import Vector
@@ -27,6 +29,7 @@ class CommandGate:
         self._num_joints = description.num_joints
         self._witness = witness
         self.judge = CommandJudge(description, resolution_rad)
+        self._armed_at: Vector | None = None
         self.tick = 0
         """Tick of the last command that was followed."""
         self.refusal = Refusal.NONE
@@ -35,6 +38,7 @@ class CommandGate:
     def start(self, joint_pos: Vector) -> None:
         """Begin anew from an arm that was armed at rest at ``joint_pos`` (num_joints,) rad."""
         self.judge.start(joint_pos)
+        self._armed_at = joint_pos
         self.refusal = Refusal.NONE
 
     def lets_pass(self, joint_pos: Vector, joint_vel: Vector, tick: int, *, armed: bool) -> bool:
@@ -50,9 +54,17 @@ class CommandGate:
         self._witness.saw_command(self.refusal, outside)
         if refusals:
             return False
+        self.accept(joint_pos, tick)
+        return True
+
+    def accept(self, joint_pos: Vector, tick: int) -> None:
+        """The device follows a command."""
         self.judge.accept(joint_pos, tick)
         self.tick = tick
-        return True
+        if self._armed_at is not None:
+            step_rad = float(np.abs(joint_pos - self._armed_at).max())
+            self._witness.first_step_rad_max = max(self._witness.first_step_rad_max, step_rad)
+            self._armed_at = None
 
     def refuse(self, refusal: Refusal) -> bool:
         """Count a command that is not followed; False."""

@@ -38,6 +38,15 @@ class DynamixelDevice(ServoDevice):
             Instruction.BULK_READ: self._bulk_read,
             Instruction.BULK_WRITE: self._bulk_write,
         }
+        self._map_directly()
+
+    def brown_out(self, now_s: float) -> None:
+        """Every servo starts anew: torque, watchdog and indirect addresses are lost."""
+        super().brown_out(now_s)
+        self._map_directly()
+        self._set_watchdog()
+
+    def _map_directly(self) -> None:
         for servo in self.servos.values():
             for index in range(DXL_INDIRECT_COUNT):
                 servo.set(Register(DXL_INDIRECT_ADDRESS + 2 * index, 2), DXL_INDIRECT_DATA + index)

@@ -1,12 +1,13 @@
 """An arm of ROBOTIS Dynamixel X servos."""
 
+import contextlib
 import struct
 from collections.abc import Callable
 
 from wpg.hardware_bridge.calibration import ServoCalibration
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.errors import DescriptionError
+from wpg.hardware_bridge.errors import DescriptionError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.protocols.dynamixel import ALERT, DynamixelProtocol
 from wpg.hardware_bridge.protocols.servo import Instruction, Status
@@ -77,7 +78,25 @@ class DynamixelRobot(ServoRobot):
         # A servo that misses silences those behind it in a fast answer, but not in a plain one.
         if left := [servo for servo in servos if servo not in answers]:
             answers |= self._connected.sync_read(left, DXL_INDIRECT_DATA, _MEASURED.size)
+        self._look_for_restarts(answers)
         return answers
+
+    def _look_for_restarts(self, answers: dict[int, Status]) -> None:
+        """Take out what comes from a servo that has lost its indirect addresses with its supply.
+
+        All zeros are no measurement of an armed servo. One servo is mended a read: that takes a write.
+        """
+        restarted = [servo for servo, answer in answers.items() if not any(answer.data)]
+        self._mended &= set(restarted)
+        lost = [servo for servo in restarted if servo not in self._mended]
+        for servo in lost:
+            del answers[servo]
+        if lost:
+            if self._status is RobotStatus.ARMED:
+                self._status = RobotStatus.RELEASED
+            with contextlib.suppress(StaleStateError, ProtocolError):
+                self._map_measurements(lost[0])
+                self._mended.add(lost[0])
 
     def _measurement(self, data: bytes) -> Measurement:
         _, _, _, current, velocity, position = _MEASURED.unpack(data)
@@ -101,7 +120,14 @@ class DynamixelRobot(ServoRobot):
                 self._status = RobotStatus.RELEASED
 
     def _configure(self) -> None:
+        self._mended: set[int] = set()
+        """Servos whose zeros are to be believed."""
         self._set_watchdogs(0)
+        for servo in self._servos:
+            self._map_measurements(servo)
+
+    def _map_measurements(self, servo: int) -> None:
+        """Let the indirect data be what every read brings."""
         model = self._model
         registers = (
             model.torque_enable,
@@ -114,12 +140,11 @@ class DynamixelRobot(ServoRobot):
         addresses = [register.address + at for register in registers for at in range(register.size)]
         indirect = b"".join(address.to_bytes(2, "little") for address in addresses)
         register = Register(DXL_INDIRECT_ADDRESS, len(indirect))
-        for servo in self._servos:
-            self._connected.write(servo, register, int.from_bytes(indirect, "little"))
+        self._connected.write(servo, register, int.from_bytes(indirect, "little"))
 
     def _before_torque(self) -> None:
-        """Goals are refused while a watchdog has run out."""
-        self._set_watchdogs(0)
+        """Goals are refused while a watchdog has run out; a servo that started anew has forgotten its map."""
+        self._configure()
 
     def _set_watchdogs(self, value: int) -> None:
         for servo in self._servos:

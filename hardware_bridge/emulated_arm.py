@@ -28,6 +28,8 @@ class EmulatedArm:
         """The arm holds after this long without a command."""
         self._advanced_to_s = now_s
         self._last_command_s = self._last_heard_s = now_s
+        self._period_s = now_s
+        """When the period of the last goal began."""
         self._step_s = physics_step_s(robot.description)
         self._low, self._high, self._speed = map(
             robot.description.limits, ("position_min_rad", "position_max_rad", "velocity_max_rad_s")
@@ -68,6 +70,7 @@ class EmulatedArm:
         self._robot.arm()
         self._observe()
         self._gate.start(self.state.joint_pos)
+        self._period_s = now_s - self.description.servo_dt_s
         self._goal = None
         self._last_command_s = now_s
         self.witness.arms += 1
@@ -89,17 +92,21 @@ class EmulatedArm:
     def head_for(self, joint_pos: Vector, now_s: float) -> None:
         """Follow a goal as a bus servo does: it is never refused, but approached at the joint's speed only.
 
-        Goals carry no tick: the servo periods between two are counted by their arrival.
+        Goals carry no tick: the servo periods between two are counted by their arrival. Of those that arrive
+        within one period the last counts. Where the line bunches goals up, they look more sudden than they
+        were sent.
         """
-        periods = max(1, round((now_s - self._last_command_s) / self.description.servo_dt_s))
+        periods = round((now_s - self._period_s) / self.description.servo_dt_s)
         tick = self.tick + periods
+        if periods:
+            self._period_s = now_s
         outside = self._gate.judge.judge(joint_pos, np.zeros_like(joint_pos), tick)
         self.witness.saw_command(Refusal.NONE, outside)
-        self._gate.judge.accept(joint_pos, tick)
+        self._gate.accept(joint_pos, tick)
         if self._goal is None:
             self._reference = self.state.joint_pos.copy()
         self._goal = np.clip(joint_pos, self._low, self._high)
-        self._gate.tick, self._last_command_s = tick, now_s
+        self._last_command_s = now_s
 
     def heard(self, now_s: float) -> None:
         """Something other than a command that keeps the watchdog quiet."""
@@ -114,8 +121,10 @@ class EmulatedArm:
             self._advanced_to_s = now_s - self._step_s
         steps = int((now_s - self._advanced_to_s) / self._step_s + 1e-9)
         if steps > 0:
-            if self._goal is not None:
+            if self._goal is not None and not np.array_equal(self._reference, self._goal):
                 self._approach(self._goal, steps * self._step_s)
+                coasting_ms = milliseconds(now_s - self._last_command_s)
+                self.witness.coasting_ms_max = max(self.witness.coasting_ms_max, coasting_ms)
             self._robot.advance(steps * self._step_s)
             self._advanced_to_s += steps * self._step_s
             self._observe()

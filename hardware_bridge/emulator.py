@@ -2,41 +2,23 @@
 
 import os
 from collections.abc import Callable
-from typing import Protocol
 
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.dynamixel_device import DynamixelDevice
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
 from wpg.hardware_bridge.errors import BridgeError, LinkError
-from wpg.hardware_bridge.faults import FaultyLink
+from wpg.hardware_bridge.faults import Device, FaultSpec, FaultyDevice, FaultyLink
 from wpg.hardware_bridge.links import Link, parse_link_url, serve_link
 from wpg.hardware_bridge.native_device import NativeDevice
 from wpg.hardware_bridge.protocols.dynamixel import DynamixelProtocol
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
 from wpg.hardware_bridge.robot import SimulatedRobot
-from wpg.hardware_bridge.servo_device import FeetechDevice, ServoDevice
+from wpg.hardware_bridge.servo_device import FeetechDevice
 from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
 from wpg.hardware_bridge.witness import EmulatorWitness
 
 LOOK_S = 100e-6
 """A wait shorter than this would be overslept."""
-
-
-class EmulatedDevice(Protocol):
-    """A device protocol without I/O."""
-
-    @property
-    def next_reply_s(self) -> float:
-        """When :meth:`due` will have something; infinite while nothing waits."""
-        ...
-
-    def feed(self, data: bytes, now_s: float) -> bytes:
-        """What is to be answered to ``data`` at once."""
-        ...
-
-    def due(self, now_s: float) -> bytes:
-        """Answers that have taken until now."""
-        ...
 
 
 class Emulator:
@@ -49,7 +31,9 @@ class Emulator:
         url: where to serve, e.g. ``pty:`` or ``udp://127.0.0.1:0``.
         protocol: device protocol.
         key: shared secret of the native protocol.
-        wrap_link: puts something between protocol and link, e.g. faults.
+        faults: what goes wrong on the link and in the device.
+        seed: of the faults.
+        wrap_link: puts something between protocol and link.
 
     Raises:
         LinkError: the link cannot be opened, or others could reach it and there is no key.
@@ -64,32 +48,27 @@ class Emulator:
         protocol: str = "native",
         key: bytes | None = None,
         clock: Clock | None = None,
+        faults: FaultSpec | None = None,
+        seed: int = 0,
         wrap_link: Callable[[Link], Link] | None = None,
     ) -> None:
         self._clock = clock or RealClock()
         self.protocol = protocol
         resolution = 0.0 if protocol == "native" else RAD_PER_COUNT
         self._arm = EmulatedArm(robot, self._clock.now(), resolution)
-        self._device = make_device(protocol, self._arm, key)
+        self._device: Device = make_device(protocol, self._arm, key)
         if not parse_link_url(url).is_local and (key is None or protocol != "native"):
             reason = "without a key" if protocol == "native" else f"protocol {protocol} knows no key:"
             raise LinkError(f"link {url}: {reason} only this machine may be served, e.g. at 127.0.0.1")
+        if faults is not None:
+            self._device = FaultyDevice(self._device, faults, self._clock.now())
         self._link = serve_link(url)
         self.url = self._link.url
         """What a client opens."""
         if wrap_link is not None:
             self._link = wrap_link(self._link)
-        try:
-            self._kill_servo()
-        except BridgeError:
-            self._link.close()
-            raise
-
-    def _kill_servo(self) -> None:
-        if isinstance(self._link, FaultyLink) and isinstance(self._device, ServoDevice):
-            dead = round(self._link.spec.dead_servo)
-            if dead:
-                self._device.kill(dead)
+        if faults is not None:
+            self._link = FaultyLink(self._link, faults, seed=seed, clock=self._clock)
 
     @property
     def witness(self) -> EmulatorWitness:
@@ -130,7 +109,7 @@ class Emulator:
         self._arm.close()
 
 
-def make_device(protocol: str, arm: EmulatedArm, key: bytes | None = None) -> EmulatedDevice:
+def make_device(protocol: str, arm: EmulatedArm, key: bytes | None = None) -> Device:
     """The device side of a protocol.
 
     Raises:

@@ -1,7 +1,9 @@
-"""A link that misbehaves by a seeded specification, to show that everything around it does not."""
+"""Links and devices that misbehave by a seeded specification, to show that nothing around them does."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 
@@ -14,10 +16,27 @@ class FaultSpecError(BridgeError, ValueError):
     """A fault specification that cannot be read."""
 
 
+_PLAIN = (
+    "after_s",
+    "delay_ms",
+    "dead_servo",
+    "dead_after_s",
+    "brownout_after_s",
+    "unplug_after_s",
+    "unplug_for_s",
+)
+"""Fields that are no probability."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FaultSpec:
-    """How often each fault happens, as a probability for every piece of data in either direction."""
+    """What goes wrong: on the line, a probability for every piece of data in either direction; else a time.
 
+    Times count from when the link, or the device, was opened; 0 is never.
+    """
+
+    after_s: float = 0.0
+    """The line is faultless before this."""
     drop: float = 0.0
     corrupt: float = 0.0
     """One byte is changed."""
@@ -28,15 +47,28 @@ class FaultSpec:
     """Random bytes go before it."""
     delay: float = 0.0
     delay_ms: float = 20.0
-    """How late delayed data comes; what is behind it may overtake it."""
+    """How late delayed data comes, and what is behind it with it."""
+    reorder: float = 0.0
+    """It waits until the next piece has passed."""
+    partial: float = 0.0
+    """Its end comes with the next piece, or the next look for one."""
     dead_servo: float = 0
     """A servo of an emulated bus that neither hears nor answers; 0: none."""
+    dead_after_s: float = 0.0
+    """When it dies; 0: from the beginning."""
+    brownout_after_s: float = 0.0
+    """When the device's supply dips: it starts anew, without torque."""
+    unplug_after_s: float = 0.0
+    """When the cable is pulled: nothing passes, in either direction."""
+    unplug_for_s: float = 0.3
+    """How long until it is put back."""
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
-            if not (value >= 0 and (value <= 1 or name in ("delay_ms", "dead_servo"))):
-                raise FaultSpecError(f"fault {name}: expected a probability, found {value}")
+            if not (0 <= value < math.inf and (value <= 1 or name in _PLAIN)):
+                expected = "a number that is not negative" if name in _PLAIN else "a probability"
+                raise FaultSpecError(f"fault {name}: expected {expected}, found {value}")
 
 
 def parse_faults(text: str) -> FaultSpec:
@@ -73,20 +105,19 @@ class FaultyLink(Link):
         self.spec = spec
         self._generator = np.random.default_rng(seed)
         self._clock = clock or RealClock()
-        self._late_in: deque[tuple[float, bytes]] = deque()
-        self._late_out: deque[tuple[float, bytes]] = deque()
+        self._start_s = self._clock.now()
+        self._in, self._out = _Direction(), _Direction()
 
     def send(self, data: bytes) -> bool:
         """Send ``data``, or what is left of it."""
-        self._send_late()
-        on_time = self._mangle(data, self._late_out)
-        return self._inner.send(on_time) if on_time else True
+        data = self._pass(data, self._out)
+        return self._inner.send(data) if data else True
 
     def receive(self, timeout_s: float) -> bytes:
         """What has arrived, or what is left of it."""
-        self._send_late()
-        received = self._inner.receive(timeout_s)
-        return self._due(self._late_in) + self._mangle(received, self._late_in)
+        if late := self._pass(b"", self._out):
+            self._inner.send(late)
+        return self._pass(self._inner.receive(timeout_s), self._in)
 
     def close(self) -> None:
         """Close the link that works."""
@@ -98,19 +129,30 @@ class FaultyLink(Link):
     def _receive_ready(self) -> bytes:
         return self._inner._receive_ready()
 
-    def _send_late(self) -> None:
-        if late := self._due(self._late_out):
-            self._inner.send(late)
+    @property
+    def _is_unplugged(self) -> bool:
+        spec = self.spec
+        since_s = self._clock.now() - self._start_s - spec.unplug_after_s
+        return spec.unplug_after_s > 0 and 0 <= since_s < spec.unplug_for_s
 
-    def _due(self, late: deque[tuple[float, bytes]]) -> bytes:
-        due = []
-        while late and late[0][0] <= self._clock.now():
-            due.append(late.popleft()[1])
-        return b"".join(due)
+    def _pass(self, data: bytes, direction: "_Direction") -> bytes:
+        """What comes out at the other end now, of this piece and of those before it."""
+        if self._is_unplugged:
+            direction.clear()
+            return b""
+        now_s = self._clock.now()
+        late = direction.due(now_s)
+        if direction.late:
+            if data:
+                direction.late.append((direction.late[-1][0], data))
+            return late
+        if data and now_s - self._start_s >= self.spec.after_s:
+            data = self._mangle(data, direction)
+        return late + direction.complete(data)
 
-    def _mangle(self, data: bytes, late: deque[tuple[float, bytes]]) -> bytes:
+    def _mangle(self, data: bytes, direction: "_Direction") -> bytes:
         spec, random = self.spec, self._generator.random
-        if not data or random() < spec.drop:
+        if random() < spec.drop:
             return b""
         if random() < spec.corrupt:
             position = int(self._generator.integers(len(data)))
@@ -123,6 +165,120 @@ class FaultyLink(Link):
         if random() < spec.garbage:
             data = self._generator.bytes(int(self._generator.integers(1, 64))) + data
         if random() < spec.delay:
-            late.append((self._clock.now() + spec.delay_ms / 1e3, data))
+            direction.late.append((self._clock.now() + spec.delay_ms / 1e3, data))
             return b""
+        if random() < spec.reorder:
+            direction.overtaken += data
+            return b""
+        if random() < spec.partial:
+            cut = int(self._generator.integers(len(data) + 1))
+            direction.late.append((-math.inf, data[cut:]))
+            return data[:cut]
         return data
+
+
+class _Direction:
+    """What is still on its way in one direction of a link."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """All of it is lost."""
+        self.late: deque[tuple[float, bytes]] = deque()
+        self.overtaken = b""
+        """Comes after the next piece."""
+
+    def due(self, now_s: float) -> bytes:
+        """What has been late for long enough."""
+        due = []
+        while self.late and self.late[0][0] <= now_s:
+            due.append(self.late.popleft()[1])
+        return b"".join(due)
+
+    def complete(self, piece: bytes) -> bytes:
+        """A piece, and what it has overtaken."""
+        if not piece:
+            return b""
+        overtaken, self.overtaken = self.overtaken, b""
+        return piece + overtaken
+
+
+class Device(Protocol):
+    """The device's side of a protocol, without I/O."""
+
+    @property
+    def next_reply_s(self) -> float:
+        """When :meth:`due` will have something; infinite while nothing waits."""
+        ...
+
+    def feed(self, data: bytes, now_s: float) -> bytes:
+        """What is to be answered to ``data`` at once."""
+        ...
+
+    def due(self, now_s: float) -> bytes:
+        """Answers that have taken until now."""
+        ...
+
+    def brown_out(self, now_s: float) -> None:
+        """The supply dips: whatever is not kept without it is lost, torque first."""
+        ...
+
+    def kill(self, servo: int) -> None:
+        """Take a servo off the bus; nothing where there is none.
+
+        Raises:
+            BridgeError: a bus without this servo.
+        """
+        ...
+
+
+class FaultyDevice:
+    """Lets a device lose a servo, or its supply, at the times of a specification.
+
+    Args:
+        inner: the device that works.
+        spec: what happens when.
+        now_s: the time from which the specification counts.
+
+    Raises:
+        BridgeError: no such servo.
+    """
+
+    def __init__(self, inner: Device, spec: FaultSpec, now_s: float) -> None:
+        self._inner = inner
+        self._servo = round(spec.dead_servo)
+        self._death_s = now_s + spec.dead_after_s if self._servo else math.inf
+        self._dip_s = now_s + spec.brownout_after_s if spec.brownout_after_s else math.inf
+        self._happen(now_s)
+
+    @property
+    def next_reply_s(self) -> float:
+        """The device's."""
+        return self._inner.next_reply_s
+
+    def feed(self, data: bytes, now_s: float) -> bytes:
+        """The device's answer."""
+        self._happen(now_s)
+        return self._inner.feed(data, now_s)
+
+    def due(self, now_s: float) -> bytes:
+        """The device's answers that have taken until now."""
+        self._happen(now_s)
+        return self._inner.due(now_s)
+
+    def brown_out(self, now_s: float) -> None:
+        """The device's supply dips."""
+        self._inner.brown_out(now_s)
+
+    def kill(self, servo: int) -> None:
+        """Take a servo off the bus."""
+        self._inner.kill(servo)
+
+    def _happen(self, now_s: float) -> None:
+        if now_s >= self._death_s:
+            self._death_s = math.inf
+            self._inner.kill(self._servo)
+        if now_s >= self._dip_s:
+            self._dip_s = math.inf
+            self._inner.brown_out(now_s)

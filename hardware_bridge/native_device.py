@@ -107,6 +107,15 @@ class NativeDevice:
         """Nothing: every answer leaves at once."""
         return b""
 
+    def brown_out(self, now_s: float) -> None:
+        """Sessions are forgotten and torque is lost."""
+        self._sessions.clear()
+        self._commander = None
+        self._arm.stop(StopMode.RELEASE)
+
+    def kill(self, servo: int) -> None:
+        """Nothing: its joints are no servos on a bus."""
+
     def _answer(self, frame: Frame, now_s: float) -> bytes:
         if isinstance(frame.message, Identify):
             return self._encode(frame.session, self._identity(frame.sequence))

@@ -17,6 +17,8 @@ BITS_PER_BYTE = 10
 """On the wire, start and stop bit included."""
 SILENCE_S = 0.02
 """A packet that has begun is forgotten after this long."""
+BOOT_S = 0.25
+"""A servo that has started anew is deaf for this long."""
 
 
 class EmulatedServo:
@@ -38,12 +40,24 @@ class EmulatedServo:
         """Error bits of every status; a test or a fault sets them."""
         self.is_dead = False
         """Its cable is off: it neither hears nor answers."""
-        for register, value in model.defaults:
-            self.set(register, value)
+        self.restart()
         self.set(model.model, model.number)
         self.set(model.identifier, identifier)
         self.set(model.present_position, CENTRE_COUNTS)
         self.set(model.goal_position, CENTRE_COUNTS)
+
+    def restart(self) -> None:
+        """All that is not in the EEPROM is as after switching on; the goal is where the servo stands."""
+        present = self.get(self.model.present_position)
+        end = self.model.eeprom_end
+        is_new = not any(self.table)
+        self.table[end:] = bytes(len(self.table) - end)
+        for register, value in self.model.defaults:
+            if is_new or register.address >= end:
+                self.set(register, value)
+        self.set(self.model.present_position, present)
+        self.set(self.model.goal_position, present)
+        self.pending, self.error = None, 0
 
     def get(self, register: Register) -> int:
         """Value of a register."""
@@ -85,7 +99,7 @@ class ServoDevice:
         }
         self.names = dict(zip(names, self.servos, strict=True))
         """Servo of each joint."""
-        self._free_s = self._heard_s = -math.inf
+        self._free_s = self._heard_s = self._deaf_until_s = -math.inf
         self._commanded = False
         self._replies: deque[tuple[float, bytes]] = deque()
         self._instructions: dict[int, Callable[[Packet, float], None]] = {
@@ -117,6 +131,15 @@ class ServoDevice:
             raise BridgeError(f"dead_servo: expected one of {known}, found {servo}")
         self.servos[servo].is_dead = True
 
+    def brown_out(self, now_s: float) -> None:
+        """Every servo starts anew, without torque."""
+        self._deaf_until_s = now_s + BOOT_S
+        self._replies.clear()
+        for servo in self.servos.values():
+            servo.restart()
+        self._commanded = True
+        self._follow(now_s)
+
     @property
     def next_reply_s(self) -> float:
         """When :meth:`due` will have something; infinite while nothing waits."""
@@ -134,6 +157,8 @@ class ServoDevice:
         if now_s - self._heard_s > SILENCE_S:
             self._decoder.reset()
         self._heard_s = now_s
+        if now_s < self._deaf_until_s:
+            return b""
         self._free_s = max(now_s, self._free_s) + len(data) * self._byte_s
         for packet in self._decoder.feed(data):
             self._before(now_s)

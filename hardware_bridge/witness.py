@@ -1,6 +1,7 @@
 """What the robot's own end saw: the evidence that it was never asked to leave its limits."""
 
 import math
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,6 +30,10 @@ class EmulatorWitness(msgspec.Struct, kw_only=True):
     """How often the watchdog held the arm."""
     hold_delay_ms_max: float = 0.0
     """Longest time between the last valid command and the watchdog's hold."""
+    first_step_rad_max: float = 0.0
+    """Longest way from where a joint stood when it was armed to the first command that it followed."""
+    coasting_ms_max: float = 0.0
+    """Longest time that a set-point went on moving after the last command."""
     stops: dict[str, int] = msgspec.field(default_factory=dict)
     """Stops that were asked for, by mode."""
     joint_pos_min: list[float] = msgspec.field(default_factory=list)
@@ -89,41 +94,57 @@ class CommandJudge:
 
     def start(self, joint_pos: Vector) -> None:
         """Begin anew from an arm at rest at ``joint_pos`` (num_joints,) rad."""
-        self._pos = joint_pos.copy()
-        self._vel = np.zeros_like(joint_pos)
-        self._tick: int | None = None
-        self._periods = 1
-        self._starting = True
+        self._last = self._before = _Seen(joint_pos.copy(), np.zeros_like(joint_pos), None, 1, starting=True)
 
     def judge(self, joint_pos: Vector, joint_vel: Vector, tick: int) -> tuple[str, ...]:
         """Limits that a command leaves: of ``not_finite``, ``position``, ``velocity``, ``acceleration``."""
         if not (np.isfinite(joint_pos).all() and np.isfinite(joint_vel).all()):
             return ("not_finite",)
-        periods = 1 if self._tick is None else tick - self._tick
-        span_s = max(periods, 1) * self._dt_s
-        velocity = (joint_pos - self._pos) / span_s
+        last = self._reference(tick)
+        periods = 1 if last.tick is None else max(tick - last.tick, 1)
+        span_s = periods * self._dt_s
+        velocity = (joint_pos - last.pos) / span_s
         rounding = self._resolution_rad / span_s
         outside = []
         if (joint_pos < self._low).any() or (joint_pos > self._high).any():
             outside.append("position")
         if (np.maximum(np.abs(velocity) - rounding, np.abs(joint_vel)) > self._velocity).any():
             outside.append("velocity")
-        if self._tick is not None:
-            between_s = (max(periods, 1) + self._periods) * self._dt_s / 2
-            before = self._vel
-            if self._starting:
+        if last.tick is not None:
+            between_s = (periods + last.periods) * self._dt_s / 2
+            before = last.vel
+            if last.starting:
                 before = np.clip(velocity, np.minimum(before, 0), np.maximum(before, 0))
-            rounding += self._resolution_rad / (self._periods * self._dt_s)
+            rounding += self._resolution_rad / (last.periods * self._dt_s)
             if (np.abs(velocity - before) - rounding > self._acceleration * between_s).any():
                 outside.append("acceleration")
         return tuple(outside)
 
     def accept(self, joint_pos: Vector, tick: int) -> None:
         """The command was followed: the next one is judged against it."""
-        self._starting = self._tick is None
-        self._periods = 1 if self._tick is None else max(tick - self._tick, 1)
-        self._vel = (joint_pos - self._pos) / (self._periods * self._dt_s)
-        self._tick, self._pos = tick, joint_pos.copy()
+        last = self._reference(tick)
+        periods = 1 if last.tick is None else max(tick - last.tick, 1)
+        velocity = (joint_pos - last.pos) / (periods * self._dt_s)
+        self._before = last
+        self._last = _Seen(joint_pos.copy(), velocity, tick, periods, starting=last.tick is None)
+
+    def _reference(self, tick: int) -> "_Seen":
+        """What a command follows on; one of the same period takes the other's place."""
+        return self._before if tick == self._last.tick else self._last
+
+
+class _Seen(NamedTuple):
+    """A command that was followed."""
+
+    pos: Vector
+    vel: Vector
+    """On the way there."""
+    tick: int | None
+    """None: no command, but where the arm stood."""
+    periods: int
+    """On the way there."""
+    starting: bool
+    """It was the first since the arm stood."""
 
 
 def count(counts: dict[str, int], name: str) -> None:

@@ -10,10 +10,10 @@ from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
 from wpg.hardware_bridge.emulator import Emulator
-from wpg.hardware_bridge.errors import LinkError
 from wpg.hardware_bridge.faults import FaultSpec, FaultyLink
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.links import Link
+from wpg.hardware_bridge.loopback import LoopbackLink
 from wpg.hardware_bridge.native_device import NativeDevice
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.policy import Decision
@@ -22,52 +22,6 @@ from wpg.hardware_bridge.policy import Decision
 @pytest.fixture(scope="session")
 def description() -> RobotDescription:
     return load_description("panda")
-
-
-class LoopbackLink(Link):
-    """Joins a driver to a device in one thread, in the time of a clock that is moved by hand."""
-
-    def __init__(self, device: NativeDevice, arm: EmulatedArm, clock: ManualClock) -> None:
-        super().__init__("loopback:")
-        self._device = device
-        self._arm = arm
-        self._clock = clock
-        self._waiting = b""
-        self.dead = False
-        self.silent = False
-        """The device's answers are lost."""
-
-    def send(self, data: bytes) -> bool:
-        self._live()
-        reply = self._device.feed(data, self._clock.now())
-        if not self.silent:
-            self._waiting += reply
-        return True
-
-    def receive(self, timeout_s: float) -> bytes:
-        self._live()
-        data, self._waiting = self._waiting, b""
-        if not data:
-            deadline_s = self._clock.now() + timeout_s
-            while (remaining_s := deadline_s - self._clock.now()) > 0:
-                # In steps, so that the device lives through the wait as it would beside a real one.
-                self._clock.advance(min(remaining_s, 0.001))
-                self._live()
-        return data
-
-    def close(self) -> None:
-        pass
-
-    def _live(self) -> None:
-        if self.dead:
-            raise LinkError("link loopback: unplugged")
-        self._arm.advance_to(self._clock.now())
-
-    def _descriptors(self) -> tuple[int, ...]:
-        return ()
-
-    def _receive_ready(self) -> bytes:
-        return b""
 
 
 class Bench:

@@ -13,7 +13,7 @@ import pytest
 
 from wpg.hardware_bridge.emulator import Emulator
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
-from wpg.hardware_bridge.faults import FaultSpec, FaultyLink
+from wpg.hardware_bridge.faults import FaultSpec
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.links import open_link
 from wpg.hardware_bridge.loop import ControlLoop
@@ -221,7 +221,8 @@ def test_faults_between_emulator_and_link(description, make_policy):
     emulator = Emulator(
         KinematicRobot(description),
         "udp://127.0.0.1:0",
-        wrap_link=lambda link: FaultyLink(link, spec, seed=4),
+        faults=spec,
+        seed=4,
     )
     end = serve_in_thread(emulator)
     try:

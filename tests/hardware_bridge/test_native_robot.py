@@ -113,8 +113,8 @@ class TestRead:
         bench.clock.advance(0.01)
         # The answer to this poll stays on the way, and the next poll's is lost.
         bench.robot._send(Poll())
-        late = bench.link._waiting
-        bench.link.silent, bench.link._waiting = True, late
+        late = bench.link._answers
+        bench.link.silent, bench.link._answers = True, late
         assert bench.robot.read().time_s == pytest.approx(0.01)
 
     def test_states_of_another_session_are_ignored(self, bench):

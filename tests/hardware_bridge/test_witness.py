@@ -71,9 +71,12 @@ def test_not_finite(judge, bad):
     assert judge.judge(HOME, np.where(np.arange(7) == 3, bad, REST), 1) == ("not_finite",)
 
 
-def test_repeated_tick_is_judged_as_one_period(judge):
-    judge.accept(HOME, 5)
+def test_a_command_takes_the_place_of_the_other_of_its_period(judge):
+    judge.accept(HOME, 4)
+    judge.accept(HOME + 0.5 * ACCELERATION * DT**2, 5)
     assert judge.judge(HOME + 2 * VELOCITY * DT, REST, 5) == ("velocity", "acceleration")
+    assert judge.judge(HOME + 0.9 * ACCELERATION * DT**2, REST, 5) == ()
+    assert judge.judge(HOME + 0.5 * ACCELERATION * DT**2, REST, 5) == ()
 
 
 def test_counts():

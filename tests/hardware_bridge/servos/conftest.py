@@ -9,11 +9,11 @@ from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
 from wpg.hardware_bridge.emulator import make_device
-from wpg.hardware_bridge.errors import LinkError
 from wpg.hardware_bridge.faults import FaultSpec, FaultyLink
 from wpg.hardware_bridge.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.links import Link
+from wpg.hardware_bridge.loopback import LoopbackLink
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.hardware_bridge.servo_device import ServoDevice
 from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
@@ -32,51 +32,19 @@ def six_servo_arm(protocol: str) -> RobotDescription:
     return msgspec.structs.replace(arm, joints=tuple(joints), protocol=protocol, bus=bus, simulation=None)
 
 
-class BusLoopback(Link):
-    """Joins a master to emulated servos; answers take the time that the wire takes."""
+class BusLoopback(LoopbackLink):
+    """Keeps what was sent, and may echo it as half-duplex adapters do."""
 
-    def __init__(self, device: ServoDevice, arm: EmulatedArm, clock: ManualClock) -> None:
-        super().__init__("loopback:")
-        self._device, self._arm, self._clock = device, arm, clock
-        self.dead = False
-        self.silent = False
+    def __init__(self, *ends) -> None:
+        super().__init__(*ends)
         self.echo = False
-        self._echoed = b""
         self.sent: list[bytes] = []
 
     def send(self, data: bytes) -> bool:
-        self._live()
         self.sent.append(data)
         if self.echo:
-            self._echoed += data
-        self._device.feed(data, self._clock.now())
-        return True
-
-    def receive(self, timeout_s: float) -> bytes:
-        deadline_s = self._clock.now() + timeout_s
-        while True:
-            self._live()
-            echoed, self._echoed = self._echoed, b""
-            data = echoed + self._device.due(self._clock.now())
-            if data and not self.silent:
-                return data
-            if self._clock.now() >= deadline_s:
-                return b""
-            self._clock.sleep_until(min(deadline_s, self._device.next_reply_s, self._arm.next_step_s))
-
-    def close(self) -> None:
-        pass
-
-    def _live(self) -> None:
-        if self.dead:
-            raise LinkError("link loopback: unplugged")
-        self._arm.advance_to(self._clock.now())
-
-    def _descriptors(self) -> tuple[int, ...]:
-        return ()
-
-    def _receive_ready(self) -> bytes:
-        return b""
+            self._answers += data
+        return super().send(data)
 
 
 class ServoBench:

@@ -17,7 +17,7 @@ from wpg.hardware_bridge.errors import (
     ProtocolError,
     StaleStateError,
 )
-from wpg.hardware_bridge.faults import FaultSpec, FaultyLink, parse_faults
+from wpg.hardware_bridge.faults import FaultSpec, parse_faults
 from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.loop import ControlLoop
@@ -442,12 +442,12 @@ class TestDeadServoFault:
             KinematicRobot(description),
             "udp://127.0.0.1:0",
             protocol=description.protocol,
-            wrap_link=lambda link: FaultyLink(link, faults),
+            faults=faults,
         )
 
     def test_by_its_specification(self):
         emulator = self.emulator("dead_servo=3")
-        assert [number for number, servo in emulator._device.servos.items() if servo.is_dead] == [3]
+        assert [number for number, servo in emulator._device._inner.servos.items() if servo.is_dead] == [3]
         emulator.close()
 
     def test_no_such_servo(self):

@@ -1,0 +1,97 @@
+"""Fault campaign: seeded runs over all protocols and fault kinds, with the emulator as the witness of safety.
+
+    python benchmarks/faults.py [--runs 1000] [--processes 40] [--out benchmarks/results/faults.jsonl]
+
+Most runs join the real driver, loop, safety filter and emulated device in one process, in the time of a
+clock that is moved by hand; a policy that acts wildly moves the arm. ``--processes`` of them are real
+processes over a pseudo-terminal, ``wpg emulate`` and ``wpg run --log``, of which one is killed at a random
+moment with SIGKILL: the bridge, the emulator, or the logger. One line of JSON a run; a table; exit code 1 if
+a run was not safe.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fault_processes import PROCESS_KINDS, ProcessRuns
+from fault_runs import KINDS, PROTOCOLS, run_in_process
+
+HOLD_MS = 100.0
+
+
+def unsafe(row: dict[str, Any]) -> list[str]:
+    """What a run did that it must not."""
+    checks = {
+        "commands outside limits": row["commands_outside_limits"] == 0 and row["limit_violations"] == 0,
+        "hang": not row["hang"],
+        "late hold": row["hold_ms_max"] <= HOLD_MS and row["coasting_ms_max"] <= HOLD_MS,
+        "moving at the end": not row["moving_at_end"],
+        "jump": row["jump_share_max"] <= 1.0,
+        "recovery": row.get("recovered", True),
+        "log": row.get("log_whole", True),
+    }
+    return [name for name, passed in checks.items() if not passed]
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """One line a fault kind."""
+    lines = [
+        "| fault | runs | outside limits | hangs | hold ms max | held | went on | largest step after a hold "
+        "| sudden by arrival | not safe |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        mine = [row for row in rows if row["kind"] == kind]
+        total = {
+            name: sum(row[name] for row in mine)
+            for name in ("commands_outside_limits", "hang", "holds", "sudden_by_arrival")
+        }
+        late_ms = max(max(row["hold_ms_max"], row["coasting_ms_max"]) for row in mine)
+        share = max(row["jump_share_max"] for row in mine)
+        went_on = sum(row["recoveries"] for row in mine)
+        bad = sum(bool(row["unsafe"]) for row in mine)
+        lines.append(
+            f"| {kind} | {len(mine)} | {total['commands_outside_limits']} | {total['hang']} | {late_ms:.0f} "
+            f"| {total['holds']} | {went_on} | {100 * share:.0f} % | {total['sudden_by_arrival']} | {bad} |"
+        )
+    return lines
+
+
+def main() -> int:
+    """Run the campaign."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--processes", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    began_s = time.monotonic()
+    rows = []
+    for number in range(options.runs - options.processes):
+        protocol = PROTOCOLS[number % len(PROTOCOLS)]
+        kind = list(KINDS)[number // len(PROTOCOLS) % len(KINDS)]
+        rows.append(run_in_process(protocol, kind, seed=options.seed + number))
+    with ProcessRuns() as processes:
+        for number in range(options.processes):
+            protocol = PROTOCOLS[number % len(PROTOCOLS)]
+            kind = PROCESS_KINDS[number // len(PROTOCOLS) % len(PROCESS_KINDS)]
+            rows.append(processes.run(protocol, kind, seed=options.seed + number))
+    for row in rows:
+        row["unsafe"] = unsafe(row)
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    print("\n".join(table(rows)))
+    for row in rows:
+        if row["unsafe"]:
+            print(json.dumps(row))
+    bad = sum(bool(row["unsafe"]) for row in rows)
+    print(f"{len(rows)} runs in {time.monotonic() - began_s:.0f} s, {bad} not safe")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
