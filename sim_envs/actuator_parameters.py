@@ -11,8 +11,6 @@ from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import DrawnEffects, Effects
 from wpg.sim_envs.urdf import simulation_model
 
-LAG_MAX_S, LAG_RESOLUTION_S = 0.5, 0.01
-
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
@@ -33,20 +31,20 @@ class Parameter:
     resolution: float
     """An interval reaches this far to a side, or half the value, or else it says nothing."""
     lag_step_s: float = 0.0
-    """Above 0: a lag, looked for as the share ``exp(−lag_step_s / lag)`` of the way that it leaves in a physics
-    step. The motion depends on this almost linearly, and hardly on a lag that is short."""
+    """Above 0: a lag. It is looked for as the time by which it delays slow motion, ``h u / (1 − u)`` where a
+    physics step h leaves ``u = exp(−h / lag)`` of the way: this and the delay add up almost linearly."""
 
     def encode(self, value: float) -> float:
         """What is looked for, of the field's value."""
-        if not self.lag_step_s:
+        if not self.lag_step_s or value <= 0.0:
             return value
-        return math.exp(-self.lag_step_s / value) if value > 0.0 else 0.0
+        return self.lag_step_s / math.expm1(self.lag_step_s / value)
 
     def decode(self, sought: float) -> float:
         """The field's value, of what is looked for."""
-        if not self.lag_step_s:
+        if not self.lag_step_s or sought <= 0.0:
             return sought
-        return -self.lag_step_s / math.log(sought) if sought > 0.0 else 0.0
+        return self.lag_step_s / math.log1p(self.lag_step_s / sought)
 
     def needed(self, sought: float) -> float:
         """Half width, of what is looked for, from which on the data say nothing."""
@@ -81,23 +79,11 @@ def all_parameters(description: RobotDescription, joints: list[int]) -> list[Par
             start=start,
             probe=0.02 * resolution,
             resolution=resolution,
-        )
-
-    def lag(joint: int) -> Parameter:
-        return Parameter(
-            field="lag_s",
-            joint=joint,
-            neutral=0.0,
-            low=0.0,
-            high=math.exp(-model.step_s / LAG_MAX_S),
-            start=0.1,
-            probe=0.005,
-            resolution=LAG_RESOLUTION_S,
-            lag_step_s=model.step_s,
+            lag_step_s=model.step_s if field == "lag_s" else 0.0,
         )
 
     found = [one("action_delay_s", None, 0.5, 0.01), one("payload_kg", None, strongest, strongest / 200.0)]
-    found += [lag(j) for j in joints]
+    found += [one("lag_s", j, 0.5, 0.01) for j in joints]
     found += [one("coulomb_friction_nm", j, torque[j], 0.02 * torque[j]) for j in joints]
     found += [one("viscous_friction_nm_s_rad", j, damping[j], 0.05 * damping[j]) for j in joints]
     found += [one("stiffness_factor", j, 10.0, 0.25, low=0.1, neutral=1.0) for j in joints]

@@ -18,7 +18,6 @@ them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +41,8 @@ TRAVEL_MIN_RAD = 0.03
 BLOCK_S = 0.5
 ROUGH, FINE = 1e-2, 1e-6
 """Relative change of the cost at which the first and the last pass end."""
-STALE_PROBES = 20.0
+PROBES_A_UNIT = 50.0
+STALE_PROBES = 2.0
 """The last pass computes its Jacobian anew once a parameter is this many steps of its differences away."""
 PARAMETERS_A_JOINT = 8
 """That move one joint's measurements: the freedom that they take from its residuals."""
@@ -168,16 +168,18 @@ class _Problem:
         jacobian: Callable[[list[Parameter], Vector], Jacobian],
         tolerance: float,
     ) -> Vector:
-        theta: Vector = least_squares(
-            partial(self._flat_residual, parameters),
-            start,
-            partial(jacobian, parameters),
-            bounds=([p.low for p in parameters], [p.high for p in parameters]),
-            x_scale=np.array([50.0 * p.probe for p in parameters]),
-            xtol=1e-4,
+        # In units of a size that matters, or the tolerance of the large ones would end the search for all.
+        unit = np.array([PROBES_A_UNIT * parameter.probe for parameter in parameters])
+        found = least_squares(
+            lambda x: self._residual(parameters, unit * x).ravel(),
+            start / unit,
+            lambda x: jacobian(parameters, unit * x) * unit,
+            bounds=([p.low for p in parameters] / unit, [p.high for p in parameters] / unit),
+            xtol=1e-5,
             ftol=tolerance,
-            max_nfev=15,
-        ).x
+            max_nfev=30,
+        )
+        theta: Vector = unit * found.x
         return theta
 
     def half_widths(self, parameters: list[Parameter], theta: Vector) -> tuple[Vector, NDArray[np.bool_]]:
@@ -222,9 +224,6 @@ class _Problem:
     def _residual(self, parameters: list[Parameter], theta: Vector) -> NDArray[np.float64]:
         """(R, channels, num_joints), in standard deviations."""
         return (self._replayed(parameters, theta) - self._measured) / self._sigma
-
-    def _flat_residual(self, parameters: list[Parameter], theta: Vector) -> Vector:
-        return self._residual(parameters, theta).ravel()
 
     def _replayed(self, parameters: list[Parameter], theta: Vector) -> NDArray[np.float64]:
         key = theta.tobytes() + len(parameters).to_bytes(2)
