@@ -264,9 +264,9 @@ class LeRobotRobot:
         """One exchange that fails is a lost state; a robot that is no longer connected is a dead link."""
         try:
             yield
-        except (
-            Exception
-        ) as error:  # its drivers raise ConnectionError, RuntimeError, serial errors and others
+        except BridgeError:
+            raise
+        except Exception as error:  # its drivers raise ConnectionError, IndexError, serial errors and others
             if self._device is None or not self._device.is_connected:
                 raise LinkError(f"link {self._url}: {error}") from error
             raise StaleStateError(f"link {self._url}: {error}") from error
