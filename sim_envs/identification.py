@@ -170,10 +170,17 @@ class _Problem:
     ) -> Vector:
         # In units of a size that matters, or the tolerance of the large ones would end the search for all.
         unit = np.array([PROBES_A_UNIT * parameter.probe for parameter in parameters])
+
+        def residual(x: Vector) -> Vector:
+            return self._residual(parameters, unit * x).ravel()
+
+        def slopes(x: Vector) -> Jacobian:
+            return jacobian(parameters, unit * x) * unit
+
         found = least_squares(
-            lambda x: self._residual(parameters, unit * x).ravel(),
+            residual,
             start / unit,
-            lambda x: jacobian(parameters, unit * x) * unit,
+            slopes,
             bounds=([p.low for p in parameters] / unit, [p.high for p in parameters] / unit),
             xtol=1e-5,
             ftol=tolerance,
