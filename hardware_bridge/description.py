@@ -124,6 +124,8 @@ class RobotDescription(Record, frozen=True, kw_only=True):
     """Share of the velocity, acceleration and jerk limits that set-points use; the rest is margin."""
     joints: tuple[JointDescription, ...]
     tool: Frame
+    approach: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    """Unit vector in the tool's frame: away from the arm, where it grasps or pushes."""
     simulation: SimulationModel | None = None
     gripper: GripperDescription | None = None
     bus: ServoBusDescription | None = None

@@ -34,7 +34,8 @@ def _tool_down(description: RobotDescription, place_m: Vector) -> Vector | None:
 
     def residual(joint_pos: NDArray[np.float64]) -> NDArray[np.float64]:
         pose = kinematics.tool_pose(joint_pos)
-        return np.concatenate([pose[:3, 3] - place_m, pose[:3, 2] - DOWN, LIKE_HOME * (joint_pos - home)])
+        direction = pose[:3, :3] @ description.approach
+        return np.concatenate([pose[:3, 3] - place_m, direction - DOWN, LIKE_HOME * (joint_pos - home)])
 
     bounds = (description.limits("position_min_rad"), description.limits("position_max_rad"))
     joint_pos: Vector = least_squares(residual, home, bounds=bounds).x

@@ -10,14 +10,14 @@ from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import CONTROL_DT_S, GOAL_TERM, RenderMode, RewardName, arm_terms, joint_deltas
-from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv
+from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv, table_scale
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.scene import Scene
 
 START_TOOL_M = (np.array([0.33, 0.0, 0.06]), np.array([0.36, 0.0, 0.06]))
 """Where the tool starts; the second for arms that do not get so near."""
 SHORTEST_WAY_M = 0.10
-"""Cube and goal are at least this far apart, so that doing nothing never succeeds."""
+"""Cube and goal are at least this far apart, so that doing nothing never succeeds; less for small arms."""
 
 
 def push_interface(description: RobotDescription) -> PolicyInterface:
@@ -32,6 +32,8 @@ def push_interface(description: RobotDescription) -> PolicyInterface:
 
 class PushEnv(ObjectEnv):
     """Push a 4 cm cube of 0.2 kg to within 5 cm of a goal on the table, on either engine.
+
+    For arms shorter than 75 cm ways and tolerance are shorter.
 
     Args:
         engine: which physics.
@@ -51,8 +53,10 @@ class PushEnv(ObjectEnv):
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
-        self._start_pos = tool_down(description, *START_TOOL_M)
+        scale = table_scale(description)
+        self._start_pos = tool_down(description, *(place * [scale, 1.0, 1.0] for place in START_TOOL_M))
         super().__init__(
+            scale=scale,
             description=description,
             engine=engine,
             scene=Scene(cube=CUBE),
@@ -66,5 +70,5 @@ class PushEnv(ObjectEnv):
         cube = self.robot.cube_state().position_m
         while True:
             goal = self._on_table()
-            if np.linalg.norm(goal - cube) >= SHORTEST_WAY_M:
+            if np.linalg.norm(goal - cube) >= self._table_scale * SHORTEST_WAY_M:
                 return goal

@@ -24,6 +24,9 @@ from wpg.sim_envs.registration import REACH_STEPS
 
 ACTION_SCALE_RAD = 0.05
 """Half of the other tasks': the tool is to stay within 2 cm, and 2.5 s are enough to get there."""
+BUS_ACTION_SCALE_RAD = 0.1
+"""Of arms with bus servos: these are sent no velocities, so they lag, and a step takes them little further
+than half of what it says."""
 START_SPREAD_RAD = 0.4
 """Half width of the start positions around home, every joint."""
 START_MARGIN_M = 0.1
@@ -31,7 +34,7 @@ START_MARGIN_M = 0.1
 BOX_LOW_M, BOX_HIGH_M = (-0.06, -0.20, -0.29), (0.24, 0.20, 0.06)
 """The goals' box around the place of the tool at home, of an arm of full size."""
 FULL_SIZE_M = 0.75
-"""Length from second joint to tool from which on an arm has full size; smaller ones get smaller boxes."""
+"""Length from second joint to tool from which on an arm has full size; smaller ones get smaller tasks."""
 LOWEST_M = 0.02
 """No goal and no start lies lower over the table."""
 TOLERANCE_M = 0.02
@@ -40,7 +43,7 @@ TOLERANCE_M = 0.02
 def reach_goal(description: RobotDescription) -> GoalSpec:
     """The box for this robot, in whole centimetres."""
     home = ForwardKinematics(description.kinematics()).tool_position(description.limits("home_rad"))
-    size = _size(description)
+    size = arm_size(description)
     low = np.round(home + size * np.array(BOX_LOW_M), 2)
     low[2] = max(low[2], LOWEST_M)
     return GoalSpec(
@@ -53,8 +56,8 @@ def reach_goal(description: RobotDescription) -> GoalSpec:
     )
 
 
-def _size(description: RobotDescription) -> float:
-    """Of the goals' box, as a share of the full one."""
+def arm_size(description: RobotDescription) -> float:
+    """Length from second joint to tool, at most 1, where a full-sized arm's is."""
     offsets = [*(joint.frame.xyz_m for joint in description.joints[1:]), description.tool.xyz_m]
     return min(1.0, sum(math.hypot(*offset) for offset in offsets) / FULL_SIZE_M)
 
@@ -64,7 +67,9 @@ def reach_interface(description: RobotDescription) -> PolicyInterface:
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), GOAL_TERM),
-        action=joint_deltas(description.num_joints, ACTION_SCALE_RAD),
+        action=joint_deltas(
+            description.num_joints, ACTION_SCALE_RAD if description.bus is None else BUS_ACTION_SCALE_RAD
+        ),
         control_dt_s=CONTROL_DT_S,
         goal=reach_goal(description),
     )

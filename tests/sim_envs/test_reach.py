@@ -57,6 +57,7 @@ def test_inverse_kinematics_solves_it(name, robot):
     description = load_description(robot)
     kinematics = ForwardKinematics(description.kinematics())
     bounds = (description.limits("position_min_rad"), description.limits("position_max_rad"))
+    scale = env.unwrapped.interface.action.scale
     successes = []
     for seed in range(20):
         obs, _ = env.reset(seed=seed)
@@ -66,7 +67,7 @@ def test_inverse_kinematics_solves_it(name, robot):
             lambda q, goal=goal: kinematics.tool_position(q) - goal, start, bounds=bounds
         ).x
         for _ in range(env.spec.max_episode_steps):
-            action = (target - obs["observation"][: description.num_joints]) / 0.1
+            action = (target - obs["observation"][: description.num_joints]) / scale
             obs, _, _, _, info = env.step(np.clip(action, -1.0, 1.0).astype(np.float32))
         successes.append(info["is_success"])
     env.close()
