@@ -4,7 +4,7 @@
 
 Every set is an emulated Panda with delay, lag, friction, gains, payload, offsets and noise drawn by a seed
 that only the emulator sees; sets take turns between MuJoCo, the engine that identification simulates with,
-and PyBullet, which is another. The last --real sets of each engine run behind UDP in another process in real
+and PyBullet, which is another. The first --real sets of each engine run behind UDP in another process in real
 time, by the commands that a user types; the others make the same motion in this process, on a clock that the
 simulation moves. Friction is Coulomb's and viscous on both sides: real arms have more than that.
 
@@ -186,7 +186,7 @@ def main() -> None:
     with options.out.open("w") as file:
         for number in range(options.sets):
             engine: EngineName = "mujoco" if number % 2 == 0 else "pybullet"
-            real = number >= options.sets - 2 * options.real
+            real = number < 2 * options.real
             effects = hidden_arm(number)
             with tempfile.TemporaryDirectory() as folder:
                 actuators = Path(folder) / "hidden.toml"
