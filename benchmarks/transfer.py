@@ -15,6 +15,7 @@ Every step appends lines of JSON to --out and leaves out what stands there alrea
 of docs/transfer.md from it.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -117,10 +118,11 @@ def sequential(out: Path = OUT, seed: int = 0) -> None:
                 simulated_trials=float(np.mean([length for _, length in runs])),
                 simulated_works=float(np.mean([verdict == "works" for verdict, _ in runs])),
             )
-    for row in list(Book(out, "rank").rows):
+    cached = functools.cache(sequential_test)
+    for row in Book(out, "rank").rows:
         measured = np.array([int(one) for one in row["outcomes"]["hidden"]], bool)
         target = min(max(rate(row["outcomes"]["fitted"]), 0.5), 0.98)
-        test = sequential_test(target - 0.1, target)
+        test = cached(target - 0.1, target)
         fixed, _ = fixed_size(test.low, test.high, 0.05)
         drawn = [ended(test, generator.choice(measured, test.max_trials)) for _ in range(200)]
         book.add(

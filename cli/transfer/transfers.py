@@ -108,6 +108,5 @@ def _ranking(
     return (
         f"Of {len(results)} policies simulation prefers {Path(chosen.file).name}, which reaches "
         f"{chosen.to.success:.0%} where the best reaches {best:.0%}; predicted and measured success "
-        f"{correlation}, and trusting the predicted order loses {violation or 0:.1%} (MMRV). "
-        f"{chosen.sentence}"
+        f"{correlation}, and trusting the predicted order loses {violation or 0:.1%} (MMRV)."
     )
