@@ -10,6 +10,8 @@ from rich.table import Table
 from wpg.cli.options import ArtifactPath, CalibrationFile, CommandError, JsonFile, KeyFile, write_json
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.keyboard import emergency_key
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
 from wpg.hardware_bridge.realtime import RealtimeConfig
@@ -41,7 +43,8 @@ def run(
     """Run a policy on a robot until its goals, its time or SIGTERM end it.
 
     The artefact is checked against itself and against the robot before torque is enabled. However the run
-    ends, the arm is brought to rest first.
+    ends, the arm is brought to rest first. On a terminal the space bar is an emergency stop;
+    anywhere SIGQUIT and a second SIGINT are.
 
     Args:
         robot: A robot's name or the path of its .toml file.
@@ -70,22 +73,31 @@ def run(
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
-    report = run_policy(
-        load_artifact(file, None if artifact_key is None else read_key(artifact_key)),
-        open_robot(
-            load_description(robot),
-            link,
-            key=None if key is None else read_key(key),
-            calibration=calibration,
-        ),
-        config,
-        noise_seed=seed,
-        num_particles=particles,
-        log=log,
-        realtime_config=RealtimeConfig(cpu=cpu),
+    artifact = load_artifact(file, None if artifact_key is None else read_key(artifact_key))
+    driver = open_robot(
+        load_description(robot),
+        link,
+        key=None if key is None else read_key(key),
+        calibration=calibration,
     )
+    console = Console()
+    with emergency_key() as pressed:
+        if pressed is not None:
+            console.print(
+                "[bold]space bar: emergency stop[/bold]; Ctrl-C: stop in good order", highlight=False
+            )
+        report = run_policy(
+            artifact,
+            driver,
+            config,
+            noise_seed=seed,
+            num_particles=particles,
+            log=log,
+            realtime_config=RealtimeConfig(cpu=cpu),
+            emergency=None if pressed is None else EmergencyStop(pressed),
+        )
     write_json(json, report)
-    _show(report, Console())
+    _show(report, console)
     if not report.completed:
         raise CommandError(f"the run ended by {report.end_reason}: {report.message}")
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from wpg.hardware_bridge.doctor import diagnose
     from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
+    from wpg.hardware_bridge.emergency import EmergencyStop
     from wpg.hardware_bridge.emulator import Emulator
     from wpg.hardware_bridge.faults import FaultSpec, FaultyLink, parse_faults
     from wpg.hardware_bridge.feetech_robot import FeetechRobot
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "ControlLoop": "loop",
     "DynamixelRobot": "dynamixel_robot",
+    "EmergencyStop": "emergency",
     "Emulator": "emulator",
     "FaultSpec": "faults",
     "FaultyLink": "faults",
@@ -99,6 +101,7 @@ __all__ = [
     "ControlLoop",
     "DescriptionError",
     "DynamixelRobot",
+    "EmergencyStop",
     "Emulator",
     "FaultSpec",
     "FaultyLink",

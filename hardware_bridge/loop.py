@@ -8,6 +8,7 @@ import numpy as np
 from wpg.hardware_bridge.checks import check_interface, check_stance, ticks_per_step
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.deciding import Decider
+from wpg.hardware_bridge.emergency import EmergencyStop, halt
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
 from wpg.hardware_bridge.goals import GoalResult
 from wpg.hardware_bridge.guard import Guard
@@ -38,6 +39,7 @@ class ControlLoop:
         policy: what decides.
         config: what to do.
         should_stop: asked at every tick; anything but "" ends the run and says why.
+        emergency: asked at every tick, too; the arm is then held at once, and looked at until it rests.
         enough: asked after every goal, with the results so far; True ends the run like the last goal.
         recorder: takes what happens.
 
@@ -53,6 +55,7 @@ class ControlLoop:
         *,
         clock: Clock | None = None,
         should_stop: Callable[[], str] = lambda: "",
+        emergency: EmergencyStop | None = None,
         enough: Callable[[Sequence[GoalResult]], bool] = lambda results: False,
         recorder: Recorder | None = None,
     ) -> None:
@@ -61,6 +64,7 @@ class ControlLoop:
         self._config = config
         self._clock = clock or RealClock()
         self._should_stop = should_stop
+        self._emergency = emergency or EmergencyStop()
         self._enough = enough
         self._recorder = recorder or NoRecorder()
         self._dt_s = robot.description.servo_dt_s
@@ -110,6 +114,10 @@ class ControlLoop:
 
     def _run_armed(self) -> None:
         self._metronome = Metronome(self._dt_s, self._clock)
+        if source := self._emergency.source:
+            raise BridgeError(
+                f"emergency stop by {source} before the arm was armed: torque is not on by our doing"
+            )
         try:
             self._robot.arm()
         except ProtocolError:
@@ -142,6 +150,8 @@ class ControlLoop:
     def _tick_until_over(self) -> None:
         while True:
             index = self._metronome.wait()
+            if self._emergency.source:
+                return
             self._tick(index)
             if self._lifecycle.phase is Phase.STOPPING and (
                 self._motion.at_rest or self._phase_age_s() > STOPPING_TIMEOUT_S
@@ -304,7 +314,13 @@ class ControlLoop:
             self._lifecycle.enter(Phase.STOPPING, reason)
 
     def _park(self) -> None:
-        parking = park(self._robot, self._config.final_stop)
+        if source := self._emergency.source:
+            parking = halt(self._robot, self._clock)
+            seen = parking.trouble or parking.detail
+            self._event("emergency_stop", f"by {source}: {seen}")
+            self._end("emergency_stop", f"by {source}: {seen}")
+        else:
+            parking = park(self._robot, self._config.final_stop)
         if parking.trouble:
             self._event("stop_unconfirmed", parking.trouble)
         self._lifecycle.enter(Phase.PARKED if parking.confirmed else Phase.FAULT, parking.trouble)

@@ -13,6 +13,8 @@ class Parking(NamedTuple):
     """The robot reports that it has stopped."""
     trouble: str
     """What went wrong on the way; empty when nothing did."""
+    detail: str = ""
+    """What was seen of it."""
 
 
 def park(robot: Robot, final: StopMode) -> Parking:

@@ -35,7 +35,7 @@ class RunReport(msgspec.Struct, kw_only=True):
     successes: int
     goal_results: list[GoalResult]
     end_reason: str
-    """``goals_done``, ``duration``, ``stopped``, or what went wrong."""
+    """``goals_done``, ``duration``, ``stopped``, ``emergency_stop``, or what went wrong."""
     message: str
     """What went wrong, in a sentence; empty when nothing did."""
     final_phase: str

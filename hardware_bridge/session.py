@@ -11,6 +11,7 @@ from wpg.export.reader import Artifact
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.drivers import find_driver
+from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.goals import GoalResult
 from wpg.hardware_bridge.log_schema import POLICY_FILE
 from wpg.hardware_bridge.loop import ControlLoop
@@ -52,12 +53,13 @@ def run_policy(
     log: Path | None = None,
     realtime_config: RealtimeConfig | None = None,
     should_stop: Callable[[], str] | None = None,
+    emergency: EmergencyStop | None = None,
     enough: Callable[[Sequence[GoalResult]], bool] = lambda results: False,
 ) -> RunReport:
     """Run an exported policy on a robot, from connecting to leaving it parked.
 
     Replays the artefact's golden vectors first. SIGINT, SIGTERM and SIGHUP end the run in good order, unless
-    ``should_stop`` is given, which is then asked instead.
+    ``should_stop`` is given, which is then asked instead; SIGQUIT and a second SIGINT stop the arm at once.
 
     Args:
         artifact: the loaded file.
@@ -67,6 +69,7 @@ def run_policy(
         num_particles: particles to draw; by default the contract's.
         log: MCAP file to write, which must not exist.
         should_stop: asked at every tick; anything but "" ends the run and says why.
+        emergency: may stop the arm at once, from a key, a signal, or another thread.
         enough: asked after every goal, with the results so far; True ends the run like the last goal.
         realtime_config: how punctual to make the loop; by default SCHED_FIFO and locked memory where granted.
 
@@ -77,6 +80,7 @@ def run_policy(
     """
     artifact.verify_golden()
     policy = SampledPolicy(artifact, noise_seed, num_particles)
+    emergency = emergency or EmergencyStop()
     with contextlib.ExitStack() as stack:
         run_log = None
         if log is not None:
@@ -88,7 +92,8 @@ def run_policy(
             policy,
             config,
             clock=RealClock(),
-            should_stop=should_stop or stack.enter_context(stop_on_signals()),
+            should_stop=should_stop or stack.enter_context(stop_on_signals(emergency)),
+            emergency=emergency,
             enough=enough,
             recorder=run_log,
         )

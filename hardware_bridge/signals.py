@@ -5,21 +5,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from wpg.hardware_bridge.emergency import EmergencyStop
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+EMERGENCY = signal.SIGQUIT
+"""Ctrl-\\ on a terminal."""
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Callable[[], str]]:
+def stop_on_signals(emergency: EmergencyStop) -> Iterator[Callable[[], str]]:
     """While open, signals that would end the process are kept; yields a function that names the first one.
 
-    To be used in the main thread.
+    SIGQUIT, and a second SIGINT, trigger the emergency stop. To be used in the main thread.
     """
     received: list[str] = []
 
     def keep(number: int, _: FrameType | None) -> None:
-        received.append(signal.Signals(number).name)
+        name = signal.Signals(number).name
+        if number == EMERGENCY or (number == signal.SIGINT and name in received):
+            emergency.trigger(name)
+        received.append(name)
 
-    previous = {number: signal.signal(number, keep) for number in SIGNALS}
+    previous = {number: signal.signal(number, keep) for number in (*SIGNALS, EMERGENCY)}
     try:
         yield lambda: received[0] if received else ""
     finally:

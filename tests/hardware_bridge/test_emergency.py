@@ -1,0 +1,220 @@
+"""The emergency stop: by API, key and signal; believed only when the arm is seen to rest."""
+
+import os
+import pty
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from wpg.hardware_bridge.emergency import EmergencyStop, halt
+from wpg.hardware_bridge.errors import BridgeError, ProtocolError
+from wpg.hardware_bridge.keyboard import emergency_key
+from wpg.hardware_bridge.loop import ControlLoop
+from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.recorder import NoRecorder
+from wpg.hardware_bridge.robot import RobotStatus, StopMode
+from wpg.hardware_bridge.signals import stop_on_signals
+
+
+class AtTick(NoRecorder):
+    """Does something at a tick, and keeps what is commanded."""
+
+    def __init__(self, number, act):
+        self.number, self.act = number, act
+        self.commands, self.events = [], []
+
+    def tick(self, **record):
+        self.commands.append(record["command"].joint_pos)
+        if len(self.commands) == self.number:
+            self.act()
+
+    def event(self, **record):
+        self.events.append(record["name"])
+
+
+@pytest.fixture
+def run(bench, reach_policy):
+    def run(emergency, act, **config):
+        trace = AtTick(300, act)
+        loop = ControlLoop(
+            bench.robot,
+            reach_policy,
+            LoopConfig(goals=3, **config),
+            clock=bench.clock,
+            emergency=emergency,
+            recorder=trace,
+        )
+        return loop.run(), trace
+
+    return run
+
+
+def test_the_arm_is_held_at_once_and_seen_to_rest(run, bench):
+    emergency = EmergencyStop()
+    report, trace = run(emergency, lambda: emergency.trigger("the test"))
+    assert report.end_reason == "emergency_stop"
+    assert not report.completed
+    assert report.final_phase == "parked"
+    assert report.message.startswith("by the test: at rest")
+    assert report.safety_events["emergency_stop"] == 1
+    # Not one command more, and the device's own word for it.
+    assert len(trace.commands) == 300
+    assert bench.witness.stops == {"hold": 1}
+    assert bench.arm.status is RobotStatus.HOLDING
+    assert trace.events[-3:] == ["emergency_stop", "stopping", "parked"]
+
+
+def test_the_arm_is_held_even_if_it_was_to_be_released(run, bench):
+    emergency = EmergencyStop()
+    run(emergency, lambda: emergency.trigger("x"), final_stop=StopMode.RELEASE)
+    assert bench.arm.status is RobotStatus.HOLDING
+
+
+def test_before_arming_torque_stays_off(run, bench):
+    emergency = EmergencyStop()
+    emergency.trigger("the test")
+    with pytest.raises(BridgeError, match="emergency stop by the test before the arm was armed"):
+        run(emergency, lambda: None)
+    assert bench.witness.arms == 0
+    assert bench.arm.status is RobotStatus.IDLE
+
+
+def test_from_another_thread(run):
+    emergency = EmergencyStop()
+
+    def ask():
+        thread = threading.Thread(target=emergency.trigger, args=("another thread",))
+        thread.start()
+        thread.join()
+
+    report, _ = run(emergency, ask)
+    assert report.end_reason == "emergency_stop"
+
+
+class Deceiver:
+    """A robot that takes every order, says so, and does what it likes."""
+
+    def __init__(self, clock, *, status=RobotStatus.HOLDING, speed=0.0, refuses=()):
+        self.clock, self.status, self.speed, self.refuses = clock, status, speed, refuses
+        self.stops = []
+
+    def stop(self, mode):
+        self.stops.append(mode)
+        if mode in self.refuses:
+            raise ProtocolError("no")
+
+    def read(self):
+        from wpg.hardware_bridge.robot import RobotState
+
+        place = np.full(3, self.speed * self.clock.now())
+        return RobotState(
+            joint_pos=place,
+            joint_vel=np.zeros(3),
+            joint_torque=np.zeros(3),
+            time_s=0.0,
+            sequence=0,
+            status=self.status,
+        )
+
+
+class TestReadBack:
+    def test_an_arm_that_goes_on_moving_is_no_success(self, bench):
+        robot = Deceiver(bench.clock, speed=0.5)
+        parking = halt(robot, bench.clock)
+        assert robot.stops == [StopMode.HOLD, StopMode.DAMP]
+        assert not parking.confirmed
+        assert "cut the power: the joints are not seen to rest within 1 s" in parking.trouble
+
+    def test_an_arm_that_still_follows_commands_is_no_success(self, bench):
+        parking = halt(Deceiver(bench.clock, status=RobotStatus.ARMED), bench.clock)
+        assert not parking.confirmed
+        assert "still follows commands" in parking.trouble
+
+    def test_an_arm_that_does_not_hold_is_damped(self, bench):
+        robot = Deceiver(bench.clock, refuses=(StopMode.HOLD,))
+        parking = halt(robot, bench.clock)
+        assert robot.stops == [StopMode.HOLD, StopMode.DAMP]
+        assert parking.confirmed
+        assert parking.trouble == "damped instead of held: no"
+
+
+class TestKey:
+    @pytest.fixture
+    def terminal(self, monkeypatch):
+        master, slave = pty.openpty()
+        # As if this process were the terminal's foreground job.
+        monkeypatch.setattr(os, "tcgetpgrp", lambda descriptor: os.getpgrp())
+        yield master, slave
+        os.close(master)
+        os.close(slave)
+
+    def test_the_space_bar_and_no_other(self, terminal, run):
+        import termios
+
+        master, slave = terminal
+        before = termios.tcgetattr(slave)
+        with emergency_key(slave) as pressed:
+            assert pressed() == ""
+            os.write(master, b"qx")
+            assert pressed() == ""
+            report, _ = run(EmergencyStop(pressed), lambda: os.write(master, b" "))
+        assert report.end_reason == "emergency_stop"
+        assert report.message.startswith("by the space bar")
+        assert termios.tcgetattr(slave) == before
+
+    def test_a_terminal_of_another_job_is_left_alone(self, monkeypatch):
+        master, slave = pty.openpty()
+        monkeypatch.setattr(os, "tcgetpgrp", lambda descriptor: os.getpgrp() + 1)
+        with emergency_key(slave) as pressed:
+            assert pressed is None
+        os.close(master)
+        os.close(slave)
+
+    def test_without_a_terminal(self):
+        read, write = os.pipe()
+        with emergency_key(read) as pressed:
+            assert pressed is None
+        os.close(read)
+        os.close(write)
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGQUIT,), (signal.SIGINT, signal.SIGINT)])
+def test_by_signal(signals, run):
+    emergency = EmergencyStop()
+
+    def send():
+        for number in signals:
+            signal.raise_signal(number)
+
+    before = signal.getsignal(signal.SIGQUIT)
+    with stop_on_signals(emergency) as stopped:
+        report, _ = run(emergency, send)
+    assert report.message.startswith(f"by {signals[0].name}")
+    assert stopped() == signals[0].name
+    assert signal.getsignal(signal.SIGQUIT) is before
+
+
+def test_one_ctrl_c_is_a_stop_in_good_order(run):
+    emergency = EmergencyStop()
+    with stop_on_signals(emergency):
+        report, _ = run(emergency, lambda: signal.raise_signal(signal.SIGINT))
+    assert emergency.source == ""
+    assert report.end_reason == "goals_done"
+
+
+def test_rearmed_after_an_emergency_stop_without_a_jump(bench, reach_policy):
+    emergency = EmergencyStop()
+    trace = AtTick(300, lambda: emergency.trigger("x"))
+    config = LoopConfig(goals=3)
+    ControlLoop(
+        bench.robot, reach_policy, config, clock=bench.clock, emergency=emergency, recorder=trace
+    ).run()
+    stands = bench.arm.state.joint_pos
+    again = AtTick(0, lambda: None)
+    report = ControlLoop(bench.robot, reach_policy, config, clock=bench.clock, recorder=again).run()
+    assert report.completed
+    np.testing.assert_allclose(again.commands[0], stands, atol=1e-6)
+    assert bench.witness.first_step_rad_max < 1e-6
+    assert bench.witness.commands_outside_limits == 0
