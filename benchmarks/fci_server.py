@@ -85,9 +85,12 @@ class StrictServer(FrankaRobotServer):
         super().start_motion(*arguments)
 
     def _handle_udp_command(self, command_data: bytes) -> None:
-        if self.current_motion_id:
-            # Of commands that come together the newest counts.
-            self.came = UDPCommand.from_bytes(command_data)
+        command = UDPCommand.from_bytes(command_data)
+        if command.message_id == self._FrankaServer__message_id - 1:
+            self.came = command
+        elif not (command.motion_generation_finished or command.torque_command_finished):
+            # The answer to an earlier state has come too late, which is as good as lost.
+            return
         super()._handle_udp_command(command_data)
 
     def _judge(self, velocity: np.ndarray) -> None:
