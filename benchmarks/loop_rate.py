@@ -1,0 +1,174 @@
+"""The control loop at 1 kHz: lateness and missed deadlines, with and without real-time rights.
+
+    python benchmarks/loop_rate.py [--seconds 600] [--out benchmarks/results/loop_rate.jsonl]
+
+A Panda described with a servo rate of 1 kHz stands behind UDP in another process (``KinematicRobot``); the
+policy, K = 32 particles of an untrained network of the usual size, acts at 100 Hz; a third process keeps the
+other core busy. Each row lasts ``--seconds``; the last is a bare loop of ``time.sleep`` at the same period,
+which is what the others are to be held against.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from wpg.controllers import Critic, ParticlePolicy
+from wpg.export import Artifact, Provenance, load_artifact
+from wpg.export.writer import write_artifact
+from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.emulator import Emulator
+from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
+from wpg.hardware_bridge.session import run_policy
+from wpg.hardware_bridge.timing import LatencyHistogram
+from wpg.sim_envs.reach import reach_interface
+
+SERVO_RATE_HZ = 1000.0
+POLICY_DT_S = 0.01
+PARTICLES = 32
+HIDDEN = 128
+LOOP_CPU, OTHER_CPU = 1, 0
+
+
+def panda_at_1_khz() -> RobotDescription:
+    """The Panda, told set-points every millisecond."""
+    return msgspec.structs.replace(load_description("panda"), servo_rate_hz=SERVO_RATE_HZ, simulation=None)
+
+
+def untrained(folder: Path, description: RobotDescription) -> Artifact:
+    """An artefact of the size that training gives."""
+    interface = msgspec.structs.replace(reach_interface(description), control_dt_s=POLICY_DT_S)
+    sizes: dict[str, Any] = {"hidden": HIDDEN, "generator": torch.Generator().manual_seed(0)}
+    size = interface.action.size
+    write_artifact(
+        folder / "policy.onnx",
+        policy=ParticlePolicy(interface.obs_dim, size, num_particles=PARTICLES, **sizes),
+        critic=Critic(interface.obs_dim, size, **sizes),
+        interface=interface,
+        provenance=Provenance(
+            env_id="benchmark", seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="0" * 64
+        ),
+        temperature=0.1,
+    )
+    return load_artifact(folder / "policy.onnx")
+
+
+def serve(pipe: Connection) -> None:
+    """The arm, in a process of its own on the other core."""
+    emulator = Emulator(KinematicRobot(panda_at_1_khz()), "udp://127.0.0.1:0")
+    pipe.send(emulator.url)
+    with realtime(RealtimeConfig(priority=70, cpu=OTHER_CPU)):
+        emulator.serve(pipe.poll)
+    emulator.close()
+
+
+def be_busy(pipe: Connection) -> None:
+    """Keep the other core busy, without rights of any kind."""
+    with realtime(RealtimeConfig(priority=None, cpu=OTHER_CPU)):
+        while not pipe.poll():
+            sum(range(100_000))
+
+
+@contextmanager
+def process(target: Any, *, announces: bool) -> Iterator[Any]:
+    """Another process, told to end at the end; what it announces."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    started = context.Process(target=target, args=(theirs,))
+    started.start()
+    try:
+        yield ours.recv() if announces else None
+    finally:
+        ours.send("stop")
+        started.join()
+
+
+def loop(artifact: Artifact, url: str, seconds: float, *, rights: bool) -> dict[str, Any]:
+    """One run of the real loop."""
+    report = run_policy(
+        artifact,
+        NativeRobot(panda_at_1_khz(), url),
+        LoopConfig(duration_s=seconds),
+        realtime_config=RealtimeConfig(priority=80 if rights else None, cpu=LOOP_CPU),
+    )
+    return {
+        "loop": "wpg, real-time rights" if rights else "wpg, no rights",
+        "rate_hz": report.rate_hz,
+        "ticks": report.ticks,
+        "missed_deadlines": report.missed_deadlines,
+        "lateness_us": msgspec.to_builtins(report.lateness_us),
+        "policy_us": msgspec.to_builtins(report.policy_us),
+        "sense_to_act_us": msgspec.to_builtins(report.sense_to_act_us),
+        "safety_events": report.safety_events,
+        "limit_violations": report.limit_violations,
+        "end_reason": report.end_reason,
+        "warnings": report.warnings,
+    }
+
+
+def plain_sleep(seconds: float) -> dict[str, Any]:
+    """What a loop of relative sleeps does: nothing but wait."""
+    period_s, late = 1 / SERVO_RATE_HZ, LatencyHistogram()
+    began_s = last_s = time.monotonic()
+    missed = ticks = 0
+    with realtime(RealtimeConfig(priority=None, cpu=LOOP_CPU)):
+        while last_s - began_s < seconds:
+            time.sleep(period_s)
+            now_s = time.monotonic()
+            late.record(now_s - last_s - period_s)
+            missed += int((now_s - last_s) / period_s) - 1
+            last_s = now_s
+            ticks += 1
+    return {
+        "loop": "time.sleep",
+        "rate_hz": round(ticks / (last_s - began_s), 3),
+        "ticks": ticks,
+        "missed_deadlines": missed,
+        "lateness_us": msgspec.to_builtins(late.summary()),
+    }
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, process(be_busy, announces=False):
+        artifact = untrained(Path(folder), panda_at_1_khz())
+        for rights in (True, False):
+            with process(serve, announces=True) as url:
+                rows.append(loop(artifact, url, options.seconds, rights=rights))
+        rows.append(plain_sleep(options.seconds))
+    machine = {"seconds": options.seconds, "machine": platform.machine(), "python": platform.python_version()}
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text("".join(json.dumps(row | machine) + "\n" for row in rows))
+    print("| loop | rate Hz | late p50 µs | p99 | p99.9 | max | missed |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows:
+        late = row["lateness_us"]
+        print(
+            f"| {row['loop']} | {row['rate_hz']:.1f} | {late['p50']:.0f} | {late['p99']:.0f} "
+            f"| {late['p999']:.0f} | {late['max']:.0f} | {row['missed_deadlines']} of {row['ticks']:,} |"
+        )
+    for row in rows[:2]:
+        print(json.dumps({key: row[key] for key in row if key not in ("lateness_us", "ticks")}))
+
+
+if __name__ == "__main__":
+    main()
