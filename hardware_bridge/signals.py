@@ -13,20 +13,21 @@ EMERGENCY = signal.SIGQUIT
 
 
 @contextmanager
-def stop_on_signals(emergency: EmergencyStop) -> Iterator[Callable[[], str]]:
+def stop_on_signals(emergency: EmergencyStop | None = None) -> Iterator[Callable[[], str]]:
     """While open, signals that would end the process are kept; yields a function that names the first one.
 
-    SIGQUIT, and a second SIGINT, trigger the emergency stop. To be used in the main thread.
+    SIGQUIT, and a second SIGINT, trigger the emergency stop, where there is one. To be used in the main thread.
     """
     received: list[str] = []
 
     def keep(number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if number == EMERGENCY or (number == signal.SIGINT and name in received):
+        if emergency is not None and (number == EMERGENCY or (number == signal.SIGINT and name in received)):
             emergency.trigger(name)
         received.append(name)
 
-    previous = {number: signal.signal(number, keep) for number in (*SIGNALS, EMERGENCY)}
+    kept = SIGNALS if emergency is None else (*SIGNALS, EMERGENCY)
+    previous = {number: signal.signal(number, keep) for number in kept}
     try:
         yield lambda: received[0] if received else ""
     finally:
