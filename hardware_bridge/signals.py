@@ -16,7 +16,7 @@ EMERGENCY = signal.SIGQUIT
 def stop_on_signals(emergency: EmergencyStop | None = None) -> Iterator[Callable[[], str]]:
     """While open, signals that would end the process are kept; yields a function that names the first one.
 
-    SIGQUIT, and a second SIGINT, trigger the emergency stop, where there is one. To be used in the main thread.
+    SIGQUIT, and a second SIGINT, trigger the emergency stop, where there is one. For the main thread.
     """
     received: list[str] = []
 
