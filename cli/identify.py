@@ -1,6 +1,7 @@
 """``wpg identify``: what sets an arm apart from its model, from a run log or from a motion of its own."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,9 @@ from rich.table import Table
 
 from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, write_json
 from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
+from wpg.hardware_bridge.keyboard import emergency_key
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.playing import play_path
@@ -102,8 +105,12 @@ def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
         {"description.json": msgspec.json.encode(description)},
     )
     try:
-        with stop_on_signals() as should_stop, realtime(RealtimeConfig()) as warnings:
-            violations = play_path(robot, motion, run_log, should_stop=should_stop)
+        with (
+            emergency_key() as pressed,
+            stop_on_signals(emergency := _emergency(pressed, console)) as should_stop,
+            realtime(RealtimeConfig()) as warnings,
+        ):
+            violations = play_path(robot, motion, run_log, should_stop=should_stop, emergency=emergency)
     except BaseException:
         run_log.close()
         path.unlink(missing_ok=True)
@@ -114,6 +121,13 @@ def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
     if run_log.error or run_log.dropped:
         raise CommandError(f"the run log is not whole: {run_log.error or f'{run_log.dropped} records lost'}")
     console.print(f"done; {violations} commands outside the limits")
+
+
+def _emergency(pressed: Callable[[], str] | None, console: Console) -> EmergencyStop:
+    if pressed is None:
+        return EmergencyStop()
+    console.print("[bold]space bar: emergency stop[/bold]; Ctrl-C: stop in good order", highlight=False)
+    return EmergencyStop(pressed)
 
 
 def _show(found: "Identification", console: Console) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from wpg.hardware_bridge.checks import check_stance
 from wpg.hardware_bridge.clock import Clock, RealClock
+from wpg.hardware_bridge.emergency import EmergencyStop, halt
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.excitation import MotionPath
 from wpg.hardware_bridge.hazards import find_hazards
@@ -34,6 +35,7 @@ def play_path(
     clock: Clock | None = None,
     safety: SafetyConfig | None = None,
     should_stop: Callable[[], str] = lambda: "",
+    emergency: EmergencyStop | None = None,
 ) -> int:
     """Go slowly to where the path begins, rest, follow it, and hold at its end.
 
@@ -46,6 +48,7 @@ def play_path(
         clock: the time it runs in.
         safety: thresholds.
         should_stop: asked at every period; anything but "" ends the motion and says why.
+        emergency: asked at every period; a request holds the arm at once, with no braking by set-points first.
 
     Returns:
         Set-points that left the robot's limits, by an audit that knows nothing of the filter.
@@ -54,14 +57,15 @@ def play_path(
         BridgeError: the robot cannot be reached, or the motion did not get to its end; the arm was brought
             to rest and told to hold.
     """
-    player = _Player(robot, recorder, clock or RealClock(), safety or PLANNED, should_stop)
+    clock, emergency = clock or RealClock(), emergency or EmergencyStop()
+    player = _Player(robot, recorder, clock, safety or PLANNED, should_stop, emergency)
     robot.connect()
     try:
         player.arm()
         try:
             player.play(path)
         finally:
-            parking = park(robot, StopMode.HOLD)
+            parking = halt(robot, clock) if emergency.source else park(robot, StopMode.HOLD)
         if not parking.confirmed:
             raise BridgeError(f"the robot does not confirm that it holds: {parking.trouble}")
     finally:
@@ -70,14 +74,16 @@ def play_path(
 
 
 class _Player:
-    def __init__(
+    def __init__(  # noqa: PLR0917  private
         self,
         robot: Robot,
         recorder: Recorder,
         clock: Clock,
         safety: SafetyConfig,
         should_stop: Callable[[], str],
+        emergency: EmergencyStop,
     ) -> None:
+        self._emergency = emergency
         self._robot = robot
         self._recorder = recorder
         self._clock = clock
@@ -106,7 +112,8 @@ class _Player:
                 command = JointCommand(joint_pos=joint_pos, joint_vel=joint_vel)
                 self._tick("playing", partial(self.motion.play, command))
         except BridgeError:
-            self._brake()
+            if not self._emergency.source:
+                self._brake()
             raise
 
     def _go_to(self, joint_pos: Vector) -> None:
@@ -132,6 +139,8 @@ class _Player:
         )
         for hazard in hazards:
             raise BridgeError(f"stopped by {hazard.name}: {hazard.detail}")
+        if source := self._emergency.source:
+            raise BridgeError(f"emergency stop by {source}")
         if reason := self._should_stop():
             raise BridgeError(f"stopped by {reason}")
         command = move()

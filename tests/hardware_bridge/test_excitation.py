@@ -5,6 +5,7 @@ import pytest
 
 from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.description import load_description, shipped_robots
+from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
@@ -102,3 +103,26 @@ def test_something_in_the_way_ends_the_motion_at_rest():
     assert len(ticks.phases) == 500
     assert robot.read().status is RobotStatus.HOLDING
     assert np.abs(robot.read().joint_vel).max() < 1e-2
+
+
+def test_an_emergency_stop_holds_at_once():
+    description = load_description("panda")
+    robot, ticks, emergency = KinematicRobot(description), Ticks(), EmergencyStop()
+    robot.reset(description.limits("home_rad"))
+
+    def press():
+        if len(ticks.phases) == 600:
+            emergency.trigger("the space bar")
+        return ""
+
+    with pytest.raises(BridgeError, match="emergency stop by the space bar"):
+        play_path(
+            robot,
+            excitation(description, SHORT),
+            ticks,
+            clock=LivingClock(robot),
+            should_stop=press,
+            emergency=emergency,
+        )
+    assert len(ticks.phases) <= 601
+    assert robot.read().status is RobotStatus.HOLDING
