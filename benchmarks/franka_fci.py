@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=100, help="in simulation")
-    parser.add_argument("--options", default="", help="of the link, e.g. ?mode=position&cpu=1")
+    parser.add_argument("--options", default="", help="of the link, e.g. ?cpu=1")
     parser.add_argument("--cpu", type=int, help="core of the control loop")
     parser.add_argument("--environment", type=Path, default=Path("runs/franka"))
     parser.add_argument("--json", type=Path)

@@ -3,7 +3,6 @@
 import contextlib
 import math
 from collections.abc import Iterator
-from enum import Enum
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -22,11 +21,9 @@ STALE_S = 0.5e-3
 CLOCK_DRIFT_S = 1e-6
 """By which host and robot may drift apart in a millisecond."""
 
-# libfranka's example joint_impedance_control.
-STIFFNESS_NM_RAD = np.array((600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0))
-DAMPING_NM_S_RAD = np.array((50.0, 50.0, 50.0, 50.0, 30.0, 25.0, 15.0))
 DRIFT_GAIN_1_S = 5.0
 DRIFT_SPEED_MAX_RAD_S = 0.05
+SAME_RAD_S = 1e-5
 COMMAND_ERRORS = (
     "communication_constraints_violation",
     "joint_motion_generator_velocity_discontinuity",
@@ -34,14 +31,6 @@ COMMAND_ERRORS = (
 )
 RECOVERY_STATES = 200
 """The first states after a recovery still report the reflex."""
-
-
-class FciMode(Enum):
-    """What is streamed."""
-
-    VELOCITY = "velocity"
-    POSITION = "position"
-    TORQUE = "torque"
 
 
 class FciReflexError(BridgeError):
@@ -75,7 +64,6 @@ class FciConnection:
 
     Args:
         host: address of the control unit.
-        mode: what is streamed.
         module: pylibfranka, or what stands for it.
         clock: by which answers are late.
 
@@ -86,11 +74,10 @@ class FciConnection:
     def __init__(
         self,
         host: str,
-        mode: FciMode = FciMode.VELOCITY,
         module: Any = None,
         clock: Clock | None = None,
     ) -> None:
-        self._host, self._mode = host, mode
+        self._host = host
         self._clock = clock or RealClock()
         self.late_answers = 0
         """Commands that were not sent, because the robot's millisecond was over."""
@@ -98,6 +85,7 @@ class FciConnection:
         self._control: Any = None
         self._raw: Any = None
         self._heading: Vector | None = None
+        self._sent: tuple[Vector, Vector] | None = None
         self._behind_s = math.inf
         with self._translated():
             # Enforcing refuses every kernel without PREEMPT_RT; the gateway takes what rights it is granted.
@@ -144,14 +132,8 @@ class FciConnection:
         """
         mode = self._fci.ControllerMode.JointImpedance
         with self._translated():
-            match self._mode:
-                case FciMode.VELOCITY:
-                    self._control = self._robot.start_joint_velocity_control(mode)
-                case FciMode.POSITION:
-                    self._control = self._robot.start_joint_position_control(mode)
-                case FciMode.TORQUE:
-                    self._control = self._robot.start_torque_control()
-        self._heading = None
+            self._control = self._robot.start_joint_velocity_control(mode)
+        self._heading = self._sent = None
         self._behind_s = math.inf
 
     def send(self, command: JointCommand, sample: FciSample, *, last: bool) -> None:
@@ -206,19 +188,20 @@ class FciConnection:
         return float(self._clock.now() - self._raw.time.to_sec())
 
     def _message(self, command: JointCommand, sample: FciSample) -> Any:
-        if self._mode is FciMode.TORQUE:
-            torque = STIFFNESS_NM_RAD * (command.joint_pos - sample.joint_pos)
-            torque += DAMPING_NM_S_RAD * (command.joint_vel - sample.joint_vel)
-            return self._fci.Torques(torque.tolist())
-        velocity = limit_rate(
-            command.joint_vel + self._drift_speed(command, sample),
-            sample.joint_vel_desired,
-            sample.joint_acc_desired,
-            TICK_S,
-        )
-        if self._mode is FciMode.VELOCITY:
-            return self._fci.JointVelocities(velocity.tolist())
-        return self._fci.JointPositions((sample.joint_pos_desired + TICK_S * velocity).tolist())
+        wanted = command.joint_vel + self._drift_speed(command, sample)
+        last_velocity, last_acceleration = self._last_desired(sample)
+        velocity = limit_rate(wanted, last_velocity, last_acceleration, TICK_S)
+        self._sent = (velocity, (velocity - last_velocity) / TICK_S)
+        return self._fci.JointVelocities(velocity.tolist())
+
+    def _last_desired(self, sample: FciSample) -> tuple[Vector, Vector]:
+        """Velocity and acceleration that the robot has commanded itself last.
+
+        What was sent, where the robot says that it took it: that is exact. Else what it did by itself.
+        """
+        if self._sent is not None and np.abs(self._sent[0] - sample.joint_vel_desired).max() < SAME_RAD_S:
+            return self._sent
+        return sample.joint_vel_desired, sample.joint_acc_desired
 
     def _drift_speed(self, command: JointCommand, sample: FciSample) -> Vector:
         """Takes back, slowly, what lost packets have added to the way."""

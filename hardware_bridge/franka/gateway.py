@@ -14,7 +14,7 @@ from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError, LinkError
 from wpg.hardware_bridge.franka.arm import FciArm
-from wpg.hardware_bridge.franka.connection import FciConnection, FciMode
+from wpg.hardware_bridge.franka.connection import FciConnection
 from wpg.hardware_bridge.links.pair import PairLink
 from wpg.hardware_bridge.native_device import NativeDevice
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
@@ -32,7 +32,6 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     description: RobotDescription
     """With limits that the interface lets through."""
     host: str
-    mode: FciMode = FciMode.VELOCITY
     recover: bool = False
     """Leave a reflex that the robot stands in."""
     cpu: int | None = None
@@ -111,7 +110,7 @@ def main(module: Any = None) -> int:
     link = PairLink(f"fci://{settings.host}", socket.socket(fileno=settings.descriptor))
     try:
         clock = RealClock()
-        connection = FciConnection(settings.host, settings.mode, module)
+        connection = FciConnection(settings.host, module)
         arm = FciArm(connection, settings.description, clock.now())
         if settings.recover and arm.fault:
             arm.recover()

@@ -9,7 +9,6 @@ import msgspec
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import LinkError, LinkUrlError, ProtocolError
-from wpg.hardware_bridge.franka.connection import FciMode
 from wpg.hardware_bridge.franka.gateway import GatewayReport, GatewaySettings
 from wpg.hardware_bridge.franka.limits import inside_fci
 from wpg.hardware_bridge.franka.process import COMMAND, GatewayProcess
@@ -19,14 +18,13 @@ from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, Sto
 
 T = TypeVar("T")
 
-EXAMPLE = "fci://172.16.0.2?mode=velocity"
+EXAMPLE = "fci://172.16.0.2?recover=yes"
 
 
 class FciUrl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``fci://HOST[?mode=velocity|position|torque][&recover=yes][&cpu=N]``."""
+    """``fci://HOST[?recover=yes&cpu=N]``."""
 
     host: str
-    mode: FciMode = FciMode.VELOCITY
     recover: bool = False
     cpu: int | None = None
 
@@ -103,7 +101,6 @@ class FrankaRobot:
             GatewaySettings(
                 description=self._description,
                 host=address.host,
-                mode=address.mode,
                 recover=address.recover,
                 cpu=address.cpu,
                 descriptor=-1,

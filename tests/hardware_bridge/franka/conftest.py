@@ -7,7 +7,7 @@ import pytest
 
 from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.franka.arm import FciArm
-from wpg.hardware_bridge.franka.connection import FciConnection, FciMode
+from wpg.hardware_bridge.franka.connection import FciConnection
 from wpg.hardware_bridge.franka.limits import inside_fci
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.native_device import NativeDevice
@@ -68,13 +68,13 @@ class CycleClock(ManualClock):
 class FrankaBench:
     """The driver's side of the native frames on an arm behind a fake interface."""
 
-    def __init__(self, description, streamed: FciMode = FciMode.VELOCITY, **world) -> None:
+    def __init__(self, description, **world) -> None:
         self.description = inside_fci(description)
         self.fci = fake_fci.FakeFci(self.description)
         for name, value in world.items():
             setattr(self.fci, name, value)
         self.clock = CycleClock()
-        self.connection = FciConnection("fake", streamed, self.fci, self.clock)
+        self.connection = FciConnection("fake", self.fci, self.clock)
         self.arm = FciArm(self.connection, self.description, 0.0)
         self.clock.arm = self.arm
         self.link = CycleLink(NativeDevice(self.arm), self.arm, self.clock)

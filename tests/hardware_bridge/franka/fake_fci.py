@@ -40,12 +40,9 @@ class InvalidOperationException(RuntimeError):  # noqa: N818
     pass
 
 
-def _message(field):
-    class Message:
-        def __init__(self, values):
-            self.field, self.values, self.motion_finished = field, np.array(values), False
-
-    return Message
+class JointVelocities:
+    def __init__(self, values):
+        self.values, self.motion_finished = np.array(values), False
 
 
 class FakeFci:
@@ -57,10 +54,8 @@ class FakeFci:
     RealtimeException = RealtimeException
     InvalidOperationException = InvalidOperationException
     RealtimeConfig = SimpleNamespace(kIgnore=0)
+    JointVelocities = JointVelocities
     ControllerMode = SimpleNamespace(JointImpedance=0)
-    JointVelocities = staticmethod(_message("dq"))
-    JointPositions = staticmethod(_message("q"))
-    Torques = staticmethod(_message("tau_J"))
 
     def __init__(self, description, joint_pos=None):
         self.description = description
@@ -94,12 +89,6 @@ class FakeFci:
     def start_joint_velocity_control(self, mode):
         return self._start()
 
-    def start_joint_position_control(self, mode):
-        return self._start()
-
-    def start_torque_control(self):
-        return self._start()
-
     def automatic_error_recovery(self):
         self._need_life()
         if self.refuses_recovery:
@@ -121,10 +110,7 @@ class FakeFci:
         assert self.mode is RobotMode.Move
         self.sent.append(message)
         before = self.q
-        if message.field == "dq":
-            self.q = self.q + TICK_S * message.values
-        elif message.field == "q":
-            self.q = message.values
+        self.q = self.q + TICK_S * message.values
         velocity = (self.q - before) / TICK_S
         self.dq, self.ddq = velocity, (velocity - self.dq) / TICK_S
         if message.motion_finished:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.errors import LinkError, LinkUrlError, ProtocolError, StaleStateError
-from wpg.hardware_bridge.franka.connection import FciMode
 from wpg.hardware_bridge.franka.robot import FrankaRobot, parse_fci_url
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotStatus, StopMode
 from wpg.hardware_bridge.session import open_robot
@@ -104,14 +103,14 @@ def test_link_chooses_the_driver(description):
 
 
 def test_url():
-    url = parse_fci_url("fci://172.16.0.2?mode=torque&recover=yes&cpu=1")
-    assert (url.host, url.mode, url.recover, url.cpu) == ("172.16.0.2", FciMode.TORQUE, True, 1)
-    assert parse_fci_url("fci://panda.local").mode is FciMode.VELOCITY
+    url = parse_fci_url("fci://172.16.0.2?recover=yes&cpu=1")
+    assert (url.host, url.recover, url.cpu) == ("172.16.0.2", True, 1)
+    assert parse_fci_url("fci://panda.local").recover is False
 
 
 @pytest.mark.parametrize(
     "text",
-    ["fci://", "fci://a:1337", "fci://a/b", "fci://a?mode=pose", "fci://a?speed=1", "fci://a?recover=maybe"],
+    ["fci://", "fci://a:1337", "fci://a/b", "fci://a?cpu=one", "fci://a?speed=1", "fci://a?recover=maybe"],
 )
 def test_bad_urls(text):
     with pytest.raises(LinkUrlError, match="for example fci://"):
