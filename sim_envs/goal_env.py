@@ -12,8 +12,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
-from wpg.hardware_bridge.description import GripperDescription, RobotDescription
+from wpg.export.interface import PolicyInterface
+from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.setpoints import SetpointGenerator
@@ -22,14 +22,12 @@ from wpg.sim_envs.effects import Effects, load_effects
 from wpg.sim_envs.engines import EngineName, make_robot
 from wpg.sim_envs.scene import EMPTY, GOAL_RGBA, TOOL_RADIUS_M, TOOL_RGBA, Marker, Scene
 from wpg.sim_envs.servo import ServoArm
+from wpg.sim_envs.task_interface import CONTROL_DT_S, observation_space, term_slice
 
 Observation = dict[str, NDArray[np.float32]]
 Action = NDArray[np.float32]
 RewardName = Literal["sparse", "dense"]
 RenderMode = Literal["rgb_array", "human"] | None
-
-CONTROL_DT_S = 0.05
-ACTION_SCALE_RAD = 0.1
 
 
 class GoalEnv(gymnasium.Env[Observation, Action], ABC):
@@ -246,72 +244,6 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         if self._reward == "dense":
             return -distance
         return -(distance > self.tolerance_m).astype(np.float32)
-
-
-def arm_terms(num_joints: int) -> tuple[ObservationTerm, ...]:
-    """What every task sees of the arm."""
-    return (
-        ObservationTerm(name="joint_pos", size=num_joints, source="joint_pos", unit="rad"),
-        ObservationTerm(name="joint_vel", size=num_joints, source="joint_vel", unit="rad/s"),
-        ObservationTerm(name="tool_pos", size=3, source="tool_pos", unit="m"),
-    )
-
-
-GOAL_TERM = ObservationTerm(name="goal", size=3, source="goal", unit="m")
-
-
-def joint_deltas(num_joints: int, scale_rad: float = ACTION_SCALE_RAD) -> ActionTerm:
-    """What tasks command: how far each joint shall go from where it is, at most ``scale_rad``."""
-    return ActionTerm(
-        mode="joint_position_delta",
-        size=num_joints,
-        unit="rad",
-        scale=(scale_rad,) * num_joints,
-        offset=(0.0,) * num_joints,
-    )
-
-
-def with_gripper(action: ActionTerm, gripper: GripperDescription) -> ActionTerm:
-    """The same, and how far the gripper shall open, as the last entry."""
-    half_m = gripper.opening_max_m / 2.0
-    return msgspec.structs.replace(
-        action,
-        size=action.size + 1,
-        unit="rad, gripper: m",
-        scale=(*action.scale, half_m),
-        offset=(*action.offset, half_m),
-    )
-
-
-def term_slice(interface: PolicyInterface, name: str) -> slice:
-    """Where a term stands in the observation vector."""
-    start = 0
-    for term in interface.observation:
-        if term.name == name:
-            return slice(start, start + term.size)
-        start += term.size
-    raise KeyError(name)
-
-
-def observation_space(description: RobotDescription, terms: tuple[ObservationTerm, ...]) -> spaces.Dict:
-    """Bounds by unit, wide enough for an arm that is pushed past its limits."""
-    low, high = [], []
-    for term in terms:
-        match term.source, term.unit:
-            case "joint_pos", _:
-                bottom = description.limits("position_min_rad") - 0.5
-                top = description.limits("position_max_rad") + 0.5
-            case "joint_vel", _:
-                top = 4.0 * description.limits("velocity_max_rad_s")
-                bottom = -top
-            case _, unit:
-                top = np.full(term.size, {"m": 2.0, "m/s": 10.0, "": 1.1}[unit])
-                bottom = -top
-        low.append(bottom)
-        high.append(top)
-    least, most = (np.concatenate(ends[:-1]).astype(np.float32) for ends in (low, high))
-    goal = spaces.Box(-2.0, 2.0, (3,), np.float32)
-    return spaces.Dict(observation=spaces.Box(least, most), achieved_goal=goal, desired_goal=goal)
 
 
 def distance_m(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -9,17 +9,10 @@ from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import EngineName
-from wpg.sim_envs.goal_env import (
-    CONTROL_DT_S,
-    GOAL_TERM,
-    GoalEnv,
-    RenderMode,
-    RewardName,
-    arm_terms,
-    joint_deltas,
-)
+from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.scene import Peg, Scene
+from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, arm_terms, joint_deltas
 
 START_NOISE_RAD = 0.02
 START_TOOL_M = np.array([0.50, 0.0, 0.18])

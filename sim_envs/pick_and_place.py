@@ -10,18 +10,11 @@ from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import EngineName
-from wpg.sim_envs.goal_env import (
-    CONTROL_DT_S,
-    GOAL_TERM,
-    RenderMode,
-    RewardName,
-    arm_terms,
-    joint_deltas,
-    with_gripper,
-)
+from wpg.sim_envs.goal_env import RenderMode, RewardName
 from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.scene import Scene
+from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, arm_terms, joint_deltas, with_gripper
 
 START_TOOL_M = np.array([0.45, 0.0, 0.15])
 HIGHEST_M = 0.20

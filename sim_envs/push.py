@@ -9,10 +9,11 @@ from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import EngineName
-from wpg.sim_envs.goal_env import CONTROL_DT_S, GOAL_TERM, RenderMode, RewardName, arm_terms, joint_deltas
+from wpg.sim_envs.goal_env import RenderMode, RewardName
 from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv, table_scale
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.scene import Scene
+from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, arm_terms, joint_deltas
 
 START_TOOL_M = (np.array([0.33, 0.0, 0.06]), np.array([0.36, 0.0, 0.06]))
 """Where the tool starts; the second for arms that do not get so near."""

@@ -11,16 +11,9 @@ from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import EngineName
-from wpg.sim_envs.goal_env import (
-    CONTROL_DT_S,
-    GOAL_TERM,
-    GoalEnv,
-    RenderMode,
-    RewardName,
-    arm_terms,
-    joint_deltas,
-)
+from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
 from wpg.sim_envs.registration import REACH_STEPS
+from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, arm_terms, joint_deltas
 
 ACTION_SCALE_RAD = 0.05
 """Half of the other tasks': the tool is to stay within 2 cm, and 2.5 s are enough to get there."""

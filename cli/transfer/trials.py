@@ -20,7 +20,8 @@ from wpg.hardware_bridge.logread import RunRecording
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import Effects
-from wpg.sim_envs.goal_env import GoalEnv, term_slice
+from wpg.sim_envs.goal_env import GoalEnv
+from wpg.sim_envs.task_interface import term_slice
 
 ROUNDING_S = 1e-6
 """A log rounds times to nanoseconds, and a goal may begin in the instant in which the last one ends."""
