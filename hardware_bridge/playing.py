@@ -48,7 +48,7 @@ def play_path(
         clock: the time it runs in.
         safety: thresholds.
         should_stop: asked at every period; anything but "" ends the motion and says why.
-        emergency: asked at every period; a request holds the arm at once, with no braking by set-points first.
+        emergency: asked at every period; a request holds the arm at once, before any braking by set-points.
 
     Returns:
         Set-points that left the robot's limits, by an audit that knows nothing of the filter.
