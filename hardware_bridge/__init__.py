@@ -46,9 +46,11 @@ if TYPE_CHECKING:
     from wpg.hardware_bridge.emulator import Emulator
     from wpg.hardware_bridge.faults import FaultSpec, FaultyLink, parse_faults
     from wpg.hardware_bridge.feetech_robot import FeetechRobot
+    from wpg.hardware_bridge.franka.robot import FrankaRobot
     from wpg.hardware_bridge.joint_check import check_joints
     from wpg.hardware_bridge.keys import read_key, write_key
     from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+    from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
     from wpg.hardware_bridge.logread import RunRecording, read_log
     from wpg.hardware_bridge.loop import ControlLoop
     from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
@@ -68,8 +70,10 @@ _MODULES = {
     "FaultSpec": "faults",
     "FaultyLink": "faults",
     "FeetechRobot": "feetech_robot",
+    "FrankaRobot": "franka.robot",
     "JointCommand": "robot",
     "KinematicRobot": "kinematic_robot",
+    "LeRobotRobot": "lerobot_robot",
     "LoopConfig": "loop_config",
     "NativeRobot": "native_robot",
     "RealtimeConfig": "realtime",
@@ -106,9 +110,11 @@ __all__ = [
     "FaultSpec",
     "FaultyLink",
     "FeetechRobot",
+    "FrankaRobot",
     "FrameError",
     "JointCommand",
     "KinematicRobot",
+    "LeRobotRobot",
     "LifecycleError",
     "LinkError",
     "LinkUrlError",

@@ -139,7 +139,7 @@ class FciConnection:
     def send(self, command: JointCommand, sample: FciSample, *, last: bool) -> None:
         """Stream one command, the answer to ``sample``; after the ``last`` the robot holds by itself.
 
-        A late answer is kept back: the robot has gone on by itself meanwhile, and would judge it against that.
+        A late answer is kept back: the robot has gone on by itself, and would judge it against that.
 
         Raises:
             LinkError: the robot is gone.
