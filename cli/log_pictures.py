@@ -36,9 +36,8 @@ def one_picture(recording: RunRecording, title: str) -> bytes:
     figure = Figure(figsize=(WIDTH_IN, sum(heights) + 0.4), layout="constrained")
     robot = recording.metadata.get("robot", "")
     figure.suptitle(f"{title}: {robot}, {recording.command.time_s[-1]:.1f} s", x=0.01, ha="left")
-    for part, draw in zip(
-        figure.subfigures(len(heights), 1, height_ratios=heights), PANELS.values(), strict=True
-    ):
+    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
+    for part, draw in zip(parts, PANELS.values(), strict=True):
         draw(part, recording)
     return _png(figure)
 
