@@ -17,8 +17,8 @@ from wpg.hardware_bridge.servo_device import FeetechDevice
 from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
 from wpg.hardware_bridge.witness import EmulatorWitness
 
-LOOK_S = 100e-6
-"""A wait shorter than this would be overslept."""
+LOOK_S = 150e-6
+"""A sleeping process wakes up to this late."""
 
 
 class Emulator:
@@ -93,14 +93,18 @@ class Emulator:
         clock, link, arm = self._clock, self._link, self._arm
         arm.begin(clock.now())
         device = self._device
-        while not should_stop():
-            wait_s = min(arm.next_step_s, device.next_reply_s) - clock.now()
-            # An answer's moment is met by looking, not by sleeping.
-            data = link.receive(wait_s if wait_s > LOOK_S else 0.0)
+        while True:
+            now_s = clock.now()
+            if now_s >= arm.next_step_s:
+                arm.advance_to(now_s)
+                if should_stop():
+                    break
+            # An answer's moment is met by looking, not by sleeping up to it: one would oversleep.
+            wait_s = min(arm.next_step_s, device.next_reply_s - LOOK_S) - clock.now()
+            data = link.receive(max(0.0, wait_s))
             reply = device.feed(data, clock.now()) if data else b""
             if reply := reply + device.due(clock.now()):
                 link.send(reply)
-            arm.advance_to(clock.now())
         return self.witness
 
     def close(self) -> None:
