@@ -19,7 +19,7 @@ from wpg.cli.options import CommandError, write_json
 
 TRAIN_ENV = "wpg/PandaReach-v0"
 OTHER_ENV = "wpg/PandaReachBullet-v0"
-TRAIN_STEPS = 24_000
+TRAIN_STEPS = 18_000
 TRAIN_SECONDS = 110
 ROBOT = "panda"
 LINKS = {"serial": "pty:", "udp": "udp://127.0.0.1:0"}

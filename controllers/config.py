@@ -38,19 +38,19 @@ class TrainConfig:
     batch_size: int = 256
     """Transitions of one update."""
     learning_rate: float | None = None
-    """Adam's step size, for policy, critics and temperature; None takes 0.002 with goals, 0.001 without."""
+    """Adam's step size, for policy, critics and temperature; None takes 0.003 with goals, 0.001 without."""
     gamma: float | None = None
     """Discount; None takes `default_gamma`."""
     final_learning_rate: float | None = None
     """Share of `learning_rate` left at the end of a linear fall; None takes 0.05 with goals, 1 without."""
     updates_per_step: float | None = None
-    """Critic updates an environment step; None takes 0.3 with goals, 1 without."""
+    """Critic updates an environment step; None takes 0.2 with goals, 1 without."""
     actor_period: int | None = None
-    """Critic updates to one update of actor and temperature; None takes 1 with goals, 3 without."""
+    """Critic updates to one update of actor and temperature; None takes 2 with goals, 3 without."""
     initial_tau: float = 0.1
     """Temperature at the start."""
     target_entropy: float | None = None
-    """Entropy in nat that the temperature steers to; None takes −1.5 an action with goals, −1 without."""
+    """Entropy in nat that the temperature steers to; None takes −2 an action with goals, −1 without."""
     random_steps: int | None = None
     """Uniformly random steps before learning starts; None takes `default_random_steps`."""
     norm_warmup: int = 5000
@@ -119,13 +119,13 @@ class TrainConfig:
         tenth = max(self.steps // 10, 1)
         rules: dict[str, Any] = {
             "num_envs": 8 if goals else 1,
-            "learning_rate": 2e-3 if goals else 1e-3,
+            "learning_rate": 3e-3 if goals else 1e-3,
             "final_learning_rate": 0.05 if goals else 1.0,
             "hidden": 128 if goals else 256,
-            "updates_per_step": 0.3 if goals else 1.0,
-            "actor_period": 1 if goals else 3,
+            "updates_per_step": 0.2 if goals else 1.0,
+            "actor_period": 2 if goals else 3,
             "gamma": default_gamma(spec),
-            "target_entropy": -(1.5 if goals else 1.0) * spec.action_dim,
+            "target_entropy": -(2.0 if goals else 1.0) * spec.action_dim,
             "random_steps": default_random_steps(spec, self.steps),
             "eval_period": tenth,
             "checkpoint_period": tenth,

@@ -1,0 +1,182 @@
+"""Returns against steps and seconds on Gymnasium's locomotion, one core each: ours and its peers.
+
+One call trains one algorithm on one environment with one seed and appends one JSON line to `--out`;
+`--algorithm wpg` needs this package, the others `pip install sbx-rl sb3-contrib` (in an environment of
+their own if need be). Every algorithm runs with its library's defaults; CrossQ also with a critic as
+wide as the others' (`crossq256`), since its default is four times wider.
+
+    python benchmarks/learning.py run --algorithm wpg --env HalfCheetah-v5 --seed 0
+    python benchmarks/learning.py run --algorithm crossq256 --env HalfCheetah-v5 --seed 0
+    python benchmarks/learning.py table                     # interquartile means with bootstrap intervals
+"""
+
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+import gymnasium
+import numpy as np
+import tyro
+
+Algorithm = Literal["wpg", "crossq256", "crossq", "sac", "tqc"]
+RESULTS = Path(__file__).parent / "results" / "learning.jsonl"
+
+
+def run_wpg(env: str, *, seed: int, steps: int, period: int, episodes: int) -> list[dict[str, float]]:
+    """Our trainer, defaults throughout."""
+    import csv  # noqa: PLC0415
+
+    from wpg.controllers import TrainConfig, train  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = TrainConfig(
+            env=env,
+            seed=seed,
+            steps=steps,
+            eval_period=period,
+            eval_episodes=episodes,
+            checkpoint_period=steps,
+        )
+        result = train(config, out=Path(folder) / "run")
+        with (result.folder / "metrics.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["eval_return"]]
+    share = result.train_seconds / (result.train_seconds + result.eval_seconds)
+    return [
+        {
+            "steps": int(row["step"]),
+            "return": round(float(row["eval_return"]), 1),
+            "train_s": round(float(row["seconds"]) * share, 1),
+        }
+        for row in rows
+    ]
+
+
+def run_peer(
+    algorithm: Algorithm, env: str, *, seed: int, steps: int, period: int, episodes: int
+) -> list[dict[str, float]]:
+    """Stable-Baselines3's family: SB3's SAC, sb3-contrib's TQC, SBX's CrossQ."""
+    import torch  # noqa: PLC0415
+    from stable_baselines3.common.evaluation import evaluate_policy  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    model = _peer(algorithm, env, seed)
+    evaluation_env = gymnasium.make(env)
+    evaluation_env.reset(seed=seed + 1000)
+    rows: list[dict[str, float]] = []
+    spent = 0.0
+    for done in range(period, steps + 1, period):
+        begun = time.perf_counter()
+        model.learn(period, reset_num_timesteps=not rows, progress_bar=False)
+        spent += time.perf_counter() - begun
+        mean, _ = evaluate_policy(model, evaluation_env, n_eval_episodes=episodes, warn=False)
+        rows.append({"steps": done, "return": round(float(mean), 1), "train_s": round(spent, 1)})
+    return rows
+
+
+def _peer(algorithm: Algorithm, env: str, seed: int) -> Any:
+    if algorithm == "sac":
+        from stable_baselines3 import SAC  # noqa: PLC0415
+
+        return SAC("MlpPolicy", env, seed=seed)
+    if algorithm == "tqc":
+        from sb3_contrib import TQC  # noqa: PLC0415
+
+        return TQC("MlpPolicy", env, seed=seed)
+    from sbx import CrossQ  # noqa: PLC0415
+
+    narrow = {"net_arch": {"pi": [256, 256], "qf": [256, 256]}} if algorithm == "crossq256" else None
+    return CrossQ("MlpPolicy", env, seed=seed, policy_kwargs=narrow)
+
+
+def run(
+    algorithm: Algorithm,
+    env: str,
+    *,
+    seed: int = 0,
+    steps: int = 30_000,
+    period: int = 5_000,
+    episodes: int = 10,
+    out: Path = RESULTS,
+) -> None:
+    """Train once and append one line to `out`.
+
+    Args:
+        algorithm: What trains.
+        env: Gymnasium id.
+        seed: Seed of the training.
+        steps: Environment steps.
+        period: Steps from one evaluation to the next.
+        episodes: Episodes of each evaluation.
+        out: File of JSON lines.
+    """
+    budget = {"seed": seed, "steps": steps, "period": period, "episodes": episodes}
+    curve = run_wpg(env, **budget) if algorithm == "wpg" else run_peer(algorithm, env, **budget)
+    import mujoco  # noqa: PLC0415
+
+    record = {
+        "algorithm": algorithm,
+        "env": env,
+        "seed": seed,
+        "curve": curve,
+        "mujoco": mujoco.__version__,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    print(json.dumps(record))
+
+
+def table(results: Path = RESULTS) -> None:
+    """Print, for every environment and algorithm, the last evaluation over the seeds.
+
+    Interquartile mean with a 95 % interval from a bootstrap over the seeds (Agarwal et al. 2021, "Deep
+    Reinforcement Learning at the Edge of the Statistical Precipice").
+
+    Args:
+        results: File of JSON lines.
+    """
+    from scipy.stats import bootstrap, trim_mean  # noqa: PLC0415
+
+    groups: dict[tuple[str, str, int], list[dict[str, float]]] = {}
+    for line in results.read_text().splitlines():
+        record = json.loads(line)
+        last = record["curve"][-1]
+        groups.setdefault((record["env"], record["algorithm"], last["steps"]), []).append(last)
+    print("| environment | algorithm | steps | seeds | returns | IQM | 95 % | training s |")
+    print("|---|---|---|---|---|---|---|---|")
+    for (env, algorithm, steps), lasts in sorted(groups.items()):
+        values = np.array([last["return"] for last in lasts])
+        iqm = trim_mean(values, 0.25)
+        interval = "–"
+        if len(values) > 2:
+            found = bootstrap(
+                (values,), lambda x, axis: trim_mean(x, 0.25, axis=axis), method="percentile", rng=0
+            )
+            low, high = found.confidence_interval
+            interval = f"{low:,.0f} to {high:,.0f}"
+        returns = ", ".join(f"{value:,.0f}" for value in values)
+        seconds = np.median([last["train_s"] for last in lasts])
+        cells = [
+            env,
+            algorithm,
+            f"{steps:,}",
+            str(len(values)),
+            returns,
+            f"{iqm:,.0f}",
+            interval,
+            f"{seconds:.0f}",
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    tyro.extras.subcommand_cli_from_dict({"run": run, "table": table})
