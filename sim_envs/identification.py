@@ -172,7 +172,8 @@ class _Problem:
         unit = np.array([PROBES_A_UNIT * parameter.probe for parameter in parameters])
 
         def residual(x: Vector) -> Vector:
-            return self._residual(parameters, unit * x).ravel()
+            flat: Vector = self._residual(parameters, unit * x).ravel()
+            return flat
 
         def slopes(x: Vector) -> Jacobian:
             return jacobian(parameters, unit * x) * unit
