@@ -118,7 +118,7 @@ def test_run_folder_and_load(tmp_path):
     assert list((tmp_path / "run" / "tb").glob("events.out.tfevents.*"))
     assert seen[-1].step == seen[-1].total_steps == 240
     run = load_run(tmp_path / "run")
-    assert (run.config.hidden, run.config.gamma, run.config.target_entropy) == (16, 0.99, -3.0)
+    assert (run.config.hidden, run.config.gamma, run.config.target_entropy) == (16, 0.99, -4.0)
     assert not run.policy.training
     assert (run.metadata["env"], run.metadata["seed"], run.metadata["steps"]) == ("toy", 0, 240)
     for select in ("best", "mean", "sample"):
