@@ -172,11 +172,11 @@ class _Problem:
         unit = np.array([PROBES_A_UNIT * parameter.probe for parameter in parameters])
 
         def residual(x: Vector) -> Vector:
-            flat: Vector = self._residual(parameters, unit * x).ravel()
-            return flat
+            return self._residual(parameters, unit * x).ravel()
 
         def slopes(x: Vector) -> Jacobian:
-            return jacobian(parameters, unit * x) * unit
+            scaled: Jacobian = jacobian(parameters, unit * x) * unit
+            return scaled
 
         found = least_squares(
             residual,
