@@ -31,7 +31,8 @@ def train(
 ) -> None:
     """Train a policy by Wasserstein policy gradient and export it.
 
-    Writes config.yaml, metrics.csv, TensorBoard logs, checkpoint/ and policy.onnx under the run folder.
+    Writes config.yaml, metrics.csv, training.png, TensorBoard logs, checkpoint/ and policy.onnx under the run
+    folder.
 
     Args:
         env: Gymnasium id, of wpg or of any other package.
@@ -40,7 +41,7 @@ def train(
         out: Run folder, new; by default runs/ENV-seedS.
         resume: Go on with the run in this folder, to --steps steps if given.
         num_envs: Environments stepped side by side; by default 8 of a goal environment, 1 of another.
-        updates_per_step: Critic updates an environment step; by default 0.3 with goals, 1 without.
+        updates_per_step: Critic updates an environment step; by default 0.2 with goals, 1 without.
         hidden: Width of the two hidden layers of policy and critics; by default 128 with goals, 256 without.
         device: Torch device of the updates.
         particles: Particles of the policy.

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +42,13 @@ class OnProgress(Protocol):
 class ProgressBar:
     """A bar on the terminal; use it as a context, and as the `on_progress` of `train`."""
 
-    def __init__(self, console: Console | None = None, description: str = "training") -> None:
+    def __init__(self, console: Console | None = None) -> None:
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=6),
             TextColumn("{task.fields[line]}"),
-            TimeElapsedColumn(),
         )
         self._progress = Progress(*columns, console=console)
-        self._task = self._progress.add_task(description, total=None, line="")
+        self._task = self._progress.add_task("training", total=None, line="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -69,8 +67,8 @@ class ProgressBar:
 
 
 def progress_line(progress: TrainProgress) -> str:
-    """One line of text for `progress`."""
-    parts = [f"{progress.step:,}/{progress.total_steps:,}"]
+    """One line of text for `progress`, short enough for 80 columns behind a small bar."""
+    parts = [f"{progress.step:,}"]
     if progress.return_mean is not None:
         parts.append(f"return {progress.return_mean:.1f}")
     if progress.success_rate is not None:
@@ -81,4 +79,4 @@ def progress_line(progress: TrainProgress) -> str:
         f"{progress.steps_per_s:.0f}/s",
     ]
     minutes, seconds = divmod(round(progress.seconds_left), 60)
-    return "  ".join([*parts, f"{minutes}:{seconds:02d} left"])
+    return " ".join([*parts, f"{minutes}:{seconds:02d} left"])

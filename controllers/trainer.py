@@ -18,6 +18,7 @@ from wpg.controllers.flow import draw
 from wpg.controllers.learner import Learner
 from wpg.controllers.metrics import MetricsLog
 from wpg.controllers.monitor import Monitor
+from wpg.controllers.picture import draw_training
 from wpg.controllers.progress import OnProgress
 from wpg.controllers.replay import make_replay
 from wpg.controllers.rollout import Rollout
@@ -229,7 +230,8 @@ def train(
 ) -> TrainResult:
     """Train a particle policy into the new run folder `out`.
 
-    Writes `config.yaml`, `metrics.csv`, TensorBoard event files under `tb/`, and `checkpoint/`.
+    Writes `config.yaml`, `metrics.csv`, TensorBoard event files under `tb/`, `checkpoint/`, and at the end
+    `training.png`.
 
     Args:
         config: settings.
@@ -306,7 +308,9 @@ def _run(trainer: Trainer, on_progress: OnProgress | None, *, resume_step: int |
                 log=log,
                 on_progress=on_progress,
             )
-            return trainer.run(monitor)
+            result = trainer.run(monitor)
+        draw_training(trainer.folder)
+        return result
     finally:
         torch.set_num_threads(threads)
         if flushed:

@@ -114,6 +114,7 @@ def test_run_folder_and_load(tmp_path):
         "metrics.csv",
         "tb",
         "checkpoint",
+        "training.png",
     }
     assert list((tmp_path / "run" / "tb").glob("events.out.tfevents.*"))
     assert seen[-1].step == seen[-1].total_steps == 240
