@@ -1,0 +1,97 @@
+"""A training that is killed again and again, and resumed, against one that never was.
+
+Both trainings run the same settings in processes of their own. The second is killed (SIGKILL) at random
+moments, in the middle of whatever it does, and resumed from its last checkpoint, until it is done. Its
+metrics, timings left out, and its last checkpoint must equal the first's, bit for bit.
+
+    python benchmarks/kills.py --kills 20
+"""
+
+import csv
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import tyro
+from safetensors.torch import load_file
+
+ENV = "wpg/PandaReach-v0"
+TIMINGS = ("seconds", "steps_per_s")
+
+
+def command(*arguments: str) -> list[str]:
+    """A call of `wpg train`."""
+    return [sys.executable, "-m", "wpg.cli.main", "train", *arguments]
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    """Rows of metrics.csv without timings."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in TIMINGS} for row in csv.DictReader(file)]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Everything that the checkpoint holds."""
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted((folder / "checkpoint").rglob("*.safetensors")):
+        found |= load_file(path)
+    return found
+
+
+def killed(
+    start: list[str], resume: list[str], folder: Path, *, kills: int, longest_s: float, seed: int
+) -> int:
+    """Run to the end with that many kills; returns how often training had to begin anew."""
+    moments = random.Random(seed)
+    anew = 0
+    for number in range(kills):
+        begun = (folder / "checkpoint").exists()
+        if not begun and folder.exists():
+            anew += 1
+            subprocess.run(["rm", "-r", str(folder)], check=True)
+        process = subprocess.Popen(resume if begun else start, stdout=subprocess.DEVNULL)
+        wait_s = moments.uniform(3.0, longest_s)
+        time.sleep(wait_s)
+        process.kill()
+        process.wait()
+        print(f"kill {number + 1} after {wait_s:.1f} s", flush=True)
+    subprocess.run(
+        resume if (folder / "checkpoint").exists() else start, check=True, stdout=subprocess.DEVNULL
+    )
+    return anew
+
+
+def main(kills: int = 20, steps: int = 12_000, longest_s: float = 8.0, seed: int = 0) -> None:
+    """Train twice and compare.
+
+    Args:
+        kills: How often the second training is killed.
+        steps: Environment steps.
+        longest_s: A process lives for 3 s to this long.
+        seed: Seed of the moments.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        whole, broken = Path(name) / "whole", Path(name) / "broken"
+        settings = (ENV, "--steps", str(steps))
+        subprocess.run(command(*settings, "--out", str(whole)), check=True, stdout=subprocess.DEVNULL)
+        start = command(*settings, "--out", str(broken))
+        resume = command("--resume", str(broken))
+        anew = killed(start, resume, broken, kills=kills, longest_s=longest_s, seed=seed)
+        first, second = weights(whole), weights(broken)
+        same_rows = metrics(whole) == metrics(broken)
+        unequal = [key for key in first.keys() | second.keys() if not torch.equal(first[key], second[key])]
+        print(f"{kills} kills, {anew} before the first checkpoint")
+        print(f"{len(metrics(whole))} rows of metrics: {'equal' if same_rows else 'NOT equal'}")
+        print(
+            f"{len(first)} tensors of the checkpoint: {len(first) - len(unequal)} equal, {len(unequal)} not"
+        )
+        if unequal or not same_rows:
+            raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
