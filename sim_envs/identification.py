@@ -51,6 +51,9 @@ POSITION_FLOOR_RAD, TORQUE_FLOOR_SHARE = 2e-6, 5e-4
 """Residuals are not believed to be smaller; torques: of the torque limit."""
 FIRST_POSITION_RAD, FIRST_TORQUE_SHARE = 1e-3, 0.02
 """Residuals taken for the first pass."""
+STRAINED_SHARE, STRAINED_S = 0.8, 0.1
+"""Of the torque limit, and how long after it a joint is not looked at: a servo at its limit chatters, in the
+simulator too, and then the smallest change of a parameter moves its torque by newton metres."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +127,14 @@ class _Problem:
         self._blocks = np.unique((recording.time_s[self._rows] / BLOCK_S).astype(int), return_inverse=True)[1]
         torque_max = description.limits("torque_max_nm")
         self._channels = ("joint_pos", "joint_torque") if recording.has_torque else ("joint_pos",)
-        self._sigma = np.stack(
-            [np.full_like(torque_max, FIRST_POSITION_RAD), FIRST_TORQUE_SHARE * torque_max]
-        )[: len(self._channels)]
+        self._torque_max = torque_max
+        sigma = np.stack([np.full_like(torque_max, FIRST_POSITION_RAD), FIRST_TORQUE_SHARE * torque_max])
+        self._weight = self._unstrained(recording) / sigma[: len(self._channels)]
         self._floor = np.stack(
             [np.full_like(torque_max, POSITION_FLOOR_RAD), TORQUE_FLOOR_SHARE * torque_max]
         )[: len(self._channels)]
         self._measured = self._observed(recording)
-        self._last: tuple[bytes, NDArray[np.float64]] = (b"", np.empty(0))
+        self._last: tuple[bytes, Motion] | None = None
         self._near: tuple[Vector, Jacobian] = (np.empty(0), np.empty((0, 0)))
 
     def guess_delay(self, parameters: list[Parameter]) -> Vector:
@@ -157,8 +160,11 @@ class _Problem:
 
     def refine(self, parameters: list[Parameter], start: Vector) -> Vector:
         """Go on from there, with the weights that the residuals there ask for."""
-        residual = self._sigma * self._residual(parameters, start)
-        self._sigma = np.maximum(np.sqrt((residual**2).mean(axis=0)), self._floor)
+        motion = self._replayed(parameters, start)
+        looked_at = self._unstrained(self._recording) & self._unstrained(motion)
+        squares = looked_at * (self._observed(motion) - self._measured) ** 2
+        variance = squares.sum(axis=0) / np.maximum(looked_at.sum(axis=0), 1)
+        self._weight = looked_at / np.maximum(np.sqrt(variance), self._floor)
         return self._descend(parameters, start, self._coupled, FINE)
 
     def _descend(
@@ -231,14 +237,20 @@ class _Problem:
 
     def _residual(self, parameters: list[Parameter], theta: Vector) -> NDArray[np.float64]:
         """(R, channels, num_joints), in standard deviations."""
-        return (self._replayed(parameters, theta) - self._measured) / self._sigma
+        return (self._observed(self._replayed(parameters, theta)) - self._measured) * self._weight
 
-    def _replayed(self, parameters: list[Parameter], theta: Vector) -> NDArray[np.float64]:
+    def _replayed(self, parameters: list[Parameter], theta: Vector) -> Motion:
         key = theta.tobytes() + len(parameters).to_bytes(2)
-        if self._last[0] != key:
-            motion = self._pool.replay([drawn_effects(self._description, parameters, theta)])[0]
-            self._last = key, self._observed(motion)
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._pool.replay([drawn_effects(self._description, parameters, theta)])[0]
         return self._last[1]
+
+    def _unstrained(self, motion: Recording | Motion) -> NDArray[np.bool_]:
+        """(R, 1, 1) where all servos are far from their limits, and have been for a while."""
+        time_s = self._recording.time_s
+        strained = (np.abs(motion.joint_torque) > STRAINED_SHARE * self._torque_max).any(axis=1)
+        latest_s = np.maximum.accumulate(np.where(strained, time_s, -np.inf))
+        return (time_s > latest_s + STRAINED_S)[self._rows, None, None]
 
     def _coupled(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
         """(R * channels * num_joints, len(parameters)); one replay for each parameter, unless one is near."""
@@ -248,7 +260,7 @@ class _Problem:
             changes = self._changes(parameters, theta, [[column] for column in range(len(theta))])
             jacobian = np.stack(changes, axis=-1)
             self._near = theta.copy(), jacobian
-        return (jacobian / self._sigma[:, :, None]).reshape(-1, len(parameters))
+        return (jacobian * self._weight[..., None]).reshape(-1, len(parameters))
 
     def _apart(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
         """The same with one replay for each field, as if no joint moved another."""
@@ -262,7 +274,7 @@ class _Problem:
                 joint = parameters[column].joint
                 rows = slice(None) if joint is None else slice(joint, joint + 1)
                 jacobian[:, :, rows, column] = change[:, :, rows]
-        return (jacobian / self._sigma[:, :, None]).reshape(-1, len(parameters))
+        return (jacobian * self._weight[..., None]).reshape(-1, len(parameters))
 
     def _changes(
         self, parameters: list[Parameter], theta: Vector, groups: list[list[int]]
@@ -271,7 +283,7 @@ class _Problem:
 
         Joints' parameters of one field have different probes, each for its own joint's rows.
         """
-        base = self._replayed(parameters, theta)
+        base = self._observed(self._replayed(parameters, theta))
         probes = np.array([parameter.probe for parameter in parameters])
         probes = np.where(theta + probes < [parameter.high for parameter in parameters], probes, -probes)
         trials = []
