@@ -84,7 +84,7 @@ def fit(description: RobotDescription, recording: Recording, *, num_workers: int
     """Find the parameters that explain a recording best.
 
     Raises:
-        IdentificationError: no joint moves enough.
+        IdentificationError: no joint moves enough, or the servos are at their limits all the time.
     """
     still = _still_joints(description, recording)
     moving = [index for index in range(description.num_joints) if index not in still]
@@ -162,8 +162,13 @@ class _Problem:
         """Go on from there, with the weights that the residuals there ask for."""
         motion = self._replayed(parameters, start)
         looked_at = self._unstrained(self._recording) & self._unstrained(motion)
+        if not looked_at.any():
+            raise IdentificationError(
+                f"servos at their limits: expected torques below {STRAINED_SHARE:.0%} of them "
+                f"for longer than {STRAINED_S:g} s, found none"
+            )
         squares = looked_at * (self._observed(motion) - self._measured) ** 2
-        variance = squares.sum(axis=0) / np.maximum(looked_at.sum(axis=0), 1)
+        variance = squares.sum(axis=0) / looked_at.sum(axis=0)
         self._weight = looked_at / np.maximum(np.sqrt(variance), self._floor)
         return self._descend(parameters, start, self._coupled, FINE)
 

@@ -230,6 +230,20 @@ def test_too_little_motion(still, description):
         identify(description, still, num_workers=1)
 
 
+def test_moments_at_the_torque_limit_are_not_fitted(description):
+    recording = recorded(description, "mujoco", TRUE, 6.0)
+    torque = recording.joint_torque.copy()
+    torque[600:620, 0] = description.limits("torque_max_nm")[0]
+    torque[600:640, MOVING] += 40.0
+    found, _ = identify(description, replace(recording, joint_torque=torque), num_workers=1)
+    value = {quantity.field: quantity.value for quantity in found.quantities}
+    assert value["coulomb_friction_nm"] == pytest.approx(0.6, rel=0.1)
+    assert value["stiffness_factor"] == pytest.approx(0.8, rel=0.1)
+    always = np.broadcast_to(description.limits("torque_max_nm"), torque.shape)
+    with pytest.raises(IdentificationError, match="servos at their limits"):
+        identify(description, replace(recording, joint_torque=always), num_workers=1)
+
+
 def test_command_writes_everything_or_nothing(description, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
     recording = recorded(description, "mujoco", TRUE, 6.0)
