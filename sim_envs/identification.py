@@ -9,7 +9,7 @@ the robot measures them, in torques::
 the replay runs them through the code that training runs, so they mean the same there. The servos hold the
 joints apart: a first pass takes a joint's own parameters to move its own measurements only, so that one
 simulation shows one field's effect on all joints. The passes after it know every parameter's effect on every
-joint.
+joint. Moments in which a servo is at its torque limit do not count: there the replay is not smooth in θ.
 
 Intervals come from the sandwich estimator over blocks of time, which allows for residuals that hang together
 (Liang and Zeger, Biometrika 1986), and are at least as wide as least squares with independent residuals has

@@ -233,8 +233,8 @@ def test_too_little_motion(still, description):
 def test_moments_at_the_torque_limit_are_not_fitted(description):
     recording = recorded(description, "mujoco", TRUE, 6.0)
     torque = recording.joint_torque.copy()
-    torque[600:620, 0] = description.limits("torque_max_nm")[0]
-    torque[600:640, MOVING] += 40.0
+    torque[400:700, 0] = description.limits("torque_max_nm")[0]
+    torque[400:720, MOVING] *= 2.0
     found, _ = identify(description, replace(recording, joint_torque=torque), num_workers=1)
     value = {quantity.field: quantity.value for quantity in found.quantities}
     assert value["coulomb_friction_nm"] == pytest.approx(0.6, rel=0.1)
