@@ -44,6 +44,13 @@ def acting(
         own = run_options(policy) if env_id is None else {}
         env = make_env(env_id or run.config.env, **own | options)
         try:
+            spec = inspect_env(env)
+            found, sizes = (spec.obs_dim, spec.action_dim), (run.spec.obs_dim, run.spec.action_dim)
+            if found != sizes:
+                raise CommandError(
+                    f"{policy} sees {sizes[0]} values and gives {sizes[1]}; "
+                    f"{spec.env_id} has {found[0]} and takes {found[1]}"
+                )
             yield run.act(select, seed=seed), env
         finally:
             env.close()

@@ -12,6 +12,9 @@ from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.session import open_robot
 
+LARGEST_TRAVEL_RAD = 0.2
+"""Beyond this a move is not small any more."""
+
 
 def check(
     robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")],
@@ -27,8 +30,12 @@ def check(
     Args:
         robot: A robot's name or the path of its .toml file.
         link: Where the robot is.
-        travel: How far each joint moves, rad.
+        travel: How far each joint moves, rad; 0.2 at most.
     """
+    if not 0 < travel <= LARGEST_TRAVEL_RAD:
+        raise CommandError(
+            f"--travel: expected more than 0 and at most {LARGEST_TRAVEL_RAD} rad, found {travel:g}"
+        )
     driver = open_robot(
         load_description(robot),
         link,

@@ -71,7 +71,7 @@ def train(
     else:
         config = TrainConfig(
             env=env,
-            steps=steps or 100_000,
+            steps=100_000 if steps is None else steps,
             seed=seed,
             num_envs=num_envs,
             updates_per_step=updates_per_step,

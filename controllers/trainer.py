@@ -12,7 +12,7 @@ import torch
 from wpg.controllers import checkpoint
 from wpg.controllers.config import TrainConfig
 from wpg.controllers.environment import Env, FloatArray, inspect_env, make_env, make_envs
-from wpg.controllers.errors import CheckpointFormatError, DivergenceError, RunFolderError
+from wpg.controllers.errors import CheckpointFormatError, ConfigError, DivergenceError, RunFolderError
 from wpg.controllers.evaluation import Evaluation, evaluate
 from wpg.controllers.flow import draw
 from wpg.controllers.learner import Learner
@@ -274,7 +274,8 @@ def resume(
 
     Raises:
         RunFolderError: `folder` is no run folder.
-        ConfigError, CheckpointFormatError: its settings or its checkpoint cannot be read.
+        ConfigError: its settings cannot be read, or `steps` is less than it has done.
+        CheckpointFormatError: its checkpoint cannot be read.
     """
     folder = Path(folder)
     if not (folder / CONFIG_NAME).is_file():
@@ -285,6 +286,8 @@ def resume(
     trainer = Trainer(config, folder, env_factory)
     try:
         trainer.restore()
+        if steps is not None and steps < trainer.step:
+            raise ConfigError(f"{folder} has done {trainer.step:,} steps already; steps={steps:,} is less")
     except BaseException:
         trainer.close()
         raise

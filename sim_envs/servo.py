@@ -82,7 +82,7 @@ class ServoArm(ABC):
             self._sensor.restart(self._measure())
 
     def _lead(self) -> Vector:
-        """What feed-forward velocity is multiplied by, (num_joints,) s; bus servos are sent positions alone."""
+        """What feed-forward velocity is multiplied by, (num_joints,) s; bus servos are sent none."""
         lead_s = self._damping / self._stiffness
         return lead_s if self._description.bus is None else np.zeros_like(lead_s)
 

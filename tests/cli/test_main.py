@@ -109,3 +109,15 @@ def test_play_films_an_environment(capsys, tmp_path):
 def test_play_refuses_what_it_cannot_write(capsys, tmp_path):
     assert run("play", "wpg/PandaReach-v0", "--out", str(tmp_path / "play.mp4")) == 1
     assert ".gif" in only_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("travel", ["0", "-0.05", "5"])
+def test_check_moves_little_or_not_at_all(travel, capsys):
+    assert run("check", "panda", "--link", "udp://127.0.0.1:1", "--travel", travel) == 1
+    assert "--travel: expected" in only_line(capsys.readouterr().err)
+
+
+def test_no_steps_are_not_the_default_steps(capsys, tmp_path):
+    assert run("train", "wpg/PandaReach-v0", "--steps", "0", "--out", str(tmp_path / "run")) == 1
+    assert "steps must be greater than 0" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

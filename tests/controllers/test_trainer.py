@@ -265,3 +265,11 @@ def test_settings_file_round_trip_and_faults(tmp_path):
     path.write_text("env: toy\nsteps: many\n")
     with pytest.raises(ConfigError, match="steps"):
         TrainConfig.load(path)
+
+
+def test_fewer_steps_than_done_are_refused(tmp_path):
+    train(small(), out=tmp_path / "run", env_factory=ReachToy)
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="has done 240 steps already"):
+        resume(tmp_path / "run", steps=100, env_factory=ReachToy)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
