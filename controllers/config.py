@@ -112,6 +112,11 @@ class TrainConfig:
             raise ConfigError(f"precision must be auto, float32 or bfloat16, it is {self.precision!r}")
         if self.select not in ("best", "mean", "sample"):
             raise ConfigError(f"select must be best, mean or sample, it is {self.select!r}")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"device {self.device!r} cannot be used: {reason}") from error
 
     def resolve(self, spec: EnvSpec) -> "ResolvedConfig":
         """Fill in what is None, from the environment's kind and horizon and from `steps`."""

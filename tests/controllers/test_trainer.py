@@ -273,3 +273,8 @@ def test_fewer_steps_than_done_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="has done 240 steps already"):
         resume(tmp_path / "run", steps=100, env_factory=ReachToy)
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match="device 'abacus' cannot be used"):
+        TrainConfig(env="toy", device="abacus")
