@@ -39,7 +39,8 @@ def read_key(path: Path) -> bytes:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(4096).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"{path}: no key to be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise KeyFileError(f"{path}: no key to be read: {reason}") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise KeyFileError(f"{path}: others may read this key (mode {mode & 0o777:o}): `chmod 600 {path}`")
     try:

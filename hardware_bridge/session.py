@@ -1,17 +1,18 @@
 """The whole of a run in one call: what ``wpg run`` does."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from wpg.export.contract import encode_contract
+from wpg.export.contract import ArtifactError, encode_contract
 from wpg.export.reader import Artifact
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.drivers import find_driver
 from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.goals import GoalResult
 from wpg.hardware_bridge.log_schema import POLICY_FILE
 from wpg.hardware_bridge.loop import ControlLoop
@@ -87,6 +88,7 @@ def run_policy(
             metadata = _metadata(artifact, robot, config, noise_seed, policy.num_particles)
             run_log = RunLog(log, metadata, _attachments(artifact, robot))
             stack.callback(run_log.close)
+            stack.enter_context(_no_log_of_nothing(run_log, log))
         loop = ControlLoop(
             robot,
             policy,
@@ -105,6 +107,17 @@ def run_policy(
             run_log.close()
             report.log_dropped, report.log_error = run_log.dropped, run_log.error
     return report
+
+
+@contextlib.contextmanager
+def _no_log_of_nothing(run_log: RunLog, path: Path) -> Iterator[None]:
+    """Take the log away when the run was refused before the arm was armed: its name is free again."""
+    try:
+        yield
+    except (BridgeError, ArtifactError):
+        run_log.close()
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _metadata(

@@ -24,7 +24,8 @@ def run(*args: object) -> int:
 
 def write_policy(path, seed: int):
     """An untrained policy for the Panda that sees joints, a tool with a history, and a goal."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     from wpg.controllers.critic import Critic
     from wpg.controllers.policy import ParticlePolicy
     from wpg.export.writer import write_artifact

@@ -2,15 +2,12 @@
 
 import json
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
-from zips import linear, mlp, save
-
-pytest.importorskip("mujoco")
-
-import gymnasium
 from gymnasium.spaces import Box, Dict
+from zips import linear, mlp, save
 
 from wpg.cli import main as cli
 from wpg.cli.observations import ContractObservations

@@ -16,8 +16,9 @@ PANDA = load_description("panda")
 
 @pytest.fixture(scope="module")
 def reach():
-    reach = pytest.importorskip("wpg.sim_envs.reach")
-    return reach.reach_interface(PANDA)
+    from wpg.sim_envs.reach import reach_interface
+
+    return reach_interface(PANDA)
 
 
 def joint(interface, index, **changes):

@@ -6,7 +6,7 @@ import pytest
 
 from wpg.export.contract import ContractError, Provenance
 from wpg.export.reader import load_artifact
-from wpg.hardware_bridge.errors import LogError
+from wpg.hardware_bridge.errors import BridgeError, LogError
 from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.policy import SampledPolicy
@@ -21,7 +21,8 @@ ORDINARY = RealtimeConfig(priority=None)
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory, make_interface):
     """An untrained policy for the Panda: what it does is of no account, how it is run is."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     from wpg.controllers.critic import Critic
     from wpg.controllers.policy import ParticlePolicy
     from wpg.export.writer import write_artifact
@@ -109,3 +110,11 @@ def test_seed_decides_the_noise(artifact):
     first = policy.act(obs).action.copy()
     assert not np.array_equal(first, policy.act(obs).action)
     assert policy.act(obs).spread > 0
+
+
+def test_a_run_that_is_refused_leaves_no_log(artifact, description, tmp_path):
+    log = tmp_path / "run.mcap"
+    for _ in range(2):  # the name is free for another try
+        with pytest.raises(BridgeError, match="nothing listens"):
+            run_policy(artifact, open_robot(description, "udp://127.0.0.1:9"), LoopConfig(goals=1), log=log)
+    assert not log.exists()
