@@ -45,6 +45,9 @@ def list_names(*, json: bool = False) -> None:
         print(msgspec.json.encode(listing).decode())
         return
     table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_column()
+    table.add_column(no_wrap=True, overflow="ignore")  # a name that is cut is of no use to anybody
+    table.add_column()
     for name in listing.envs or ["(none: pip install 'wpg[train]')"]:
         table.add_row("env", name, "")
     for name in listing.robots:

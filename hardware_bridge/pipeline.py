@@ -46,7 +46,7 @@ class ObservationPipeline:
         if term.source == "environment" or (term.source == "external" and term.name not in sources):
             raise ContractError(
                 f"observation term {term.name!r} has no source on the robot: "
-                f"give it one with --source {term.name}=URL"
+                "joints, tool and goal are all that the bridge can feed"
             )
         if term.source not in ("goal", "external") and term.size != expected * term.history:
             raise ContractError(
