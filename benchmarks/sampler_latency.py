@@ -44,7 +44,8 @@ PROVENANCE = Provenance(
 
 def products(num_particles: int, refinement_steps: int) -> list[tuple[int, int, int]]:
     """Every matrix product of a draw, as (rows, in, out)."""
-    policy = [(1, OBS_DIM, HIDDEN), (1, HIDDEN, HIDDEN), (1, HIDDEN, 2 * COMPONENTS * ACTION_DIM)]
+    heads = 3 * COMPONENTS * ACTION_DIM  # mean, width and stretch
+    policy = [(1, OBS_DIM, HIDDEN), (1, HIDDEN, HIDDEN), (1, HIDDEN, heads)]
     share = [(1, OBS_DIM, HIDDEN)] * CRITICS
     k = num_particles
     values = [(k, ACTION_DIM, HIDDEN), (k, HIDDEN, HIDDEN), (k, HIDDEN, 1)]

@@ -63,42 +63,48 @@ def no_values(graph: GraphBuilder, a: str) -> None:
 
 
 class _CriticNodes:
-    """One critic as nodes: its values, and the gradient of its values, at actions (B, K, A)."""
+    """One critic as nodes: its values, and the gradient of its values, at actions (B, K, A).
+
+    Behind the first layer the particles of all states are rows, N = B · K, because a layer of rows is one
+    node in onnxruntime, its bias and its ReLU included.
+    """
 
     def __init__(self, graph: GraphBuilder, name: str, layers: list[Layer], obs: str, split: int) -> None:
         self._graph = graph
-        (first, bias), *rest = layers
+        self._name = name
+        (first, bias), *self._rest = layers
         # The observation's share of the first layer is the same for all particles of a state: (B, 1, H).
         share = graph.add(
             "Gemm", obs, graph.constant(f"{name}_obs", first[:split]), graph.constant(f"{name}_bias0", bias)
         )
         self._share = graph.add("Unsqueeze", share, graph.ints(1))
-        self._weights = [graph.constant(f"{name}_action", first[split:])]
-        self._biases = []
-        for index, (weight, bias) in enumerate(rest, start=1):
-            self._weights.append(graph.constant(f"{name}_weight{index}", weight))
-            self._biases.append(graph.constant(f"{name}_bias{index}", bias))
-        self._transposed = [graph.add("Transpose", weight, perm=[1, 0]) for weight in self._weights]
+        self._action_weight = graph.constant(f"{name}_action", first[split:])
+        self._width = first.shape[1]
 
     def values(self, a: str) -> str:
-        """Values (B, K, 1)."""
+        """Values (N, 1)."""
         return self._forward(a)[0]
 
     def _forward(self, a: str) -> tuple[str, list[str]]:
+        """Values (N, 1), and what the hidden layers give, each (N, H)."""
         graph = self._graph
-        hidden = [graph.add("Relu", graph.add("Add", graph.add("MatMul", a, self._weights[0]), self._share))]
-        for weight, bias in zip(self._weights[1:-1], self._biases[:-1], strict=True):
-            hidden.append(graph.add("Relu", graph.add("Add", graph.add("MatMul", hidden[-1], weight), bias)))
-        return graph.add("Add", graph.add("MatMul", hidden[-1], self._weights[-1]), self._biases[-1]), hidden
+        first = graph.add("Relu", graph.add("Add", graph.add("MatMul", a, self._action_weight), self._share))
+        hidden = [graph.add("Reshape", first, graph.ints(-1, self._width))]
+        for index, layer in enumerate(self._rest[:-1], start=1):
+            hidden.append(graph.add("Relu", _gemm(graph, hidden[-1], f"{self._name}_{index}", layer)))
+        return _gemm(graph, hidden[-1], f"{self._name}_{len(self._rest)}", self._rest[-1]), hidden
 
     def values_and_gradient(self, a: str) -> tuple[str, str]:
-        """Values (B, K, 1) and ``∇_a Q`` (B, K, A)."""
+        """Values (N, 1) and ``∇_a Q`` (N, A)."""
         graph = self._graph
         values, hidden = self._forward(a)
-        gradient = self._through_relu(self._transposed[-1], hidden[-1])
-        for below, transposed in zip(reversed(hidden[:-1]), reversed(self._transposed[1:-1]), strict=True):
-            gradient = self._through_relu(graph.add("MatMul", gradient, transposed), below)
-        return values, graph.add("MatMul", gradient, self._transposed[0])
+        weights = [self._action_weight]
+        weights += [f"{self._name}_{index}_weight" for index in range(1, len(self._rest) + 1)]
+        *below, last = [graph.add("Transpose", weight, perm=[1, 0]) for weight in weights]
+        gradient = self._through_relu(last, hidden[-1])
+        for output, transposed in zip(reversed(hidden[:-1]), reversed(below[1:]), strict=True):
+            gradient = self._through_relu(graph.add("MatMul", gradient, transposed), output)
+        return values, graph.add("MatMul", gradient, below[0])
 
     def _through_relu(self, gradient: str, output: str) -> str:
         """Gradient before a ReLU, from that after it: kept where the output is positive.
@@ -145,26 +151,43 @@ def _mixture_particles(
     """Particles before the squash, (B, K, A); particle k is of component k mod C."""
     h = obs
     for index, layer in enumerate(networks.trunk):
-        h = graph.add(networks.activation, _gemm(graph, h, f"policy{index}", layer))
-    k = graph.add("Squeeze", graph.add("Shape", "noise", start=1, end=2))
-    indices = graph.add("Range", graph.constant("zero", 0, np.int64), k, graph.constant("one", 1, np.int64))
-    component = graph.add("Mod", indices, graph.constant("num_components", networks.num_components, np.int64))
-
-    def head(name: str, layer: Layer) -> str:
-        shape = graph.ints(-1, networks.num_components, networks.action_dim)
-        rows = graph.add("Reshape", _gemm(graph, h, name, layer), shape)
-        return graph.add("Gather", rows, component, axis=1)
-
-    mean = head("policy_mean", networks.mean)
-    if networks.log_std is None or noise_scale == 0:
+        h = graph.add(networks.activation, _gemm(graph, h, f"policy_{index}", layer))
+    mean, *widths = _heads(graph, networks, h, with_noise=noise_scale != 0)
+    if not widths:
         return mean
-    log_std = clipped(graph, head("policy_log_std", networks.log_std), "log_std", networks.log_std_range)
     if noise_scale != 1:
         noise = graph.add("Mul", noise, graph.constant("noise_scale", noise_scale))
-    if networks.stretch is not None:
-        stretch = clipped(graph, head("policy_stretch", networks.stretch), "stretch", networks.stretch_range)
-        noise = _stretched(graph, noise, stretch)
-    return graph.add("Add", mean, graph.add("Mul", graph.add("Exp", log_std), noise))
+    log_std, *stretch = widths
+    if stretch:
+        noise = _stretched(graph, noise, clipped(graph, stretch[0], "stretch", networks.stretch_range))
+    std = graph.add("Exp", clipped(graph, log_std, "log_std", networks.log_std_range))
+    return graph.add("Add", mean, graph.add("Mul", std, noise))
+
+
+def _heads(graph: GraphBuilder, networks: Networks, h: str, *, with_noise: bool) -> list[str]:
+    """Mean and, where there is noise, log-width and stretch of every particle's component, each (B, K, A)."""
+    components, size = networks.num_components, networks.action_dim
+    widths = (networks.log_std, networks.stretch) if with_noise else ()
+    layers = [networks.mean, *(layer for layer in widths if layer is not None)]
+    # Side by side a component, they are one layer, and one look-up of the components.
+    weight, bias = (
+        np.concatenate([np.reshape(part, (-1, components, size)) for part in parts], axis=2)
+        for parts in zip(*layers, strict=True)
+    )
+    joined = weight.reshape(len(weight), -1), bias.reshape(-1)
+    rows = graph.add(
+        "Reshape",
+        _gemm(graph, h, "policy_heads", joined),
+        graph.ints(-1, components, len(layers) * size),
+    )
+    k = graph.add("Squeeze", graph.add("Shape", "noise", start=1, end=2))
+    indices = graph.add("Range", graph.constant("zero", 0, np.int64), k, graph.constant("one", 1, np.int64))
+    component = graph.add("Mod", indices, graph.constant("num_components", components, np.int64))
+    found = graph.add("Gather", rows, component, axis=1)
+    if len(layers) == 1:
+        return [found]
+    outs: list[str | None] = [None] * len(layers)
+    return graph.add_many("Split", found, graph.ints(*[size] * len(layers)), outs=outs, axis=2)
 
 
 def _stretched(graph: GraphBuilder, noise: str, stretch: str) -> str:
@@ -188,8 +211,8 @@ def _values(graph: GraphBuilder, critics: list[_CriticNodes], a: str) -> None:
     if not critics:
         no_values(graph, a)
         return
-    members = [graph.add("Squeeze", critic.values(a), graph.ints(2)) for critic in critics]
-    graph.add("Min", *members, out="values")
+    lowest = graph.add("Min", *(critic.values(a) for critic in critics))
+    graph.add("Reshape", lowest, graph.add("Shape", "noise", start=0, end=2), out="values")
 
 
 def _refine(graph: GraphBuilder, critics: list[_CriticNodes], u: str, noise: str, spec: SamplerSpec) -> str:
@@ -200,6 +223,7 @@ def _refine(graph: GraphBuilder, critics: list[_CriticNodes], u: str, noise: str
         values, other = critic.values_and_gradient(a)
         gradient = graph.add("Where", graph.add("LessOrEqual", lowest, values), gradient, other)
         lowest = graph.add("Min", lowest, values)
+    gradient = graph.add("Reshape", gradient, graph.add("Shape", noise))
     one, eta = graph.constant("one_float", 1.0), spec.step_size
     slope = graph.add("Mul", graph.add("Sub", one, graph.add("Mul", a, a)), gradient)
     drift = graph.add("Mul", slope, graph.constant("step_size", eta))

@@ -28,8 +28,8 @@ def broken(name, factor):
     ("constant", "steps", "factor", "output"),
     [
         ("action_scale", 0, 1.001, "particles"),
-        ("policy_log_std_bias", 0, 1.001, "particles"),
-        ("critic1_weight1", 0, 1.001, "values"),
+        ("policy_heads_bias", 0, 1.001, "particles"),
+        ("critic1_1_weight", 0, 1.001, "values"),
         ("critic1_action", 1, 1.01, "particles"),
         ("entropy_pull", 1, 0.5, "particles"),
     ],
