@@ -67,6 +67,11 @@ def _action(contract: Contract) -> Section:
         ("period", f"{_number(interface.control_dt_s)} s ({_number(1 / interface.control_dt_s)} Hz)"),
         ("delay in training", f"{_interval(*interface.trained_delay_s)} s"),
     ]
+    if action.posture is not None:
+        rows.insert(
+            1,
+            ("keeps to", f"joints {_row(action.posture.joint_pos_rad)} rad, and the tool's direction there"),
+        )
     rows += [(f"{name} in training", _interval(*span)) for name, span in interface.trained_ranges.items()]
     return Section(f"Action ({action.size})", rows)
 

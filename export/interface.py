@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from wpg.export.kinematics import Record, SerialChain
+from wpg.export.kinematics import Record, SerialChain, Vector3, require_unit
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -14,7 +14,12 @@ ObservationSource = Literal[
     "joint_pos", "joint_vel", "joint_torque", "tool_pos", "gripper", "goal", "external", "environment"
 ]
 ActionMode = Literal[
-    "joint_position_delta", "joint_position", "joint_velocity", "joint_torque", "environment"
+    "joint_position_delta",
+    "joint_position",
+    "tool_position_delta",
+    "joint_velocity",
+    "joint_torque",
+    "environment",
 ]
 
 
@@ -67,6 +72,18 @@ class ObservationTerm(Record, frozen=True, kw_only=True):
             raise ValueError(f"observation {self.name}: clip {self.clip} is no interval")
 
 
+class Posture(Record, frozen=True, kw_only=True):
+    """How an arm is held while its tool is moved."""
+
+    joint_pos_rad: Row
+    """What joints that are not needed for the motion return to; the tool keeps the direction it has here."""
+    tool_axis: Vector3
+    """Unit vector in the tool's frame whose direction is kept, as far as the arm's joints allow."""
+
+    def __post_init__(self) -> None:
+        require_unit(self.tool_axis)
+
+
 class ActionTerm(Record, frozen=True, kw_only=True):
     """What the graph's ``action`` output means."""
 
@@ -76,6 +93,8 @@ class ActionTerm(Record, frozen=True, kw_only=True):
     scale: Row
     """The policy acts in [-1, 1]; the graph's output is ``offset + scale * a``, in ``unit``."""
     offset: Row
+    posture: Posture | None = None
+    """Of ``tool_position_delta``: (3,) m in the base frame that the tool is to move."""
 
     @property
     def low(self) -> Row:
@@ -92,6 +111,8 @@ class ActionTerm(Record, frozen=True, kw_only=True):
             raise ValueError(
                 f"action has size {self.size}, but {len(self.scale)} scales and {len(self.offset)} offsets"
             )
+        if (self.mode == "tool_position_delta") != (self.posture is not None):
+            raise ValueError(f"action mode {self.mode}: a posture goes with tool_position_delta alone")
 
 
 class GoalSpec(Record, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Vector3 = tuple[float, float, float]
 Angle = Annotated[float, msgspec.Meta(ge=-2 * math.pi, le=2 * math.pi)]
+NEXT, AFTER = np.array([1, 2, 0]), np.array([2, 0, 1])
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,9 +49,7 @@ class JointFrame(Record, frozen=True, kw_only=True):
     axis: Vector3 = (0.0, 0.0, 1.0)
 
     def __post_init__(self) -> None:
-        length = math.hypot(*self.axis)
-        if abs(length - 1.0) > 1e-6:
-            raise ValueError(f"axis must have unit length, got {self.axis} of length {length:.6g}")
+        require_unit(self.axis)
 
 
 class SerialChain(Record, frozen=True, kw_only=True):
@@ -72,6 +71,13 @@ class ForwardKinematics:
         self._tool = chain.tool.matrix()
         self._cross = [_cross_matrix(joint.axis) for joint in chain.joints]
         self._cross_squared = [cross @ cross for cross in self._cross]
+        turns = [_turn_from_z(joint.axis) for joint in chain.joints]
+        self._about_z = [
+            before.T @ joint.frame.matrix() @ turn
+            for before, joint, turn in zip([np.eye(4), *turns[:-1]], chain.joints, turns, strict=True)
+        ]
+        """The fixed frames of a chain whose joints all turn about z, but otherwise the same."""
+        self._last = turns[-1].T @ self._tool
 
     def tool_pose(self, joint_pos: NDArray[np.floating]) -> NDArray[np.float64]:
         """Homogeneous transform of the tool in the base frame.
@@ -114,6 +120,53 @@ class ForwardKinematics:
             y = r10 * rx + r11 * ry + r12 * rz + py
             z = r20 * rx + r21 * ry + r22 * rz + pz
         return np.array((x, y, z))
+
+    def differentiate(
+        self, joint_pos: NDArray[np.floating], axis: Vector3
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Place of the tool, direction of an axis of its frame, and how both change with the joints.
+
+        Args:
+            joint_pos: (num_joints,) in radians.
+            axis: unit vector in the tool's frame.
+
+        Returns:
+            Place in m and direction in the base frame, (6,), and their Jacobian, (6, num_joints).
+        """
+        pose, joints = np.eye(4), np.empty((len(self._about_z), 2, 3))
+        for q, fixed, joint in zip(joint_pos.tolist(), self._about_z, joints, strict=True):
+            pose = pose @ fixed
+            joint[:] = pose[:3, 2:].T
+            c, s = math.cos(q), math.sin(q)
+            pose[:, :2] = pose[:, :2] @ ((c, -s), (s, c))
+        pose = pose @ self._last
+        place, direction = pose[:3, 3], pose[:3, :3] @ axis
+        turning, origin = joints[:, 0], joints[:, 1]
+        jacobian = np.hstack([_cross(turning, place - origin), _cross(turning, direction[None])])
+        return np.concatenate([place, direction]), jacobian.T
+
+
+def require_unit(axis: Vector3) -> None:
+    """Raises ValueError unless the axis has unit length."""
+    length = math.hypot(*axis)
+    if abs(length - 1.0) > 1e-6:
+        raise ValueError(f"axis must have unit length, got {axis} of length {length:.6g}")
+
+
+def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cross products of rows, (N, 3); a fifth of the time of numpy's for a few rows."""
+    return a[:, NEXT] * b[:, AFTER] - a[:, AFTER] * b[:, NEXT]
+
+
+def _turn_from_z(axis: Vector3) -> NDArray[np.float64]:
+    """A rotation that takes z to the axis, homogeneous (4, 4)."""
+    z = np.array(axis)
+    x = np.eye(3)[np.abs(z).argmin()]
+    x = x - (x @ z) * z
+    x /= np.linalg.norm(x)
+    turn = np.eye(4)
+    turn[:3, :3] = np.stack([x, np.cross(z, x), z], axis=1)
+    return turn
 
 
 def _cross_matrix(axis: Vector3) -> NDArray[np.float64]:

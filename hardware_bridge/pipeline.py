@@ -9,6 +9,7 @@ from wpg.export.contract import ContractError, ObservationTerm, PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import RobotState, Vector
+from wpg.hardware_bridge.tool_motion import ToolMotion
 
 
 class ObservationPipeline:
@@ -125,21 +126,38 @@ class ActionPipeline:
     def __init__(
         self, interface: PolicyInterface, description: RobotDescription, *, gripper: bool = False
     ) -> None:
-        mode = interface.action.mode
-        if mode not in ("joint_position", "joint_position_delta"):
-            raise ContractError(f"action mode: expected joint_position or joint_position_delta, found {mode}")
-        self._num_joints = description.num_joints
-        if interface.action.size != self._num_joints + gripper:
+        action, self._num_joints = interface.action, description.num_joints
+        self._mode = action.mode
+        if self._mode not in ("joint_position", "joint_position_delta", "tool_position_delta"):
             raise ContractError(
-                f"action size: expected {self._num_joints} joints of {description.name}"
-                f"{' and its gripper' if gripper else ''}, found {interface.action.size}"
+                "action mode: expected joint_position, joint_position_delta or tool_position_delta, "
+                f"found {self._mode}"
             )
-        self._relative = mode == "joint_position_delta"
+        self._tool: ToolMotion | None = None
+        self._size, what = self._num_joints, f"{self._num_joints} joints of {description.name}"
+        if action.posture is not None:
+            if len(action.posture.joint_pos_rad) != self._num_joints:
+                raise ContractError(
+                    f"action posture: expected {what}, found {len(action.posture.joint_pos_rad)}"
+                )
+            self._tool = ToolMotion(description.kinematics(), action.posture)
+            self._size, what = 3, f"3 coordinates of the tool of {description.name}"
+        if action.size != self._size + gripper:
+            raise ContractError(
+                f"action size: expected {what}{' and its gripper' if gripper else ''}, found {action.size}"
+            )
         self._low = description.limits("position_min_rad")
         self._high = description.limits("position_max_rad")
 
     def joint_target(self, action: NDArray[np.floating], state: RobotState) -> Vector:
         """Where the joints shall go, (num_joints,) rad; a delta counts from the measured position."""
-        action = action[: self._num_joints]
-        target = state.joint_pos + action if self._relative else np.asarray(action, dtype=np.float64)
+        wish = np.asarray(action[: self._size], dtype=np.float64)
+        if self._tool is not None:
+            target = self._tool.joint_target(wish, state.joint_pos)
+        else:
+            target = state.joint_pos + wish if self._mode == "joint_position_delta" else wish
         return np.minimum(np.maximum(target, self._low), self._high)  # a third of np.clip's time
+
+    def gripper_opening_m(self, action: NDArray[np.floating]) -> float | None:
+        """How far the gripper shall open; None where the policy moves none."""
+        return float(action[self._size]) if len(action) > self._size else None

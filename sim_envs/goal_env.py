@@ -37,7 +37,8 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     and at every servo tick the set-point generator moves towards it and the robot follows. The observation is
     made by the pipeline that makes it on hardware, with the tool's place by forward kinematics.
 
-    Action: (num_joints,) in [-1, 1], of 0.1 rad each; where the task needs a gripper, its opening follows.
+    Action: in [-1, 1], how far each joint shall go, (num_joints,) of 0.1 rad each, or how far the tool shall
+    go, (3,) of 5 cm each; where the task needs a gripper, its opening follows.
     ``desired_goal`` and ``achieved_goal`` are (3,) m; ``observation`` is every term of ``interface`` but the
     goal. The reward is ``sparse``, -1 until the achieved goal is within the tolerance and 0 there, or
     ``dense``, minus the distance in m.
@@ -97,7 +98,6 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         self._setpoints = SetpointGenerator(description, description.servo_dt_s)
         self._ticks = round(interface.control_dt_s / description.servo_dt_s)
         self._scale, self._offset = np.array(interface.action.scale), np.array(interface.action.offset)
-        self._num_joints = description.num_joints
         self._achieved = term_slice(interface, self.achieved)
         self._goal = np.zeros(3)
         self._options: dict[str, Any] = {}
@@ -175,9 +175,8 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     def act(self, action: Vector) -> None:
         """One policy period with a scaled action (action_dim,); :attr:`row` is what is seen then."""
         self._setpoints.set_target(self._act.joint_target(action, self._state))
-        opening_m = float(action[-1]) if len(action) > self._num_joints else None
         self.commands = self._setpoints.steps(self._ticks)
-        self.robot.follow(*self.commands, opening_m)
+        self.robot.follow(*self.commands, self._act.gripper_opening_m(action))
         self._look()
 
     def compute_reward(

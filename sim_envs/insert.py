@@ -12,7 +12,7 @@ from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.scene import Peg, Scene
-from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, arm_terms, joint_deltas
+from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, ControlName, arm_action, arm_terms
 
 START_NOISE_RAD = 0.02
 START_TOOL_M = np.array([0.50, 0.0, 0.18])
@@ -22,12 +22,12 @@ DEPTH_M = 0.03
 """How deep the peg's tip is in the hole where the tool is at the goal."""
 
 
-def insert_interface(description: RobotDescription) -> PolicyInterface:
+def insert_interface(description: RobotDescription, control: ControlName = "joints") -> PolicyInterface:
     """What an insertion policy sees and commands on this robot."""
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), GOAL_TERM),
-        action=joint_deltas(description.num_joints),
+        action=arm_action(description, control, tool_down(description, START_TOOL_M)),
         control_dt_s=CONTROL_DT_S,
     )
 
@@ -42,6 +42,7 @@ class InsertEnv(GoalEnv):
         engine: which physics.
         reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
+        control: what actions move: the ``joints``, or the ``tool``.
         clearance_m: the hole's side less the peg's diameter.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
@@ -56,6 +57,7 @@ class InsertEnv(GoalEnv):
         engine: EngineName = "mujoco",
         reward: RewardName = "sparse",
         robot: str = "panda",
+        control: ControlName = "joints",
         clearance_m: float = 0.004,
         effects: Effects | str | Path | None = None,
         render_mode: RenderMode = None,
@@ -67,7 +69,7 @@ class InsertEnv(GoalEnv):
             description=description,
             engine=engine,
             scene=Scene(peg=self._peg),
-            interface=insert_interface(description),
+            interface=insert_interface(description, control),
             reward=reward,
             render_mode=render_mode,
             effects=effects,

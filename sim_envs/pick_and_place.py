@@ -14,7 +14,14 @@ from wpg.sim_envs.goal_env import RenderMode, RewardName
 from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.scene import Scene
-from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, arm_terms, joint_deltas, with_gripper
+from wpg.sim_envs.task_interface import (
+    CONTROL_DT_S,
+    GOAL_TERM,
+    ControlName,
+    arm_action,
+    arm_terms,
+    with_gripper,
+)
 
 START_TOOL_M = np.array([0.45, 0.0, 0.15])
 HIGHEST_M = 0.20
@@ -24,7 +31,7 @@ ON_TABLE = 0.3
 SHORTEST_WAY_M = 0.08
 
 
-def pick_and_place_interface(description: RobotDescription) -> PolicyInterface:
+def pick_and_place_interface(description: RobotDescription, control: ControlName = "tool") -> PolicyInterface:
     """What such a policy sees and commands on this robot; on hardware the cube needs a source.
 
     Raises:
@@ -32,11 +39,12 @@ def pick_and_place_interface(description: RobotDescription) -> PolicyInterface:
     """
     if description.gripper is None:
         raise DescriptionError(f"robot {description.name} cannot pick and place: it has no [gripper] table")
+    action = arm_action(description, control, tool_down(description, START_TOOL_M))
     opening = ObservationTerm(name="gripper", size=1, source="gripper", unit="m")
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), opening, *OBJECT_TERMS, GOAL_TERM),
-        action=with_gripper(joint_deltas(description.num_joints), description.gripper),
+        action=with_gripper(action, description.gripper),
         control_dt_s=CONTROL_DT_S,
     )
 
@@ -51,6 +59,7 @@ class PickAndPlaceEnv(ObjectEnv):
         engine: which physics.
         reward: ``sparse`` or ``dense``.
         robot: the name or TOML file of a robot with a gripper.
+        control: what actions move beside the gripper: the ``tool``, or the ``joints``.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
@@ -61,11 +70,12 @@ class PickAndPlaceEnv(ObjectEnv):
         engine: EngineName = "mujoco",
         reward: RewardName = "sparse",
         robot: str = "panda",
+        control: ControlName = "tool",
         effects: Effects | str | Path | None = None,
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
-        interface = pick_and_place_interface(description)
+        interface = pick_and_place_interface(description, control)
         self._start_pos = tool_down(description, START_TOOL_M)
         super().__init__(
             description=description,

@@ -13,7 +13,7 @@ from wpg.sim_envs.goal_env import RenderMode, RewardName
 from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv, table_scale
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.scene import Scene
-from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, arm_terms, joint_deltas
+from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, ControlName, arm_action, arm_terms
 
 START_TOOL_M = (np.array([0.33, 0.0, 0.06]), np.array([0.36, 0.0, 0.06]))
 """Where the tool starts; the second for arms that do not get so near."""
@@ -21,12 +21,22 @@ SHORTEST_WAY_M = 0.10
 """Cube and goal are at least this far apart, so that doing nothing never succeeds; less for small arms."""
 
 
-def push_interface(description: RobotDescription) -> PolicyInterface:
+def push_start(description: RobotDescription) -> Vector:
+    """Where the arm starts, (num_joints,) rad: behind the table's cubes, pointing down.
+
+    Raises:
+        DescriptionError: the arm cannot stand so.
+    """
+    nearer = [table_scale(description), 1.0, 1.0]
+    return tool_down(description, *(place * nearer for place in START_TOOL_M))
+
+
+def push_interface(description: RobotDescription, control: ControlName = "tool") -> PolicyInterface:
     """What a push policy sees and commands on this robot; on hardware the cube needs a source."""
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), *OBJECT_TERMS, GOAL_TERM),
-        action=joint_deltas(description.num_joints),
+        action=arm_action(description, control, push_start(description)),
         control_dt_s=CONTROL_DT_S,
     )
 
@@ -40,6 +50,7 @@ class PushEnv(ObjectEnv):
         engine: which physics.
         reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
+        control: what actions move: the ``tool``, or the ``joints``.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
@@ -50,18 +61,18 @@ class PushEnv(ObjectEnv):
         engine: EngineName = "mujoco",
         reward: RewardName = "sparse",
         robot: str = "panda",
+        control: ControlName = "tool",
         effects: Effects | str | Path | None = None,
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
-        scale = table_scale(description)
-        self._start_pos = tool_down(description, *(place * [scale, 1.0, 1.0] for place in START_TOOL_M))
+        self._start_pos = push_start(description)
         super().__init__(
-            scale=scale,
+            scale=table_scale(description),
             description=description,
             engine=engine,
             scene=Scene(cube=CUBE),
-            interface=push_interface(description),
+            interface=push_interface(description, control),
             reward=reward,
             render_mode=render_mode,
             effects=effects,

@@ -13,7 +13,7 @@ from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
 from wpg.sim_envs.registration import REACH_STEPS
-from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, arm_terms, joint_deltas
+from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, ControlName, arm_action, arm_terms
 
 ACTION_SCALE_RAD = 0.05
 """Half of the other tasks': the tool is to stay within 2 cm, and 2.5 s are enough to get there."""
@@ -55,13 +55,16 @@ def arm_size(description: RobotDescription) -> float:
     return min(1.0, sum(math.hypot(*offset) for offset in offsets) / FULL_SIZE_M)
 
 
-def reach_interface(description: RobotDescription) -> PolicyInterface:
+def reach_interface(description: RobotDescription, control: ControlName = "joints") -> PolicyInterface:
     """What a reach policy sees and commands on this robot."""
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), GOAL_TERM),
-        action=joint_deltas(
-            description.num_joints, ACTION_SCALE_RAD if description.bus is None else BUS_ACTION_SCALE_RAD
+        action=arm_action(
+            description,
+            control,
+            description.limits("home_rad"),
+            joint_scale_rad=ACTION_SCALE_RAD if description.bus is None else BUS_ACTION_SCALE_RAD,
         ),
         control_dt_s=CONTROL_DT_S,
         goal=reach_goal(description),
@@ -78,6 +81,7 @@ class ReachEnv(GoalEnv):
         engine: which physics.
         reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
+        control: what actions move: the ``joints``, or the ``tool``.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
@@ -91,6 +95,7 @@ class ReachEnv(GoalEnv):
         engine: EngineName = "mujoco",
         reward: RewardName = "sparse",
         robot: str = "panda",
+        control: ControlName = "joints",
         effects: Effects | str | Path | None = None,
         render_mode: RenderMode = None,
     ) -> None:
@@ -102,7 +107,7 @@ class ReachEnv(GoalEnv):
         super().__init__(
             description=description,
             engine=engine,
-            interface=reach_interface(description),
+            interface=reach_interface(description, control),
             reward=reward,
             render_mode=render_mode,
             effects=effects,

@@ -1,14 +1,20 @@
 """What policies of a task see and command: observation and action terms, and their spaces."""
 
+from typing import Literal, get_args
+
 import msgspec
 import numpy as np
 from gymnasium import spaces
 
-from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
+from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface, Posture
 from wpg.hardware_bridge.description import GripperDescription, RobotDescription
+from wpg.hardware_bridge.robot import Vector
+
+ControlName = Literal["joints", "tool"]
 
 CONTROL_DT_S = 0.05
 ACTION_SCALE_RAD = 0.1
+TOOL_SCALE_M = 0.05
 
 
 def arm_terms(num_joints: int) -> tuple[ObservationTerm, ...]:
@@ -23,14 +29,38 @@ def arm_terms(num_joints: int) -> tuple[ObservationTerm, ...]:
 GOAL_TERM = ObservationTerm(name="goal", size=3, source="goal", unit="m")
 
 
-def joint_deltas(num_joints: int, scale_rad: float = ACTION_SCALE_RAD) -> ActionTerm:
-    """What tasks command: how far each joint shall go from where it is, at most ``scale_rad``."""
+def arm_action(
+    description: RobotDescription,
+    control: ControlName,
+    posture_rad: Vector,
+    *,
+    joint_scale_rad: float = ACTION_SCALE_RAD,
+) -> ActionTerm:
+    """What tasks command: how far each joint, or the tool, shall go from where it is.
+
+    Args:
+        description: the arm.
+        control: ``joints``, at most ``joint_scale_rad`` each, or ``tool``, at most 5 cm along each axis of
+            the base, pointing where it points in the posture.
+        posture_rad: (num_joints,) how the arm likes to stand; for ``tool`` alone.
+        joint_scale_rad: of ``joints``.
+
+    Raises:
+        ValueError: another control.
+    """
+    if control not in get_args(ControlName):
+        raise ValueError(f"unknown control {control!r}: expected joints or tool")
+    tool = control == "tool"
+    size = 3 if tool else description.num_joints
     return ActionTerm(
-        mode="joint_position_delta",
-        size=num_joints,
-        unit="rad",
-        scale=(scale_rad,) * num_joints,
-        offset=(0.0,) * num_joints,
+        mode="tool_position_delta" if tool else "joint_position_delta",
+        size=size,
+        unit="m" if tool else "rad",
+        scale=(TOOL_SCALE_M if tool else joint_scale_rad,) * size,
+        offset=(0.0,) * size,
+        posture=Posture(joint_pos_rad=tuple(posture_rad.tolist()), tool_axis=description.approach)
+        if tool
+        else None,
     )
 
 
@@ -40,7 +70,7 @@ def with_gripper(action: ActionTerm, gripper: GripperDescription) -> ActionTerm:
     return msgspec.structs.replace(
         action,
         size=action.size + 1,
-        unit="rad, gripper: m",
+        unit=f"{action.unit}, gripper: m",
         scale=(*action.scale, half_m),
         offset=(*action.offset, half_m),
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wpg.export import ForwardKinematics, Frame, JointFrame, SerialChain
+from wpg.hardware_bridge.description import load_description
 
 # A planar arm: two links of 0.4 m and 0.3 m that turn about z.
 PLANAR = ForwardKinematics(
@@ -37,6 +38,24 @@ def test_axis_other_than_z():
     np.testing.assert_allclose(
         ForwardKinematics(chain).tool_position(np.array([math.pi / 2])), [1.0, 0.0, 0.0], atol=1e-12
     )
+
+
+@pytest.mark.parametrize("robot", ["panda", "so101", "omx", "xarm6"])
+def test_jacobian_is_that_of_differences(robot):
+    description = load_description(robot)
+    kinematics = ForwardKinematics(description.kinematics())
+    axis, step = description.approach, 1e-6
+
+    def tool(q):
+        pose = kinematics.tool_pose(q)
+        return np.concatenate([pose[:3, 3], pose[:3, :3] @ axis])
+
+    for q in np.random.default_rng(0).uniform(-1.5, 1.5, (10, description.num_joints)):
+        found, jacobian = kinematics.differentiate(q, axis)
+        np.testing.assert_allclose(found, tool(q), atol=1e-12)
+        nudges = step * np.eye(len(q))
+        expected = [(tool(q + nudge) - tool(q - nudge)) / (2 * step) for nudge in nudges]
+        np.testing.assert_allclose(jacobian, np.transpose(expected), atol=1e-8)
 
 
 def test_refuses_wrong_number_of_joints_and_skew_axes():

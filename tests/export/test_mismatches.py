@@ -63,7 +63,7 @@ MISMATCHES = {
         lambda i: replace(i, observation=(*i.observation, EXTERNAL))
     ),
     "observation term 'joint_pos': expected size 7 from source joint_pos, found 6": lambda i: term(i, size=6),
-    "action mode: expected joint_position or joint_position_delta, found joint_torque": (
+    "action mode: expected joint_position, joint_position_delta or tool_position_delta, found joint_torque": (
         lambda i: action(i, mode="joint_torque")
     ),
     "action size: expected 7 joints of panda, found 6": (

@@ -61,8 +61,9 @@ def test_scene_with_gripper_needs_one(engine, description):
 
 
 def test_driver_that_moves_no_gripper_refuses_the_policy(description):
-    with pytest.raises(ContractError, match="action size: expected 7 joints of panda, found 8"):
-        ActionPipeline(pick_and_place_interface(description), description)
+    for control, expected in {"joints": "7 joints of panda, found 8", "tool": "3 coordinates"}.items():
+        with pytest.raises(ContractError, match=f"action size: expected {expected}"):
+            ActionPipeline(pick_and_place_interface(description, control), description)
 
 
 @pytest.mark.parametrize("clearance_m", [0.0, -0.001, 1.0])

@@ -12,10 +12,11 @@ EPISODES = 20
 
 
 class Script:
-    """Moves the tool towards a place by damped least squares, pointing down."""
+    """Moves the tool towards a place, pointing down; joints by damped least squares."""
 
     def __init__(self, interface):
         self.kinematics = ForwardKinematics(interface.robot.kinematics)
+        self.moves_tool = interface.action.mode == "tool_position_delta"
         self.phase = "approach"
 
     def __call__(self, obs):
@@ -27,10 +28,14 @@ class Script:
         return self.act(obs["observation"], joint_pos, tool, thing, goal)
 
     def towards(self, joint_pos, place, longest_m, across=None):
-        """One step of damped least squares on tool position and direction.
+        """One step, of damped least squares on tool position and direction if joints are moved.
 
         ``across`` is where the fingers' line, the tool's y axis, shall point as near as it can.
         """
+        if self.moves_tool:
+            way = place - self.kinematics.tool_position(joint_pos)
+            way *= min(1.0, longest_m / (np.linalg.norm(way) + 1e-9))
+            return np.clip(way / 0.05, -1.0, 1.0).astype(np.float32)
 
         def task(joint_pos):
             pose = self.kinematics.tool_pose(joint_pos)
@@ -93,7 +98,7 @@ class Picker(Script):
         above, off = cube + 0.06 * UP, np.linalg.norm((tool - cube)[:2])
         opening = 1.0
         place, longest_m = above, 0.08
-        turned = abs(self.kinematics.tool_pose(joint_pos)[:3, 0] @ across) < 0.1
+        turned = self.moves_tool or abs(self.kinematics.tool_pose(joint_pos)[:3, 0] @ across) < 0.1
         if self.phase == "approach" and off < 0.01 and turned:
             self.phase = "lower"
         if self.phase == "lower":
@@ -126,13 +131,14 @@ class Inserter(Script):
 
 
 @pytest.mark.parametrize("engine", ["", "Bullet"])
+@pytest.mark.parametrize("control", ["joints", "tool"])
 @pytest.mark.parametrize(
     ("task", "script"),
     [("Push", Pusher), ("PickAndPlace", Picker), ("Insert", Inserter)],
     ids=["push", "pick", "insert"],
 )
-def test_scripted_policy_solves_it(task, script, engine):
-    env = gymnasium.make(f"wpg/Panda{task}{engine}-v0")
+def test_scripted_policy_solves_it(task, script, control, engine):
+    env = gymnasium.make(f"wpg/Panda{task}{engine}-v0", control=control)
     successes = []
     for seed in range(EPISODES):
         obs, _ = env.reset(seed=seed)

@@ -1,0 +1,48 @@
+"""Joint targets that move the tool by so much, for arms of any number of joints."""
+
+import numpy as np
+
+from wpg.export.interface import Posture
+from wpg.export.kinematics import ForwardKinematics, SerialChain
+from wpg.hardware_bridge.robot import Vector
+
+DIRECTION_M = 0.1
+"""What a rad of the tool's direction weighs beside a m of its place."""
+DAMPING_M = 0.03
+"""What a rad of a joint weighs beside a m of the tool: near a singular stance the joints stay calm."""
+RETURN_SHARE = 0.2
+"""Of its way back to the posture, that a joint without another task takes in one step."""
+LONGEST_STEP_RAD = 0.2
+"""No joint is sent further than this in one step."""
+
+
+class ToolMotion:
+    """Turns displacements of the tool into joint targets by one step of damped least squares.
+
+    Weighed against each other are the tool's way, the direction of its axis, and the joints' rest. What is
+    left over after one step is seen in the next, which counts from where the arm is then.
+    Source: Buss, "Introduction to inverse kinematics with Jacobian transpose, pseudoinverse and damped least
+    squares methods", 2004.
+
+    Args:
+        chain: the arm.
+        posture: where the tool points, and how the joints like to stand.
+    """
+
+    def __init__(self, chain: SerialChain, posture: Posture) -> None:
+        self._kinematics = ForwardKinematics(chain)
+        self._axis = posture.tool_axis
+        self._posture = np.array(posture.joint_pos_rad)
+        self._direction = self._kinematics.differentiate(self._posture, self._axis)[0][3:]
+        self._weights = np.repeat([1.0, DIRECTION_M], 3)
+        self._damping = DAMPING_M**2 * np.eye(len(self._posture))
+
+    def joint_target(self, displacement: Vector, joint_pos: Vector) -> Vector:
+        """Where the joints shall go, (num_joints,) rad, for the tool to go ``displacement`` (3,) m."""
+        tool, jacobian = self._kinematics.differentiate(joint_pos, self._axis)
+        error = self._weights * np.concatenate([displacement, self._direction - tool[3:]])
+        jacobian = self._weights[:, None] * jacobian
+        homing = DAMPING_M**2 * RETURN_SHARE * (self._posture - joint_pos)
+        step: Vector = np.linalg.solve(jacobian.T @ jacobian + self._damping, jacobian.T @ error + homing)
+        step *= min(1.0, LONGEST_STEP_RAD / max(np.abs(step).max(), 1e-9))
+        return joint_pos + step
