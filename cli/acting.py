@@ -1,5 +1,6 @@
 """A policy and an environment that it acts in."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,66 +9,93 @@ from typing import Any, Literal
 import gymnasium
 from gymnasium.spaces import Box
 
-from wpg.cli.artifacts import artifact_act, run_options
+from wpg.cli.artifacts import artifact_act, export_run
 from wpg.cli.observations import ContractObservations
 from wpg.cli.options import CommandError
 from wpg.controllers import load_run
 from wpg.controllers.environment import inspect_env, make_env
 from wpg.controllers.evaluation import Act
+from wpg.export.interface import PolicyInterface
 from wpg.export.reader import Artifact, load_artifact
+from wpg.hardware_bridge.checks import check_robot
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.errors import DescriptionError
+from wpg.sim_envs.goal_env import GoalEnv
 
 Select = Literal["best", "mean", "sample"]
 Env = gymnasium.Env[Any, Any]
+OURS = "wpg/"
 
 
 @contextmanager
 def acting(
-    policy: Path, env_id: str | None, select: Select, *, seed: int, **options: Any
+    policy: Path, env_id: str | None, select: Select, *, seed: int, **kwargs: Any
 ) -> Iterator[tuple[Act, Env]]:
     """A run folder or an artefact, in ``env_id`` or the environment it was trained in.
+
+    What acts is the artefact, of a run folder the one that is exported from it as it is now.
 
     Args:
         policy: run folder or .onnx file.
         env_id: Gymnasium id; None takes the policy's own.
         select: how it chooses among its particles.
         seed: of its noise.
-        options: keyword arguments of the environment, such as ``render_mode``.
+        kwargs: for the environment, before what the policy says: a run folder knows what its environment
+            was given, an artefact its robot.
 
     Yields:
         The controller, from an observation as ``flatten_obs`` gives it to an action, and the environment.
 
     Raises:
         CommandError: the policy does not fit the environment.
+        ContractError: it was trained for another robot.
     """
+    known: dict[str, Any] = {}
     if policy.is_dir():
-        run = load_run(policy)
-        own = run_options(policy) if env_id is None else {}
-        env = make_env(env_id or run.config.env, **own | options)
-        try:
-            spec = inspect_env(env)
-            found, sizes = (spec.obs_dim, spec.action_dim), (run.spec.obs_dim, run.spec.action_dim)
-            if found != sizes:
-                raise CommandError(
-                    f"{policy} sees {sizes[0]} values and gives {sizes[1]}; "
-                    f"{spec.env_id} has {found[0]} and takes {found[1]}"
-                )
-            yield run.act(select, seed=seed), env
-        finally:
-            env.close()
-        return
-    artifact = load_artifact(policy)
-    env = make_env(env_id or artifact.contract.provenance.env_id, **options)
+        known = load_run(policy).config.env_kwargs
+        with tempfile.TemporaryDirectory() as folder:
+            artifact = load_artifact(export_run(policy, Path(folder) / f"{policy.name}.onnx"))
+    else:
+        artifact = load_artifact(policy)
+    interface, own_id = artifact.contract.interface, artifact.contract.provenance.env_id
+    if env_id not in (None, own_id):
+        known = {name: value for name, value in known.items() if name == "robot"}
+    env_id = env_id or own_id
+    env = _open(policy, env_id, interface, known | kwargs)
     try:
-        yield _fitted(artifact, env, select, seed)
+        yield _fitted(policy, artifact, env, select, seed)
     finally:
         env.close()
 
 
-def _fitted(artifact: Artifact, env: Env, select: Select, seed: int) -> tuple[Act, Env]:
+def _open(policy: Path, env_id: str, interface: PolicyInterface, kwargs: dict[str, Any]) -> Env:
+    """The environment with the policy's robot, unless another one is asked for, which is then refused."""
+    trained_for = interface.robot
+    if trained_for is None or not env_id.startswith(OURS):
+        return make_env(env_id, **kwargs)
+    if "robot" not in kwargs:
+        try:
+            load_description(trained_for.name)
+        except DescriptionError as error:
+            raise CommandError(
+                f"{policy} was trained for {trained_for.name}, which is not shipped with wpg: "
+                "give its description by --robot"
+            ) from error
+    env = make_env(env_id, **{"robot": trained_for.name, **kwargs})
+    try:
+        if isinstance(env.unwrapped, GoalEnv):
+            check_robot(interface, env.unwrapped.robot.description)
+    except BaseException:
+        env.close()
+        raise
+    return env
+
+
+def _fitted(policy: Path, artifact: Artifact, env: Env, select: Select, seed: int) -> tuple[Act, Env]:
     env = ContractObservations(env, artifact.contract.interface)
     spec = inspect_env(env)
     size = artifact.contract.interface.action.size
     if spec.action_dim != size:
-        raise CommandError(f"{artifact.path} gives {size} values, {spec.env_id} takes {spec.action_dim}")
+        raise CommandError(f"{policy} gives {size} values, {spec.env_id} takes {spec.action_dim}")
     assert isinstance(env.action_space, Box)
     return artifact_act(artifact, env.action_space, select, seed=seed), env

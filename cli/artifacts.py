@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import gymnasium
 import numpy as np
@@ -53,16 +53,6 @@ class ExportOptions:
     """Shared secret to sign the file with."""
 
 
-ACTUATORS_NAME = "actuators.toml"
-"""In a run folder: what set the arms apart from their model that the run was trained on."""
-
-
-def run_options(folder: Path) -> dict[str, Any]:
-    """Keyword arguments of a run's environment, beside its id."""
-    actuators = folder / ACTUATORS_NAME
-    return {"effects": str(actuators)} if actuators.is_file() else {}
-
-
 def export_run(folder: Path, out: Path, options: ExportOptions | None = None) -> Path:
     """Write a run's policy as an artefact; returns ``out``."""
     options = options or ExportOptions()
@@ -72,9 +62,7 @@ def export_run(folder: Path, out: Path, options: ExportOptions | None = None) ->
         out,
         policy=run.policy,
         critic=run.critic,
-        interface=interface_of(run, **run_options(folder))
-        if options.interface is None
-        else read_interface(options.interface),
+        interface=interface_of(run) if options.interface is None else read_interface(options.interface),
         provenance=provenance_of(
             env_id=run.config.env,
             seed=run.config.seed,
@@ -114,9 +102,9 @@ def provenance_of(
     )
 
 
-def interface_of(run: Run, **env_options: Any) -> PolicyInterface:
+def interface_of(run: Run) -> PolicyInterface:
     """What the run's environment declares, or, for one that declares nothing, its bare spaces."""
-    env = make_env(run.config.env, **env_options)
+    env = make_env(run.config.env, **run.config.env_kwargs)
     try:
         declared = getattr(env.unwrapped, "interface", None)
         if isinstance(declared, PolicyInterface):

@@ -7,7 +7,7 @@ import msgspec
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import ActuatorsFile, CommandError, JsonFile, actuators_option, write_json
+from wpg.cli.options import ActuatorsFile, CommandError, JsonFile, RobotOption, env_kwargs, write_json
 
 if TYPE_CHECKING:
     from wpg.controllers.evaluation import Evaluation
@@ -33,11 +33,15 @@ def evaluate(
     env: str | None = None,
     episodes: int = 100,
     select: Select = "best",
+    robot: RobotOption = None,
     actuators: ActuatorsFile = None,
     seed: int = 0,
     json: JsonFile = None,
 ) -> None:
     """Measure a policy in simulation.
+
+    What acts is the exported policy; that of a run folder is exported for it. The environment has the robot
+    that the policy was trained for. A run folder also remembers its actuators; a file does not.
 
     Args:
         policy: A run folder or an exported .onnx file.
@@ -47,7 +51,7 @@ def evaluate(
         seed: Seed of resets and noise.
     """
     result = evaluate_policy(
-        policy, env=env, episodes=episodes, select=select, seed=seed, actuators=actuators
+        policy, env=env, episodes=episodes, select=select, seed=seed, robot=robot, actuators=actuators
     )
     console = Console()
     console.print(f"{result.env}: {result.episodes} episodes, acting by {select}")
@@ -77,6 +81,7 @@ def evaluate_policy(
     episodes: int,
     select: Select,
     seed: int = 0,
+    robot: str | None = None,
     actuators: Path | None = None,
 ) -> "Evaluation":
     """Evaluate a run folder or an artefact in the environment it was trained in, or in ``env``."""
@@ -85,6 +90,6 @@ def evaluate_policy(
 
     if episodes < 1:
         raise CommandError(f"--episodes must be at least 1, it is {episodes}")
-    options = actuators_option(actuators)
-    with acting(policy, env, select, seed=seed, **options) as (act, opened):
+    kwargs = env_kwargs(robot=robot, actuators=actuators)
+    with acting(policy, env, select, seed=seed, **kwargs) as (act, opened):
         return evaluate_act(act, opened, episodes, seed=seed)

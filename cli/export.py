@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import CommandError
+from wpg.cli.options import ActuatorsFile, CommandError, RobotOption, env_kwargs
 
 
 def export(
@@ -19,6 +19,8 @@ def export(
     choice: Literal["best", "best_with_hysteresis", "medoid", "sample"] = "best",
     noise_scale: float = 1.0,
     env: str | None = None,
+    robot: RobotOption = None,
+    actuators: ActuatorsFile = None,
     vec_normalize: Path | None = None,
     interface: Path | None = None,
     licence: str | None = None,
@@ -37,7 +39,8 @@ def export(
             by a margin, the one nearest to all others, or one at random.
         noise_scale: What the graph multiplies its noise by; 0 acts by the means of the policy's components,
             and changes its mind less.
-        env: Gymnasium id of the environment that a zip was trained in; it says what the policy sees.
+        env: Gymnasium id of the environment that a zip was trained in, with the --robot and the --actuators
+            that it was given; it says what the policy sees.
         vec_normalize: What VecNormalize.save has written, where a zip was trained with it.
         interface: TOML file that says what the policy sees and commands, in place of the environment.
         licence: Terms under which the policy may be used, as an SPDX identifier.
@@ -58,12 +61,21 @@ def export(
         sign_key=None if sign_key is None else read_key(sign_key),
     )
     if policy.is_dir():
-        if env is not None or vec_normalize is not None:
-            raise CommandError(f"{policy} is a run folder: --env and --vec-normalize are for a .zip")
+        if any(option is not None for option in (env, robot, actuators, vec_normalize)):
+            raise CommandError(
+                f"{policy} is a run folder: --env, --robot, --actuators and --vec-normalize are for a .zip"
+            )
         path = export_run(policy, out or policy / "policy.onnx", options)
     elif policy.suffix == ".zip":
         out = out or policy.with_suffix(".onnx")
-        path = export_zip(policy, out, env_id=env, vec_normalize=vec_normalize, options=options)
+        path = export_zip(
+            policy,
+            out,
+            env_id=env,
+            env_kwargs=env_kwargs(robot=robot, actuators=actuators),
+            vec_normalize=vec_normalize,
+            options=options,
+        )
     else:
         raise CommandError(f"{policy}: expected a run folder or the .zip of a Stable-Baselines3 policy")
     Console().print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; next: wpg inspect {path}", soft_wrap=True)

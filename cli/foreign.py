@@ -1,7 +1,10 @@
 """Policies of Stable-Baselines3 as artefacts."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import gymnasium
 import msgspec
@@ -21,6 +24,7 @@ def export_zip(
     out: Path,
     *,
     env_id: str | None,
+    env_kwargs: Mapping[str, Any] = MappingProxyType({}),
     vec_normalize: Path | None = None,
     options: ExportOptions,
 ) -> Path:
@@ -47,7 +51,7 @@ def export_zip(
         interface = read_interface(options.interface)
     else:
         assert env_id is not None
-        interface = _interface(zip_path, read, env_id)
+        interface = _interface(zip_path, read, env_id, env_kwargs)
     write_networks(
         out,
         networks=read.networks,
@@ -71,9 +75,11 @@ def export_zip(
     return out
 
 
-def _interface(zip_path: Path, read: StableBaselinesPolicy, env_id: str) -> PolicyInterface:
+def _interface(
+    zip_path: Path, read: StableBaselinesPolicy, env_id: str, env_kwargs: Mapping[str, Any]
+) -> PolicyInterface:
     """What the environment declares, its terms in the order in which the policy sees them."""
-    env = make_env(env_id)
+    env = make_env(env_id, **env_kwargs)
     try:
         space, box = env.observation_space, env.action_space
         if not isinstance(box, Box) or not _same_ends(box, read):

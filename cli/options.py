@@ -8,18 +8,47 @@ import tyro
 
 T = TypeVar("T")
 
-JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="Also write the result here, as JSON.")]
+# An option that may be left out is shown as INT, not as {None}|INT: its help says what holds then.
+OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")]
+OptionalEnv = Annotated[str | None, tyro.conf.arg(metavar="ENV", help_behavior_hint="")]
+JsonFile = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="Also write the result here, as JSON."),
+]
 KeyFile = Annotated[
     Path | None,
-    tyro.conf.arg(metavar="FILE", help="Key shared with the other end (`wpg key FILE` makes one)."),
+    tyro.conf.arg(
+        metavar="FILE",
+        help_behavior_hint="",
+        help="Key shared with the other end (`wpg key FILE` makes one).",
+    ),
 ]
 CalibrationFile = Annotated[
     Path | None,
-    tyro.conf.arg(metavar="FILE", help="LeRobot's calibration file of an arm on a servo bus."),
+    tyro.conf.arg(
+        metavar="FILE",
+        help_behavior_hint="",
+        help="LeRobot's calibration file of an arm on a servo bus.",
+    ),
 ]
 ActuatorsFile = Annotated[
     Path | None,
-    tyro.conf.arg(metavar="FILE.toml", help="What sets the arm apart from its model (see `wpg identify`)."),
+    tyro.conf.arg(
+        metavar="FILE.toml",
+        help_behavior_hint="",
+        help="What sets the arm apart from its model (see `wpg identify`).",
+    ),
+]
+RobotOption = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="ROBOT",
+        help_behavior_hint="",
+        help="Another arm in the task: its name (`wpg list`) or its description file.",
+    ),
 ]
 ArtifactPath = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="An exported policy (.onnx).")
@@ -33,17 +62,27 @@ class CommandError(RuntimeError):
     """A command cannot do what it was asked; the message says why and what to do."""
 
 
-def actuators_option(path: Path | None) -> dict[str, Any]:
-    """Keyword arguments that give an environment's arm these actuators.
+def env_kwargs(*, robot: str | None = None, actuators: Path | None = None) -> dict[str, Any]:
+    """What an environment's constructor is given, in values that a run's config.yaml can hold.
+
+    Args:
+        robot: a robot's name or the path of its description.
+        actuators: an ``actuators.toml``; its content goes along, so that the file may be moved.
 
     Raises:
-        CommandError: there is no such file.
+        CommandError: there is no such file, or it is no TOML.
     """
-    if path is None:
-        return {}
-    if not path.is_file():
-        raise CommandError(f"{path}: no such file")
-    return {"effects": str(path.resolve())}
+    kwargs: dict[str, Any] = {}
+    if robot is not None:
+        kwargs["robot"] = str(Path(robot).resolve()) if Path(robot).is_file() else robot
+    if actuators is not None:
+        try:
+            kwargs["effects"] = msgspec.toml.decode(actuators.read_bytes())
+        except OSError as error:
+            raise CommandError(f"{actuators}: cannot be read: {error.strerror}") from error
+        except msgspec.DecodeError as error:
+            raise CommandError(f"{actuators}: {error}") from error
+    return kwargs
 
 
 def write_json(path: Path | None, result: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import CommandError
+from wpg.cli.options import ActuatorsFile, CommandError, RobotOption, env_kwargs
 
 Select = Literal["best", "mean", "sample"]
 
@@ -24,7 +24,8 @@ def play(
     out: Path = Path("play.gif"),
     window: bool = False,
     env: str | None = None,
-    robot: str | None = None,
+    robot: RobotOption = None,
+    actuators: ActuatorsFile = None,
     episodes: int = 3,
     select: Select = "best",
     seed: int = 0,
@@ -36,7 +37,6 @@ def play(
         out: The file to write: .mp4 (pip install imageio-ffmpeg), .gif, .webp or .png (animated).
         window: Show it live in the engine's own viewer, and write no file.
         env: Gymnasium id; by default the one that the policy was trained in.
-        robot: Name or description file of another arm, where the environment takes one.
         episodes: Episodes to show, one after the other.
         select: The critic's best particle, the particles' mean, or a random one.
         seed: Seed of resets and noise.
@@ -51,8 +51,9 @@ def play(
         require_display()
     else:
         require_format(out)
-    options = {"render_mode": "human" if window else "rgb_array"} | ({"robot": robot} if robot else {})
-    with _controlled(target, env, select, seed, options) as (act, opened):
+    kwargs = {"render_mode": "human" if window else "rgb_array"}
+    kwargs |= env_kwargs(robot=robot, actuators=actuators)
+    with _controlled(target, env, select, seed, kwargs) as (act, opened):
         if window:
             try:
                 watch(act, opened, episodes, seed)
@@ -70,7 +71,7 @@ def _controlled(
     env: str | None,
     select: Select,
     seed: int,
-    options: dict[str, Any],
+    kwargs: dict[str, Any],
 ) -> "Iterator[tuple[Act, gymnasium.Env[Any, Any]]]":
     """A policy in its environment, or an environment that is acted in at random."""
     from wpg.cli.acting import acting  # noqa: PLC0415
@@ -78,10 +79,10 @@ def _controlled(
     from wpg.controllers.environment import make_env  # noqa: PLC0415
 
     if Path(target).exists():
-        with acting(Path(target), env, select, seed=seed, **options) as controlled:
+        with acting(Path(target), env, select, seed=seed, **kwargs) as controlled:
             yield controlled
         return
-    opened = make_env(env or target, **options)
+    opened = make_env(env or target, **kwargs)
     try:
         yield random_act(opened, seed), opened
     finally:

@@ -1,6 +1,6 @@
 """Settings of a training run."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -25,6 +25,8 @@ class TrainConfig:
 
     env: str
     """Gymnasium id."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment, in values that YAML can hold."""
     steps: int = 100_000
     """Environment steps in all, over all environments."""
     seed: int = 0
@@ -113,6 +115,10 @@ class TrainConfig:
         if self.select not in ("best", "mean", "sample"):
             raise ConfigError(f"select must be best, mean or sample, it is {self.select!r}")
         try:
+            msgspec.to_builtins(self.env_kwargs, str_keys=True)
+        except TypeError as error:
+            raise ConfigError(f"env_kwargs must be plain values: {error}") from error
+        try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
             reason = str(error).splitlines()[0]
@@ -157,7 +163,7 @@ class TrainConfig:
         """
         try:
             values: dict[str, Any] = msgspec.yaml.decode(path.read_bytes(), type=dict[str, Any])
-            unknown = set(values) - {field.name for field in fields(cls)}
+            unknown = set(values) - {one.name for one in fields(cls)}
             if unknown:
                 raise ConfigError(f"{path}: unknown settings {', '.join(sorted(unknown))}")
             return msgspec.convert(values, cls)

@@ -57,23 +57,29 @@ class EnvSpec:
         return scaled
 
 
-def make_env(env_id: str, **options: Any) -> Env:
-    """`gymnasium.make` with the near misses named; `options` go to the environment.
+def make_env(env_id: str, **kwargs: Any) -> Env:
+    """`gymnasium.make` with the near misses named; `kwargs` go to the environment.
 
     Raises:
         UnknownEnvError: no such id, or the package that registers it is not installed.
+        UnsupportedEnvError: the environment does not take one of `kwargs`.
     """
     try:
         if env_id not in gym.registry and ":" not in env_id:
             _load_plugins()
-        return gym.make(env_id, disable_env_checker=True, **options)
+        return gym.make(env_id, disable_env_checker=True, **kwargs)
+    except TypeError as error:
+        refused = [name for name in kwargs if f"unexpected keyword argument '{name}'" in str(error)]
+        if not refused:
+            raise
+        raise UnsupportedEnvError(f"{env_id} takes no {refused[0]!r}") from error
     except (gym.error.Error, ImportError) as error:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "; `wpg list` shows what there is"
         raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
 
 
-def make_envs(env_id: str, num_envs: int, factory: Callable[[], Env] | None = None) -> Envs:
+def make_envs(env_id: str, num_envs: int, factory: Callable[[], Env] | None = None, **kwargs: Any) -> Envs:
     """Environments side by side, each of which is reset on demand alone.
 
     An environment's own vector form is used where it has one that leaves resets to its caller.
@@ -82,14 +88,15 @@ def make_envs(env_id: str, num_envs: int, factory: Callable[[], Env] | None = No
         env_id: of an environment that :func:`make_env` has made before.
         num_envs: how many.
         factory: makes one, in place of `env_id`.
+        kwargs: as for :func:`make_env`.
     """
     if factory is None:
         spec = gym.spec(env_id.rpartition(":")[2])
         entry = spec.vector_entry_point
         creator = load_env_creator(entry) if isinstance(entry, str) else entry
         if creator is not None and "autoreset_mode" in inspect.signature(creator).parameters:
-            return gym.make_vec(spec, num_envs, autoreset_mode=AutoresetMode.DISABLED)
-    make = factory or functools.partial(make_env, env_id)
+            return gym.make_vec(spec, num_envs, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
+    make = factory or functools.partial(make_env, env_id, **kwargs)
     return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
 
 

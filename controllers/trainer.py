@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, folder: Path, env_factory: Callable[[], Env] | None) -> None:
         self.folder = folder
-        self.eval_env = make_env(config.env) if env_factory is None else env_factory()
+        make = env_factory or partial(make_env, config.env, **config.env_kwargs)
+        self.eval_env = make()
         self.spec = inspect_env(self.eval_env)
         self.config = config.resolve(self.spec)
         generator = torch.Generator().manual_seed(config.seed)
@@ -69,7 +71,7 @@ class Trainer:
             low_precision=config.low_precision(),
             generator=generator,
         )
-        envs = make_envs(config.env, self.config.num_envs, env_factory)
+        envs = make_envs(config.env, self.config.num_envs, env_factory, **config.env_kwargs)
         self.rollout = Rollout(envs, self.spec, config.seed)
         self.replay = make_replay(self.spec, config.replay_capacity, self.eval_env, config.hindsight_ratio)
         self.step = 0

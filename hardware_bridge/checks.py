@@ -16,6 +16,18 @@ def check_interface(interface: PolicyInterface, description: RobotDescription) -
     Raises:
         ContractError: names what the policy expects and what the robot is.
     """
+    check_robot(interface, description)
+    ObservationPipeline(interface)
+    ActionPipeline(interface, description)
+    ticks_per_step(interface, description)
+
+
+def check_robot(interface: PolicyInterface, description: RobotDescription) -> None:
+    """The policy was trained for this robot.
+
+    Raises:
+        ContractError: names what the policy expects and what the robot is.
+    """
     spec = interface.robot
     if spec is None:
         raise ContractError("the policy was trained in an environment that stands for no robot")
@@ -41,9 +53,6 @@ def check_interface(interface: PolicyInterface, description: RobotDescription) -
             f"kinematics: the policy was trained on another chain of links (tool at home: {theirs_m} m, "
             f"this robot's: {ours_m} m)"
         )
-    ObservationPipeline(interface)
-    ActionPipeline(interface, description)
-    ticks_per_step(interface, description)
 
 
 def ticks_per_step(interface: PolicyInterface, description: RobotDescription) -> int:

@@ -13,8 +13,9 @@ Every field is a number, a pair ``[low, high]`` that is drawn from uniformly, or
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -196,6 +197,9 @@ class Effects(JointEffects, frozen=True, kw_only=True):
         return {name: (spread.low, spread.high) for name, spread in spreads.items()}
 
 
+EffectsSource = Effects | Mapping[str, Any] | str | Path | None
+"""Effects, what an ``actuators.toml`` holds, or its path."""
+
 _NO_VALUES = ("robot", "joints")
 JOINT_FIELDS = JointEffects.__struct_fields__
 
@@ -240,16 +244,18 @@ class DrawnEffects(msgspec.Struct, frozen=True, kw_only=True):
         return -standard * upright
 
 
-def load_effects(effects: Effects | str | Path | None, description: RobotDescription) -> Effects | None:
-    """Effects from a file, or as they are; checked against the robot.
+def load_effects(effects: EffectsSource, description: RobotDescription) -> Effects | None:
+    """Effects from a file or from its content, or as they are; checked against the robot.
 
     Raises:
         EffectsError: cannot be read or does not hold together; names file, field, expected and found.
     """
-    origin = "effects" if effects is None or isinstance(effects, Effects) else str(effects)
+    origin = str(effects) if isinstance(effects, (str, Path)) else "effects"
     try:
         if isinstance(effects, (str, Path)):
             effects = msgspec.toml.decode(Path(effects).read_text(), type=Effects)
+        elif isinstance(effects, Mapping):
+            effects = msgspec.convert(effects, Effects)
         if effects is not None:
             effects.check(description)
     except OSError as error:

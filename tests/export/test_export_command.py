@@ -124,7 +124,7 @@ def test_clear_lines(reach_zip, tmp_path, capsys):
     says("cannot be read", zip_path, "--interface", tmp_path / "none.toml")
     says("expected a run folder or the .zip", tmp_path / "policy.pt")
     says("expected a Stable-Baselines3 zip", tmp_path / "absent.zip", "--env", REACH)
-    says("--env and --vec-normalize are for a .zip", tmp_path, "--env", REACH)
+    says("--actuators and --vec-normalize are for a .zip", tmp_path, "--env", REACH)
     zip_path, _ = reach_zip("observation")
     says("trained on observations with observation, but", zip_path, "--env", REACH)
 

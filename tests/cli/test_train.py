@@ -1,0 +1,96 @@
+"""``wpg train`` for another arm, and what remembers the arm afterwards."""
+
+import json
+
+import msgspec
+import pytest
+
+from wpg.cli.main import main
+from wpg.controllers import TrainConfig
+from wpg.export import load_artifact
+from wpg.sim_envs.effects import Effects, effects_toml
+
+REACH = "wpg/PandaReach-v0"
+
+
+def wpg(*args):
+    return main([*map(str, args)])
+
+
+def failure(capsys, *args):
+    """The one line with which these arguments are refused."""
+    assert wpg(*args) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("wpg: ")]
+    return line
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a few steps with an SO-101 that answers late; its actuators' file is gone."""
+    folder = tmp_path_factory.mktemp("train")
+    actuators = folder / "late.toml"
+    actuators.write_text('robot = "so101"\naction_delay_s = 0.02\n\n[joints.elbow_flex]\nlag_s = 0.01\n')
+    run = folder / "run"
+    args = ("--robot", "so101", "--actuators", actuators, "--steps", 80, "--out", run)
+    assert wpg("train", REACH, *args) == 0
+    actuators.unlink()
+    return run
+
+
+def test_a_run_remembers_its_arm(run):
+    config = TrainConfig.load(run / "config.yaml")
+    assert config.env_kwargs["robot"] == "so101"
+    assert config.env_kwargs["effects"]["joints"] == {"elbow_flex": {"lag_s": 0.01}}
+    interface = load_artifact(run / "policy.onnx").contract.interface
+    assert interface.robot.name == "so101"
+    assert interface.trained_delay_s == (0.02, 0.02)
+
+
+def test_it_goes_on_with_the_same_arm(run, capsys):
+    assert wpg("train", "--resume", run, "--steps", 160) == 0
+    assert TrainConfig.load(run / "config.yaml").env_kwargs["robot"] == "so101"
+    line = failure(capsys, "train", "--resume", run, "--robot", "panda", "--seed", 1)
+    assert line == "wpg: --resume takes all else from the run: leave out --robot, --seed"
+
+
+def test_run_and_file_act_alike(run, tmp_path):
+    """What is measured of a run folder is what its file does, where the arm is the same."""
+    effects = TrainConfig.load(run / "config.yaml").env_kwargs["effects"]
+    (tmp_path / "late.toml").write_text(effects_toml(msgspec.convert(effects, Effects)))
+    assert wpg("export", run) == 0
+    measured = []
+    for name, args in (
+        ("run", (run,)),
+        ("file", (run / "policy.onnx", "--actuators", tmp_path / "late.toml")),
+    ):
+        assert wpg("evaluate", *args, "--episodes", 2, "--json", tmp_path / name) == 0
+        measured.append(json.loads((tmp_path / name).read_text()))
+    assert measured[0] == measured[1]
+
+
+@pytest.mark.parametrize("command", ["play", "evaluate"])
+def test_a_policy_meets_no_other_arm(command, run, capsys):
+    line = failure(capsys, command, run / "policy.onnx", "--robot", "panda")
+    assert "robot: the policy was trained for so101, found panda" in line
+
+
+def test_only_our_environments_take_an_arm(capsys, tmp_path):
+    line = failure(capsys, "train", "Pendulum-v1", "--robot", "so101", "--out", tmp_path / "run")
+    assert line == "wpg: Pendulum-v1 takes no 'robot'"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("delay = ", "late.toml"),
+        ('robot = "so101"', "robot: expected panda, found so101"),
+        ("[joints.wrist]\nlag_s = 0.1", "found wrist"),
+        ("action_delay_s = -1", "action_delay_s: expected at least 0"),
+    ],
+)
+def test_bad_actuators_are_one_line(content, found, capsys, tmp_path):
+    (tmp_path / "late.toml").write_text(content)
+    line = failure(capsys, "train", REACH, "--actuators", tmp_path / "late.toml", "--out", tmp_path / "run")
+    assert found in line
+    assert not (tmp_path / "run").exists()
