@@ -2,8 +2,8 @@
 
 The simulated robot accepts any command at any time. Here it keeps an absolute millisecond as far as its host
 lets it, counts the commands that came in time, goes on as it did where one is missing, stops after 20 missing
-ones, and refuses commands that leave its velocity, acceleration or jerk limits. SIGUSR1 presses its user
-stop, SIGUSR2 lets it go. On SIGTERM it prints what it has seen, as JSON.
+ones, and refuses commands that leave its velocity, acceleration and jerk limits, or those of torque and torque
+rate. SIGUSR1 presses its user stop, SIGUSR2 lets it go. On SIGTERM it prints what it has seen, as JSON.
 
 python fci_server.py [HOST]
 """
@@ -28,6 +28,7 @@ from franky_sim.franka_robot_protocol import (
     RobotMode,
     UDPCommand,
 )
+from franky_sim.franka_robot_server import ControlMode
 from franky_sim.mujoco_simulator import MujocoSimulator
 
 HOME = (0.0, -0.7853981634, 0.0, -2.35619449019, 0.0, 1.57079632679, 0.7853981634)
@@ -40,8 +41,13 @@ SPEED_MAX = np.array((2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26))
 OFFSET = np.array((0.30, 0.20, 0.20, 0.30, 0.35, 0.35, 0.35))
 BRAKE = np.array((6.0, 2.585, 3.5, 4.0, 17.0, 5.5, 17.0))
 ACCELERATION_MAX, JERK_MAX = 10.0, 5000.0
+TORQUE_MAX = np.array((87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0))
+TORQUE_RATE_MAX = 1000.0
+ROUNDING = 1e-6
+"""Relative; of a torque rate."""
 # Where libfranka's list of errors has them.
 JOINT_VELOCITY, VELOCITY_LIMITS, VELOCITY_STEP, ACCELERATION_STEP, COMMUNICATION = 3, 13, 14, 15, 25
+TORQUE_STEP, TORQUE_RANGE = 32, 34
 
 
 class Recovery(AutomaticErrorRecoveryCommand):
@@ -81,8 +87,10 @@ class StrictServer(FrankaRobotServer):
             raise RuntimeError("stopped")
         self.window: deque[bool] = deque([True] * WINDOW, maxlen=WINDOW)
         self.missing, self.heard = 0, False
-        self.velocity = self.acceleration = np.zeros(7)
+        self.velocity = self.acceleration = self.torque = np.zeros(7)
         super().start_motion(*arguments)
+        self.streamed: ControlMode = self._FrankaRobotServer__control_mode
+        self.position = np.array(self._FrankaRobotServer__current_control_command.q_c)
 
     def _handle_udp_command(self, command_data: bytes) -> None:
         command = UDPCommand.from_bytes(command_data)
@@ -93,7 +101,27 @@ class StrictServer(FrankaRobotServer):
             return
         super()._handle_udp_command(command_data)
 
-    def _judge(self, velocity: np.ndarray) -> None:
+    def _judge(self, command: UDPCommand) -> None:
+        match self.streamed:
+            case ControlMode.TORQUE:
+                self._judge_torque(np.array(command.tau_J_d))
+            case ControlMode.POSITION:
+                position = np.array(command.q_c)
+                self._judge_motion((position - self.position) / TICK_S)
+                self.position = position
+            case _:
+                self._judge_motion(np.array(command.dq_c))
+
+    def _judge_torque(self, torque: np.ndarray) -> None:
+        rate = (torque - self.torque) / TICK_S
+        self._saw({"torque": torque, "torque rate": rate})
+        if (np.abs(torque) > TORQUE_MAX).any():
+            self._stop(TORQUE_RANGE)
+        elif (np.abs(rate) > TORQUE_RATE_MAX * (1 + ROUNDING)).any():
+            self._stop(TORQUE_STEP)
+        self.torque = torque
+
+    def _judge_motion(self, velocity: np.ndarray) -> None:
         q = np.array(self.robot.inner_state.q)
         up, down = (
             np.clip(-OFFSET + np.sqrt(2 * BRAKE * np.maximum(ahead, 0)), 0, SPEED_MAX)
@@ -101,9 +129,7 @@ class StrictServer(FrankaRobotServer):
         )
         acceleration = (velocity - self.velocity) / TICK_S
         jerk = (acceleration - self.acceleration) / TICK_S
-        worst = self.seen["worst"]
-        for name, values in (("speed", velocity), ("acceleration", acceleration), ("jerk", jerk)):
-            worst[name] = max(worst.get(name, 0.0), float(np.abs(values).max()))
+        self._saw({"speed": velocity, "acceleration": acceleration, "jerk": jerk})
         if ((velocity > up) | (velocity < -down)).any():
             self._stop(VELOCITY_LIMITS)
         elif (np.abs(acceleration) > ACCELERATION_MAX).any():
@@ -111,6 +137,11 @@ class StrictServer(FrankaRobotServer):
         elif (np.abs(jerk) > JERK_MAX).any():
             self._stop(ACCELERATION_STEP)
         self.velocity, self.acceleration = velocity, acceleration
+
+    def _saw(self, values: dict[str, np.ndarray]) -> None:
+        worst = self.seen["worst"]
+        for name, value in values.items():
+            worst[name] = max(worst.get(name, 0.0), float(np.abs(value).max()))
 
     def _post_process_commands(self) -> None:
         self.seen["cycles"] += 1
@@ -124,7 +155,7 @@ class StrictServer(FrankaRobotServer):
             if came is None:
                 self._go_on()
             else:
-                self._judge(np.array(came.dq_c))
+                self._judge(came)
             if self.missing >= MISSED_MAX:
                 self._stop(COMMUNICATION)
             elif (np.abs(self.robot.inner_state.dq) > 1.1 * SPEED_MAX).any():
@@ -134,9 +165,15 @@ class StrictServer(FrankaRobotServer):
         super()._post_process_commands()
 
     def _go_on(self) -> None:
-        """A command is missing: as the robot does, assume that the acceleration has stayed."""
+        """A command is missing: as the robot does, assume that acceleration, or torque, has stayed."""
+        if self.streamed is ControlMode.TORQUE:
+            return
         self.velocity = self.velocity + TICK_S * self.acceleration
-        self._FrankaRobotServer__current_control_command = UDPCommand(dq_c=tuple(self.velocity.tolist()))
+        command = UDPCommand(dq_c=tuple(self.velocity.tolist()))
+        if self.streamed is ControlMode.POSITION:
+            self.position = self.position + TICK_S * self.velocity
+            command = UDPCommand(q_c=tuple(self.position.tolist()))
+        self._FrankaRobotServer__current_control_command = command
 
     def _stop(self, error: int | None) -> None:
         """End the motion by a reflex, or by the user stop."""
@@ -156,11 +193,13 @@ class StrictServer(FrankaRobotServer):
         """The state, with success rate, mode and errors."""
         state = super().robot_state
         if self.current_motion_id:
-            state = state.replace(
-                dq_d=tuple(self.velocity),
-                ddq_d=tuple(self.acceleration),
-                control_command_success_rate=float(np.mean(self.window)),
-            )
+            state = state.replace(control_command_success_rate=float(np.mean(self.window)))
+            if self.streamed is ControlMode.TORQUE:
+                state = state.replace(tau_J_d=tuple(self.torque))
+            else:
+                state = state.replace(dq_d=tuple(self.velocity), ddq_d=tuple(self.acceleration))
+            if self.streamed is ControlMode.POSITION:
+                state = state.replace(q_d=tuple(self.position))
         if self.pressed:
             return state.replace(robot_mode=RobotMode.kUserStopped)
         if self.reflex is not None:

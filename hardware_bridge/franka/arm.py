@@ -5,9 +5,11 @@ import numpy as np
 from wpg.hardware_bridge.command_gate import CommandGate
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import ProtocolError
-from wpg.hardware_bridge.franka.connection import TICK_S, FciConnection, FciReflexError, FciSample
+from wpg.hardware_bridge.franka.connection import FciConnection, FciReflexError
 from wpg.hardware_bridge.franka.limits import flange_position
+from wpg.hardware_bridge.franka.sample import FciSample
 from wpg.hardware_bridge.franka.stream import CommandStream
+from wpg.hardware_bridge.franka.streaming import TICK_S
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 from wpg.hardware_bridge.witness import EmulatorWitness, count, milliseconds
@@ -116,13 +118,12 @@ class FciArm:
             return
         if not self._connection.moving:
             try:
-                self._connection.start()
+                self._stream.start(self._connection.start(self._sample))
             except FciReflexError as error:
                 self.fault = str(error)
                 return
             self._moving_cycles = 0
             self._answered_s = self._sample.time_s
-            self._stream.start(self._sample.joint_pos_desired)
         self._gate.start(self._sample.joint_pos)
         self._status = RobotStatus.ARMED
         self._last_command_s = now_s

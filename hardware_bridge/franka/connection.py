@@ -4,30 +4,27 @@ import contextlib
 import math
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.errors import BridgeError, LinkError
-from wpg.hardware_bridge.franka.limits import limit_rate
+from wpg.hardware_bridge.franka.sample import FciSample
+from wpg.hardware_bridge.franka.streaming import STREAMINGS, FciMode, Streaming
 from wpg.hardware_bridge.robot import JointCommand, Vector
 
-TICK_S = 1e-3
 ANSWER_WITHIN_S = 0.75e-3
 """After the earliest that a state can be here."""
 STALE_S = 0.5e-3
 CLOCK_DRIFT_S = 1e-6
 """By which host and robot may drift apart in a millisecond."""
-
-DRIFT_GAIN_1_S = 5.0
-DRIFT_SPEED_MAX_RAD_S = 0.05
-SAME_RAD_S = 1e-5
 COMMAND_ERRORS = (
     "communication_constraints_violation",
     "joint_motion_generator_velocity_discontinuity",
     "joint_motion_generator_acceleration_discontinuity",
+    "controller_torque_discontinuity",
 )
 RECOVERY_STATES = 200
 """The first states after a recovery still report the reflex."""
@@ -42,23 +39,6 @@ class FciReflexError(BridgeError):
         return any(name in str(self) for name in COMMAND_ERRORS)
 
 
-class FciSample(NamedTuple):
-    """What the robot reports every millisecond."""
-
-    joint_pos: Vector
-    joint_vel: Vector
-    joint_torque: Vector
-    joint_pos_desired: Vector
-    """Where the robot's own controller is heading, and how fast."""
-    joint_vel_desired: Vector
-    joint_acc_desired: Vector
-    time_s: float
-    mode: str
-    """``Idle``, ``Move``, ``Guiding``, ``Reflex``, ``UserStopped`` ...; as libfranka names them."""
-    success_rate: float
-    """Share of the last hundred commands that came in time, while it moves."""
-
-
 class FciConnection:
     """A robot at ``host``.
 
@@ -66,6 +46,7 @@ class FciConnection:
         host: address of the control unit.
         module: pylibfranka, or what stands for it.
         clock: by which answers are late.
+        mode: what is streamed.
 
     Raises:
         LinkError: pylibfranka is not installed, or nothing answers.
@@ -76,6 +57,7 @@ class FciConnection:
         host: str,
         module: Any = None,
         clock: Clock | None = None,
+        mode: FciMode = "velocity",
     ) -> None:
         self._host = host
         self._clock = clock or RealClock()
@@ -84,8 +66,8 @@ class FciConnection:
         self._fci = module or _pylibfranka()
         self._control: Any = None
         self._raw: Any = None
-        self._heading: Vector | None = None
-        self._sent: tuple[Vector, Vector] | None = None
+        self._mode: FciMode = mode
+        self._streaming: Streaming = STREAMINGS[mode](self._fci)
         self._behind_s = math.inf
         with self._translated():
             # Enforcing refuses every kernel without PREEMPT_RT; the gateway takes what rights it is granted.
@@ -106,35 +88,28 @@ class FciConnection:
         with self._translated():
             raw = self._robot.read_once() if self._control is None else self._newest()
         self._raw = raw
-        return FciSample(
-            joint_pos=np.array(raw.q),
-            joint_vel=np.array(raw.dq),
-            joint_torque=np.array(raw.tau_J),
-            joint_pos_desired=np.array(raw.q_d),
-            joint_vel_desired=np.array(raw.dq_d),
-            joint_acc_desired=np.array(raw.ddq_d),
-            time_s=raw.time.to_sec(),
-            mode=raw.robot_mode.name.removeprefix("k"),
-            success_rate=raw.control_command_success_rate,
-        )
+        return FciSample.of(raw)
 
     def flange_position(self) -> NDArray[np.float64]:
         """Where the robot says its flange is, (3,) m in the base frame."""
         tool, offset = (np.array(pose).reshape(4, 4).T for pose in (self._raw.O_T_EE, self._raw.F_T_EE))
         return np.asarray((tool @ np.linalg.inv(offset))[:3, 3])
 
-    def start(self) -> None:
+    def start(self, sample: FciSample) -> Vector:
         """Begin to stream; the robot stands until it is told otherwise.
+
+        Returns:
+            Where set-points are to begin, (7,) rad.
 
         Raises:
             LinkError: the robot is gone.
             FciReflexError: it refuses.
         """
-        mode = self._fci.ControllerMode.JointImpedance
+        self._streaming = STREAMINGS[self._mode](self._fci)
         with self._translated():
-            self._control = self._robot.start_joint_velocity_control(mode)
-        self._heading = self._sent = None
+            self._control = self._streaming.start(self._robot)
         self._behind_s = math.inf
+        return self._streaming.start_pos(sample)
 
     def send(self, command: JointCommand, sample: FciSample, *, last: bool) -> None:
         """Stream one command, the answer to ``sample``; after the ``last`` the robot holds by itself.
@@ -145,7 +120,7 @@ class FciConnection:
             LinkError: the robot is gone.
             FciReflexError: it has stopped by itself.
         """
-        message = self._message(command, sample)
+        message = self._streaming.message(command, sample)
         message.motion_finished = last
         if not last and self._behind() - self._behind_s > ANSWER_WITHIN_S:
             self.late_answers += 1
@@ -186,29 +161,6 @@ class FciConnection:
     def _behind(self) -> float:
         """From the robot's clock at the last state to the host's now, s."""
         return float(self._clock.now() - self._raw.time.to_sec())
-
-    def _message(self, command: JointCommand, sample: FciSample) -> Any:
-        wanted = command.joint_vel + self._drift_speed(command, sample)
-        last_velocity, last_acceleration = self._last_desired(sample)
-        velocity = limit_rate(wanted, last_velocity, last_acceleration, TICK_S)
-        self._sent = (velocity, (velocity - last_velocity) / TICK_S)
-        return self._fci.JointVelocities(velocity.tolist())
-
-    def _last_desired(self, sample: FciSample) -> tuple[Vector, Vector]:
-        """Velocity and acceleration that the robot has commanded itself last.
-
-        What was sent, where the robot says that it took it: that is exact. Else what it did by itself.
-        """
-        if self._sent is not None and np.abs(self._sent[0] - sample.joint_vel_desired).max() < SAME_RAD_S:
-            return self._sent
-        return sample.joint_vel_desired, sample.joint_acc_desired
-
-    def _drift_speed(self, command: JointCommand, sample: FciSample) -> Vector:
-        """Takes back, slowly, what lost packets have added to the way."""
-        heading = sample.joint_pos_desired if self._heading is None else self._heading
-        self._heading = command.joint_pos
-        drift = DRIFT_GAIN_1_S * (heading - sample.joint_pos_desired)
-        return np.minimum(np.maximum(drift, -DRIFT_SPEED_MAX_RAD_S), DRIFT_SPEED_MAX_RAD_S)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

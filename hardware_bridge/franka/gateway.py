@@ -15,6 +15,7 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError, LinkError
 from wpg.hardware_bridge.franka.arm import FciArm
 from wpg.hardware_bridge.franka.connection import FciConnection
+from wpg.hardware_bridge.franka.streaming import FciMode
 from wpg.hardware_bridge.links.pair import PairLink
 from wpg.hardware_bridge.native_device import NativeDevice
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
@@ -32,6 +33,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     description: RobotDescription
     """With limits that the interface lets through."""
     host: str
+    mode: FciMode = "velocity"
+    """What is streamed to the robot."""
     recover: bool = False
     """Leave a reflex that the robot stands in."""
     cpu: int | None = None
@@ -110,7 +113,7 @@ def main(module: Any = None) -> int:
     link = PairLink(f"fci://{settings.host}", socket.socket(fileno=settings.descriptor))
     try:
         clock = RealClock()
-        connection = FciConnection(settings.host, module)
+        connection = FciConnection(settings.host, module, clock, settings.mode)
         arm = FciArm(connection, settings.description, clock.now())
         if settings.recover and arm.fault:
             arm.recover()

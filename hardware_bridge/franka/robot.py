@@ -12,6 +12,7 @@ from wpg.hardware_bridge.errors import LinkError, LinkUrlError, ProtocolError
 from wpg.hardware_bridge.franka.gateway import GatewayReport, GatewaySettings
 from wpg.hardware_bridge.franka.limits import inside_fci
 from wpg.hardware_bridge.franka.process import COMMAND, GatewayProcess
+from wpg.hardware_bridge.franka.streaming import FciMode
 from wpg.hardware_bridge.links.pair import PairLink
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode
@@ -22,9 +23,10 @@ EXAMPLE = "fci://172.16.0.2?recover=yes"
 
 
 class FciUrl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``fci://HOST[?recover=yes&cpu=N]``."""
+    """``fci://HOST[?mode=position&recover=yes&cpu=N]``."""
 
     host: str
+    mode: FciMode = "velocity"
     recover: bool = False
     cpu: int | None = None
 
@@ -101,6 +103,7 @@ class FrankaRobot:
             GatewaySettings(
                 description=self._description,
                 host=address.host,
+                mode=address.mode,
                 recover=address.recover,
                 cpu=address.cpu,
                 descriptor=-1,

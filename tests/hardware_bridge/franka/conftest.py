@@ -68,13 +68,13 @@ class CycleClock(ManualClock):
 class FrankaBench:
     """The driver's side of the native frames on an arm behind a fake interface."""
 
-    def __init__(self, description, **world) -> None:
+    def __init__(self, description, streams="velocity", **world) -> None:
         self.description = inside_fci(description)
         self.fci = fake_fci.FakeFci(self.description)
         for name, value in world.items():
             setattr(self.fci, name, value)
         self.clock = CycleClock()
-        self.connection = FciConnection("fake", self.fci, self.clock)
+        self.connection = FciConnection("fake", self.fci, self.clock, streams)
         self.arm = FciArm(self.connection, self.description, 0.0)
         self.clock.arm = self.arm
         self.link = CycleLink(NativeDevice(self.arm), self.arm, self.clock)

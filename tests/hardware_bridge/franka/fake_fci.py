@@ -1,5 +1,7 @@
 """What stands for pylibfranka: one arm that does at once what it is told, and stops when a test says so.
 
+Torques move joints of a known inertia; gravity there is none.
+
 Run as a script it is a gateway's process with that arm behind it.
 """
 
@@ -14,6 +16,7 @@ import numpy as np
 from wpg.hardware_bridge.franka.limits import flange_position
 
 TICK_S = 1e-3
+INERTIA_KG_M2 = np.array([1.0, 1.0, 0.6, 0.6, 0.2, 0.2, 0.1])
 
 
 class RobotMode(Enum):
@@ -40,9 +43,21 @@ class InvalidOperationException(RuntimeError):  # noqa: N818
     pass
 
 
-class JointVelocities:
+class Message:
     def __init__(self, values):
         self.values, self.motion_finished = np.array(values), False
+
+
+class JointVelocities(Message):
+    pass
+
+
+class JointPositions(Message):
+    pass
+
+
+class Torques(Message):
+    pass
 
 
 class FakeFci:
@@ -55,6 +70,8 @@ class FakeFci:
     InvalidOperationException = InvalidOperationException
     RealtimeConfig = SimpleNamespace(kIgnore=0)
     JointVelocities = JointVelocities
+    JointPositions = JointPositions
+    Torques = Torques
     ControllerMode = SimpleNamespace(JointImpedance=0)
 
     def __init__(self, description, joint_pos=None):
@@ -62,6 +79,8 @@ class FakeFci:
         self.q = np.array(description.limits("home_rad") if joint_pos is None else joint_pos)
         self.dq = np.zeros(7)
         self.ddq = np.zeros(7)
+        self.torque = np.zeros(7)
+        self.takes = None
         self.mode = RobotMode.Idle
         self.cycles = 0
         self.sent = []
@@ -87,7 +106,13 @@ class FakeFci:
         return self._state()
 
     def start_joint_velocity_control(self, mode):
-        return self._start()
+        return self._start(JointVelocities)
+
+    def start_joint_position_control(self, mode):
+        return self._start(JointPositions)
+
+    def start_torque_control(self):
+        return self._start(Torques)
 
     def automatic_error_recovery(self):
         self._need_life()
@@ -108,10 +133,16 @@ class FakeFci:
     def writeOnce(self, message):  # noqa: N802
         self._need_life()
         assert self.mode is RobotMode.Move
+        assert type(message) is self.takes
         self.sent.append(message)
         before = self.q
-        self.q = self.q + TICK_S * message.values
-        velocity = (self.q - before) / TICK_S
+        if self.takes is Torques:
+            self.torque = message.values
+            velocity = self.dq + TICK_S * message.values / INERTIA_KG_M2
+            self.q = before + TICK_S * velocity
+        else:
+            self.q = message.values if self.takes is JointPositions else before + TICK_S * message.values
+            velocity = (self.q - before) / TICK_S
         self.dq, self.ddq = velocity, (velocity - self.dq) / TICK_S
         if message.motion_finished:
             self.mode, self.dq = RobotMode.Idle, np.zeros(7)
@@ -120,12 +151,12 @@ class FakeFci:
         self.mode, self.reflex, self.dq = mode, "", np.zeros(7)
         raise ControlException(f"libfranka: Move command aborted: {reason}")
 
-    def _start(self):
+    def _start(self, takes):
         self._need_life()
         if self.mode is not RobotMode.Idle:
             raise CommandException(f"libfranka: Move command rejected: {self.mode.name}")
-        self.mode = RobotMode.Move
-        self.dq, self.ddq = np.zeros(7), np.zeros(7)
+        self.mode, self.takes = RobotMode.Move, takes
+        self.dq, self.ddq, self.torque = np.zeros(7), np.zeros(7), np.zeros(7)
         return self
 
     def _need_life(self):
@@ -146,7 +177,8 @@ class FakeFci:
             q_d=self.q.tolist(),
             dq_d=self.dq.tolist(),
             ddq_d=self.ddq.tolist(),
-            tau_J=[0.0] * 7,
+            tau_J=self.torque.tolist(),
+            tau_J_d=self.torque.tolist(),
             time=SimpleNamespace(to_sec=lambda: cycles * TICK_S),
             robot_mode=self.stale_modes.popleft() if self.stale_modes else self.mode,
             control_command_success_rate=1.0 if self.mode is RobotMode.Move else 0.0,
@@ -170,6 +202,8 @@ def main():
     robot._state = state
     if "dies" in sys.argv:
         robot.start_joint_velocity_control = lambda mode: setattr(robot, "dead", True) or robot
+    if "takes no velocities" in sys.argv:
+        del FakeFci.start_joint_velocity_control
     return gateway(robot)
 
 

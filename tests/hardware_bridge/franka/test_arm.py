@@ -98,7 +98,7 @@ class TestPunctuality:
         bench.arm.cycle(bench.clock.now())
         # One command was sent, at the speed of the motion; its place is that of four.
         assert bench.fci.q[0] - before == pytest.approx(0.2e-3, rel=0.01)
-        assert bench.connection._heading[0] - before == pytest.approx(0.8e-3, rel=0.1)
+        assert bench.connection._streaming._heading[0] - before == pytest.approx(0.8e-3, rel=0.1)
 
     def test_state_that_is_no_longer_the_newest_is_not_answered(self, bench):
         connected(bench)

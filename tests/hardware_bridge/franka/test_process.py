@@ -105,12 +105,31 @@ def test_link_chooses_the_driver(description):
 def test_url():
     url = parse_fci_url("fci://172.16.0.2?recover=yes&cpu=1")
     assert (url.host, url.recover, url.cpu) == ("172.16.0.2", True, 1)
-    assert parse_fci_url("fci://panda.local").recover is False
+    plain = parse_fci_url("fci://panda.local")
+    assert (plain.recover, plain.mode) == (False, "velocity")
+    assert parse_fci_url("fci://panda.local?mode=torque").mode == "torque"
+
+
+def test_what_is_streamed_is_the_links_choice(description, fake_gateway):
+    command = (sys.executable, str(fake_gateway), "takes no velocities")
+    robot = FrankaRobot(description, "fci://fake?mode=position", gateway=command)
+    robot.connect()
+    robot.arm()
+    robot.close()
+    assert robot.report.witness.arms == 1
 
 
 @pytest.mark.parametrize(
     "text",
-    ["fci://", "fci://a:1337", "fci://a/b", "fci://a?cpu=one", "fci://a?speed=1", "fci://a?recover=maybe"],
+    [
+        "fci://",
+        "fci://a:1337",
+        "fci://a/b",
+        "fci://a?cpu=one",
+        "fci://a?speed=1",
+        "fci://a?recover=maybe",
+        "fci://a?mode=force",
+    ],
 )
 def test_bad_urls(text):
     with pytest.raises(LinkUrlError, match="for example fci://"):

@@ -1,0 +1,136 @@
+"""What is streamed to the robot every millisecond: joint velocities, positions or torques."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import numpy as np
+
+from wpg.hardware_bridge.franka.limits import TORQUE_MAX_NM, TORQUE_RATE_MAX_NM_S, limit_rate
+from wpg.hardware_bridge.franka.sample import FciSample
+from wpg.hardware_bridge.robot import JointCommand, Vector
+
+FciMode = Literal["velocity", "position", "torque"]
+
+TICK_S = 1e-3
+DRIFT_GAIN_1_S = 5.0
+DRIFT_SPEED_MAX_RAD_S = 0.05
+SAME_RAD_S = 1e-5
+STIFFNESS_NM_RAD = np.array((600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0))
+"""Of the joint impedance that torques make; soft beside the robot's own."""
+DAMPING_NM_S_RAD = np.array((50.0, 50.0, 50.0, 50.0, 30.0, 25.0, 15.0))
+
+
+class Streaming(ABC):
+    """One motion's messages, each from a set-point and the state that it answers.
+
+    Args:
+        fci: pylibfranka, or what stands for it.
+    """
+
+    def __init__(self, fci: Any) -> None:
+        self._fci = fci
+
+    @abstractmethod
+    def start(self, robot: Any) -> Any:
+        """Begin on ``robot``; returns libfranka's control object."""
+
+    @abstractmethod
+    def start_pos(self, sample: FciSample) -> Vector:
+        """Where set-points are to begin, (7,) rad, for nothing to jump."""
+
+    @abstractmethod
+    def message(self, command: JointCommand, sample: FciSample) -> Any:
+        """The next message."""
+
+
+class VelocityStreaming(Streaming):
+    """Velocities, which the robot integrates and follows by its own joint impedance."""
+
+    def __init__(self, fci: Any) -> None:
+        super().__init__(fci)
+        self._heading: Vector | None = None
+        self._sent: tuple[Vector, Vector] | None = None
+
+    def start(self, robot: Any) -> Any:
+        """Begin on ``robot``."""
+        return robot.start_joint_velocity_control(self._fci.ControllerMode.JointImpedance)
+
+    def start_pos(self, sample: FciSample) -> Vector:
+        """Where the robot's controller holds."""
+        return sample.joint_pos_desired
+
+    def message(self, command: JointCommand, sample: FciSample) -> Any:
+        """The velocity that leads to the set-point."""
+        return self._fci.JointVelocities(self.velocity(command, sample).tolist())
+
+    def velocity(self, command: JointCommand, sample: FciSample) -> Vector:
+        """As wanted, as far as the interface lets it through after what the robot did last."""
+        wanted = command.joint_vel + self._drift_speed(command, sample)
+        last_velocity, last_acceleration = self._last_desired(sample)
+        velocity = limit_rate(wanted, last_velocity, last_acceleration, TICK_S)
+        self._sent = (velocity, (velocity - last_velocity) / TICK_S)
+        return velocity
+
+    def _last_desired(self, sample: FciSample) -> tuple[Vector, Vector]:
+        """Velocity and acceleration that the robot has commanded itself last.
+
+        What was sent, where the robot says that it took it: that is exact. Else what it did by itself.
+        """
+        if self._sent is not None and np.abs(self._sent[0] - sample.joint_vel_desired).max() < SAME_RAD_S:
+            return self._sent
+        return sample.joint_vel_desired, sample.joint_acc_desired
+
+    def _drift_speed(self, command: JointCommand, sample: FciSample) -> Vector:
+        """Takes back, slowly, what lost packets have added to the way."""
+        heading = sample.joint_pos_desired if self._heading is None else self._heading
+        self._heading = command.joint_pos
+        drift = DRIFT_GAIN_1_S * (heading - sample.joint_pos_desired)
+        return np.minimum(np.maximum(drift, -DRIFT_SPEED_MAX_RAD_S), DRIFT_SPEED_MAX_RAD_S)
+
+
+class PositionStreaming(VelocityStreaming):
+    """Positions, which the robot differentiates, judges, and follows by its own joint impedance.
+
+    Each is a millisecond's way from where the robot's controller is, at a velocity found as above: after lost
+    packets it is met where it went by itself.
+    """
+
+    def start(self, robot: Any) -> Any:
+        """Begin on ``robot``."""
+        return robot.start_joint_position_control(self._fci.ControllerMode.JointImpedance)
+
+    def message(self, command: JointCommand, sample: FciSample) -> Any:
+        """The next position on the way to the set-point."""
+        joint_pos = sample.joint_pos_desired + TICK_S * self.velocity(command, sample)
+        return self._fci.JointPositions(joint_pos.tolist())
+
+
+class TorqueStreaming(Streaming):
+    """Torques of a joint impedance around the set-point; the robot adds what gravity needs.
+
+    ``torque = K (q_d - q) + D (q'_d - q')``, within the interface's torques and torque rates.
+    """
+
+    def start(self, robot: Any) -> Any:
+        """Begin on ``robot``."""
+        return robot.start_torque_control()
+
+    def start_pos(self, sample: FciSample) -> Vector:
+        """Where the arm stands: no torque."""
+        return sample.joint_pos
+
+    def message(self, command: JointCommand, sample: FciSample) -> Any:
+        """The next torques."""
+        spring = STIFFNESS_NM_RAD * (command.joint_pos - sample.joint_pos)
+        wanted = spring + DAMPING_NM_S_RAD * (command.joint_vel - sample.joint_vel)
+        step = TORQUE_RATE_MAX_NM_S * TICK_S
+        low = np.maximum(sample.joint_torque_desired - step, -TORQUE_MAX_NM)
+        high = np.minimum(sample.joint_torque_desired + step, TORQUE_MAX_NM)
+        return self._fci.Torques(np.minimum(np.maximum(wanted, low), high).tolist())
+
+
+STREAMINGS: dict[FciMode, type[Streaming]] = {
+    "velocity": VelocityStreaming,
+    "position": PositionStreaming,
+    "torque": TorqueStreaming,
+}
