@@ -1,6 +1,6 @@
 """What refinement and the rule that chooses the action are worth: success and return for M × choice × K.
 
-    python benchmarks/action_choice.py RUN [--episodes 100] [--json FILE]
+    python benchmarks/action_choice.py --run FOLDER [--episodes 100] [--json FILE]
 
 All lines meet the same episodes, so that ``gain``, the return beyond that of the first line, is a mean of
 differences of pairs. ``noise`` is what the sampler's noise is multiplied by. ``change`` is how far the
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from gymnasium.spaces import Box
 
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli.artifacts import interface_of
@@ -24,13 +25,15 @@ from wpg.controllers.environment import make_env
 from wpg.controllers.statistics import bootstrap_interval
 from wpg.export import Artifact, Provenance
 from wpg.export.contract import ActionChoice
+from wpg.export.options import SamplerOptions
+from wpg.export.sources import policy_source
 from wpg.export.writer import write_artifact
 
 
 class Acting:
     """An artefact as a controller that notes how much its actions change."""
 
-    def __init__(self, artifact: Artifact, num_particles: int, noise_scale: float, env_id: str) -> None:
+    def __init__(self, artifact: Artifact, num_particles: int, noise_scale: float, space: Box) -> None:
         self._sampler = artifact.sampler(num_particles)
         self._noise_scale = np.full(self._sampler.noise_shape[1], noise_scale, np.float32)
         if artifact.contract.sampler.choice == "sample":
@@ -38,7 +41,6 @@ class Acting:
         self._rng = np.random.default_rng(0)
         term = artifact.contract.interface.action
         self._scale, self._offset = np.array(term.scale), np.array(term.offset)
-        space = make_env(env_id).action_space
         self._half, self._middle = (space.high - space.low) / 2, (space.high + space.low) / 2
         self._last = np.full(len(self._scale), np.nan)
         self.changes: list[float] = []
@@ -68,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path)
+    parser.add_argument("--run", type=Path, required=True, help="run folder of `wpg train`")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--particles", type=int, nargs="+", default=[16, 1, 8, 32])
     parser.add_argument("--refine", type=int, nargs="+", default=[0, 1, 4])
@@ -79,6 +81,9 @@ def main() -> None:
     arguments = parser.parse_args()
     run = load_run(arguments.run)
     interface = interface_of(run)
+    env = make_env(run.config.env, **run.config.env_kwargs)
+    assert isinstance(env.action_space, Box)
+    source = policy_source(run.policy, run.critic, temperature=run.metadata["tau"])
     provenance = Provenance(
         env_id=run.config.env, seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="0" * 64
     )
@@ -89,20 +94,16 @@ def main() -> None:
         for steps, choice in product(arguments.refine, arguments.choices):
             artifact = write_artifact(
                 Path(folder) / "policy.onnx",
-                policy=run.policy,
-                critic=run.critic,
+                source,
                 interface=interface,
                 provenance=provenance,
-                temperature=run.metadata["tau"],
-                refinement_steps=steps,
-                step_size=arguments.step_size,
-                choice=choice,
+                options=SamplerOptions(refinement_steps=steps, step_size=arguments.step_size, choice=choice),
             )
             counts = arguments.particles
             scaled = [(counts[0], scale) for scale in arguments.noise_scales] if steps == 0 else []
             for num_particles, scale in [*product(counts, [1.0]), *scaled]:
-                acting = Acting(artifact, num_particles, scale, run.config.env)
-                found = evaluate(acting, run.config.env, arguments.episodes, seed=10_000)
+                acting = Acting(artifact, num_particles, scale, env.action_space)
+                found = evaluate(acting, env, arguments.episodes, seed=10_000)
                 rows.append(
                     {
                         "M": steps,

@@ -17,6 +17,7 @@ from fault_runs import ARMS
 
 from wpg.controllers import Critic, ParticlePolicy
 from wpg.export import Provenance
+from wpg.export.sources import policy_source
 from wpg.export.writer import write_artifact
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.logread import read_log
@@ -97,11 +98,13 @@ class ProcessRuns:
             )
             write_artifact(
                 path,
-                policy=ParticlePolicy(interface.obs_dim, size, num_particles=8, **sizes),
-                critic=Critic(interface.obs_dim, size, **sizes),
+                policy_source(
+                    ParticlePolicy(interface.obs_dim, size, num_particles=8, **sizes),
+                    Critic(interface.obs_dim, size, **sizes),
+                    temperature=0.1,
+                ),
                 interface=interface,
                 provenance=nothing,
-                temperature=0.1,
             )
             self._policies[protocol] = path
         return self._policies[protocol]

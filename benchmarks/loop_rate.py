@@ -25,6 +25,7 @@ import torch
 
 from wpg.controllers import Critic, ParticlePolicy
 from wpg.export import Artifact, Provenance, load_artifact
+from wpg.export.sources import policy_source
 from wpg.export.writer import write_artifact
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulator import Emulator
@@ -55,13 +56,15 @@ def untrained(folder: Path, description: RobotDescription) -> Artifact:
     size = interface.action.size
     write_artifact(
         folder / "policy.onnx",
-        policy=ParticlePolicy(interface.obs_dim, size, num_particles=PARTICLES, **sizes),
-        critic=Critic(interface.obs_dim, size, **sizes),
+        policy_source(
+            ParticlePolicy(interface.obs_dim, size, num_particles=PARTICLES, **sizes),
+            Critic(interface.obs_dim, size, **sizes),
+            temperature=0.1,
+        ),
         interface=interface,
         provenance=Provenance(
             env_id="benchmark", seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="0" * 64
         ),
-        temperature=0.1,
     )
     return load_artifact(folder / "policy.onnx")
 

@@ -25,6 +25,8 @@ import torch
 from wpg.controllers import Critic, ParticlePolicy
 from wpg.export import ActionTerm, Artifact, ObservationTerm, PolicyInterface, Provenance
 from wpg.export.builder import GraphBuilder
+from wpg.export.options import SamplerOptions
+from wpg.export.sources import policy_source
 from wpg.export.writer import write_artifact
 
 OBS_DIM, ACTION_DIM, HIDDEN, CRITICS, COMPONENTS = 20, 7, 256, 2, 16
@@ -137,8 +139,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    policy = ParticlePolicy(OBS_DIM, ACTION_DIM, num_particles=COMPONENTS, hidden=HIDDEN, generator=generator)
-    critic = Critic(OBS_DIM, ACTION_DIM, hidden=HIDDEN, generator=generator)
+    source = policy_source(
+        ParticlePolicy(OBS_DIM, ACTION_DIM, num_particles=COMPONENTS, hidden=HIDDEN, generator=generator),
+        Critic(OBS_DIM, ACTION_DIM, hidden=HIDDEN, generator=generator),
+        temperature=0.1,
+    )
     print(f"{platform.processor() or platform.machine()}, onnxruntime {ort.__version__}, one thread; µs\n")
     print("| K | M | choice | draw p50 | p99 | onnxruntime alone | matrix products alone | draw / products |")
     print("|---|---|---|---|---|---|---|---|")
@@ -152,13 +157,10 @@ def main() -> None:
         ]:
             artifact = write_artifact(
                 Path(folder) / "policy.onnx",
-                policy=policy,
-                critic=critic,
+                source,
                 interface=INTERFACE,
                 provenance=PROVENANCE,
-                temperature=0.1,
-                refinement_steps=steps,
-                choice=choice,
+                options=SamplerOptions(refinement_steps=steps, choice=choice),
             )
             for num_particles in (1, 8, 16, 32, 256):
                 draws = arguments.draws if num_particles * (1 + steps) <= 64 else arguments.draws // 10

@@ -12,11 +12,12 @@ import tyro
 
 from wpg.cli.artifacts import ExportOptions, export_run
 from wpg.controllers import TrainConfig, resume, train
+from wpg.export.options import SamplerOptions
 
 ENV = "wpg/PandaReach-v0"
 AGES = (4000, 5000, 6500, 8000, 9000, 10_000, 12_000, 16_000, 24_000)
 SAMPLED_AGES = (10_000, 16_000, 24_000)
-SAMPLED = ExportOptions(choice="sample", noise_scale=2.0)
+SAMPLED = ExportOptions(sampler=SamplerOptions(choice="sample", noise_scale=2.0))
 
 
 def main(out: Path, seeds: int = 3) -> None:

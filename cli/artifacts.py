@@ -18,14 +18,15 @@ from wpg.controllers.environment import make_env
 from wpg.controllers.evaluation import Act
 from wpg.controllers.run import Run
 from wpg.export.contract import (
-    ActionChoice,
     ActionTerm,
     ObservationTerm,
     PolicyInterface,
     Provenance,
     read_interface,
 )
+from wpg.export.options import AS_TRAINED, SamplerOptions
 from wpg.export.reader import Artifact
+from wpg.export.sources import policy_source
 from wpg.export.writer import write_artifact
 
 RECORDED_PACKAGES = ("wpg", "torch", "numpy", "gymnasium", "mujoco", "pybullet", "onnx", "onnxruntime")
@@ -35,16 +36,8 @@ RECORDED_PACKAGES = ("wpg", "torch", "numpy", "gymnasium", "mujoco", "pybullet",
 class ExportOptions:
     """How a policy is written."""
 
-    particles: int | None = None
-    """Particles drawn by default; None: the policy's own number, or 1."""
-    refine: int = 0
-    """Langevin steps."""
-    step_size: float = 0.05
-    """Of a Langevin step."""
-    choice: ActionChoice = "best"
-    """Which particle becomes the action."""
-    noise_scale: float = 1.0
-    """What the graph multiplies the noise by."""
+    sampler: SamplerOptions = AS_TRAINED
+    """How particles are drawn, refined and chosen."""
     interface: Path | None = None
     """TOML file in place of what the environment declares."""
     licence: str | None = None
@@ -60,8 +53,7 @@ def export_run(folder: Path, out: Path, options: ExportOptions | None = None) ->
     config_bytes = (folder / "config.yaml").read_bytes()
     write_artifact(
         out,
-        policy=run.policy,
-        critic=run.critic,
+        policy_source(run.policy, run.critic, temperature=run.metadata["tau"]),
         interface=interface_of(run) if options.interface is None else read_interface(options.interface),
         provenance=provenance_of(
             env_id=run.config.env,
@@ -70,12 +62,7 @@ def export_run(folder: Path, out: Path, options: ExportOptions | None = None) ->
             config_sha256=hashlib.sha256(config_bytes).hexdigest(),
             licence=options.licence,
         ),
-        temperature=run.metadata["tau"],
-        num_particles=options.particles,
-        refinement_steps=options.refine,
-        step_size=options.step_size,
-        choice=options.choice,
-        noise_scale=options.noise_scale,
+        options=options.sampler,
         sign_key=options.sign_key,
     )
     return out

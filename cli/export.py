@@ -48,14 +48,17 @@ def export(
     """
     from wpg.cli.artifacts import ExportOptions, export_run  # noqa: PLC0415  torch is not part of the bridge
     from wpg.cli.foreign import export_zip  # noqa: PLC0415
+    from wpg.export.options import SamplerOptions  # noqa: PLC0415
     from wpg.hardware_bridge.keys import read_key  # noqa: PLC0415
 
     options = ExportOptions(
-        particles=particles,
-        refine=refine,
-        step_size=step_size,
-        choice=choice,
-        noise_scale=noise_scale,
+        sampler=SamplerOptions(
+            num_particles=particles,
+            refinement_steps=refine,
+            step_size=step_size,
+            choice=choice,
+            noise_scale=noise_scale,
+        ),
         interface=interface,
         licence=licence,
         sign_key=None if sign_key is None else read_key(sign_key),

@@ -15,8 +15,9 @@ from wpg.cli.artifacts import ExportOptions, bare_interface, provenance_of
 from wpg.cli.options import CommandError
 from wpg.controllers.environment import make_env
 from wpg.export.contract import ObservationTerm, PolicyInterface, read_interface
+from wpg.export.sources import networks_source
 from wpg.export.stable_baselines import StableBaselinesPolicy, read_stable_baselines
-from wpg.export.writer import write_networks
+from wpg.export.writer import write_artifact
 
 
 def export_zip(
@@ -41,20 +42,20 @@ def export_zip(
         raise CommandError(
             f"{zip_path}: a zip does not name its environment: give --env ID or --interface FILE"
         )
-    particles = options.particles or 1
+    sampler = options.sampler
     read = read_stable_baselines(
         zip_path,
         vec_normalize=vec_normalize,
-        deterministic=particles == 1 and options.choice != "sample",
+        deterministic=sampler.num_particles in (None, 1) and sampler.choice != "sample",
     )
     if options.interface is not None:
         interface = read_interface(options.interface)
     else:
         assert env_id is not None
         interface = _interface(zip_path, read, env_id, env_kwargs)
-    write_networks(
+    write_artifact(
         out,
-        networks=read.networks,
+        networks_source(read.networks, temperature=read.temperature),
         interface=interface,
         provenance=provenance_of(
             env_id=env_id or "not stated",
@@ -64,12 +65,7 @@ def export_zip(
             licence=options.licence,
             packages={"stable-baselines3": read.version},
         ),
-        temperature=read.temperature,
-        num_particles=particles,
-        refinement_steps=options.refine,
-        step_size=options.step_size,
-        choice=options.choice,
-        noise_scale=options.noise_scale,
+        options=sampler,
         sign_key=options.sign_key,
     )
     return out

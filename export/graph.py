@@ -31,15 +31,15 @@ def build_graph(networks: Networks, action: ActionTerm, spec: SamplerSpec) -> on
     ``values (B, K)``, ``action (B, A)`` and ``spread (B,)``; B and K are free.
     """
     graph = GraphBuilder()
-    noises = _noises(graph, action.size, spec)
+    noise, *kicks = noises(graph, action.size, spec)
     obs = _normalised(graph, networks)
-    u = _mixture_particles(graph, networks, obs, noises[0], spec.noise_scale)
+    u = _mixture_particles(graph, networks, obs, noise, spec.noise_scale)
     critics = [
         _CriticNodes(graph, f"critic{i}", layers, obs, networks.obs_dim)
         for i, layers in enumerate(networks.critics)
     ]
-    for noise in noises[1:]:
-        u = _refine(graph, critics, u, noise, spec)
+    for kick in kicks:
+        u = _refine(graph, critics, u, kick, spec)
     a = graph.add("Tanh", u) if networks.squash == "tanh" else clipped(graph, u, "action", (-1.0, 1.0))
     _values(graph, critics, a)
     return finished(graph, networks.obs_dim, a, action, spec)
@@ -116,7 +116,7 @@ class _CriticNodes:
         return graph.add("Mul", gradient, graph.add("Cast", positive, to=TensorProto.FLOAT))
 
 
-def _noises(graph: GraphBuilder, action_dim: int, spec: SamplerSpec) -> list[str]:
+def noises(graph: GraphBuilder, action_dim: int, spec: SamplerSpec) -> list[str]:
     """Noise of the draw and of every refinement step, each (B, K, A)."""
     parts = [action_dim] * (1 + spec.refinement_steps) + [1] * (spec.choice == "sample")
     if len(parts) == 1:

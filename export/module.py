@@ -1,7 +1,6 @@
-"""Any torch module that maps observations to actions, written as an artefact."""
+"""Any torch module that maps observations to actions, as a policy that can be written."""
 
 import warnings
-from pathlib import Path
 
 import onnx
 import torch
@@ -9,77 +8,56 @@ from onnx import inliner
 from torch import nn
 
 from wpg.export.builder import OPSET, GraphBuilder
-from wpg.export.contract import ContractError, PolicyInterface, Provenance, SamplerSpec
-from wpg.export.graph import clipped, finished, no_values
+from wpg.export.contract import ActionTerm, ContractError, SamplerSpec
+from wpg.export.graph import clipped, finished, no_values, noises
 from wpg.export.models import ModuleModel
-from wpg.export.reader import Artifact, Floats
-from wpg.export.writer import ArtifactWriter
+from wpg.export.sources import Source
+
+ROWS = 3
+"""Observations in the batch that a module is tried with."""
 
 
-def write_module(
-    path: Path | str,
-    *,
-    module: nn.Module,
-    interface: PolicyInterface,
-    provenance: Provenance,
-    observations: Floats | None = None,
-    seed: int = 0,
-    sign_key: bytes | None = None,
-) -> Artifact:
-    """Write a deterministic policy.
+def module_source(module: nn.Module, *, obs_dim: int) -> Source:
+    """A deterministic policy.
 
     Args:
-        path: the file; it is replaced in one step, and only by an artefact that passed every check.
         module: maps observations (B, obs_dim) in raw units to actions (B, A), which the graph limits to
             [-1, 1] before it scales them; whatever normalises the observations is part of the module.
-        interface: what the policy sees and commands, for example by
-            :func:`wpg.export.read_interface`.
-        provenance: where it comes from.
-        observations: (N, obs_dim) seen in training, for golden vectors and checks; by default around zero.
-        seed: of the golden vectors and of the checks.
-        sign_key: shared secret to sign the file with.
+        obs_dim: values that it sees.
 
     Raises:
-        ContractError: the module does not fit the interface, or takes more than standard operators.
-        ParityError: the graph does not compute what the module computes; nothing was written.
-        OSError: the file cannot be written; what was there is untouched.
+        ContractError: it does not take such observations, or consists of more than standard operators.
     """
-    size, action = interface.obs_dim, interface.action
     module = module.eval()
-    with torch.no_grad():
-        found = tuple(module(torch.zeros(3, size)).shape)
-    if found != (3, action.size):
-        raise ContractError(
-            f"module: expected actions (3, {action.size}) of observations (3, {size}), found {found}"
-        )
-    graph = GraphBuilder()
+    action_dim = _action_dim(module, obs_dim)
+    traced = _traced(module, obs_dim)
+
+    def build(action: ActionTerm, spec: SamplerSpec) -> onnx.ModelProto:
+        graph = GraphBuilder()
+        try:
+            out = graph.embed(traced, obs="obs")
+        except ValueError as error:
+            raise ContractError(f"module: {error}") from error
+        one = graph.add("Unsqueeze", clipped(graph, out, "action", (-1.0, 1.0)), graph.ints(1))
+        a = graph.add("Expand", one, graph.add("Shape", noises(graph, action.size, spec)[0]))
+        no_values(graph, a)
+        return finished(graph, obs_dim, a, action, spec)
+
+    return Source(model=ModuleModel(module), build=build, obs_dim=obs_dim, action_dim=action_dim)
+
+
+def _action_dim(module: nn.Module, obs_dim: int) -> int:
     try:
-        out = graph.embed(_traced(module, size), obs="obs")
-    except ValueError as error:
-        raise ContractError(f"module: {error}") from error
-    one = graph.add("Unsqueeze", clipped(graph, out, "action", (-1.0, 1.0)), graph.ints(1))
-    rows = graph.add("Concat", graph.add("Shape", "noise", start=0, end=2), graph.ints(action.size), axis=0)
-    a = graph.add("Expand", one, rows)
-    no_values(graph, a)
-    spec = SamplerSpec(
-        num_particles=1,
-        num_components=1,
-        noise_dim=action.size,
-        refinement_steps=0,
-        step_size=0.0,
-        temperature=0.0,
-    )
-    return ArtifactWriter(
-        model=ModuleModel(module), onnx_model=finished(graph, size, a, action, spec), statistics=None
-    ).write(
-        Path(path),
-        interface=interface,
-        provenance=provenance,
-        spec=spec,
-        observations=observations,
-        seed=seed,
-        sign_key=sign_key,
-    )
+        with torch.no_grad():
+            found = tuple(module(torch.zeros(ROWS, obs_dim)).shape)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ContractError(f"module: does not take observations ({ROWS}, {obs_dim}): {reason}") from error
+    if len(found) != 2 or found[0] != ROWS:
+        raise ContractError(
+            f"module: expected actions ({ROWS}, A) of observations ({ROWS}, {obs_dim}), found {found}"
+        )
+    return int(found[1])
 
 
 def _traced(module: nn.Module, obs_dim: int) -> onnx.ModelProto:
@@ -88,7 +66,7 @@ def _traced(module: nn.Module, obs_dim: int) -> onnx.ModelProto:
         warnings.simplefilter("ignore")  # torch's exporter warns of its own internals
         program = torch.onnx.export(
             module,
-            (torch.zeros(3, obs_dim),),
+            (torch.zeros(ROWS, obs_dim),),
             input_names=["obs"],
             dynamic_shapes=({0: torch.export.Dim("B")},),
             opset_version=OPSET,

@@ -28,6 +28,7 @@ def write_policy(path, seed: int):
 
     from wpg.controllers.critic import Critic
     from wpg.controllers.policy import ParticlePolicy
+    from wpg.export.sources import policy_source
     from wpg.export.writer import write_artifact
 
     panda = load_description("panda")
@@ -53,8 +54,9 @@ def write_policy(path, seed: int):
     sizes = {"hidden": 16, "generator": torch.Generator().manual_seed(seed)}
     write_artifact(
         path,
-        policy=ParticlePolicy(16, 7, num_particles=4, **sizes),
-        critic=Critic(16, 7, **sizes),
+        policy_source(
+            ParticlePolicy(16, 7, num_particles=4, **sizes), Critic(16, 7, **sizes), temperature=0.1
+        ),
         interface=interface,
         provenance=Provenance(
             env_id="wpg/PandaReach-v0",
@@ -64,7 +66,6 @@ def write_policy(path, seed: int):
             packages={},
             config_sha256="0" * 64,
         ),
-        temperature=0.1,
     )
     return path
 

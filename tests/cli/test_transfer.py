@@ -20,6 +20,7 @@ from wpg.controllers.critic import Critic
 from wpg.controllers.policy import ParticlePolicy
 from wpg.export.contract import Provenance
 from wpg.export.reader import load_artifact
+from wpg.export.sources import policy_source
 from wpg.export.writer import write_artifact
 from wpg.hardware_bridge.clock import SimulatedClock
 from wpg.hardware_bridge.description import load_description
@@ -52,13 +53,15 @@ def path(description, tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("policy") / "moves.onnx"
     write_artifact(
         file,
-        policy=ParticlePolicy(*sizes, num_particles=4, hidden=16, generator=generator),
-        critic=Critic(*sizes, hidden=16, generator=generator),
+        policy_source(
+            ParticlePolicy(*sizes, num_particles=4, hidden=16, generator=generator),
+            Critic(*sizes, hidden=16, generator=generator),
+            temperature=0.1,
+        ),
         interface=interface,
         provenance=Provenance(
             env_id=ENV, seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="00" * 32
         ),
-        temperature=0.1,
     )
     return file
 

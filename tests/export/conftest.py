@@ -22,7 +22,9 @@ from wpg.export import (
     RobotSpec,
     SerialChain,
 )
+from wpg.export.options import SamplerOptions
 from wpg.export.reader import Artifact
+from wpg.export.sources import policy_source
 from wpg.export.writer import write_artifact
 
 sys.path.append(str(Path(__file__).parent))
@@ -94,16 +96,14 @@ def provenance() -> Provenance:
 def write(networks, interface, provenance) -> Callable[..., Artifact]:
     """``write_artifact`` with the arguments that most tests do not care about."""
 
-    def _write(path: Path, **changes: Any) -> Artifact:
-        policy, critic = networks
-        arguments = {
-            "policy": policy,
-            "critic": critic,
-            "interface": interface,
-            "provenance": provenance,
-            "temperature": 0.1,
-        }
-        return write_artifact(path, **(arguments | changes))
+    def _write(
+        path: Path, *, policy: Any = None, critic: Any = None, temperature: float = 0.1, **changes: Any
+    ) -> Artifact:
+        source = policy_source(policy or networks[0], critic or networks[1], temperature=temperature)
+        names = SamplerOptions.__dataclass_fields__
+        options = {name: changes.pop(name) for name in list(changes) if name in names}
+        rest = {"interface": interface, "provenance": provenance} | changes
+        return write_artifact(path, source, options=SamplerOptions(**options), **rest)
 
     return _write
 

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from wpg.export import ContractError, ParityError, load_artifact, read_interface
-from wpg.export.module import write_module
+from wpg.export.module import module_source
+from wpg.export.options import SamplerOptions
+from wpg.export.writer import write_artifact
 
 TOML = """
 control_dt_s = 0.02
@@ -51,7 +53,9 @@ def interface(tmp_path):
 def test_module(tmp_path, interface, provenance):
     torch.manual_seed(0)
     module = Policy()
-    write_module(tmp_path / "policy.onnx", module=module, interface=interface, provenance=provenance)
+    write_artifact(
+        tmp_path / "policy.onnx", module_source(module, obs_dim=4), interface=interface, provenance=provenance
+    )
     artifact = load_artifact(tmp_path / "policy.onnx")
     assert artifact.verify_golden() < 1e-5
     obs = 3 * np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
@@ -65,11 +69,38 @@ def test_module(tmp_path, interface, provenance):
 
 
 def test_module_of_another_size(tmp_path, interface, provenance):
-    with pytest.raises(
-        ContractError, match=r"expected actions \(3, 2\) of observations \(3, 4\), found \(3, 5\)"
-    ):
-        write_module(
-            tmp_path / "policy.onnx", module=nn.Linear(4, 5), interface=interface, provenance=provenance
+    five = module_source(nn.Linear(4, 5), obs_dim=4)
+    with pytest.raises(ContractError, match=r"4 observations and 2 actions .* found 4 and 5"):
+        write_artifact(tmp_path / "policy.onnx", five, interface=interface, provenance=provenance)
+    with pytest.raises(ContractError, match=r"does not take observations \(3, 5\)"):
+        module_source(nn.Linear(4, 2), obs_dim=5)
+    with pytest.raises(ContractError, match=r"expected actions \(3, A\) .* found \(12,\)"):
+        module_source(nn.Flatten(0), obs_dim=4)
+
+
+@pytest.mark.parametrize("choice", ["sample", "medoid", "best_with_hysteresis"])
+def test_every_choice_of_one_action_is_this_action(tmp_path, interface, provenance, choice):
+    artifact = write_artifact(
+        tmp_path / "policy.onnx",
+        module_source(nn.Linear(4, 2), obs_dim=4),
+        interface=interface,
+        provenance=provenance,
+        options=SamplerOptions(choice=choice, num_particles=3),
+    )
+    sampler = artifact.sampler()
+    sample = sampler.draw(np.ones(4), np.zeros(sampler.noise_shape))
+    np.testing.assert_array_equal(sample.particles, [sample.action] * 3)
+    assert sample.spread < 1e-6
+
+
+def test_refinement_needs_critics(tmp_path, interface, provenance):
+    with pytest.raises(ContractError, match="refinement needs critics"):
+        write_artifact(
+            tmp_path / "policy.onnx",
+            module_source(nn.Linear(4, 2), obs_dim=4),
+            interface=interface,
+            provenance=provenance,
+            options=SamplerOptions(refinement_steps=1),
         )
 
 
@@ -77,7 +108,12 @@ def test_module_with_weights_that_are_not_numbers(tmp_path, interface, provenanc
     module = nn.Linear(4, 2)
     module.weight.data[0, 1] = torch.nan
     with pytest.raises(ParityError, match="policy: expected finite outputs, found NaN"):
-        write_module(tmp_path / "policy.onnx", module=module, interface=interface, provenance=provenance)
+        write_artifact(
+            tmp_path / "policy.onnx",
+            module_source(module, obs_dim=4),
+            interface=interface,
+            provenance=provenance,
+        )
     assert not (tmp_path / "policy.onnx").exists()
 
 

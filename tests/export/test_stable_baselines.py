@@ -18,8 +18,10 @@ from wpg.export import (
     PolicyInterface,
     load_artifact,
 )
+from wpg.export.options import SamplerOptions
+from wpg.export.sources import networks_source
 from wpg.export.stable_baselines import read_stable_baselines
-from wpg.export.writer import write_networks
+from wpg.export.writer import write_artifact
 
 OBS = np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32) * 3
 INTERFACE = PolicyInterface(
@@ -45,14 +47,12 @@ def export(tmp_path, provenance):
     def _export(zip_path, choice="best", num_particles=1, **reading):
         read = read_stable_baselines(zip_path, **reading)
         file = tmp_path / "policy.onnx"
-        write_networks(
+        write_artifact(
             file,
-            networks=read.networks,
+            networks_source(read.networks, temperature=read.temperature),
             interface=INTERFACE,
             provenance=provenance,
-            temperature=read.temperature,
-            choice=choice,
-            num_particles=num_particles,
+            options=SamplerOptions(choice=choice, num_particles=num_particles),
         )
         return load_artifact(file), read
 
@@ -201,23 +201,23 @@ def test_refinement_raises_the_value(tmp_path, export, actor, provenance):
     read = read_stable_baselines(save(tmp_path / "sac.zip", actor))
     values = []
     for steps in (0, 2):
-        artifact = write_networks(
+        artifact = write_artifact(
             tmp_path / "policy.onnx",
-            networks=read.networks,
+            networks_source(read.networks),
             interface=INTERFACE,
             provenance=provenance,
-            refinement_steps=steps,
+            options=SamplerOptions(refinement_steps=steps),
         )
         values.append(run(artifact)[0].values.mean())
     assert values[1] > values[0]
     bare = replace(read.networks, critics=[])
     with pytest.raises(ContractError, match="refinement needs critics"):
-        write_networks(
+        write_artifact(
             tmp_path / "policy.onnx",
-            networks=bare,
+            networks_source(bare),
             interface=INTERFACE,
             provenance=provenance,
-            refinement_steps=1,
+            options=SamplerOptions(refinement_steps=1),
         )
 
 

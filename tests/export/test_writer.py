@@ -8,7 +8,7 @@ import torch
 
 from wpg.controllers import Critic, ParticlePolicy
 from wpg.controllers.normalisation import BatchUse
-from wpg.export import ContractError, ParityError, load_artifact, writer
+from wpg.export import ContractError, ParityError, load_artifact, sources
 from wpg.export.graph import build_graph
 
 
@@ -35,7 +35,7 @@ def broken(name, factor):
     ],
 )
 def test_refuses_a_graph_that_differs(write, tmp_path, monkeypatch, constant, steps, factor, output):  # noqa: PLR0917
-    monkeypatch.setattr(writer, "build_graph", broken(constant, factor))
+    monkeypatch.setattr(sources, "build_graph", broken(constant, factor))
     with pytest.raises(ParityError, match=f"{output}: expected the policy's within 1e-05"):
         write(tmp_path / "policy.onnx", refinement_steps=steps)
     assert not list(tmp_path.iterdir())
@@ -45,7 +45,7 @@ def test_refused_file_leaves_the_old_one(write, tmp_path, monkeypatch):
     file = tmp_path / "policy.onnx"
     write(file)
     before = file.read_bytes()
-    monkeypatch.setattr(writer, "build_graph", broken("action_scale", 1.001))
+    monkeypatch.setattr(sources, "build_graph", broken("action_scale", 1.001))
     with pytest.raises(ParityError):
         write(file)
     assert file.read_bytes() == before

@@ -25,6 +25,7 @@ def artifact(tmp_path_factory, make_interface):
 
     from wpg.controllers.critic import Critic
     from wpg.controllers.policy import ParticlePolicy
+    from wpg.export.sources import policy_source
     from wpg.export.writer import write_artifact
 
     interface = make_interface(horizon_steps=6)
@@ -33,8 +34,11 @@ def artifact(tmp_path_factory, make_interface):
     path = tmp_path_factory.mktemp("artifact") / "policy.onnx"
     write_artifact(
         path,
-        policy=ParticlePolicy(interface.obs_dim, 7, num_particles=4, **sizes),
-        critic=Critic(interface.obs_dim, 7, **sizes),
+        policy_source(
+            ParticlePolicy(interface.obs_dim, 7, num_particles=4, **sizes),
+            Critic(interface.obs_dim, 7, **sizes),
+            temperature=0.1,
+        ),
         interface=interface,
         provenance=Provenance(
             env_id="wpg/PandaReach-v0",
@@ -44,7 +48,6 @@ def artifact(tmp_path_factory, make_interface):
             packages={},
             config_sha256="0" * 64,
         ),
-        temperature=0.1,
     )
     return load_artifact(path)
 

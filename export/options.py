@@ -1,0 +1,65 @@
+"""How the particles of a policy are drawn, refined and chosen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wpg.export.contract import ActionChoice, ContractError, SamplerSpec, noise_size
+
+SWITCH_COST_TEMPERATURES = 10.0
+"""Switch cost of ``best_with_hysteresis`` in temperatures, unless another one is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerOptions:
+    """What an exporter may choose about the sampler; the rest follows from the policy.
+
+    Raises:
+        ContractError: a value is out of range.
+    """
+
+    num_particles: int | None = None
+    """Particles to draw unless the caller asks for another number; None: the components of the policy."""
+    refinement_steps: int = 0
+    """Langevin steps M of every particle."""
+    step_size: float = 0.05
+    """η of a step."""
+    choice: ActionChoice = "best"
+    """Which particle becomes the action."""
+    switch_cost: float | None = None
+    """Of ``best_with_hysteresis``; None: 10 times the temperature."""
+    noise_scale: float = 1.0
+    """What the graph multiplies the noise by; 0 acts by the components' means."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("num_particles", self.num_particles, 1),
+            ("refinement_steps", self.refinement_steps, 0),
+            ("step_size", self.step_size, 0.0),
+            ("switch_cost", self.switch_cost, 0.0),
+            ("noise_scale", self.noise_scale, 0.0),
+        ):
+            if value is not None and not least <= value < np.inf:
+                raise ContractError(f"{name}: expected at least {least}, found {value}")
+
+    def spec(self, *, action_dim: int, num_components: int, temperature: float) -> SamplerSpec:
+        """The contract's part, for a policy of this size and temperature τ."""
+        switch_cost = 0.0
+        if self.choice == "best_with_hysteresis":
+            default = SWITCH_COST_TEMPERATURES * temperature
+            switch_cost = default if self.switch_cost is None else self.switch_cost
+        return SamplerSpec(
+            num_particles=num_components if self.num_particles is None else self.num_particles,
+            num_components=num_components,
+            noise_dim=noise_size(action_dim, self.refinement_steps, self.choice),
+            refinement_steps=self.refinement_steps,
+            step_size=self.step_size if self.refinement_steps else 0.0,
+            temperature=temperature,
+            choice=self.choice,
+            switch_cost=switch_cost,
+            noise_scale=self.noise_scale,
+        )
+
+
+AS_TRAINED = SamplerOptions()
+"""Nothing changed: no refinement, the critics' best particle, the noise of training."""
