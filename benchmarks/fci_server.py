@@ -1,9 +1,10 @@
 """franky-sim's Research 3, made as strict as the robot; :mod:`franka_fci` runs it in its own environment.
 
-The simulated robot accepts any command at any time. Here it keeps an absolute millisecond as far as its host
-lets it, counts the commands that came in time, goes on as it did where one is missing, stops after 20 missing
-ones, and refuses commands that leave its velocity, acceleration and jerk limits, or those of torque and torque
-rate. SIGUSR1 presses its user stop, SIGUSR2 lets it go. On SIGTERM it prints what it has seen, as JSON.
+The simulated robot accepts any command at any time. Here it keeps an absolute millisecond as far as its
+host lets it, counts the commands that came in time, goes on as it did where one is missing, stops after 20
+missing ones, and refuses commands that leave its velocity, acceleration and jerk limits, or those of torque
+and torque rate. SIGUSR1 presses its user stop, SIGUSR2 lets it go. On SIGTERM it prints what it has seen, as
+JSON.
 
 python fci_server.py [HOST]
 """
