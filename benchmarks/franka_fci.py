@@ -22,7 +22,8 @@ from typing import Any
 
 import msgspec
 
-from wpg.export.reader import Artifact, load_artifact
+from wpg.export.artifact import Artifact
+from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.franka.robot import FrankaRobot
 from wpg.hardware_bridge.loop_config import LoopConfig

@@ -35,7 +35,8 @@ from wpg.cli.transfer.study import StudyConfig, study
 from wpg.cli.transfer.trials import Simulator
 from wpg.controllers.comparison import mmrv, pearson_r
 from wpg.controllers.sequential import SequentialTest, fixed_size, sequential_test
-from wpg.export.reader import Artifact, load_artifact
+from wpg.export.artifact import Artifact
+from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.sim_envs.actuators import Identification
 from wpg.sim_envs.effects import Effects, effects_toml

@@ -15,8 +15,9 @@ from wpg.cli.options import CommandError
 from wpg.controllers import load_run
 from wpg.controllers.environment import inspect_env, make_env
 from wpg.controllers.evaluation import Act
+from wpg.export.artifact import Artifact
 from wpg.export.interface import PolicyInterface
-from wpg.export.reader import Artifact, load_artifact
+from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.checks import check_robot
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import DescriptionError

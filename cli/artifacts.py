@@ -17,6 +17,7 @@ from wpg.controllers import load_run
 from wpg.controllers.environment import make_env
 from wpg.controllers.evaluation import Act
 from wpg.controllers.run import Run
+from wpg.export.artifact import Artifact
 from wpg.export.contract import (
     ActionTerm,
     ObservationTerm,
@@ -25,7 +26,6 @@ from wpg.export.contract import (
     read_interface,
 )
 from wpg.export.options import AS_TRAINED, SamplerOptions
-from wpg.export.reader import Artifact
 from wpg.export.sources import policy_source
 from wpg.export.writer import write_artifact
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wpg.cli.artifacts import artifact_act
 from wpg.controllers import flatten_obs
-from wpg.export.reader import Artifact
+from wpg.export.artifact import Artifact
 from wpg.sim_envs.errors import RenderError
 
 Image = NDArray[np.uint8]

@@ -42,9 +42,10 @@ from wpg.export.description import Section, describe
 from wpg.export.kinematics import ForwardKinematics, Frame, JointFrame, SerialChain
 
 if TYPE_CHECKING:
-    from wpg.export.reader import Artifact, ArtifactSampler, Outputs, Sample, load_artifact
+    from wpg.export.artifact import Artifact, ArtifactSampler, Outputs, Sample
+    from wpg.export.reader import load_artifact
 
-_OF_READER = ("Artifact", "ArtifactSampler", "Outputs", "Sample", "load_artifact")
+_OF_ARTIFACT = ("Artifact", "ArtifactSampler", "Outputs", "Sample")
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -82,7 +83,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The reader's names, on first use: environments need the contract without onnxruntime."""
-    if name in _OF_READER:
-        return getattr(importlib.import_module("wpg.export.reader"), name)
+    """What needs onnxruntime, on first use: environments need the contract without it."""
+    if name == "load_artifact":
+        return importlib.import_module("wpg.export.reader").load_artifact
+    if name in _OF_ARTIFACT:
+        return getattr(importlib.import_module("wpg.export.artifact"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,7 @@ import onnx
 import onnx.compose
 from onnx import TensorProto, helper, numpy_helper
 
-OPSET = 18
-IR_VERSION = 9
+from wpg.export.onnx_header import IR_VERSION, OPSET
 
 Shapes = dict[str, tuple[str | int, ...]]
 """Shape by name; a word stands for a size that is free."""

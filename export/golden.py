@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from wpg.export.artifact import Floats
 from wpg.export.contract import GoldenVectors, ParityError, SamplerSpec, float_rows
 from wpg.export.networks import Array
 from wpg.export.parity import Reference, relative_error
-from wpg.export.reader import Floats
 
 GOLDEN_TOLERANCE = 1e-4
 OBSERVATION_SCALES = (0.3, 1.0, 3.0)

@@ -7,10 +7,11 @@ import torch
 from onnx import inliner
 from torch import nn
 
-from wpg.export.builder import OPSET, GraphBuilder
+from wpg.export.builder import GraphBuilder
 from wpg.export.contract import ActionTerm, ContractError, SamplerSpec
 from wpg.export.graph import clipped, finished, no_values, noises
 from wpg.export.models import ModuleModel
+from wpg.export.onnx_header import OPSET
 from wpg.export.sources import Source
 
 ROWS = 3

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wpg.controllers.flow import log_tanh_jacobian
+from wpg.export.artifact import Floats, Outputs
 from wpg.export.contract import ActionTerm, ParityError, SamplerSpec
 from wpg.export.models import Model
-from wpg.export.reader import Floats, Outputs
 
 TOLERANCE = 1e-5
 """Largest error of particles and values, relative to 1 + |expected|."""

@@ -1,4 +1,4 @@
-"""Loads an artefact, checks that it is whole and fits its own contract, and runs it.
+"""Loads an artefact, and checks that it is whole and fits its own contract.
 
 Needs numpy, msgspec and onnxruntime alone: this is the side that stands on the robot's computer.
 """
@@ -6,10 +6,9 @@ Needs numpy, msgspec and onnxruntime alone: this is the side that stands on the 
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
+from wpg.export.artifact import Artifact, shape_text
 from wpg.export.contract import (
     Contract,
     ContractError,
@@ -20,171 +19,9 @@ from wpg.export.contract import (
     graph_outputs,
 )
 from wpg.export.digest import actual_digest, is_sealed, is_signed, is_signed_with, stored_digest
+from wpg.export.onnx_header import IR_VERSION, OPSETS, read_header
 
 CONTRACT_KEY = "wpg.contract"
-
-Floats = NDArray[np.float32]
-
-
-class Outputs(NamedTuple):
-    """What the graph gives for a batch of B observations with K particles each."""
-
-    particles: Floats
-    """(B, K, A), in the unit of the contract's action term."""
-    values: Floats
-    """(B, K), the smallest of the critics' values."""
-    action: Floats
-    """(B, A), the chosen particle."""
-    spread: Floats
-    """(B,), root mean square distance of the particles from their mean, in the action's unit."""
-
-
-class Sample(NamedTuple):
-    """What the graph gives for one observation; the arrays are overwritten by the next draw."""
-
-    particles: Floats
-    """(K, A), in the unit of the contract's action term."""
-    values: Floats
-    """(K,), the smallest of the critics' values."""
-    action: Floats
-    """(A,), the chosen particle."""
-    spread: Floats
-    """(), root mean square distance of the particles from their mean, in the action's unit."""
-
-
-class Artifact:
-    """A loaded artefact; made by :func:`load_artifact`."""
-
-    def __init__(self, path: Path, contract: Contract, digest: str, session: Any, *, signed: bool) -> None:
-        self.path = path
-        self.contract = contract
-        self.digest = digest
-        """SHA-256 of the file's graph and contract."""
-        self.signed = signed
-        """Whether the file has a signature; it is the right one if a key was given to check it."""
-        self._session = session
-
-    def run(self, obs: Floats, noise: Floats, previous: Floats | None = None) -> Outputs:
-        """Outputs for a batch, in fresh arrays.
-
-        Args:
-            obs: (B, obs_dim), raw units.
-            noise: (B, K, noise_dim), standard normal; any K.
-            previous: (B, A) actions chosen before, for a choice that looks back; without, it does not.
-
-        Raises:
-            ValueError: an input has another shape.
-        """
-        interface, spec = self.contract.interface, self.contract.sampler
-        feed = {"obs": obs, "noise": noise}
-        if spec.choice == "best_with_hysteresis":
-            blank = np.full((len(obs), interface.action.size), np.nan, np.float32)
-            feed["previous"] = blank if previous is None else previous
-        sizes: dict[str | int, int] = {"B": obs.shape[0], "K": noise.shape[-2]}
-        for name, shape in graph_inputs(interface.obs_dim, interface.action.size, spec).items():
-            expected = tuple(sizes.get(size, size) for size in shape)
-            if feed[name].shape != expected:
-                raise ValueError(
-                    f"{name}: expected shape {_shape(expected)}, found {_shape(feed[name].shape)}"
-                )
-            feed[name] = np.ascontiguousarray(feed[name], np.float32)
-        return Outputs(*self._session.run(list(Outputs._fields), feed))
-
-    def sampler(self, num_particles: int | None = None) -> "ArtifactSampler":
-        """A sampler for one observation at a time, with its own buffers.
-
-        Args:
-            num_particles: particles to draw; by default the contract's.
-        """
-        return ArtifactSampler(self._session, self.contract, num_particles)
-
-    def verify_golden(self) -> float:
-        """Replay the contract's golden vectors on this machine.
-
-        Returns:
-            Largest absolute error of any output, in the output's unit.
-
-        Raises:
-            CorruptArtifactError: an error relative to 1 + |expected| is above the contract's tolerance.
-        """
-        golden = self.contract.golden
-        previous = None if golden.previous is None else np.array(golden.previous, np.float32)
-        try:
-            found = self.run(np.array(golden.obs, np.float32), np.array(golden.noise, np.float32), previous)
-        except Exception as refusal:  # onnxruntime has no common root for what it raises
-            raise CorruptArtifactError(f"{self.path}: golden vectors: {_one_line(refusal)}") from refusal
-        worst = 0.0
-        for name, values in found._asdict().items():
-            expected = np.array(getattr(golden, name), np.float32)
-            difference = np.abs(values - expected)
-            error = float(np.max(difference / (1 + np.abs(expected))))
-            if not error <= golden.tolerance:
-                raise CorruptArtifactError(
-                    f"{self.path}: golden vectors: expected {name} within {golden.tolerance:.3g}, "
-                    f"found {error:.3g}; this graph or this onnxruntime does not compute what was exported"
-                )
-            worst = max(worst, float(difference.max()))
-        return worst
-
-
-class ArtifactSampler:
-    """Draws particles for one observation at a time, from buffers that are bound once.
-
-    It remembers the action chosen last where the contract's choice looks back. Not to be shared between
-    threads.
-    """
-
-    def __init__(self, session: Any, contract: Contract, num_particles: int | None = None) -> None:
-        interface, spec = contract.interface, contract.sampler
-        particles = spec.num_particles if num_particles is None else num_particles
-        if particles < 1:
-            raise ValueError(f"num_particles must be at least 1, got {particles}")
-        size = interface.action.size
-        self._session = session
-        self._obs = np.zeros((1, interface.obs_dim), np.float32)
-        self._noise = np.zeros((1, particles, spec.noise_dim), np.float32)
-        outputs = Outputs(
-            particles=np.zeros((1, particles, size), np.float32),
-            values=np.zeros((1, particles), np.float32),
-            action=np.zeros((1, size), np.float32),
-            spread=np.zeros(1, np.float32),
-        )
-        self._sample = Sample(*(array[0, ...] for array in outputs))
-        self._binding = session.io_binding()
-        self._binding.bind_cpu_input("obs", self._obs)
-        self._binding.bind_cpu_input("noise", self._noise)
-        self._previous = np.full((1, size), np.nan, np.float32)
-        self._looks_back = spec.choice == "best_with_hysteresis"
-        if self._looks_back:
-            self._binding.bind_cpu_input("previous", self._previous)
-        for name, array in outputs._asdict().items():
-            self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
-
-    @property
-    def noise_shape(self) -> tuple[int, int]:
-        """(K, noise_dim) of the noise that :meth:`draw` takes."""
-        return self._noise.shape[1], self._noise.shape[2]
-
-    def draw(self, obs: NDArray[np.floating], noise: NDArray[np.floating]) -> Sample:
-        """Particles, values and the chosen action for one observation.
-
-        Args:
-            obs: (obs_dim,), raw units.
-            noise: (K, noise_dim), standard normal.
-
-        Returns:
-            Views of the sampler's buffers, overwritten by the next call.
-        """
-        self._obs[0] = obs
-        self._noise[0] = noise
-        self._session.run_with_iobinding(self._binding)
-        if self._looks_back:
-            self._previous[0] = self._sample.action
-        return self._sample
-
-    def reset(self) -> None:
-        """Forget the previous action, as at the start of an episode."""
-        self._previous.fill(np.nan)
 
 
 def load_artifact(path: Path | str, key: bytes | None = None) -> Artifact:
@@ -214,6 +51,7 @@ def artifact_from_bytes(data: bytes, path: Path, key: bytes | None = None) -> Ar
     if key is not None and not is_signed_with(data, key):
         found = "one made with another key" if signed else "none"
         raise SignatureError(f"{path}: expected a signature made with the given key, found {found}")
+    _check_header(data, path)
     loaded = _load(data, path)
     text = loaded.metadata.get(CONTRACT_KEY)
     if text is None:
@@ -241,6 +79,20 @@ def _checked_digest(data: bytes, path: Path) -> str:
     return actual
 
 
+def _check_header(data: bytes, path: Path) -> None:
+    """The file is of the ONNX version and the operator set that wpg writes, and of no other."""
+    try:
+        header = read_header(data)
+    except ValueError as error:
+        raise CorruptArtifactError(f"{path}: no ONNX model: {error}") from error
+    for name, found, expected in (
+        ("ONNX IR version", header.ir_version, IR_VERSION),
+        ("operator sets", header.opsets, OPSETS),
+    ):
+        if found != expected:
+            raise ContractError(f"{path}: {name}: expected {expected}, found {found}: export it with wpg")
+
+
 class _Loaded(NamedTuple):
     session: Any
     metadata: dict[str, str]
@@ -263,12 +115,8 @@ def _load(data: bytes, path: Path) -> _Loaded:
         )
     except Exception as error:  # onnxruntime has no common root for what it raises
         raise CorruptArtifactError(
-            f"{path}: onnxruntime {ort.__version__} cannot load it: {_one_line(error)}"
+            f"{path}: onnxruntime {ort.__version__} cannot load it: {' '.join(str(error).split())}"
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _check_graph(loaded: _Loaded, contract: Contract, path: Path) -> None:
@@ -287,10 +135,6 @@ def _check_graph(loaded: _Loaded, contract: Contract, path: Path) -> None:
             dims = tuple(node.shape)
             if node.type != "tensor(float)" or dims != shape:
                 raise ContractError(
-                    f"{path}: graph {kind} {name}: expected tensor(float) {_shape(shape)}, "
-                    f"found {node.type} {_shape(dims)}"
+                    f"{path}: graph {kind} {name}: expected tensor(float) {shape_text(shape)}, "
+                    f"found {node.type} {shape_text(dims)}"
                 )
-
-
-def _shape(dims: tuple[str | int, ...]) -> str:
-    return "(" + ", ".join(map(str, dims)) + ")"

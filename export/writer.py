@@ -10,12 +10,13 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from wpg.export.artifact import Artifact, Floats
 from wpg.export.contract import CONTRACT_VERSION, Contract, PolicyInterface, Provenance, encode_contract
 from wpg.export.digest import seal, sign
 from wpg.export.golden import golden_vectors, observations_around
 from wpg.export.options import AS_TRAINED, SamplerOptions
 from wpg.export.parity import Reference, check_parity
-from wpg.export.reader import CONTRACT_KEY, Artifact, Floats, artifact_from_bytes
+from wpg.export.reader import CONTRACT_KEY, artifact_from_bytes
 from wpg.export.sources import Source
 
 

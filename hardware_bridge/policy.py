@@ -5,8 +5,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wpg.export.artifact import Artifact
 from wpg.export.contract import PolicyInterface
-from wpg.export.reader import Artifact
 
 Floats = NDArray[np.float32]
 

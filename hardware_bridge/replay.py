@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from wpg.export.artifact import Artifact
 from wpg.export.contract import PolicyInterface
-from wpg.export.reader import Artifact, artifact_from_bytes
+from wpg.export.reader import artifact_from_bytes
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.log_schema import POLICY_FILE
 from wpg.hardware_bridge.logread import RunRecording

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from wpg.export.artifact import Artifact
 from wpg.export.contract import ArtifactError, encode_contract
-from wpg.export.reader import Artifact
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.drivers import find_driver

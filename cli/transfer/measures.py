@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from wpg.cli.transfer.trials import Simulator, Trial, pairing
-from wpg.export.reader import Artifact
+from wpg.export.artifact import Artifact
 from wpg.hardware_bridge.robot import Vector
 
 MAX_DELAY_S = 0.3

@@ -11,7 +11,7 @@ import numpy as np
 
 from wpg.cli.options import CommandError
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
-from wpg.export.reader import Artifact
+from wpg.export.artifact import Artifact
 from wpg.hardware_bridge.clock import SimulatedClock
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulated_arm import physics_step_s

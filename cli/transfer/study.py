@@ -15,8 +15,8 @@ from wpg.cli.transfer.verdict import sentence
 from wpg.controllers.comparison import anytime_interval, mcnemar_p, mcnemar_p_anytime, wilcoxon_p
 from wpg.controllers.sequential import SequentialTest, fixed_size, sequential_test
 from wpg.controllers.statistics import bootstrap_interval, wilson_interval
+from wpg.export.artifact import Artifact
 from wpg.export.interface import PolicyInterface
-from wpg.export.reader import Artifact
 from wpg.hardware_bridge.policy import SampledPolicy
 
 LEAST_TARGET, MOST_TARGET = 0.5, 0.98

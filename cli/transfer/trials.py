@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from wpg.cli.observations import ContractObservations
 from wpg.cli.options import CommandError
 from wpg.controllers.environment import make_env
+from wpg.export.artifact import Artifact
 from wpg.export.kinematics import ForwardKinematics
-from wpg.export.reader import Artifact
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.goals import GoalResult

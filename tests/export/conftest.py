@@ -22,8 +22,8 @@ from wpg.export import (
     RobotSpec,
     SerialChain,
 )
+from wpg.export.artifact import Artifact
 from wpg.export.options import SamplerOptions
-from wpg.export.reader import Artifact
 from wpg.export.sources import policy_source
 from wpg.export.writer import write_artifact
 

@@ -126,10 +126,57 @@ def test_foreign_onnx(tmp_path):
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [value])
     graph.output[0].name = "y"
-    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    data = model.SerializeToString()
     assert "without a contract" in refused(data, tmp_path, CorruptArtifactError)
-    assert "found none" in refused(seal(data), tmp_path, CorruptArtifactError)
-    assert "cannot load it" in refused(seal(b"no model at all"), tmp_path, CorruptArtifactError)
+    assert "entry wpg.contract, found none" in refused(seal(data), tmp_path, CorruptArtifactError)
+    assert "no ONNX model" in refused(seal(b"no model at all"), tmp_path, CorruptArtifactError)
+    model.graph.node[0].op_type = "Frobnicate"
+    assert "cannot load it" in refused(seal(model.SerializeToString()), tmp_path, CorruptArtifactError)
+
+
+@pytest.mark.parametrize("version", [17, 19, 99])
+def test_another_operator_set(path, tmp_path, version):
+    def change(model):
+        model.opset_import[0].version = version
+
+    message = refused(edited(path, change), tmp_path, ContractError)
+    assert message.endswith(
+        f"operator sets: expected {{'': 18}}, found {{'': {version}}}: export it with wpg"
+    )
+
+
+def test_operators_of_another_domain(path, tmp_path):
+    def change(model):
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+    message = refused(edited(path, change), tmp_path, ContractError)
+    assert "expected {'': 18}, found {'': 18, 'com.microsoft': 1}" in message
+
+
+@pytest.mark.parametrize("version", [7, 12])
+def test_another_onnx_version(path, tmp_path, version):
+    def change(model):
+        model.ir_version = version
+
+    assert f"ONNX IR version: expected 9, found {version}" in refused(
+        edited(path, change), tmp_path, ContractError
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (b"\x42\x01\x08", "no end of an integer"),
+        (b"\x08" + 10 * b"\xff", "no end of an integer"),
+        (b"\x3a\x7f" + b"graph", "ends behind the file"),
+        (b"\x09" + 8 * b"\0", "unexpected wire type 1"),
+        (b"\x42\x02\x08\x01", "no readable version"),
+        (b"\x42\x03\x0a\x01\xff", "no ONNX model"),
+    ],
+)
+def test_what_is_no_model_under_a_right_digest(tmp_path, model, says):
+    assert says in refused(seal(model), tmp_path, CorruptArtifactError)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +184,8 @@ def test_foreign_onnx(tmp_path):
     [
         ('"version":1', '"version":2', "version 2 found, this wpg reads version 1: update wpg"),
         ('"version":1', '"version":"one"', "no readable version"),
+        ('"version":1,', '"version":1,"colour":"red",', "unknown field `colour`"),
+        ('"git_commit":null,', "", "missing required field `git_commit`"),
         ('"control_dt_s":0.05', '"control_dt_s":-0.05', r"$.interface.control_dt_s"),
         ('"control_dt_s":0.05', '"control_dt":0.05', "control_dt"),
         ('"mode":"joint_position_delta"', '"mode":"joint_posture"', "joint_posture"),
