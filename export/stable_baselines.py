@@ -1,7 +1,7 @@
 """Policies that Stable-Baselines3 has trained: SAC, TQC, TD3, DDPG, PPO and A2C, ``VecNormalize`` included.
 
 The zip is read without Stable-Baselines3 and without unpickling anything: weights as tensors, settings as
-JSON. A ``VecNormalize`` file is a pickle; of it only numpy arrays are restored, all else stays inert.
+JSON.
 
 A policy sees the entries of a dictionary of observations one after another, in the order that the space had
 in training; the terms of its interface must follow it.
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from wpg.export.contract import ContractError, CorruptArtifactError
 from wpg.export.networks import Activation, Array, InputNormaliser, Layer, Networks, as_array
+from wpg.export.vec_normalize import read_vec_normalize
 
 _ACTIVATIONS: dict[str, Activation] = {"ReLU": "Relu", "Tanh": "Tanh", "ELU": "Elu"}
 _LOG_STD_RANGE = (-20.0, 2.0)  # of SAC and TQC
@@ -74,7 +75,7 @@ def read_stable_baselines(
     _refuse_unsupported(path, settings, weights)
     low, high = _box(path, settings)
     keys = _observation_keys(settings)
-    normaliser = None if vec_normalize is None else _normaliser(Path(vec_normalize), keys)
+    normaliser = None if vec_normalize is None else read_vec_normalize(Path(vec_normalize), keys)
     networks = _networks(path, settings, weights, normaliser, (low, high), deterministic=deterministic)
     log_coefficient = variables.get("log_ent_coef", variables.get("ent_coef_tensor"))
     coefficient = 0.0 if log_coefficient is None else log_coefficient.reshape(-1)[0].item()
@@ -208,55 +209,3 @@ def _box(path: Path, settings: dict[str, Any]) -> tuple[Array, Array]:
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
         raise ContractError(f"{path}: expected a bounded box of actions, found {low} to {high}")
     return low, high
-
-
-class _Inert:
-    """Stands for every class of a pickle that is not numpy's."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Entries of dictionaries of other libraries, such as those of spaces."""
-
-    def append(self, value: Any) -> None:
-        """Entries of lists."""
-
-    extend = append
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Restores numpy arrays and scalars, and nothing else."""
-
-    _ALLOWED = frozenset({"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"})
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".", maxsplit=1)[0] == "numpy" and name in self._ALLOWED:
-            return super().find_class(module, name)
-        return _Inert
-
-
-def _normaliser(path: Path, keys: tuple[str, ...]) -> InputNormaliser:
-    try:
-        state = _ArraysOnly(io.BytesIO(path.read_bytes())).load().state
-        if not state["norm_obs"]:
-            raise ContractError(f"{path}: expected normalised observations, found norm_obs off")
-        found = state["obs_rms"]
-        if isinstance(found, dict) and found.keys() != set(keys):
-            expected = ", ".join(keys) or "a vector"
-            raise ContractError(f"{path}: expected statistics of {expected}, found {', '.join(found)}")
-        parts = [found[key] for key in keys] if keys else [found]
-        mean, variance = (
-            np.concatenate([np.asarray(part.state[name]) for part in parts]) for name in ("mean", "var")
-        )
-        epsilon, clip = float(state["epsilon"]), float(state["clip_obs"])
-    except ContractError:
-        raise
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, EOFError, pickle.PickleError) as error:
-        raise CorruptArtifactError(f"{path}: expected VecNormalize statistics of vectors: {error}") from error
-    return InputNormaliser(
-        mean=mean.astype(np.float32), std=np.sqrt(variance + epsilon).astype(np.float32), clip=clip
-    )
