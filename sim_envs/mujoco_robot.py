@@ -41,6 +41,10 @@ class MuJoCoRobot(ServoArm):
         self._pull = np.zeros((self._model.nbody, 6))
         self._nominal: Any = None
         self._vel_before = np.zeros(n)
+        # Views, because every access to a field of the engine makes another one.
+        self._joint_pos, self._joint_vel = self._data.qpos[:n], self._data.qvel[:n]
+        self._joint_torque, self._motor_force = self._data.qfrc_actuator[:n], self._data.actuator_force[:n]
+        self._motor_damping = self._model.actuator_biasprm[:n, 2]
         super().__init__(description, self._data.ctrl[:n], scene)
         self._window = Window(self._model, self._data) if window else None
 
@@ -99,13 +103,11 @@ class MuJoCoRobot(ServoArm):
         self._data.xfrc_applied[:] = self._pull
 
     def _measure(self) -> tuple[Vector, Vector, Vector]:
-        data, n = self._data, self._num_joints
-        joint_vel = data.qvel[:n].copy()
+        joint_vel = self._joint_vel.copy()
         # The integrator takes the servo's damping at the end of the step, where it is not at its limit.
-        free = np.abs(data.actuator_force[:n]) < self._torque_max
-        damping = free * self._model.actuator_biasprm[:n, 2]
-        joint_torque = data.qfrc_actuator[:n] + damping * (joint_vel - self._vel_before)
-        return data.qpos[:n].copy(), joint_vel, joint_torque
+        damping = (np.abs(self._motor_force) < self._torque_max) * self._motor_damping
+        joint_torque = self._joint_torque + damping * (joint_vel - self._vel_before)
+        return self._joint_pos.copy(), joint_vel, joint_torque
 
     def _servo(self, *, stiff: bool, damped: bool) -> None:
         model = self._model
@@ -130,7 +132,7 @@ class MuJoCoRobot(ServoArm):
     def _integrate(self, steps: int) -> None:
         if steps > 1:
             mujoco.mj_step(self._model, self._data, nstep=steps - 1)
-        self._vel_before[:] = self._data.qvel[: self._num_joints]
+        self._vel_before[:] = self._joint_vel
         mujoco.mj_step(self._model, self._data)
 
     def _configure(self, effects: DrawnEffects) -> None:

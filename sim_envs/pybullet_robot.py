@@ -52,6 +52,11 @@ class PyBulletRobot(ServoArm):
         fingers, joints = len(gripper_joints(description, scene)), description.num_joints
         self._fingers = range(joints, joints + fingers)
         self._zeros = [0.0] * (joints + fingers)
+        self._arm = slice(joints)
+        self._inertia = np.empty((joints + fingers, joints + fingers))
+        self._arm_inertia = self._inertia[:joints, :joints]
+        self._diagonal = self._arm_inertia.diagonal()
+        self._diagonal.flags.writeable = True
         with quiet():
             self._client = pybullet.connect(pybullet.GUI if window else pybullet.DIRECT)
         self._window = Window(self._client) if window else None
@@ -181,11 +186,8 @@ class PyBulletRobot(ServoArm):
 
     def _measure(self) -> tuple[Vector, Vector, Vector]:
         states = pybullet.getJointStates(self._body, self._joints, physicsClientId=self._client)
-        return (
-            np.array([state[0] for state in states]),
-            np.array([state[1] for state in states]),
-            self._torque,
-        )
+        joint_pos, joint_vel, _, _ = zip(*states, strict=True)
+        return np.array(joint_pos), np.array(joint_vel), self._torque
 
     def _servo(self, *, stiff: bool, damped: bool) -> None:
         self._stiff = stiff
@@ -245,34 +247,33 @@ class PyBulletRobot(ServoArm):
         ``implicitfast`` integrator does. Taken at the start of the step, the same damping would shake the arm
         wherever two joint axes come to lie in one line.
         """
-        body, client, arm, effects = self._body, self._client, len(self._joints), self._effects
+        body, client, effects, zeros = self._body, self._client, self._effects, self._zeros
         states = pybullet.getJointStates(body, self._moving, physicsClientId=client)
         pos, vel, _, _ = zip(*states, strict=True)
-        joint_pos, joint_vel = np.array((pos, vel))[:, :arm]
+        bias = pybullet.calculateInverseDynamics(body, pos, vel, zeros, physicsClientId=client)
+        hold = self._compensation(pos) if self._stiff else zeros
+        joint_pos, joint_vel, joint_bias, joint_hold = np.array((pos, vel, bias, hold))[:, self._arm]
         drive = self._position_gain * (self._reference - joint_pos) - self._velocity_gain * joint_vel
         torque: Vector = np.minimum(np.maximum(drive, self._torque_min), self._torque_max)
         implicit = self._implicit_gain * (torque == drive)
-        bias = np.array(
-            pybullet.calculateInverseDynamics(body, pos, vel, self._zeros, physicsClientId=client)
-        )
-        inertia = np.array(pybullet.calculateMassMatrix(body, pos, physicsClientId=client))
-        if self._stiff:
-            torque += self._compensation(pos)
+        torque += joint_hold
+        self._inertia[:] = pybullet.calculateMassMatrix(body, pos, physicsClientId=client)
         if effects is None:
-            inertia.ravel()[:: len(pos) + 1][:arm] += implicit
-            acceleration = dposv(inertia[:arm, :arm], torque - bias[:arm])[1]
+            self._diagonal += implicit
+            # Of a symmetric matrix the transpose, which LAPACK takes without a copy.
+            _, acceleration, _ = dposv(self._arm_inertia.T, torque - joint_bias, overwrite_a=1, overwrite_b=1)
             torque -= implicit * acceleration
             self._torque = torque
             return torque
-        inertia, bias = effects.mass_factor * inertia[:arm, :arm], effects.mass_factor * bias[:arm]
+        inertia, joint_bias = effects.mass_factor * self._arm_inertia, effects.mass_factor * joint_bias
         if effects.payload_kg:
             load, weight = self._payload(pos, effects.payload_kg)
             inertia += load
-            bias -= weight
+            joint_bias -= weight
         passive = self._step_s * self._friction + effects.armature_kg_m2
-        inertia.ravel()[:: arm + 1] += implicit + passive
+        inertia.ravel()[:: len(inertia) + 1] += implicit + passive
         rubbed = self._friction * joint_vel
-        acceleration = dposv(inertia, torque - bias - rubbed)[1]
+        acceleration = dposv(inertia, torque - joint_bias - rubbed)[1]
         self._torque = torque - implicit * acceleration
         torque = self._torque - rubbed - passive * acceleration
         return torque
@@ -286,12 +287,14 @@ class PyBulletRobot(ServoArm):
         lever = np.array(jacobian)[:, :arm]
         return mass_kg * lever.T @ lever, mass_kg * (self._gravity @ lever)
 
-    def _compensation(self, joint_pos: tuple[float, ...]) -> Vector:
-        """Torque that holds the arm of the description upright against gravity, (num_joints,) Nm."""
+    def _compensation(self, joint_pos: tuple[float, ...]) -> tuple[float, ...]:
+        """Torque (Nm) that holds the arm of the description upright against gravity, and its fingers."""
         body, client, zeros, tilted = self._body, self._client, self._zeros, self._gravity != UPRIGHT_M_S2
         if tilted:
             pybullet.setGravity(*UPRIGHT_M_S2, physicsClientId=client)
-        torque = pybullet.calculateInverseDynamics(body, joint_pos, zeros, zeros, physicsClientId=client)
+        torque: tuple[float, ...] = pybullet.calculateInverseDynamics(
+            body, joint_pos, zeros, zeros, physicsClientId=client
+        )
         if tilted:
             pybullet.setGravity(*self._gravity, physicsClientId=client)
-        return np.array(torque[: len(self._joints)])
+        return torque
