@@ -81,7 +81,13 @@ def _tightened(joint: JointDescription, index: int) -> JointDescription:
     )
 
 
-def limit_rate(velocity: Vector, last_velocity: Vector, last_acceleration: Vector, dt_s: float) -> Vector:
+def limit_rate(
+    velocity: Vector,
+    last_velocity: Vector,
+    last_acceleration: Vector,
+    dt_s: float,
+    share: float = RATE_SHARE,
+) -> Vector:
     """The velocity nearest to what is wanted that the interface lets through after what the robot did last.
 
     It changes nothing where no packet was lost. A robot that misses commands goes on with the acceleration
@@ -92,10 +98,11 @@ def limit_rate(velocity: Vector, last_velocity: Vector, last_acceleration: Vecto
         last_velocity: (7,) rad/s that the robot has commanded itself last.
         last_acceleration: (7,) rad/s².
         dt_s: time between commands.
+        share: of the limits that is used.
     """
-    step = RATE_SHARE * JERK_MAX_RAD_S3 * dt_s
-    low = np.maximum(last_acceleration - step, -RATE_SHARE * ACCELERATION_MAX_RAD_S2)
-    high = np.minimum(last_acceleration + step, RATE_SHARE * ACCELERATION_MAX_RAD_S2)
+    step = share * JERK_MAX_RAD_S3 * dt_s
+    low = np.maximum(last_acceleration - step, -share * ACCELERATION_MAX_RAD_S2)
+    high = np.minimum(last_acceleration + step, share * ACCELERATION_MAX_RAD_S2)
     acceleration = np.minimum(np.maximum((velocity - last_velocity) / dt_s, low), high)
     return last_velocity + acceleration * dt_s
 

@@ -1,11 +1,11 @@
 """What is streamed to the robot every millisecond: joint velocities, positions or torques."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from wpg.hardware_bridge.franka.limits import TORQUE_MAX_NM, TORQUE_RATE_MAX_NM_S, limit_rate
+from wpg.hardware_bridge.franka.limits import RATE_SHARE, TORQUE_MAX_NM, TORQUE_RATE_MAX_NM_S, limit_rate
 from wpg.hardware_bridge.franka.sample import FciSample
 from wpg.hardware_bridge.robot import JointCommand, Vector
 
@@ -14,7 +14,8 @@ FciMode = Literal["velocity", "position", "torque"]
 TICK_S = 1e-3
 DRIFT_GAIN_1_S = 5.0
 DRIFT_SPEED_MAX_RAD_S = 0.05
-SAME_RAD_S = 1e-5
+SAME_RAD_S, SAME_RAD = 1e-6, 3e-7
+"""States come as 32-bit floats: what differs by less is what was sent."""
 STIFFNESS_NM_RAD = np.array((600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0))
 """Of the joint impedance that torques make; soft beside the robot's own."""
 DAMPING_NM_S_RAD = np.array((50.0, 50.0, 50.0, 50.0, 30.0, 25.0, 15.0))
@@ -43,13 +44,24 @@ class Streaming(ABC):
         """The next message."""
 
 
+class Desired(NamedTuple):
+    """What the robot's own controller is to do, (7,) each."""
+
+    pos: Vector
+    vel: Vector
+    acc: Vector
+
+
 class VelocityStreaming(Streaming):
     """Velocities, which the robot integrates and follows by its own joint impedance."""
+
+    rounded_share = RATE_SHARE
+    """Of the limits that is used where the robot's last step is only known as it reports it."""
 
     def __init__(self, fci: Any) -> None:
         super().__init__(fci)
         self._heading: Vector | None = None
-        self._sent: tuple[Vector, Vector] | None = None
+        self._sent: Desired | None = None
 
     def start(self, robot: Any) -> Any:
         """Begin on ``robot``."""
@@ -61,24 +73,24 @@ class VelocityStreaming(Streaming):
 
     def message(self, command: JointCommand, sample: FciSample) -> Any:
         """The velocity that leads to the set-point."""
-        return self._fci.JointVelocities(self.velocity(command, sample).tolist())
+        return self._fci.JointVelocities(self._next(command, sample).vel.tolist())
 
-    def velocity(self, command: JointCommand, sample: FciSample) -> Vector:
-        """As wanted, as far as the interface lets it through after what the robot did last."""
-        wanted = command.joint_vel + self._drift_speed(command, sample)
-        last_velocity, last_acceleration = self._last_desired(sample)
-        velocity = limit_rate(wanted, last_velocity, last_acceleration, TICK_S)
-        self._sent = (velocity, (velocity - last_velocity) / TICK_S)
-        return velocity
+    def _next(self, command: JointCommand, sample: FciSample) -> Desired:
+        """As wanted, as far as the interface lets it through after what the robot did last.
 
-    def _last_desired(self, sample: FciSample) -> tuple[Vector, Vector]:
-        """Velocity and acceleration that the robot has commanded itself last.
-
-        What was sent, where the robot says that it took it: that is exact. Else what it did by itself.
+        That is what was sent, where the robot says that it took it: exactly. Else it is what it did by itself.
         """
-        if self._sent is not None and np.abs(self._sent[0] - sample.joint_vel_desired).max() < SAME_RAD_S:
-            return self._sent
-        return sample.joint_vel_desired, sample.joint_acc_desired
+        wanted = command.joint_vel + self._drift_speed(command, sample)
+        last = Desired(sample.joint_pos_desired, sample.joint_vel_desired, sample.joint_acc_desired)
+        share = self.rounded_share
+        if self._sent is not None and self._is_same(self._sent, last):
+            last, share = self._sent, RATE_SHARE
+        velocity = limit_rate(wanted, last.vel, last.acc, TICK_S, share)
+        self._sent = Desired(last.pos + TICK_S * velocity, velocity, (velocity - last.vel) / TICK_S)
+        return self._sent
+
+    def _is_same(self, sent: Desired, reported: Desired) -> bool:
+        return bool(np.abs(sent.vel - reported.vel).max() < SAME_RAD_S)
 
     def _drift_speed(self, command: JointCommand, sample: FciSample) -> Vector:
         """Takes back, slowly, what lost packets have added to the way."""
@@ -95,14 +107,18 @@ class PositionStreaming(VelocityStreaming):
     packets it is met where it went by itself.
     """
 
+    rounded_share = 0.93
+
     def start(self, robot: Any) -> Any:
         """Begin on ``robot``."""
         return robot.start_joint_position_control(self._fci.ControllerMode.JointImpedance)
 
     def message(self, command: JointCommand, sample: FciSample) -> Any:
         """The next position on the way to the set-point."""
-        joint_pos = sample.joint_pos_desired + TICK_S * self.velocity(command, sample)
-        return self._fci.JointPositions(joint_pos.tolist())
+        return self._fci.JointPositions(self._next(command, sample).pos.tolist())
+
+    def _is_same(self, sent: Desired, reported: Desired) -> bool:
+        return super()._is_same(sent, reported) and bool(np.abs(sent.pos - reported.pos).max() < SAME_RAD)
 
 
 class TorqueStreaming(Streaming):

@@ -60,6 +60,11 @@ class Torques(Message):
     pass
 
 
+def as_sent(values):
+    """States travel as 32-bit floats."""
+    return values.astype(np.float32).astype(float).tolist()
+
+
 class FakeFci:
     """The module, and the one robot that it knows."""
 
@@ -174,9 +179,9 @@ class FakeFci:
         return SimpleNamespace(
             q=self.q.tolist(),
             dq=self.dq.tolist(),
-            q_d=self.q.tolist(),
-            dq_d=self.dq.tolist(),
-            ddq_d=self.ddq.tolist(),
+            q_d=as_sent(self.q),
+            dq_d=as_sent(self.dq),
+            ddq_d=as_sent(self.ddq),
             tau_J=self.torque.tolist(),
             tau_J_d=self.torque.tolist(),
             time=SimpleNamespace(to_sec=lambda: cycles * TICK_S),

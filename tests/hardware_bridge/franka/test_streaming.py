@@ -73,6 +73,31 @@ class TestPositions:
         assert np.abs(acceleration).max() <= ACCELERATION_MAX_RAD_S2
         assert np.abs(np.diff(acceleration, axis=0) / 1e-3).max() <= JERK_MAX_RAD_S3
 
+    def test_lost_commands_leave_no_limit_though_states_are_rounded(self, make_bench):
+        bench = make_bench("position")
+        write, desired, worst = bench.fci.writeOnce, [np.zeros(7), np.zeros(7)], np.zeros(2)
+        generator = np.random.default_rng(0)
+
+        def lossy(message):
+            velocity, acceleration = desired
+            if generator.random() < 0.3 and not message.motion_finished:
+                # Lost: the robot keeps its acceleration.
+                bench.fci.dq = velocity + 1e-3 * acceleration
+                bench.fci.q = bench.fci.q + 1e-3 * bench.fci.dq
+            else:
+                place = bench.fci.q
+                write(message)
+                bench.fci.dq = (message.values - place) / 1e-3
+                bench.fci.ddq = (bench.fci.dq - velocity) / 1e-3
+                jerk = (bench.fci.ddq - acceleration) / 1e-3
+                worst[:] = np.maximum(worst, [np.abs(bench.fci.ddq).max(), np.abs(jerk).max()])
+            desired[:] = bench.fci.dq, bench.fci.ddq
+
+        bench.fci.writeOnce = lossy
+        drive(bench, 200, speed=0.5)
+        assert worst[0] <= ACCELERATION_MAX_RAD_S2
+        assert worst[1] <= JERK_MAX_RAD_S3
+
     def test_robot_that_has_gone_on_by_itself_is_met_where_it_is(self, make_bench):
         bench = make_bench("position")
         drive(bench, 60)
