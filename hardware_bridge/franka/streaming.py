@@ -78,7 +78,7 @@ class VelocityStreaming(Streaming):
     def _next(self, command: JointCommand, sample: FciSample) -> Desired:
         """As wanted, as far as the interface lets it through after what the robot did last.
 
-        That is what was sent, where the robot says that it took it: exactly. Else it is what it did by itself.
+        That is what was sent, where the robot says that it took it: exactly. Else it is what it did itself.
         """
         wanted = command.joint_vel + self._drift_speed(command, sample)
         last = Desired(sample.joint_pos_desired, sample.joint_vel_desired, sample.joint_acc_desired)
