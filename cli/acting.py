@@ -22,6 +22,7 @@ from wpg.hardware_bridge.checks import check_robot
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.sim_envs.goal_env import GoalEnv
+from wpg.sim_envs.task_interface import task_kwargs
 
 Select = Literal["best", "mean", "sample"]
 Env = gymnasium.Env[Any, Any]
@@ -82,7 +83,7 @@ def _open(policy: Path, env_id: str, interface: PolicyInterface, kwargs: dict[st
                 f"{policy} was trained for {trained_for.name}, which is not shipped with wpg: "
                 "give its description by --robot"
             ) from error
-    env = make_env(env_id, **{"robot": trained_for.name, **kwargs})
+    env = make_env(env_id, **{"robot": trained_for.name, **task_kwargs(interface), **kwargs})
     try:
         if isinstance(env.unwrapped, GoalEnv):
             check_robot(interface, env.unwrapped.robot.description)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from wpg.export.contract import Contract, GoalSpec, ObservationTerm, Row, SamplerSpec
+from wpg.export.contract import ActionTerm, Contract, GoalSpec, ObservationTerm, Row, SamplerSpec
 
 
 class Section(NamedTuple):
@@ -60,7 +60,7 @@ def _action(contract: Contract) -> Section:
     interface = contract.interface
     action = interface.action
     rows = [
-        ("mode", action.mode.replace("_", " ")),
+        ("mode", _mode(action)),
         ("unit", action.unit),
         ("lowest", _row(action.low)),
         ("highest", _row(action.high)),
@@ -74,6 +74,11 @@ def _action(contract: Contract) -> Section:
         )
     rows += [(f"{name} in training", _interval(*span)) for name, span in interface.trained_ranges.items()]
     return Section(f"Action ({action.size})", rows)
+
+
+def _mode(action: ActionTerm) -> str:
+    origin = {"measured": "where the arm is measured", "target": "its last target"}[action.delta_from]
+    return action.mode.replace("_", " ") + (f", from {origin}" if action.mode.endswith("_delta") else "")
 
 
 def _goal(contract: Contract) -> list[Section]:

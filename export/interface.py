@@ -11,7 +11,16 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Row = tuple[float, ...]
 
 ObservationSource = Literal[
-    "joint_pos", "joint_vel", "joint_torque", "tool_pos", "gripper", "goal", "external", "environment"
+    "joint_pos",
+    "joint_vel",
+    "joint_torque",
+    "joint_target",
+    "tool_pos",
+    "tool_target",
+    "gripper",
+    "goal",
+    "external",
+    "environment",
 ]
 ActionMode = Literal[
     "joint_position_delta",
@@ -93,6 +102,12 @@ class ActionTerm(Record, frozen=True, kw_only=True):
     scale: Row
     """The policy acts in [-1, 1]; the graph's output is ``offset + scale * a``, in ``unit``."""
     offset: Row
+    delta_from: Literal["measured", "target"] = "measured"
+    """What a delta counts from: where the arm was measured, or where it was told to go by the step before.
+
+    The second is for arms that answer late: what is measured there is long past, and a target near it would
+    hold the arm back.
+    """
     posture: Posture | None = None
     """Of ``tool_position_delta``: (3,) m in the base frame that the tool is to move."""
 

@@ -44,7 +44,7 @@ class Decider:
         """Of the particles at the last step, in the action's unit."""
 
     def reset(self) -> None:
-        """The arm has been held: what was seen before says nothing about what comes."""
+        """The policy does not have the arm any more: what it saw says nothing about what comes."""
         self._observe.reset()
 
     @property
@@ -64,26 +64,35 @@ class Decider:
 
     def goal_over(self, state: RobotState, time_s: float) -> bool:
         """Whether the present goal has had its steps; it is judged then, and the next one drawn."""
-        if self.goals is None or not self.goals.judge(self._observe.tool_position(state), time_s):
-            return False
-        self._observe.reset()
-        return True
+        return self.goals is not None and self.goals.judge(self._observe.tool_position(state), time_s)
 
-    def step(self, state: RobotState, time_s: float) -> Vector | None:
-        """Where the joints shall go, (num_joints,) rad; None when the policy's action is not finite."""
+    def step(self, state: RobotState, target: Vector, time_s: float) -> Vector | None:
+        """Where the joints shall go, (num_joints,) rad; None when the policy's action is not finite.
+
+        Args:
+            state: as measured.
+            target: (num_joints,) rad, where they were told to go before.
+            time_s: now.
+        """
         tool = self._observe.tool_position(state)
         if self.goals is not None:
             self.goals.begin_step(time_s)
         goal = None if self.goals is None else self.goals.current
-        obs = self._observe.observe(state, goal)
+        obs = self._observe.observe(state, goal, target=target)
         began_s = self._clock.now()
         decision = self._policy.act(obs)
         policy_s = self._clock.now() - began_s
         self.spread = decision.spread
         self.policy_time.record(policy_s)
         self._recorder.decision(
-            time_s=time_s, obs=obs, decision=decision, goal=goal, tool=tool, policy_s=policy_s
+            time_s=time_s,
+            obs=obs,
+            decision=decision,
+            goal=goal,
+            target=target,
+            tool=tool,
+            policy_s=policy_s,
         )
         if not np.isfinite(decision.action).all():
             return None
-        return self._act.joint_target(decision.action, state)
+        return self._act.joint_target(decision.action, state, target)

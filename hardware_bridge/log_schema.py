@@ -35,6 +35,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         action=_NUMBERS,
         spread=_NUMBER,
         goal_m=_NUMBERS,
+        joint_target_rad=_NUMBERS,
         tool_m=_NUMBERS,
         tool_error_m=_NUMBER,
         policy_us=_NUMBER,
@@ -96,6 +97,8 @@ class DecisionRecord(_Record, frozen=True, kw_only=True):
     """float32."""
     goal: bytes
     """Empty where the policy has none."""
+    target: bytes
+    """Where the joints had been told to go by then."""
     tool: bytes
 
 

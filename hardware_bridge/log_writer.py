@@ -102,6 +102,7 @@ class LogWriter:
             action=np.frombuffer(record.action, np.float32).tolist(),
             spread=record.spread,
             goal_m=goal_m,
+            joint_target_rad=_floats(record.target),
             tool_m=tool_m,
             tool_error_m=float(np.linalg.norm(np.subtract(goal_m, tool_m))) if goal_m else 0.0,
             policy_us=record.policy_s * 1e6,

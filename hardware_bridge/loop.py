@@ -207,6 +207,7 @@ class ControlLoop:
             self._lifecycle.enter(Phase.RUNNING, reason)
         else:
             self._homings += 1
+            self._decider.reset()
             self._motion.set_target(self._home)
             self._lifecycle.enter(Phase.HOMING, reason)
 
@@ -282,7 +283,7 @@ class ControlLoop:
             if not self._decider.may_start(state):
                 self._begin(state)
                 return
-        target = self._decider.step(state, time_s)
+        target = self._decider.step(state, self._motion.target, time_s)
         if target is not None:
             place, spread = self._motion.joint_pos, self._decider.spread
             self._motion.set_target(self._guard.shorten(target, place, spread))

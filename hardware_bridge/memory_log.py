@@ -40,6 +40,7 @@ class MemoryLog:
         obs: Floats,
         decision: Decision,
         goal: Vector | None,
+        target: Vector,
         tool: Vector,
         policy_s: float,
     ) -> None:
@@ -47,8 +48,9 @@ class MemoryLog:
         goal_m = np.zeros(0) if goal is None else goal.copy()
         error_m = 0.0 if goal is None else float(np.linalg.norm(goal - tool))
         chosen = (obs.copy(), decision.action.copy(), decision.spread)
+        places = (goal_m, target.copy(), tool.copy())
         number = len(self._rows["decision"])
-        self._add("decision", time_s, number, *chosen, goal_m, tool.copy(), error_m, policy_s * 1e6)
+        self._add("decision", time_s, number, *chosen, *places, error_m, policy_s * 1e6)
 
     def event(self, *, time_s: float, name: str, detail: str) -> None:
         """A change of phase, or something that went wrong."""

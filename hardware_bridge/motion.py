@@ -40,6 +40,11 @@ class Motion:
         return self._filter.joint_pos
 
     @property
+    def target(self) -> Vector:
+        """Where the arm is told to go, (num_joints,) rad; where it stands after a start and after braking."""
+        return self._setpoints.target
+
+    @property
     def stop_pos(self) -> Vector:
         """Where braking from now on ends, (num_joints,) rad."""
         return self._filter.stop_pos

@@ -43,7 +43,7 @@ class ObservationPipeline:
         self._fresh = True
 
     def _check(self, term: ObservationTerm, sources: frozenset[str]) -> None:
-        expected = {"tool_pos": 3, "gripper": 1}.get(term.source, self._num_joints)
+        expected = {"tool_pos": 3, "tool_target": 3, "gripper": 1}.get(term.source, self._num_joints)
         if term.source == "environment" or (term.source == "external" and term.name not in sources):
             raise ContractError(
                 f"observation term {term.name!r} has no source on the robot: "
@@ -64,7 +64,12 @@ class ObservationPipeline:
         return self._kinematics.tool_position(state.joint_pos)
 
     def observe(
-        self, state: RobotState, goal: Vector | None = None, external: Mapping[str, Vector] | None = None
+        self,
+        state: RobotState,
+        goal: Vector | None = None,
+        external: Mapping[str, Vector] | None = None,
+        *,
+        target: Vector | None = None,
     ) -> NDArray[np.float32]:
         """Observation vector for one state.
 
@@ -72,12 +77,13 @@ class ObservationPipeline:
             state: measured joints.
             goal: (goal_dim,) where the policy has a goal.
             external: values of the terms with source ``external``, by name.
+            target: (num_joints,) rad, where the joints were told to go before; at first where they stand.
 
         Returns:
             (obs_dim,), valid until the next call.
         """
         for term, span, width in self._slices:
-            value = self._value(term, state, goal, external)
+            value = self._value(term, state, goal, external, target)
             if term.scale != 1.0:
                 value = value * term.scale
             if term.clip is not None:
@@ -98,6 +104,7 @@ class ObservationPipeline:
         state: RobotState,
         goal: Vector | None,
         external: Mapping[str, Vector] | None,
+        target: Vector | None,
     ) -> Vector:
         match term.source:
             case "joint_pos" | "joint_vel" | "joint_torque":
@@ -107,6 +114,8 @@ class ObservationPipeline:
                 return self.tool_position(state)
             case "gripper" if state.gripper_m is not None:
                 return np.array((state.gripper_m,))
+            case "joint_target" | "tool_target" if target is not None:
+                return target if term.source == "joint_target" else self._kinematics.tool_position(target)
             case "goal" if goal is not None:
                 return goal
             case "external" if external is not None:
@@ -127,7 +136,7 @@ class ActionPipeline:
         self, interface: PolicyInterface, description: RobotDescription, *, gripper: bool = False
     ) -> None:
         action, self._num_joints = interface.action, description.num_joints
-        self._mode = action.mode
+        self._mode, self._from_target = action.mode, action.delta_from == "target"
         if self._mode not in ("joint_position", "joint_position_delta", "tool_position_delta"):
             raise ContractError(
                 "action mode: expected joint_position, joint_position_delta or tool_position_delta, "
@@ -149,14 +158,21 @@ class ActionPipeline:
         self._low = description.limits("position_min_rad")
         self._high = description.limits("position_max_rad")
 
-    def joint_target(self, action: NDArray[np.floating], state: RobotState) -> Vector:
-        """Where the joints shall go, (num_joints,) rad; a delta counts from the measured position."""
+    def joint_target(self, action: NDArray[np.floating], state: RobotState, target: Vector) -> Vector:
+        """Where the joints shall go, (num_joints,) rad.
+
+        Args:
+            action: (action_dim,) in the units of the contract.
+            state: as measured.
+            target: (num_joints,) rad, where the joints were told to go before.
+        """
         wish = np.asarray(action[: self._size], dtype=np.float64)
+        start = target if self._from_target else state.joint_pos
         if self._tool is not None:
-            target = self._tool.joint_target(wish, state.joint_pos)
+            wanted = self._tool.joint_target(wish, start)
         else:
-            target = state.joint_pos + wish if self._mode == "joint_position_delta" else wish
-        return np.minimum(np.maximum(target, self._low), self._high)  # a third of np.clip's time
+            wanted = start + wish if self._mode == "joint_position_delta" else wish
+        return np.minimum(np.maximum(wanted, self._low), self._high)  # a third of np.clip's time
 
     def gripper_opening_m(self, action: NDArray[np.floating]) -> float | None:
         """How far the gripper shall open; None where the policy moves none."""

@@ -29,6 +29,7 @@ class Recorder(Protocol):
         obs: Floats,
         decision: Decision,
         goal: Vector | None,
+        target: Vector,
         tool: Vector,
         policy_s: float,
     ) -> None:

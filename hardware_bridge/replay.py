@@ -169,5 +169,7 @@ def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -
             time_s=0.0,
             sequence=0,
         )
-        obs = pipeline.observe(measured, goal if goal.size else None, blanks)
+        obs = pipeline.observe(
+            measured, goal if goal.size else None, blanks, target=decision["joint_target_rad"][row]
+        )
         yield np.where(newest, obs, np.float32(np.nan))

@@ -112,6 +112,7 @@ class RunLog:
         obs: Floats,
         decision: Decision,
         goal: Vector | None,
+        target: Vector,
         tool: Vector,
         policy_s: float,
     ) -> None:
@@ -125,6 +126,7 @@ class RunLog:
                 obs=obs.tobytes(),
                 action=np.asarray(decision.action, np.float32).tobytes(),
                 goal=b"" if goal is None else goal.tobytes(),
+                target=target.tobytes(),
                 tool=tool.tobytes(),
             )
         )

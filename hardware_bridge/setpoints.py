@@ -53,6 +53,11 @@ class SetpointGenerator:
         """Head for ``joint_pos`` (num_joints,) rad, clipped to the position limits."""
         self._input.target_position = np.minimum(np.maximum(joint_pos, self._low), self._high).tolist()
 
+    @property
+    def target(self) -> Vector:
+        """Where the joints are told to go, (num_joints,) rad; where they stand after :meth:`reset`."""
+        return np.array(self._input.target_position)
+
     def step(self) -> JointCommand:
         """Advance by one servo period.
 

@@ -22,7 +22,13 @@ from wpg.sim_envs.effects import Effects, load_effects
 from wpg.sim_envs.engines import EngineName, make_robot
 from wpg.sim_envs.scene import EMPTY, GOAL_RGBA, TOOL_RADIUS_M, TOOL_RGBA, Marker, Scene
 from wpg.sim_envs.servo import ServoArm
-from wpg.sim_envs.task_interface import CONTROL_DT_S, observation_space, term_slice
+from wpg.sim_envs.task_interface import (
+    CONTROL_DT_S,
+    for_late_arm,
+    observation_space,
+    targets_under_way,
+    term_slice,
+)
 
 Observation = dict[str, NDArray[np.float32]]
 Action = NDArray[np.float32]
@@ -44,7 +50,8 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     ``dense``, minus the distance in m.
 
     With effects an episode's arm is drawn at :meth:`reset`, whose ``info["effects"]`` says what was drawn.
-    The policy then sees what the sensors say, and ``info["is_success"]`` is the truth.
+    The policy then sees what the sensors say, and ``info["is_success"]`` is the truth. Of an arm that answers
+    late it also sees where it was sent, and actions count from there.
 
     Attributes:
         interface: what a policy for this task sees and commands.
@@ -70,6 +77,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         reward: RewardName,
         render_mode: RenderMode,
         effects: Effects | str | Path | None,
+        target_history: int | None,
         scene: Scene = EMPTY,
     ) -> None:
         if reward not in ("sparse", "dense"):
@@ -80,6 +88,9 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
             interface = msgspec.structs.replace(
                 interface, trained_delay_s=effects.delay_range_s(), trained_ranges=effects.ranges()
             )
+        if target_history is None:
+            target_history = targets_under_way(interface)
+        interface = for_late_arm(interface, target_history)
         self.robot: ServoArm = make_robot(
             description,
             engine,
@@ -174,7 +185,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
 
     def act(self, action: Vector) -> None:
         """One policy period with a scaled action (action_dim,); :attr:`row` is what is seen then."""
-        self._setpoints.set_target(self._act.joint_target(action, self._state))
+        self._setpoints.set_target(self._act.joint_target(action, self._state, self._setpoints.target))
         self.commands = self._setpoints.steps(self._ticks)
         self.robot.follow(*self.commands, self._act.gripper_opening_m(action))
         self._look()
@@ -220,7 +231,9 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
 
     def _look(self) -> None:
         self._state = self.robot.read()
-        self.row = self._observe.observe(self._state, self._goal, self._external())
+        self.row = self._observe.observe(
+            self._state, self._goal, self._external(), target=self._setpoints.target
+        )
         if self.render_mode == "human":
             self.render()
 

@@ -45,6 +45,8 @@ class InsertEnv(GoalEnv):
         control: what actions move: the ``joints``, or the ``tool``.
         clearance_m: the hole's side less the peg's diameter.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
+        target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
+            many as the effects' longest delay asks for.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
 
@@ -60,6 +62,7 @@ class InsertEnv(GoalEnv):
         control: ControlName = "joints",
         clearance_m: float = 0.004,
         effects: Effects | str | Path | None = None,
+        target_history: int | None = None,
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
@@ -73,6 +76,7 @@ class InsertEnv(GoalEnv):
             reward=reward,
             render_mode=render_mode,
             effects=effects,
+            target_history=target_history,
         )
 
     def _start(self) -> Vector:

@@ -61,6 +61,8 @@ class PickAndPlaceEnv(ObjectEnv):
         robot: the name or TOML file of a robot with a gripper.
         control: what actions move beside the gripper: the ``tool``, or the ``joints``.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
+        target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
+            many as the effects' longest delay asks for.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
 
@@ -72,6 +74,7 @@ class PickAndPlaceEnv(ObjectEnv):
         robot: str = "panda",
         control: ControlName = "tool",
         effects: Effects | str | Path | None = None,
+        target_history: int | None = None,
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
@@ -85,6 +88,7 @@ class PickAndPlaceEnv(ObjectEnv):
             reward=reward,
             render_mode=render_mode,
             effects=effects,
+            target_history=target_history,
         )
 
     def _draw_goal(self) -> Vector:

@@ -52,6 +52,8 @@ class PushEnv(ObjectEnv):
         robot: a shipped robot's name or the path of a TOML file.
         control: what actions move: the ``tool``, or the ``joints``.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
+        target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
+            many as the effects' longest delay asks for.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
 
@@ -63,6 +65,7 @@ class PushEnv(ObjectEnv):
         robot: str = "panda",
         control: ControlName = "tool",
         effects: Effects | str | Path | None = None,
+        target_history: int | None = None,
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
@@ -76,6 +79,7 @@ class PushEnv(ObjectEnv):
             reward=reward,
             render_mode=render_mode,
             effects=effects,
+            target_history=target_history,
         )
 
     def _draw_goal(self) -> Vector:

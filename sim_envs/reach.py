@@ -83,6 +83,8 @@ class ReachEnv(GoalEnv):
         robot: a shipped robot's name or the path of a TOML file.
         control: what actions move: the ``joints``, or the ``tool``.
         effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
+        target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
+            many as the effects' longest delay asks for.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
 
@@ -97,6 +99,7 @@ class ReachEnv(GoalEnv):
         robot: str = "panda",
         control: ControlName = "joints",
         effects: Effects | str | Path | None = None,
+        target_history: int | None = None,
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
@@ -111,6 +114,7 @@ class ReachEnv(GoalEnv):
             reward=reward,
             render_mode=render_mode,
             effects=effects,
+            target_history=target_history,
         )
 
     def _start(self) -> Vector:

@@ -1,6 +1,7 @@
 """What policies of a task see and command: observation and action terms, and their spaces."""
 
-from typing import Literal, get_args
+import math
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -27,6 +28,40 @@ def arm_terms(num_joints: int) -> tuple[ObservationTerm, ...]:
 
 
 GOAL_TERM = ObservationTerm(name="goal", size=3, source="goal", unit="m")
+
+
+def for_late_arm(interface: PolicyInterface, target_history: int) -> PolicyInterface:
+    """The same for an arm that answers late: the policy sees where it sent the arm, and goes on from there.
+
+    Without what is under way the task would not be Markov. Where the tool will be spares the policy to learn
+    the arm's kinematics anew for targets.
+
+    Args:
+        interface: of an arm that answers at once.
+        target_history: steps whose joint targets are seen; 0 changes nothing.
+    """
+    if not target_history:
+        return interface
+    assert interface.robot is not None
+    *terms, goal = interface.observation
+    joints = ObservationTerm(
+        name="joint_target",
+        size=target_history * len(interface.robot.joints),
+        source="joint_target",
+        unit="rad",
+        history=target_history,
+    )
+    tool = ObservationTerm(name="tool_target", size=3, source="tool_target", unit="m")
+    return msgspec.structs.replace(
+        interface,
+        observation=(*terms, joints, tool, goal),
+        action=msgspec.structs.replace(interface.action, delta_from="target"),
+    )
+
+
+def targets_under_way(interface: PolicyInterface) -> int:
+    """How many steps' targets may not show yet in what is measured, by the longest delay of training."""
+    return math.ceil(round(interface.trained_delay_s[1] / interface.control_dt_s, 9))
 
 
 def arm_action(
@@ -76,6 +111,15 @@ def with_gripper(action: ActionTerm, gripper: GripperDescription) -> ActionTerm:
     )
 
 
+def task_kwargs(interface: PolicyInterface) -> dict[str, Any]:
+    """What a task is to be made with so that a policy with this interface sees and moves what it knows."""
+    seen = {term.source: term.history for term in interface.observation}
+    return {
+        "control": "tool" if interface.action.mode == "tool_position_delta" else "joints",
+        "target_history": seen.get("joint_target", 0),
+    }
+
+
 def term_slice(interface: PolicyInterface, name: str) -> slice:
     """Where a term stands in the observation vector."""
     start = 0
@@ -91,9 +135,9 @@ def observation_space(description: RobotDescription, terms: tuple[ObservationTer
     low, high = [], []
     for term in terms:
         match term.source, term.unit:
-            case "joint_pos", _:
-                bottom = description.limits("position_min_rad") - 0.5
-                top = description.limits("position_max_rad") + 0.5
+            case "joint_pos" | "joint_target", _:
+                bottom = np.tile(description.limits("position_min_rad") - 0.5, term.history)
+                top = np.tile(description.limits("position_max_rad") + 0.5, term.history)
             case "joint_vel", _:
                 top = 4.0 * description.limits("velocity_max_rad_s")
                 bottom = -top

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from wpg.cli.acting import OURS
 from wpg.cli.observations import ContractObservations
 from wpg.cli.options import CommandError
 from wpg.controllers.environment import make_env
 from wpg.export.artifact import Artifact
+from wpg.export.interface import PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.goals import GoalResult
 from wpg.hardware_bridge.logread import RunRecording
@@ -21,7 +23,7 @@ from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.goal_env import GoalEnv
-from wpg.sim_envs.task_interface import term_slice
+from wpg.sim_envs.task_interface import task_kwargs, term_slice
 
 ROUNDING_S = 1e-6
 """A log rounds times to nanoseconds, and a goal may begin in the instant in which the last one ends."""
@@ -81,8 +83,9 @@ class Simulator:
         interface = artifact.contract.interface
         if interface.robot is None:
             raise CommandError(f"{artifact.path}: was trained in an environment that stands for no robot")
-        self._env = _open(env_id, robot or interface.robot.name, effects)
-        self.arm: GoalEnv = self._env.unwrapped
+        self._env = _open(env_id, interface, robot or interface.robot.name, effects)
+        assert isinstance(self._env.unwrapped, GoalEnv)
+        self.arm = self._env.unwrapped
         found = self.arm.robot.description
         if found.name != interface.robot.name:
             self.close()
@@ -163,21 +166,14 @@ class Simulator:
         self._env.close()
 
 
-def _open(env_id: str, robot: str, effects: Effects | Path | None) -> Any:
-    env = make_env(env_id)
-    if not isinstance(env.unwrapped, GoalEnv):
-        env.close()
+def _open(
+    env_id: str, interface: PolicyInterface, robot: str, effects: Effects | Path | None
+) -> gymnasium.Env[Any, Any]:
+    """The environment with what the policy knows of its task."""
+    if not env_id.startswith(OURS):
+        make_env(env_id).close()  # or says which id is near
         raise CommandError(f"{env_id}: expected an environment of wpg with an arm; `wpg list` shows them")
-    options: dict[str, Any] = {} if effects is None else {"effects": effects}
-    if load_description(robot) != env.unwrapped.robot.description:
-        options["robot"] = robot
-    if options:
-        env.close()
-        try:
-            env = make_env(env_id, **options)
-        except TypeError as error:
-            raise CommandError(f"{env_id}: cannot be had with robot {robot}") from error
-    return env
+    return make_env(env_id, robot=robot, effects=effects, **task_kwargs(interface))
 
 
 def logged_trials(

@@ -23,7 +23,7 @@ def run(*args: object) -> int:
 
 
 def write_policy(path, seed: int):
-    """An untrained policy for the Panda that sees joints, a tool with a history, and a goal."""
+    """An untrained policy for a late Panda: it sees joints, targets, a tool with a history, and a goal."""
     import torch
 
     from wpg.controllers.critic import Critic
@@ -36,11 +36,18 @@ def write_policy(path, seed: int):
         robot=panda.robot_spec(),
         observation=(
             ObservationTerm(name="joint_pos", size=7, source="joint_pos"),
+            ObservationTerm(name="joint_target", size=14, source="joint_target", history=2),
             ObservationTerm(name="tool_pos", size=6, source="tool_pos", history=2),
+            ObservationTerm(name="tool_target", size=3, source="tool_target"),
             ObservationTerm(name="goal", size=3, source="goal"),
         ),
         action=ActionTerm(
-            mode="joint_position_delta", size=7, unit="rad", scale=(0.05,) * 7, offset=(0.0,) * 7
+            mode="joint_position_delta",
+            size=7,
+            unit="rad",
+            scale=(0.05,) * 7,
+            offset=(0.0,) * 7,
+            delta_from="target",
         ),
         control_dt_s=0.05,
         goal=GoalSpec(
@@ -55,7 +62,7 @@ def write_policy(path, seed: int):
     write_artifact(
         path,
         policy_source(
-            ParticlePolicy(16, 7, num_particles=4, **sizes), Critic(16, 7, **sizes), temperature=0.1
+            ParticlePolicy(33, 7, num_particles=4, **sizes), Critic(33, 7, **sizes), temperature=0.1
         ),
         interface=interface,
         provenance=Provenance(

@@ -50,6 +50,7 @@ def test_what_is_written_is_read(path):
         obs=obs,
         decision=Decision(action, 0.03),
         goal=np.array([0.4, 0.0, 0.3]),
+        target=np.array([0.1, 1 / 3]),
         tool=np.array([0.4, 0.3, 0.7]),
         policy_s=5e-5,
     )
@@ -68,6 +69,7 @@ def test_what_is_written_is_read(path):
     np.testing.assert_array_equal(run.state["joint_torque_nm"][7], np.full(7, 14.0))
     assert run.state["status"][0] == "ARMED"
     np.testing.assert_array_equal(run.decision["obs"][0].astype(np.float32), obs)
+    np.testing.assert_array_equal(run.decision["joint_target_rad"], [[0.1, 1 / 3]])
     np.testing.assert_array_equal(run.decision["action"][0].astype(np.float32), action)
     assert run.decision["tool_error_m"][0] == pytest.approx(0.5)
     assert (run.event["name"][0], run.event["detail"][0]) == ("stale_state", "no state for 20 ms")
@@ -111,6 +113,7 @@ def test_records_longer_than_the_pipe_takes_at_once(path):
             obs=obs,
             decision=Decision(obs[:2], 0.0),
             goal=None,
+            target=np.zeros(7),
             tool=np.zeros(3),
             policy_s=0.0,
         )

@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.sim_envs.actuator import Actuator, DelayLine
 from wpg.sim_envs.effects import Effects, JointEffects, Spread, effects_toml, load_effects
@@ -11,6 +12,7 @@ from wpg.sim_envs.engines import ENGINES, make_robot
 from wpg.sim_envs.errors import EffectsError
 from wpg.sim_envs.object_env import CUBE
 from wpg.sim_envs.scene import Scene
+from wpg.sim_envs.task_interface import task_kwargs
 
 IDS = ["wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"]
 MANY = Effects(
@@ -280,6 +282,46 @@ def test_environment_draws_by_seed_and_says_what(name):
     env.close()
 
 
+LATE = Effects(action_delay_s=(0.0, 0.06), observation_delay_s=0.02)
+
+
+@pytest.mark.parametrize(
+    ("given", "history"),
+    [
+        ({}, 0),
+        ({"effects": Effects(lag_s=0.02)}, 0),
+        ({"effects": Effects(action_delay_s=0.05)}, 1),
+        ({"effects": LATE}, 2),
+        ({"effects": LATE, "target_history": 0}, 0),
+        ({"target_history": 3}, 3),
+    ],
+)
+def test_of_a_late_arm_the_targets_under_way_are_seen(given, history):
+    env = gymnasium.make(IDS[0], **given)
+    interface = env.unwrapped.interface
+    seen = [term.history for term in interface.observation if term.source == "joint_target"]
+    assert seen == [history] * bool(history)
+    assert interface.action.delta_from == ("target" if history else "measured")
+    assert task_kwargs(interface) == {"control": "joints", "target_history": history}
+    obs, _ = env.reset(seed=0)
+    assert env.observation_space.contains(obs)
+    env.close()
+
+
+def test_late_actions_count_from_the_target_before(description):
+    env = gymnasium.make(IDS[0], effects=LATE)
+    obs, _ = env.reset(seed=0)
+    kinematics = ForwardKinematics(description.kinematics())
+    start = obs["observation"][:7]
+    for number in range(4):
+        targets, tool = obs["observation"][17:31].reshape(2, 7), obs["observation"][31:]
+        np.testing.assert_allclose(targets[0], start + 0.02 * number, atol=1e-6)
+        np.testing.assert_allclose(targets[1], start + 0.02 * max(number - 1, 0), atol=1e-6)
+        np.testing.assert_allclose(tool, kinematics.tool_position(targets[0].astype(float)), atol=1e-6)
+        obs, *_ = env.step(np.full(7, 0.4, np.float32))
+    env.close()
+
+
 def test_effects_from_a_file(tmp_path, description):
     path = tmp_path / "actuators.toml"
     path.write_text(
@@ -340,7 +382,7 @@ def test_objects_are_seen_late_too(engine):
     env.unwrapped.robot.place_cube(goal.astype(np.float64), 0.0)
     seen = []
     for _ in range(3):
-        obs, _, _, _, info = env.step(np.zeros(7, np.float32))
+        obs, _, _, _, info = env.step(np.zeros(env.action_space.shape, np.float32))
         seen.append(np.linalg.norm(obs["achieved_goal"] - goal) / np.linalg.norm(before - goal))
         assert info["is_success"]
     np.testing.assert_allclose(seen, [1.0, 0.5, 0.0], atol=0.02)
