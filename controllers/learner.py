@@ -1,5 +1,6 @@
 """One update of critics, policy and temperature."""
 
+import copy
 import math
 from typing import Any
 
@@ -16,6 +17,8 @@ from wpg.controllers.replay import Batch
 STATISTICS_RATE = 0.05
 """Weight of a batch in the running statistics, once twenty have been seen."""
 ADAM_BETAS = (0.5, 0.999)
+AVERAGED_SHARE, AVERAGED_UPDATES = 0.2, 500
+"""What is evaluated and exported averages the policy over this share of its updates, this many at most."""
 SPREAD_ROWS = 16
 """Rows of a batch that the spread is measured on: it costs as much as a layer."""
 METRICS = ("critic_loss", "value", "entropy", "particle_spread")
@@ -46,6 +49,8 @@ class Learner:
                 module.low_precision = low_precision
         device = next(policy.parameters()).device
         self.log_tau = torch.tensor(math.log(initial_tau), device=device, requires_grad=True)
+        self.average = copy.deepcopy(policy).requires_grad_(False)
+        """The policy's running average: what one update gains, the next may lose, and the average keeps."""
         self.updates = 0
         self.metrics = torch.zeros(len(METRICS), device=device)
         adam: dict[str, Any] = {"lr": learning_rate, "betas": ADAM_BETAS, "fused": True}
@@ -54,7 +59,8 @@ class Learner:
             "policy": torch.optim.Adam(policy.parameters(), **adam),
             "tau": torch.optim.Adam([self.log_tau], **adam),
         }
-        self._critic_parameters = list(critic.parameters())
+        self._followed = list(policy.state_dict().values())
+        self._following = list(self.average.state_dict().values())
 
     def update(self, batch: Batch) -> None:
         """Move the critics, and every `actor_period`-th time policy and temperature."""
@@ -110,6 +116,8 @@ class Learner:
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        weight = max(1 / AVERAGED_UPDATES, 1 / (1 + AVERAGED_SHARE * count))
+        torch._foreach_lerp_(self._following, self._followed, weight)
         tau_optimiser = self.optimisers["tau"]
         tau_optimiser.zero_grad()
         flow.temperature_loss(self.log_tau, log_prob, self.target_entropy).backward()  # type: ignore[no-untyped-call]
@@ -123,6 +131,9 @@ class Learner:
         """Temperature; synchronises the device."""
         return math.exp(self.log_tau.item())
 
+    def _modules(self) -> dict[str, ParticlePolicy | Critic]:
+        return {"policy": self.policy, "average": self.average, "critic": self.critic}
+
     def tensors(self) -> dict[str, Tensor]:
         """Everything that an update reads and changes, for a checkpoint."""
         found = {
@@ -130,7 +141,7 @@ class Learner:
             "metrics": self.metrics,
             "generator": self.generator.get_state(),
         }
-        for name, module in (("policy", self.policy), ("critic", self.critic)):
+        for name, module in self._modules().items():
             found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for name, optimiser in self.optimisers.items():
             for index, state in optimiser.state_dict()["state"].items():
@@ -144,7 +155,7 @@ class Learner:
             self.log_tau.copy_(tensors["log_tau"])
             self.metrics.copy_(tensors["metrics"])
         self.generator.set_state(tensors["generator"].cpu())
-        for name, module in (("policy", self.policy), ("critic", self.critic)):
+        for name, module in self._modules().items():
             module.load_state_dict(_under(tensors, f"{name}."))
         for name, optimiser in self.optimisers.items():
             state: dict[int, dict[str, Tensor]] = {}

@@ -27,7 +27,7 @@ class Run:
     config: ResolvedConfig
     """Settings of the run."""
     policy: ParticlePolicy
-    """In eval mode."""
+    """The average of its last updates, in eval mode."""
     critic: Critic
     """In eval mode."""
     spec: EnvSpec
@@ -120,12 +120,12 @@ def load_run(folder: str | Path) -> Run:
         raise RunFolderError(f"{folder} is no run folder: it has no {CONFIG_NAME}")
     config = ResolvedConfig.load(folder / CONFIG_NAME)
     tensors, state = checkpoint.read(
-        folder / CHECKPOINT_NAME, lambda name: name.startswith(("policy.", "critic."))
+        folder / CHECKPOINT_NAME, lambda name: name.startswith(("average.", "critic."))
     )
     spec = spec_from_json(state["spec"])
     policy, critic = build_networks(spec, config)
     try:
-        for prefix, module in (("policy.", policy), ("critic.", critic)):
+        for prefix, module in (("average.", policy), ("critic.", critic)):
             own = {
                 name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
             }

@@ -146,7 +146,7 @@ class Trainer:
     def _evaluate(self, monitor: Monitor) -> Evaluation:
         begun = time.perf_counter()
         learner, seed = self.learner, self.config.seed
-        act = make_act(learner.policy, learner.critic, self.spec, self.config.select, seed=seed)
+        act = make_act(learner.average, learner.critic, self.spec, self.config.select, seed=seed)
         result = evaluate(act, self.eval_env, self.config.eval_episodes, seed=seed)
         self.last_eval = result.return_mean, result.success_rate
         goal = self.config.stop_at_success

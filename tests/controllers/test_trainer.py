@@ -27,8 +27,11 @@ from wpg.controllers import (
     resume,
     train,
 )
+from wpg.controllers.critic import Critic
 from wpg.controllers.environment import inspect_env
 from wpg.controllers.learner import Learner
+from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.replay import Batch
 
 TIMES = ("seconds", "steps_per_s")
 
@@ -125,6 +128,34 @@ def test_run_folder_and_load(tmp_path):
     for select in ("best", "mean", "sample"):
         first, second = (evaluate(run.act(select), ReachToy(), 3, seed=1) for _ in range(2))
         assert first == second
+
+
+def test_what_is_loaded_is_the_average_and_files_without_one_hold_the_policy(tmp_path):
+    train(small(), out=tmp_path / "run", env_factory=ReachToy)
+    tensors, state = checkpoint.read(tmp_path / "run" / "checkpoint")
+    name = "network.layers.1.weight"
+    loaded = load_run(tmp_path / "run").policy.state_dict()[name]
+    assert torch.equal(loaded, tensors[f"average.{name}"])
+    assert not torch.equal(loaded, tensors[f"policy.{name}"])
+    old = {key: value for key, value in tensors.items() if not key.startswith("average.")}
+    checkpoint.write(tmp_path / "run" / "checkpoint", old, {**state, "version": 1})
+    assert torch.equal(load_run(tmp_path / "run").policy.state_dict()[name], tensors[f"policy.{name}"])
+    assert resume(tmp_path / "run", steps=300, env_factory=ReachToy).steps == 300
+
+
+def test_the_average_follows_the_policy():
+    policy = ParticlePolicy(3, 2, num_particles=2, hidden=8)
+    generator = torch.Generator().manual_seed(0)
+    settings = {"gamma": 0.9, "learning_rate": 1e-2, "actor_period": 1, "initial_tau": 0.1}
+    settings |= {"target_entropy": -2.0, "norm_warmup": 5, "generator": generator}
+    learner = Learner(policy, Critic(3, 2, hidden=8), **settings)
+    expected = torch.zeros_like(policy.network.own_layers()[1].weight)
+    for count in range(12):
+        obs, next_obs = torch.randn(2, 16, 3, generator=generator)
+        action = torch.rand(16, 2, generator=generator) * 2 - 1
+        learner.update(Batch(obs, action, torch.randn(16, generator=generator), torch.zeros(16), next_obs))
+        expected += (policy.network.own_layers()[1].weight.detach() - expected) / (1 + 0.2 * count)
+    torch.testing.assert_close(learner.average.network.own_layers()[1].weight, expected)
 
 
 def test_it_learns_to_reach(tmp_path):
