@@ -50,6 +50,18 @@ def make_environment(folder: Path) -> str:
     return str(python)
 
 
+class Disturbed(FrankaRobot):
+    """Something goes wrong a while after it was armed first."""
+
+    disturbance: threading.Timer | None = None
+
+    def arm(self) -> None:
+        """As always."""
+        super().arm()
+        if self.disturbance is not None and self.disturbance.ident is None:
+            self.disturbance.start()
+
+
 class Served:
     """The robot's process, and what it has seen once it ended."""
 
@@ -83,12 +95,10 @@ def drive(
 ) -> dict[str, Any]:
     """One run on a robot of its own, and what each of the three ends says of it."""
     gateway = (python, "-m", "wpg.hardware_bridge.franka.gateway")
-    robot = FrankaRobot(load_description("panda"), URL + options.options, gateway=gateway)
+    robot = Disturbed(load_description("panda"), URL + options.options, gateway=gateway)
     with serving(python) as served:
-        timer = None
         if fault is not None:
-            timer = threading.Timer(FAULT_AFTER_S, fault, (robot, served))
-            timer.start()
+            robot.disturbance = threading.Timer(FAULT_AFTER_S, fault, (robot, served))
         report = run_policy(
             artifact,
             robot,
@@ -96,8 +106,8 @@ def drive(
             noise_seed=options.seed,
             realtime_config=RealtimeConfig(cpu=options.cpu),
         )
-        if timer is not None:
-            timer.join()
+        if robot.disturbance is not None:
+            robot.disturbance.join()
     return {"bridge": report, "gateway": robot.report, "robot": served.seen}
 
 
@@ -151,7 +161,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=100, help="in simulation")
-    parser.add_argument("--options", default="", help="of the link, e.g. ?cpu=1")
+    parser.add_argument("--options", default="", help="of the link, e.g. '?mode=position&cpu=1'")
     parser.add_argument("--cpu", type=int, help="core of the control loop")
     parser.add_argument("--environment", type=Path, default=Path("runs/franka"))
     parser.add_argument("--json", type=Path)
