@@ -22,8 +22,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from wpg.hardware_bridge.clock import ManualClock
+from wpg.hardware_bridge.clock import SimulatedClock
 from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.emulated_arm import physics_step_s
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
 from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.playing import play_path
@@ -33,7 +34,6 @@ from wpg.sim_envs.effects import Effects, JointEffects, effects_toml
 from wpg.sim_envs.engines import EngineName, make_robot
 from wpg.sim_envs.recording import recording_of
 from wpg.sim_envs.scene import Scene
-from wpg.sim_envs.servo import ServoArm
 
 ROBOT = load_description("panda")
 ATTEMPTS = 5
@@ -52,20 +52,6 @@ FIELDS = {
 }
 IN_ABSOLUTE = {"action_delay_s": (1e3, "ms"), "lag_s": (1e3, "ms"), "joint_pos_offset_rad": (1e3, "mrad")}
 """Errors that are no share of the value: factor and unit."""
-
-
-class SimulatedClock(ManualClock):
-    """A clock whose sleep is the simulated arm's life."""
-
-    def __init__(self, robot: ServoArm) -> None:
-        super().__init__()
-        self._robot = robot
-
-    def sleep_until(self, deadline_s: float) -> None:
-        """Let the arm live up to the deadline."""
-        if deadline_s > self.now():
-            self._robot.advance(deadline_s - self.now())
-        super().sleep_until(deadline_s)
 
 
 def hidden_arm(number: int) -> Effects:
@@ -127,7 +113,8 @@ def in_process(engine: EngineName, effects: Effects, folder: Path) -> dict[str, 
     robot.reset(ROBOT.limits("home_rad"))
     log = folder / "run.mcap"
     run_log = RunLog(log, {"robot": ROBOT.name}, {})
-    play_path(robot, excitation(ROBOT, ExcitationPlan()), run_log, clock=SimulatedClock(robot))
+    clock = SimulatedClock(robot, physics_step_s(ROBOT))
+    play_path(robot, excitation(ROBOT, ExcitationPlan()), run_log, clock=clock)
     run_log.close()
     found = identify(ROBOT, recording_of(read_log(log), ROBOT))[0]
     result: dict[str, Any] = msgspec.to_builtins(found)

@@ -49,11 +49,15 @@ SIMULATED_TESTS = 2000
 Row = dict[str, Any]
 
 
-def fitted_arm(number: int) -> Effects:
-    """What identification makes of a hidden robot's motion."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = in_process("pybullet", hidden_arm(number), Path(folder))
-    return msgspec.convert(found, Identification).effects
+def fitted_arm(robot: int, out: Path) -> Effects:
+    """What identification makes of a hidden robot's motion; found once and kept."""
+    book = Book(out, "fit")
+    if not book.has(robot=robot):
+        with tempfile.TemporaryDirectory() as folder:
+            found = in_process("pybullet", hidden_arm(robot), Path(folder))
+        book.add(robot=robot, actuators=effects_toml(msgspec.convert(found, Identification).effects))
+    (text,) = [row["actuators"] for row in book.rows if row["robot"] == robot]
+    return msgspec.toml.decode(text, type=Effects)
 
 
 def with_own_noise(effects: Effects) -> Effects:
@@ -101,7 +105,9 @@ def rank(
             continue
         true, any_policy = hidden_arm(robot), next(iter(left.values()))
         hidden = with_own_noise(true)
-        with simulators(any_policy, hidden=hidden, plain=None, fitted=fitted_arm(robot), true=true) as places:
+        with simulators(
+            any_policy, hidden=hidden, plain=None, fitted=fitted_arm(robot, out), true=true
+        ) as places:
             for name, artifact in left.items():
                 found = {place: outcomes(one, artifact, trials) for place, one in places.items()}
                 book.add(robot=robot, policy=name, trials=trials, outcomes=found)
@@ -196,7 +202,12 @@ def emulated(effects: Effects) -> Iterator[str]:
 
 
 def retrain(
-    policy: Path, /, robots: tuple[int, ...] = tuple(range(10)), trials: int = 100, out: Path = OUT
+    policy: Path,
+    /,
+    robots: tuple[int, ...] = tuple(range(10)),
+    trials: int = 100,
+    steps: int = 40_000,
+    out: Path = OUT,
 ) -> None:
     """Success on hidden robots of a policy from the plain simulator and of one from the identified arm."""
     book = Book(out, "retrain")
@@ -204,20 +215,19 @@ def retrain(
     for robot in robots:
         if book.has(robot=robot):
             continue
-        fitted = fitted_arm(robot)
+        fitted = fitted_arm(robot, out)
         with tempfile.TemporaryDirectory() as folder:
             actuators, run = Path(folder) / "actuators.toml", Path(folder) / "run"
             actuators.write_text(effects_toml(fitted))
             command = [sys.executable, "-m", "wpg.cli.main", "train", ENV, "--actuators", str(actuators)]
-            subprocess.run([*command, "--steps", "24000", "--out", str(run)], check=True)
+            subprocess.run([*command, "--steps", str(steps), "--out", str(run)], check=True)
             after = load_artifact(run / "policy.onnx")
         hidden = with_own_noise(hidden_arm(robot))
-        with simulators(before, hidden=hidden, plain=None, fitted=fitted) as places:
-            found = {
-                when: {place: rate(outcomes(one, artifact, trials)) for place, one in places.items()}
-                for when, artifact in (("before", before), ("after", after))
-            }
-        book.add(robot=robot, policy=policy.stem, trials=trials, **found)
+        found: dict[str, dict[str, float]] = {}
+        for when, artifact in (("before", before), ("after", after)):
+            with simulators(artifact, hidden=hidden, plain=None, fitted=fitted) as places:
+                found[when] = {place: rate(outcomes(one, artifact, trials)) for place, one in places.items()}
+        book.add(robot=robot, policy=policy.stem, steps=steps, trials=trials, **found)
 
 
 def show(out: Path = OUT) -> None:
@@ -273,21 +283,17 @@ def _show_wire(rows: Sequence[Row]) -> None:
 
 
 def _show_retrain(rows: Sequence[Row]) -> None:
-    print("\n| hidden robot | delay | before: plain simulator | robot | after: fitted simulator | robot |")
-    print("|---|---|---|---|---|---|")
-    gaps: dict[str, list[float]] = {"before": [], "after": []}
+    print("\n| hidden robot | delay | before: plain | fitted | robot | after: plain | fitted | robot |")
+    print("|---|---|---|---|---|---|---|---|")
     for row in rows:
-        before, after = row["before"], row["after"]
-        gaps["before"].append(100 * abs(before["plain"] - before["hidden"]))
-        gaps["after"].append(100 * abs(after["fitted"] - after["hidden"]))
         delay_ms = 1000 * hidden_arm(row["robot"]).delay_range_s()[0]
-        print(
-            f"| {row['robot']} | {delay_ms:.0f} ms | {before['plain']:.0%} | {before['hidden']:.0%} "
-            f"| {after['fitted']:.0%} | {after['hidden']:.0%} |"
-        )
-    for when, own in gaps.items():
-        if own:
-            print(f"\nmedian gap {when}: {np.median(own):.1f} points")
+        shares = [row[when][place] for when in ("before", "after") for place in ("plain", "fitted", "hidden")]
+        print(f"| {row['robot']} | {delay_ms:.0f} ms | {' | '.join(f'{share:.0%}' for share in shares)} |")
+    for when in ("before", "after") if rows else ():
+        robot = np.array([row[when]["hidden"] for row in rows])
+        gaps = {place: [row[when][place] for row in rows] - robot for place in ("plain", "fitted")}
+        medians = ", ".join(f"{100 * np.median(np.abs(gap)):.1f} ({name})" for name, gap in gaps.items())
+        print(f"\n{when}: median success {np.median(robot):.0%}, median gap to simulation {medians} points")
 
 
 def _number(value: float | None) -> str:

@@ -16,6 +16,9 @@ ControlName = Literal["joints", "tool"]
 CONTROL_DT_S = 0.05
 ACTION_SCALE_RAD = 0.1
 TOOL_SCALE_M = 0.05
+LATE_SHARE = 0.6
+"""Of the action's scale, where actions count from the last target: these add up, while a step from where the
+arm is takes it little further than half of what it says."""
 
 
 def arm_terms(num_joints: int) -> tuple[ObservationTerm, ...]:
@@ -52,10 +55,15 @@ def for_late_arm(interface: PolicyInterface, target_history: int) -> PolicyInter
         history=target_history,
     )
     tool = ObservationTerm(name="tool_target", size=3, source="tool_target", unit="m")
+    moved = 3 if interface.action.mode == "tool_position_delta" else len(interface.robot.joints)
+    scale = np.array(interface.action.scale)
+    scale[:moved] *= LATE_SHARE
     return msgspec.structs.replace(
         interface,
         observation=(*terms, joints, tool, goal),
-        action=msgspec.structs.replace(interface.action, delta_from="target"),
+        action=msgspec.structs.replace(
+            interface.action, delta_from="target", scale=tuple(scale.round(9).tolist())
+        ),
     )
 
 

@@ -315,8 +315,8 @@ def test_late_actions_count_from_the_target_before(description):
     start = obs["observation"][:7]
     for number in range(4):
         targets, tool = obs["observation"][17:31].reshape(2, 7), obs["observation"][31:]
-        np.testing.assert_allclose(targets[0], start + 0.02 * number, atol=1e-6)
-        np.testing.assert_allclose(targets[1], start + 0.02 * max(number - 1, 0), atol=1e-6)
+        np.testing.assert_allclose(targets[0], start + 0.012 * number, atol=1e-6)
+        np.testing.assert_allclose(targets[1], start + 0.012 * max(number - 1, 0), atol=1e-6)
         np.testing.assert_allclose(tool, kinematics.tool_position(targets[0].astype(float)), atol=1e-6)
         obs, *_ = env.step(np.full(7, 0.4, np.float32))
     env.close()
