@@ -182,13 +182,23 @@ class NativeRobot:
         if num_bytes == 0:
             raise LinkError(
                 f"link {self._connected.url}: nobody answers within {self._connect_timeout_s:g} s; "
-                "is the robot powered, and is this its port?"
+                f"is the robot powered, and is this its port? {self._about_key()}"
+            )
+        if foreign := self._decoder.frames_unauthenticated:
+            raise ProtocolError(
+                f"link {self._connected.url}: expected frames tagged with the given key, "
+                f"found {foreign} without: the robot has another key, or none"
             )
         raise ProtocolError(
-            f"link {self._connected.url}: expected native frames, found {num_bytes} bytes that are none "
-            f"({self._decoder.frames_unauthenticated} frames with another key); "
-            "check protocol, baudrate and key"
+            f"link {self._connected.url}: expected native frames, found {num_bytes} bytes that are none; "
+            "check protocol and baudrate"
         )
+
+    def _about_key(self) -> str:
+        """A robot with a key is silent towards everybody else, so that it may be there after all."""
+        if self._key is None:
+            return "A robot with a key answers nobody without it: give it by --key FILE"
+        return "A robot with another key does not answer either"
 
     def _check(self, identity: Identity) -> None:
         description = self._description

@@ -205,15 +205,28 @@ class TestKey:
             robot = NativeRobot(description, emulator.url, key=b"secret", read_timeout_s=2.0)
             robot.connect()
             robot.arm()
-            for key in (None, b"guess"):
+            for key, advice in (
+                (None, "give it by --key FILE"),
+                (b"guess", "with another key does not answer"),
+            ):
                 stranger = NativeRobot(description, emulator.url, key=key, connect_timeout_s=0.3)
-                with pytest.raises(LinkError, match="nobody answers"):
+                with pytest.raises(LinkError, match=f"nobody answers .* {advice}"):
                     stranger.connect()
             robot.close()
         finally:
             end()
         assert emulator.witness.frames_unauthenticated >= 4
         assert emulator.witness.arms == 1
+
+    def test_key_for_a_robot_without_one(self, description):
+        emulator = Emulator(KinematicRobot(description), "udp://127.0.0.1:0")
+        end = serve_in_thread(emulator)
+        try:
+            robot = NativeRobot(description, emulator.url, key=b"secret", connect_timeout_s=0.3)
+            with pytest.raises(ProtocolError, match=r"found \d+ without: the robot has another key, or none"):
+                robot.connect()
+        finally:
+            end()
 
 
 def test_faults_between_emulator_and_link(description, make_policy):
