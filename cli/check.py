@@ -6,7 +6,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, write_json
+from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, prepare_outputs, write_json
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.keys import read_key
@@ -36,6 +36,7 @@ def check(
         raise CommandError(
             f"--travel: expected more than 0 and at most {LARGEST_TRAVEL_RAD} rad, found {travel:g}"
         )
+    prepare_outputs(json)
     driver = open_robot(
         load_description(robot),
         link,

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import tyro
 
-from wpg.cli.options import CommandError, JsonFile, KeyFile, write_json
+from wpg.cli.options import CommandError, JsonFile, KeyFile, prepare_outputs, write_json
 from wpg.hardware_bridge.description import ProtocolName, RobotDescription, load_description
 from wpg.hardware_bridge.emulator import Emulator
 from wpg.hardware_bridge.faults import parse_faults
@@ -66,6 +66,7 @@ def emulate(
             brownout_after_s=5, unplug_after_s=5 with unplug_for_s=0.3.
         seed: Seed of the faults, and of the arm's draw and noise.
     """
+    prepare_outputs(json)
     description = load_description(robot)
     should_stop = StopFlag()
     emulator = Emulator(

@@ -7,7 +7,15 @@ import msgspec
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import ActuatorsFile, CommandError, JsonFile, RobotOption, env_kwargs, write_json
+from wpg.cli.options import (
+    ActuatorsFile,
+    CommandError,
+    JsonFile,
+    RobotOption,
+    env_kwargs,
+    prepare_outputs,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from wpg.controllers.evaluation import Evaluation
@@ -50,6 +58,7 @@ def evaluate(
         select: The critic's best particle, the particles' mean, or a random one.
         seed: Seed of resets and noise.
     """
+    prepare_outputs(json)
     result = evaluate_policy(
         policy, env=env, episodes=episodes, select=select, seed=seed, robot=robot, actuators=actuators
     )

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import ActuatorsFile, CommandError, RobotOption, env_kwargs
+from wpg.cli.options import ActuatorsFile, CommandError, RobotOption, env_kwargs, prepare_outputs
+from wpg.cli.policies import POLICY_NAME
 
 
 def export(
@@ -30,7 +31,8 @@ def export(
 
     Args:
         policy: A run folder, or the .zip of a Stable-Baselines3 SAC, TQC, TD3, DDPG, PPO or A2C policy.
-        out: The file to write; by default policy.onnx in the run folder, or beside the zip.
+        out: The file to write, in place of one that is there; by default policy.onnx in the run folder, or
+            the zip's name with .onnx.
         particles: Particles drawn by default; the file takes any number. A zip acts without chance by
             default, and samples if there are several.
         refine: Langevin steps on the critic's action gradient after the draw.
@@ -68,9 +70,12 @@ def export(
             raise CommandError(
                 f"{policy} is a run folder: --env, --robot, --actuators and --vec-normalize are for a .zip"
             )
-        path = export_run(policy, out or policy / "policy.onnx", options)
+        out = out or policy / POLICY_NAME
+        prepare_outputs(out)
+        path = export_run(policy, out, options)
     elif policy.suffix == ".zip":
         out = out or policy.with_suffix(".onnx")
+        prepare_outputs(out)
         path = export_zip(
             policy,
             out,

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, write_json
+from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, prepare_outputs, write_json
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
@@ -66,9 +66,7 @@ def identify(
         raise CommandError("from what? give a run log, or --link of a robot that shall move")
     if link is None and log is not None:
         raise CommandError("--log keeps the log of a motion: it needs --link")
-    for path in (out, json, html):
-        if path is not None and not path.parent.is_dir():
-            raise CommandError(f"{path}: no such folder: {path.parent}")
+    prepare_outputs(out, json, html)
     with tempfile.TemporaryDirectory() as folder:
         recorded = Path(source) if source is not None else log or Path(folder) / "excitation.mcap"
         if link is not None:

@@ -7,13 +7,11 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import ArtifactPath
+from wpg.cli.policies import PolicyPath, load_policy
 from wpg.export.description import describe
-from wpg.export.reader import load_artifact
-from wpg.hardware_bridge.keys import read_key
 
 
-def inspect(file: ArtifactPath, *, key: Path | None = None, json: bool = False) -> None:
+def inspect(policy: PolicyPath, *, key: Path | None = None, json: bool = False) -> None:
     """Show what a policy was trained to see and to command, and check that this machine computes it alike.
 
     Args:
@@ -21,7 +19,7 @@ def inspect(file: ArtifactPath, *, key: Path | None = None, json: bool = False) 
         json: Print the contract as JSON, with digest, signed and golden_max_abs_error: the largest error of
             any output, in the output's unit.
     """
-    artifact = load_artifact(file, None if key is None else read_key(key))
+    artifact = load_policy(policy, key)
     error = artifact.verify_golden()
     if json:
         contract: dict[str, Any] = msgspec.to_builtins(artifact.contract)

@@ -50,9 +50,6 @@ RobotOption = Annotated[
         help="Another arm in the task: its name (`wpg list`) or its description file.",
     ),
 ]
-ArtifactPath = Annotated[
-    Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="An exported policy (.onnx).")
-]
 LogPath = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="LOG", help="A run log (`wpg run --log run.mcap`).")
 ]
@@ -83,6 +80,21 @@ def env_kwargs(*, robot: str | None = None, actuators: Path | None = None) -> di
         except msgspec.DecodeError as error:
             raise CommandError(f"{actuators}: {error}") from error
     return kwargs
+
+
+def prepare_outputs(*paths: Path | None) -> None:
+    """Find out before the work whether its results can be written: what is there is replaced by them.
+
+    Raises:
+        CommandError: a folder stands where a file is to be written.
+        OSError: the folder for the file cannot be made.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise CommandError(f"{path}: expected the name of a file, found a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def write_json(path: Path | None, result: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import ActuatorsFile, CommandError, RobotOption, env_kwargs
+from wpg.cli.options import ActuatorsFile, CommandError, RobotOption, env_kwargs, prepare_outputs
 
 Select = Literal["best", "mean", "sample"]
 
@@ -51,6 +51,7 @@ def play(
         require_display()
     else:
         require_format(out)
+        prepare_outputs(out)
     kwargs = {"render_mode": "human" if window else "rgb_array"}
     kwargs |= env_kwargs(robot=robot, actuators=actuators)
     with _controlled(target, env, select, seed, kwargs) as (act, opened):

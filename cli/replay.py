@@ -7,8 +7,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import CommandError, JsonFile, LogPath, write_json
-from wpg.export.reader import load_artifact
+from wpg.cli.options import CommandError, JsonFile, LogPath, prepare_outputs, write_json
+from wpg.cli.policies import load_policy
 from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.replay import Replay, logged_artifact
 from wpg.hardware_bridge.replay import replay as replay_log
@@ -17,16 +17,17 @@ from wpg.hardware_bridge.replay import replay as replay_log
 def replay(
     log: LogPath,
     *,
-    policy: Annotated[Path | None, tyro.conf.arg(metavar="FILE.onnx")] = None,
+    policy: Annotated[Path | None, tyro.conf.arg(metavar="POLICY")] = None,
     json: JsonFile = None,
 ) -> None:
     """Feed the logged states and noise to the artefact, which must decide as it did in the run, bit for bit.
 
     Args:
-        policy: The artefact that decided; by default the copy in the log.
+        policy: The artefact that decided, a file or a run folder; by default the copy in the log.
     """
+    prepare_outputs(json)
     recording = read_log(log)
-    artifact = logged_artifact(recording, log) if policy is None else load_artifact(policy)
+    artifact = logged_artifact(recording, log) if policy is None else load_policy(policy)
     found = replay_log(recording, artifact)
     write_json(json, found)
     _show(found, Console())

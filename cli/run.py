@@ -7,8 +7,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import ArtifactPath, CalibrationFile, CommandError, JsonFile, KeyFile, write_json
-from wpg.export.reader import load_artifact
+from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, prepare_outputs, write_json
+from wpg.cli.policies import PolicyPath, load_policy
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.keyboard import emergency_key
@@ -22,7 +22,7 @@ from wpg.hardware_bridge.session import open_robot, run_policy
 
 
 def run(
-    file: ArtifactPath,
+    policy: PolicyPath,
     *,
     robot: str,
     link: str,
@@ -73,7 +73,8 @@ def run(
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
-    artifact = load_artifact(file, None if artifact_key is None else read_key(artifact_key))
+    artifact = load_policy(policy, artifact_key)
+    prepare_outputs(json)
     driver = open_robot(
         load_description(robot),
         link,

@@ -7,19 +7,21 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, write_json
+from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, prepare_outputs, write_json
 
 if TYPE_CHECKING:
     from wpg.cli.transfer.result import Agreement, Side, TransferResult
     from wpg.cli.transfer.robots import Destination, RobotOptions
 
-ArtifactPaths = Annotated[
-    tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE", help="Exported policies (.onnx).")
+PolicyPaths = Annotated[
+    tuple[Path, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="POLICY", help="Exported policies (.onnx), or run folders that hold policy.onnx."),
 ]
 
 
 def transfer(
-    files: ArtifactPaths,
+    policies: PolicyPaths,
     *,
     from_: Annotated[str, tyro.conf.arg(name="from", metavar="ENV")],
     to: Annotated[str, tyro.conf.arg(metavar="ENV|URL|LOG")],
@@ -63,11 +65,9 @@ def transfer(
     from wpg.cli.transfer.study import StudyConfig  # noqa: PLC0415
     from wpg.cli.transfer.transfers import run_studies, summarise  # noqa: PLC0415
 
-    if not files:
+    if not policies:
         raise CommandError("which policy? give one exported file or several")
-    for path in (json, html):
-        if path is not None and path.is_dir():
-            raise CommandError(f"{path}: expected the name of a file, found a folder")
+    prepare_outputs(json, html)
     try:
         config = StudyConfig(
             trials=trials,
@@ -82,7 +82,7 @@ def transfer(
     options = RobotOptions(robot=robot, key=key, calibration=calibration, safety=safety, logs=logs)
     console = Console()
     studies = run_studies(
-        files,
+        policies,
         from_,
         _destination(to, options),
         config,
@@ -98,7 +98,6 @@ def transfer(
         page = render(studies, result)
     write_json(json, result)
     if html is not None and page is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(page)
     _show(result, console)
     if html is not None:
@@ -117,7 +116,7 @@ def _destination(to: str, options: "RobotOptions") -> "Destination":
 
 def _show(result: "TransferResult", console: Console) -> None:
     for policy in result.policies:
-        table = Table(box=None, padding=(0, 2), title=Path(policy.file).name, title_justify="left")
+        table = Table(box=None, padding=(0, 2), title=policy.file, title_justify="left")
         for heading in ("", "success", "95 %", "return", "joint gap", "action W2"):
             table.add_column(heading, justify="left" if not heading else "right")
         for agreement in (policy.unfitted, policy.agreement):

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from wpg.cli.options import CommandError
+from wpg.cli.policies import load_policy
 from wpg.cli.transfer.result import PolicyTransfer, TransferResult
 from wpg.cli.transfer.robots import Destination
 from wpg.cli.transfer.study import Study, StudyConfig, side, study
 from wpg.cli.transfer.trials import Simulator
 from wpg.controllers.comparison import mcnemar_p, mcnemar_p_anytime, mmrv, pearson_r, wilcoxon_p
-from wpg.export.reader import load_artifact
 
 FITTED, PLAIN = "fitted simulator", "plain simulator"
 
@@ -32,7 +32,7 @@ def run_studies(
         CommandError: the same file twice, or one that does not fit.
         ArtifactError, EffectsError: a file cannot be used.
     """
-    artifacts = [load_artifact(path) for path in files]
+    artifacts = [load_policy(path) for path in files]
     if len({artifact.digest for artifact in artifacts}) < len(artifacts):
         raise CommandError("the same policy is given twice")
     opened: list[dict[str, Simulator]] = []

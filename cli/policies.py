@@ -1,0 +1,39 @@
+"""The policies that commands are given: exported files, or run folders that hold one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from wpg.cli.options import CommandError
+from wpg.export.artifact import Artifact
+from wpg.export.reader import load_artifact
+from wpg.hardware_bridge.keys import read_key
+
+POLICY_NAME = "policy.onnx"
+"""The exported file in a run folder."""
+
+PolicyPath = Annotated[
+    Path,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="POLICY", help="An exported policy (.onnx), or a run folder that holds policy.onnx."
+    ),
+]
+
+
+def load_policy(path: Path, key: Path | None = None) -> Artifact:
+    """The artefact in a file, or in a run folder.
+
+    Args:
+        path: .onnx file or run folder.
+        key: file with the key that it must have been signed with.
+
+    Raises:
+        CommandError: a folder without an exported policy.
+        ArtifactError: the file is refused.
+    """
+    file = path / POLICY_NAME if path.is_dir() else path
+    if path.is_dir() and not file.exists():
+        raise CommandError(f"{path}: no {POLICY_NAME} in this folder; of a run folder: wpg export {path}")
+    return load_artifact(file, None if key is None else read_key(key))

@@ -1,0 +1,97 @@
+"""Which files and folders commands read and write: policies by either name, and what is there already."""
+
+import json
+
+import pytest
+import torch
+
+from wpg.cli import main as cli
+from wpg.cli.artifacts import export_run
+from wpg.cli.options import CommandError, prepare_outputs
+from wpg.cli.policies import load_policy
+from wpg.controllers import TrainConfig, train
+from wpg.export import CorruptArtifactError
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run that has hardly begun."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("runs") / "reach"
+    config = TrainConfig(env="wpg/PandaReach-v0", steps=64, hidden=16, eval_period=0)
+    train(config, out=folder)
+    export_run(folder, folder / "policy.onnx")
+    return folder
+
+
+def only_line(capsys) -> str:
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("wpg: ")]
+    return line
+
+
+def test_a_run_folder_stands_for_its_policy(run_folder):
+    assert load_policy(run_folder).digest == load_policy(run_folder / "policy.onnx").digest
+
+
+@pytest.mark.parametrize("name", ["", "policy.onnx"])
+def test_commands_take_both(name, run_folder, capsys, tmp_path):
+    policy, env = str(run_folder / name), "wpg/PandaReach-v0"
+    assert cli.main(["inspect", policy, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["provenance"]["env_steps"] == 64
+    result = tmp_path / "new" / "result.json"
+    assert cli.main(["evaluate", policy, "--episodes", "1", "--json", str(result)]) == 0
+    assert json.loads(result.read_text())["episodes"] == 1
+    assert (
+        cli.main(["transfer", policy, "--from", env, "--to", env, "--trials", "2", "--json", str(result)])
+        == 0
+    )
+    assert json.loads(result.read_text())["policies"][0]["file"] == str(run_folder / "policy.onnx")
+    nobody = ["--robot", "panda", "--link", "udp://127.0.0.1:1", "--goals", "1"]
+    assert cli.main(["run", policy, *nobody]) == 1
+    assert "policy" not in only_line(capsys)  # it was found, and the robot was not
+
+
+def test_a_folder_without_a_policy(tmp_path):
+    with pytest.raises(CommandError, match=r"no policy.onnx in this folder"):
+        load_policy(tmp_path)
+    with pytest.raises(CorruptArtifactError, match="cannot be read"):
+        load_policy(tmp_path / "absent")
+
+
+def test_what_can_be_made_again_is_replaced(run_folder, tmp_path):
+    out = tmp_path / "new" / "policy.onnx"
+    for particles in ("3", "4"):
+        assert cli.main(["export", str(run_folder), "--out", str(out), "--particles", particles]) == 0
+        assert load_policy(out).contract.sampler.num_particles == int(particles)
+    assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("command", [["train", "wpg/PandaReach-v0", "--out"], ["demo", "--out"], ["key"]])
+def test_what_cannot_is_left_alone(command, tmp_path, capsys):
+    precious = tmp_path / "mine"
+    precious.write_text("precious")
+    target = precious if command == ["key"] else tmp_path
+    assert cli.main([*command, str(target)]) == 1
+    assert "exists" in only_line(capsys)
+    assert precious.read_text() == "precious"
+
+
+def test_a_run_log_is_left_alone(run_folder, tmp_path, capsys):
+    log = tmp_path / "run.mcap"
+    log.write_text("precious")
+    link = ["--robot", "panda", "--link", "udp://127.0.0.1:1"]
+    assert cli.main(["run", str(run_folder), *link, "--goals", "1", "--log", str(log)]) == 1
+    assert log.read_text() == "precious"
+
+
+def test_a_result_that_cannot_be_written_is_known_before_the_work(run_folder, tmp_path, capsys):
+    for command in (
+        ["evaluate", str(run_folder), "--json"],
+        ["export", str(run_folder), "--out"],
+        ["check", "panda", "--link", "udp://127.0.0.1:1", "--json"],
+        ["emulate", "panda", "--link", "udp://127.0.0.1:0", "--json"],
+    ):
+        assert cli.main([*command, str(tmp_path)]) == 1
+        assert "expected the name of a file, found a folder" in only_line(capsys)
+    prepare_outputs(None, tmp_path / "deep" / "down" / "result.json")
+    assert (tmp_path / "deep" / "down").is_dir()
