@@ -44,7 +44,9 @@ class StudyConfig:
         if not 0 < self.error < 0.5:
             raise ValueError(f"--error: expected a number between 0 and 0.5, found {self.error}")
         target = LEAST_TARGET if self.at_least is None else self.at_least
-        if not 0 < self.margin < target <= 1:
+        if not 0 < target <= 1:
+            raise ValueError(f"--at-least: expected a share of the goals, such as 0.9, found {target:g}")
+        if not 0 < self.margin < target:
             raise ValueError(
                 f"--margin: expected more than 0 and less than the success asked for ({target:g}), "
                 f"found {self.margin:g}"
@@ -96,8 +98,9 @@ def study(
     predicted = _simulate(artifact, simulator, config, [None] * config.trials, robot=destination.is_robot)
     test, plan = _plan(predicted, config)
     say(
-        f"{artifact.path.name}: {simulator.env_id} predicts {plan.predicted:.0%}; on {destination.name} "
-        f"success above {plan.low:.0%} will do, at most {min(config.trials, plan.max_trials)} trials to know"
+        f"{artifact.path.name} reaches {plan.predicted:.0%} of {plan.predicted_trials} goals in "
+        f"{simulator.env_id}; is it at least {plan.high:.0%} on {destination.name}, or {plan.low:.0%} and "
+        f"less? At most {min(config.trials, plan.max_trials)} trials to know"
     )
 
     def enough(outcomes: Sequence[bool]) -> bool:
