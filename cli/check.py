@@ -6,7 +6,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, prepare_outputs, write_json
+from wpg.cli.options import (
+    CalibrationFile,
+    CommandError,
+    JsonFile,
+    KeyFile,
+    UsageError,
+    prepare_outputs,
+    write_json,
+)
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.keys import read_key
@@ -29,11 +37,11 @@ def check(
 
     Args:
         robot: A robot's name or the path of its .toml file.
-        link: Where the robot is.
+        link: Where the robot is, as for `wpg run`.
         travel: How far each joint moves, rad; 0.2 at most.
     """
     if not 0 < travel <= LARGEST_TRAVEL_RAD:
-        raise CommandError(
+        raise UsageError(
             f"--travel: expected more than 0 and at most {LARGEST_TRAVEL_RAD} rad, found {travel:g}"
         )
     prepare_outputs(json)

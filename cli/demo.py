@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wpg.cli.demo_files import DemoFiles, Summary
-from wpg.cli.options import CommandError, write_json
+from wpg.cli.options import CommandError, require_at_least, write_json
 
 TRAIN_ENV = "wpg/PandaReach-v0"
 OTHER_ENV = "wpg/PandaReachBullet-v0"
@@ -45,6 +45,8 @@ def demo(
     """
     from wpg.cli.report import write_report  # noqa: PLC0415  matplotlib is not part of the bare bridge
 
+    require_at_least(1, steps=steps, episodes=episodes, goals=goals)
+    require_at_least(0, seed=seed)
     started = time.monotonic()
     files = DemoFiles(out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S"))
     if files.root.exists():

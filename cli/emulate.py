@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import tyro
 
-from wpg.cli.options import CommandError, JsonFile, KeyFile, prepare_outputs, write_json
+from wpg.cli.options import JsonFile, KeyFile, UsageError, prepare_outputs, require_at_least, write_json
 from wpg.hardware_bridge.description import ProtocolName, RobotDescription, load_description
 from wpg.hardware_bridge.emulator import Emulator
 from wpg.hardware_bridge.faults import parse_faults
@@ -67,6 +67,7 @@ def emulate(
         seed: Seed of the faults, and of the arm's draw and noise.
     """
     prepare_outputs(json)
+    require_at_least(0, seed=seed)
     description = load_description(robot)
     should_stop = StopFlag()
     emulator = Emulator(
@@ -92,7 +93,7 @@ def _make_robot(
 ) -> SimulatedRobot:
     if engine == "kinematic":
         if actuators is not None:
-            raise CommandError("--actuators needs physics: --engine mujoco or pybullet")
+            raise UsageError("--actuators needs physics: --engine mujoco or pybullet")
         return KinematicRobot(description)
     from wpg.sim_envs.engines import make_robot  # noqa: PLC0415  the bare bridge has no simulator
 

@@ -9,11 +9,11 @@ from rich.console import Console
 
 from wpg.cli.options import (
     ActuatorsFile,
-    CommandError,
     JsonFile,
     RobotOption,
     env_kwargs,
     prepare_outputs,
+    require_at_least,
     write_json,
 )
 
@@ -97,8 +97,8 @@ def evaluate_policy(
     from wpg.cli.acting import acting  # noqa: PLC0415  torch and gymnasium are not part of the bare bridge
     from wpg.controllers import evaluate as evaluate_act  # noqa: PLC0415
 
-    if episodes < 1:
-        raise CommandError(f"--episodes must be at least 1, it is {episodes}")
+    require_at_least(1, episodes=episodes)
+    require_at_least(0, seed=seed)
     kwargs = env_kwargs(robot=robot, actuators=actuators)
     with acting(policy, env, select, seed=seed, **kwargs) as (act, opened):
         return evaluate_act(act, opened, episodes, seed=seed)

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import ActuatorsFile, CommandError, RobotOption, env_kwargs, prepare_outputs
+from wpg.cli.options import ActuatorsFile, CommandError, RobotOption, UsageError, env_kwargs, prepare_outputs
 from wpg.cli.policies import POLICY_NAME
+from wpg.export.contract import ContractError
 
 
 def export(
@@ -53,21 +54,25 @@ def export(
     from wpg.export.options import SamplerOptions  # noqa: PLC0415
     from wpg.hardware_bridge.keys import read_key  # noqa: PLC0415
 
-    options = ExportOptions(
-        sampler=SamplerOptions(
+    try:
+        sampler = SamplerOptions(
             num_particles=particles,
             refinement_steps=refine,
             step_size=step_size,
             choice=choice,
             noise_scale=noise_scale,
-        ),
+        )
+    except ContractError as error:
+        raise UsageError(str(error)) from error
+    options = ExportOptions(
+        sampler=sampler,
         interface=interface,
         licence=licence,
         sign_key=None if sign_key is None else read_key(sign_key),
     )
     if policy.is_dir():
         if any(option is not None for option in (env, robot, actuators, vec_normalize)):
-            raise CommandError(
+            raise UsageError(
                 f"{policy} is a run folder: --env, --robot, --actuators and --vec-normalize are for a .zip"
             )
         out = out or policy / POLICY_NAME

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wpg.cli.options import CommandError
+from wpg.cli.options import CommandError, UsageError
 from wpg.controllers import flatten_obs
 from wpg.controllers.evaluation import Act
 
@@ -26,7 +26,7 @@ def require_format(path: Path) -> None:
         CommandError: an ending that no format has, or MP4 without what writes it.
     """
     if path.suffix not in FORMATS:
-        raise CommandError(f"{path}: expected a file that ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+        raise UsageError(f"{path}: expected a file that ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise CommandError(f"{path}: MP4 needs pip install imageio-ffmpeg; .gif and .webp do not")
 

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 
 from wpg.cli.artifacts import ExportOptions, bare_interface, provenance_of
-from wpg.cli.options import CommandError
+from wpg.cli.options import CommandError, UsageError
 from wpg.controllers.environment import make_env
 from wpg.export.contract import ObservationTerm, PolicyInterface, read_interface
 from wpg.export.sources import networks_source
@@ -39,7 +39,7 @@ def export_zip(
         ArtifactError: the zip cannot be read or written as an artefact.
     """
     if env_id is None and options.interface is None:
-        raise CommandError(
+        raise UsageError(
             f"{zip_path}: a zip does not name its environment: give --env ID or --interface FILE"
         )
     sampler = options.sampler

@@ -10,7 +10,16 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, prepare_outputs, write_json
+from wpg.cli.options import (
+    CalibrationFile,
+    CommandError,
+    JsonFile,
+    KeyFile,
+    UsageError,
+    prepare_outputs,
+    require_at_least,
+    write_json,
+)
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
@@ -49,7 +58,7 @@ def identify(
     Args:
         source: A run log (.mcap) of `wpg run --log` or of this command.
         robot: A robot's name or the path of its .toml file.
-        link: Where the robot is, if it shall move now.
+        link: Where the robot is, as for `wpg run`, if it shall move now.
         out: The file that `wpg train --actuators` and `wpg emulate --actuators` read.
         log: Keep the log of the motion.
         seed: Of the motion.
@@ -59,13 +68,14 @@ def identify(
     from wpg.sim_envs.effects import effects_toml  # noqa: PLC0415
     from wpg.sim_envs.recording import recording_of  # noqa: PLC0415
 
+    require_at_least(0, seed=seed)
     description, console = load_description(robot), Console()
     if source is not None and "://" in source:
         source, link = None, source
     if (source is None) == (link is None):
-        raise CommandError("from what? give a run log, or --link of a robot that shall move")
+        raise UsageError("from what? give a run log, or --link of a robot that shall move")
     if link is None and log is not None:
-        raise CommandError("--log keeps the log of a motion: it needs --link")
+        raise UsageError("--log keeps the log of a motion: it needs --link")
     prepare_outputs(out, json, html)
     with tempfile.TemporaryDirectory() as folder:
         recorded = Path(source) if source is not None else log or Path(folder) / "excitation.mcap"
@@ -129,16 +139,19 @@ def _emergency(pressed: Callable[[], str] | None, console: Console) -> Emergency
 
 
 def _show(found: "Identification", console: Console) -> None:
+    from wpg.cli.quantities import SHOWN, value_and_interval  # noqa: PLC0415  needs a simulator
+
     table = Table(box=None, padding=(0, 1))
     for title in ("quantity", "joint", "value", "95 % interval"):
         justify: Literal["left", "right"] = "left" if title in ("quantity", "joint") else "right"
         table.add_column(title, justify=justify, no_wrap=True)
     for quantity in found.quantities:
-        interval = f"{quantity.low:.4g} to {quantity.high:.4g}"
-        table.add_row(quantity.field, quantity.joint or "", f"{quantity.value:.4g}", interval)
+        title, _, _ = SHOWN[quantity.field].title.partition(",")
+        table.add_row(title, quantity.joint or "", *value_and_interval(quantity))
     console.print(table)
     for field, joints in found.unknown.items():
-        console.print(f"[yellow]cannot be told[/yellow] {field} {', '.join(joints)}", highlight=False)
+        title, _, _ = SHOWN[field].title.partition(",")
+        console.print(f"[yellow]cannot be told[/yellow] {title} {', '.join(joints)}", highlight=False)
     fitted, unfitted = (1e3 * found.mae_rad(which) for which in ("fitted", "unfitted"))
     console.print(
         f"{found.held_out_s:.0f} s held out: "

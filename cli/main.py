@@ -1,10 +1,13 @@
 """Entry point of ``wpg``: dispatch, and one clear line for everything that can go wrong.
 
-Exit codes: 0 done, 1 the work failed (a line says why), 2 bad usage.
+Exit codes: 0 done; 2 the command line is wrong by itself: an unknown option, a value that it cannot have,
+options that exclude each other; 1 everything else that keeps the work from being done, files and names that
+are not there among it. One line says why.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import metadata
 
 import tyro
 
@@ -14,18 +17,22 @@ from wpg.cli.doctor import doctor
 from wpg.cli.emulate import emulate
 from wpg.cli.evaluate import evaluate
 from wpg.cli.export import export
+from wpg.cli.help_text import Command, readable
 from wpg.cli.identify import identify
 from wpg.cli.inspect import inspect
 from wpg.cli.key import key
 from wpg.cli.list import list_names
+from wpg.cli.options import UsageError
 from wpg.cli.play import play
 from wpg.cli.plot import plot
 from wpg.cli.replay import replay
 from wpg.cli.run import run
 from wpg.cli.train import train
 from wpg.cli.transfer.command import transfer
+from wpg.hardware_bridge.errors import LinkUrlError
+from wpg.hardware_bridge.faults import FaultSpecError
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Command] = {
     "demo": demo,
     "train": train,
     "evaluate": evaluate,
@@ -63,14 +70,24 @@ EXTRAS = {
 }
 
 
+# A value that an option cannot have, whoever finds it.
+USAGE = (UsageError, LinkUrlError, FaultSpecError)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    args = sys.argv[1:] if args is None else args
+    if list(args) == ["--version"]:
+        print(f"wpg {metadata.version('wpg')}")
+        return 0
     try:
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            {name: readable(command) for name, command in COMMANDS.items()},
             prog="wpg",
-            description="Train a manipulator policy in simulation, export it, run it on the robot.",
+            description="Train a manipulator policy in simulation, export it, run it on the robot. "
+            "`wpg --version` says which wpg this is.",
             args=args,
+            config=(tyro.conf.FlagCreatePairsOff,),
         )
     except KeyboardInterrupt:
         return _fail("interrupted", code=130)
@@ -86,7 +103,7 @@ def main(args: Sequence[str] | None = None) -> int:
         # What wpg raises on purpose carries a message for its user; a defect keeps its trace.
         if not (type(error).__module__.startswith("wpg.") or isinstance(error, OSError)):
             raise
-        return _fail(str(error))
+        return _fail(str(error), code=2 if isinstance(error, USAGE) else 1)
     return 0
 
 

@@ -8,46 +8,23 @@ import tyro
 
 T = TypeVar("T")
 
-# An option that may be left out is shown as INT, not as {None}|INT: its help says what holds then.
-OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
-OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
-OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")]
-OptionalEnv = Annotated[str | None, tyro.conf.arg(metavar="ENV", help_behavior_hint="")]
-JsonFile = Annotated[
-    Path | None,
-    tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="Also write the result here, as JSON."),
-]
+JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="Also write the result here, as JSON.")]
 KeyFile = Annotated[
     Path | None,
-    tyro.conf.arg(
-        metavar="FILE",
-        help_behavior_hint="",
-        help="Key shared with the other end (`wpg key FILE` makes one).",
-    ),
+    tyro.conf.arg(metavar="FILE", help="Key shared with the other end (`wpg key FILE` makes one)."),
 ]
 CalibrationFile = Annotated[
     Path | None,
-    tyro.conf.arg(
-        metavar="FILE",
-        help_behavior_hint="",
-        help="LeRobot's calibration file of an arm on a servo bus.",
-    ),
+    tyro.conf.arg(metavar="FILE", help="LeRobot's calibration file of an arm on a servo bus."),
 ]
 ActuatorsFile = Annotated[
     Path | None,
-    tyro.conf.arg(
-        metavar="FILE.toml",
-        help_behavior_hint="",
-        help="What sets the arm apart from its model (see `wpg identify`).",
-    ),
+    tyro.conf.arg(metavar="FILE.toml", help="What sets the arm apart from its model (see `wpg identify`)."),
 ]
 RobotOption = Annotated[
     str | None,
     tyro.conf.arg(
-        metavar="ROBOT",
-        help_behavior_hint="",
-        help="Another arm in the task: its name (`wpg list`) or its description file.",
+        metavar="ROBOT", help="Another arm in the task: its name (`wpg list`) or its description file."
     ),
 ]
 LogPath = Annotated[
@@ -57,6 +34,21 @@ LogPath = Annotated[
 
 class CommandError(RuntimeError):
     """A command cannot do what it was asked; the message says why and what to do."""
+
+
+class UsageError(CommandError):
+    """What was asked is wrong by itself, whatever files and robots there are."""
+
+
+def require_at_least(least: int, **options: int | None) -> None:
+    """Numbers that may not be smaller, where they are given.
+
+    Raises:
+        UsageError: names the option.
+    """
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise UsageError(f"--{name.replace('_', '-')}: expected at least {least}, found {value}")
 
 
 def env_kwargs(*, robot: str | None = None, actuators: Path | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import ActuatorsFile, CommandError, RobotOption, env_kwargs, prepare_outputs
+from wpg.cli.options import ActuatorsFile, RobotOption, env_kwargs, prepare_outputs, require_at_least
 
 Select = Literal["best", "mean", "sample"]
 
@@ -45,8 +45,8 @@ def play(
     from wpg.sim_envs.display import require_display  # noqa: PLC0415
     from wpg.sim_envs.errors import WindowClosed  # noqa: PLC0415
 
-    if episodes < 1:
-        raise CommandError(f"--episodes must be at least 1, it is {episodes}")
+    require_at_least(1, episodes=episodes)
+    require_at_least(0, seed=seed)
     if window:
         require_display()
     else:

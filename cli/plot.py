@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import CommandError, LogPath
+from wpg.cli.options import CommandError, LogPath, UsageError
 from wpg.hardware_bridge.logread import read_log
 
 
@@ -20,20 +20,20 @@ def plot(
     """
     from wpg.cli.log_pictures import PANELS, one_picture, panel_picture  # noqa: PLC0415  matplotlib
 
+    path = log.with_suffix(".png") if out is None else out
+    if path.suffix not in ("", ".png"):
+        raise UsageError(f"--out {path}: expected a .png file or a folder")
     recording = read_log(log)
     if not len(recording.command):
         raise CommandError(f"{log}: holds no /command messages: the run, or the log, ended before the first")
     console = Console()
     if not recording.complete:
         console.print(f"[yellow]warning[/yellow] {log} ends in the middle; drawn up to there", soft_wrap=True)
-    path = log.with_suffix(".png") if out is None else out
     if path.suffix == ".png":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(one_picture(recording, log.name))
         console.print(f"drawn: {path}", soft_wrap=True)
         return
-    if path.suffix:
-        raise CommandError(f"--out {path}: expected a .png file or a folder")
     path.mkdir(parents=True, exist_ok=True)
     for name in PANELS:
         (path / f"{name}.png").write_bytes(panel_picture(recording, name))

@@ -7,7 +7,16 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, prepare_outputs, write_json
+from wpg.cli.options import (
+    CalibrationFile,
+    CommandError,
+    JsonFile,
+    KeyFile,
+    UsageError,
+    prepare_outputs,
+    require_at_least,
+    write_json,
+)
 from wpg.cli.policies import PolicyPath, load_policy
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emergency import EmergencyStop
@@ -48,7 +57,8 @@ def run(
 
     Args:
         robot: A robot's name or the path of its .toml file.
-        link: Where the robot is: serial:///dev/ttyUSB0?baudrate=1000000, udp://HOST:PORT or tcp://HOST:PORT.
+        link: Where the robot is: serial:///dev/ttyUSB0?baudrate=1000000, udp://HOST:PORT, tcp://HOST:PORT,
+            fci://HOST, lerobot:TYPE?port=/dev/ttyACM0; `wpg list` shows every kind.
         duration: End after this many seconds.
         goals: Try this many goals, drawn from the box that the policy was trained on.
         goal: Try this goal: x y z of the tool in the base frame, m.
@@ -61,7 +71,10 @@ def run(
         log: Write a run log that Foxglove and PlotJuggler open.
     """
     if duration is None and goals is None and goal is None:
-        raise CommandError("how long? give --goals, --goal or --duration")
+        raise UsageError("how long? give --goals, --goal or --duration")
+    require_at_least(0, seed=seed, cpu=cpu)
+    require_at_least(1, particles=particles)
+    limits = SafetyConfig() if safety is None else load_safety(safety)
     try:
         config = LoopConfig(
             goals=goals,
@@ -69,10 +82,10 @@ def run(
             duration_s=duration,
             seed=seed,
             final_stop=StopMode[stop.upper()],
-            safety=SafetyConfig() if safety is None else load_safety(safety),
+            safety=limits,
         )
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise UsageError(str(error)) from error
     artifact = load_policy(policy, artifact_key)
     prepare_outputs(json)
     driver = open_robot(

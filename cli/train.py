@@ -1,20 +1,15 @@
 """``wpg train``: learn a policy, and export it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import (
-    ActuatorsFile,
-    CommandError,
-    OptionalFloat,
-    OptionalFolder,
-    OptionalInt,
-    RobotOption,
-    env_kwargs,
-)
+from wpg.cli.options import ActuatorsFile, RobotOption, UsageError, env_kwargs
+
+if TYPE_CHECKING:
+    from wpg.controllers import TrainConfig
 
 ENOUGH_SUCCESS = 0.98
 """Where training ends unless steps or another success are asked for."""
@@ -23,23 +18,21 @@ LIMITS = ("steps", "max_seconds")
 
 
 def train(
-    env: Annotated[
-        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="ENV", help_behavior_hint="")
-    ] = None,
+    env: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")] = None,
     *,
-    steps: OptionalInt = None,
-    stop_at_success: OptionalFloat = None,
-    max_seconds: OptionalFloat = None,
-    seed: OptionalInt = None,
-    out: OptionalFolder = None,
-    resume: OptionalFolder = None,
+    steps: int | None = None,
+    stop_at_success: float | None = None,
+    max_seconds: float | None = None,
+    seed: int | None = None,
+    out: Path | None = None,
+    resume: Path | None = None,
     robot: RobotOption = None,
     actuators: ActuatorsFile = None,
-    num_envs: OptionalInt = None,
-    updates_per_step: OptionalFloat = None,
-    hidden: OptionalInt = None,
-    particles: OptionalInt = None,
-    device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE", help_behavior_hint="")] = None,
+    num_envs: int | None = None,
+    updates_per_step: float | None = None,
+    hidden: int | None = None,
+    particles: int | None = None,
+    device: str | None = None,
 ) -> None:
     """Train a policy by Wasserstein policy gradient and export it.
 
@@ -79,11 +72,11 @@ def train(
         refused = [name for name, value in named.items() if value is not None]
         refused += [f"--{name.replace('_', '-')}" for name in given if name not in LIMITS]
         if refused:
-            raise CommandError(f"--resume takes all else from the run: leave out {', '.join(refused)}")
+            raise UsageError(f"--resume takes all else from the run: leave out {', '.join(refused)}")
         _train(None, resume, given)
         return
     if env is None:
-        raise CommandError("which environment? `wpg train ENV`; `wpg list` shows what there is")
+        raise UsageError("which environment? `wpg train ENV`; `wpg list` shows what there is")
     if steps is None and stop_at_success is None:
         given["stop_at_success"] = ENOUGH_SUCCESS
     if particles is not None:
@@ -95,14 +88,14 @@ def train(
 def _train(env: str | None, folder: Path, settings: dict[str, Any]) -> None:
     """Begin a run in ``env``, or go on with the one in ``folder``; export it and say how it ended."""
     from wpg.cli.artifacts import export_run  # noqa: PLC0415  torch: not in the bare bridge
-    from wpg.controllers import ProgressBar, TrainConfig, resume, train  # noqa: PLC0415
+    from wpg.controllers import ProgressBar, resume, train  # noqa: PLC0415
 
     console = Console()
     with ProgressBar(console) as bar:
         if env is None:
             result = resume(folder, **settings, on_progress=bar)
         else:
-            result = train(TrainConfig(env=env, **settings), out=folder, on_progress=bar)
+            result = train(_config(env, settings), out=folder, on_progress=bar)
     artifact = export_run(result.folder, result.folder / "policy.onnx")
     returned, success = _number(result.return_mean, ".1f"), _number(result.success_rate, ".0%")
     console.print(
@@ -110,6 +103,15 @@ def _train(env: str | None, folder: Path, settings: dict[str, Any]) -> None:
         f"last evaluation: return {returned}, success {success}"
     )
     console.print(f"exported to {artifact}; next: wpg evaluate {result.folder}")
+
+
+def _config(env: str, settings: dict[str, Any]) -> "TrainConfig":
+    from wpg.controllers import ConfigError, TrainConfig  # noqa: PLC0415
+
+    try:
+        return TrainConfig(env=env, **settings)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
 
 
 def _number(value: float | None, form: str) -> str:

@@ -15,14 +15,17 @@ from typing import Protocol
 from wpg.hardware_bridge.calibration import load_calibration
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
-from wpg.hardware_bridge.errors import DescriptionError
+from wpg.hardware_bridge.errors import DescriptionError, LinkUrlError
 from wpg.hardware_bridge.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.franka.robot import FrankaRobot
 from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
+from wpg.hardware_bridge.links.url import LINK_SCHEMES
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.robot import Robot
 
 GROUP = "wpg.protocols"
+OVER_LINKS = ("native", "dynamixel", "feetech")
+"""Protocols that are spoken over any link of bytes; the others name their own kind of link."""
 
 
 class Driver(Protocol):
@@ -81,9 +84,13 @@ def find_driver(description: RobotDescription, url: str) -> Driver:
     """The driver of the protocol that the link's scheme names, else of the description's own.
 
     Raises:
-        DescriptionError: there is none, or the package that brings it cannot be loaded.
+        LinkUrlError: a scheme that is neither a link's nor a protocol's.
+        DescriptionError: there is no driver, or the package that brings it cannot be loaded.
     """
     scheme = url.partition(":")[0]
+    if scheme not in (*LINK_SCHEMES, *protocol_names()):
+        known = (*LINK_SCHEMES, *(name for name in protocol_names() if name not in OVER_LINKS))
+        raise LinkUrlError(f"link {url!r}: expected one of the schemes {', '.join(known)}")
     name = scheme if scheme in protocol_names() else description.protocol
     if name in _SHIPPED:
         return _SHIPPED[name]

@@ -7,7 +7,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import CalibrationFile, CommandError, JsonFile, KeyFile, prepare_outputs, write_json
+from wpg.cli.options import (
+    CalibrationFile,
+    JsonFile,
+    KeyFile,
+    UsageError,
+    prepare_outputs,
+    require_at_least,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from wpg.cli.transfer.result import Agreement, Side, TransferResult
@@ -16,7 +24,11 @@ if TYPE_CHECKING:
 PolicyPaths = Annotated[
     tuple[Path, ...],
     tyro.conf.Positional,
-    tyro.conf.arg(metavar="POLICY", help="Exported policies (.onnx), or run folders that hold policy.onnx."),
+    tyro.conf.arg(
+        metavar="POLICY",
+        help_behavior_hint="",
+        help="Exported policies (.onnx), or run folders that hold policy.onnx.",
+    ),
 ]
 
 
@@ -66,8 +78,9 @@ def transfer(
     from wpg.cli.transfer.transfers import run_studies, summarise  # noqa: PLC0415
 
     if not policies:
-        raise CommandError("which policy? give one exported file or several")
+        raise UsageError("which policy? give one exported file or several")
     prepare_outputs(json, html)
+    require_at_least(0, seed=seed)
     try:
         config = StudyConfig(
             trials=trials,
@@ -78,7 +91,7 @@ def transfer(
             stop_early=not all_trials,
         )
     except ValueError as mistake:
-        raise CommandError(str(mistake)) from mistake
+        raise UsageError(str(mistake)) from mistake
     options = RobotOptions(robot=robot, key=key, calibration=calibration, safety=safety, logs=logs)
     console = Console()
     studies = run_studies(

@@ -266,7 +266,7 @@ class TestPlot:
         assert "ends in the middle" in capsys.readouterr().out
 
     def test_no_picture_of_another_kind(self, log, tmp_path, capsys):
-        assert run("plot", log, "--out", tmp_path / "run.svg") == 1
+        assert run("plot", log, "--out", tmp_path / "run.svg") == 2
         assert "expected a .png file or a folder" in capsys.readouterr().err
 
 

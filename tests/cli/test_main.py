@@ -1,6 +1,7 @@
 """The command line as its users meet it: exit codes, and one clear line for each mistake."""
 
 import json
+from importlib import metadata
 
 import pytest
 
@@ -34,10 +35,77 @@ def test_list_for_people(capsys):
 
 
 @pytest.mark.parametrize("args", [[], ["frobnicate"], ["inspect"], ["train", "--steps", "many"]])
-def test_bad_usage_exits_with_2(args, capsys):
+def test_what_cannot_be_read_exits_with_2(args, capsys):
     with pytest.raises(SystemExit) as stop:
         run(*args)
     assert stop.value.code == 2
+
+
+ARM = ("panda", "--link", "udp://127.0.0.1:1")
+TO_ARM = ("--robot", *ARM)
+WRONG = {
+    "demo": ("--goals", "0"),
+    "train": ("--resume", "runs/x", "--seed", "1"),
+    "evaluate": ("p.onnx", "--episodes", "0"),
+    "play": ("p.onnx", "--seed", "-1"),
+    "export": ("sac.zip",),
+    "emulate": ("panda", "--link", "pty:", "--faults", "drop=2"),
+    "run": ("p.onnx", *TO_ARM, "--goals", "0"),
+    "plot": ("run.mcap", "--out", "run.pdf"),
+    "transfer": ("--from", "wpg/PandaReach-v0", "--to", "pty:"),
+    "check": (*ARM, "--travel", "9"),
+    "identify": TO_ARM[:2],
+}
+"""Of every command with options that can be wrong by themselves, some that are."""
+NOT_THERE = {
+    "train": ("wpg/PandaReach-v9",),
+    "evaluate": ("p.onnx",),
+    "play": ("p.onnx",),
+    "export": ("none",),
+    "inspect": ("p.onnx",),
+    "emulate": ("pandra", "--link", "pty:"),
+    "run": ("p.onnx", *TO_ARM, "--goals", "1"),
+    "replay": ("run.mcap",),
+    "plot": ("run.mcap",),
+    "transfer": ("p.onnx", "--from", "wpg/PandaReach-v0", "--to", "pty:"),
+    "check": ("pandra", "--link", "pty:"),
+    "identify": ("run.mcap", "--robot", "panda"),
+    "key": ("none/key",),
+}
+"""Of every command that takes a file or a name, some that are not there."""
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [((name, *args), 2) for name, args in WRONG.items()]
+    + [((name, *args), 1) for name, args in NOT_THERE.items()],
+)
+def test_exit_codes(args, code, capsys, tmp_path, monkeypatch):
+    """2 is for the command line, 1 for the world; one line says why, and nothing is left behind."""
+    monkeypatch.chdir(tmp_path)
+    assert run(*args) == code
+    assert only_line(capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_help_is_without_noise(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(command, "--help")
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert "None" not in shown
+    assert "--no-" not in shown
+
+
+def test_version(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"wpg {metadata.version('wpg')}\n"
+
+
+def test_a_link_that_there_is_not_names_those_there_are(capsys):
+    assert run("check", "panda", "--link", "carrier-pigeon:") == 2
+    assert "serial, udp, tcp, pty, fci, lerobot" in only_line(capsys.readouterr().err)
 
 
 def test_unknown_environment_names_near_matches(capsys, tmp_path):
@@ -92,7 +160,7 @@ def test_a_defect_keeps_its_trace(monkeypatch):
 def test_emulator_refuses_unknown_robots_and_links(capsys):
     assert run("emulate", "pandra", "--link", "pty:") == 1
     assert "pandra" in only_line(capsys.readouterr().err)
-    assert run("emulate", "panda", "--link", "carrier-pigeon:") == 1
+    assert run("emulate", "panda", "--link", "carrier-pigeon:") == 2
     assert "carrier-pigeon" in only_line(capsys.readouterr().err)
 
 
@@ -113,11 +181,11 @@ def test_play_refuses_what_it_cannot_write(capsys, tmp_path):
 
 @pytest.mark.parametrize("travel", ["0", "-0.05", "5"])
 def test_check_moves_little_or_not_at_all(travel, capsys):
-    assert run("check", "panda", "--link", "udp://127.0.0.1:1", "--travel", travel) == 1
+    assert run("check", "panda", "--link", "udp://127.0.0.1:1", "--travel", travel) == 2
     assert "--travel: expected" in only_line(capsys.readouterr().err)
 
 
 def test_no_steps_are_not_the_default_steps(capsys, tmp_path):
-    assert run("train", "wpg/PandaReach-v0", "--steps", "0", "--out", str(tmp_path / "run")) == 1
+    assert run("train", "wpg/PandaReach-v0", "--steps", "0", "--out", str(tmp_path / "run")) == 2
     assert "steps must be greater than 0" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -32,13 +32,13 @@ def test_what_cannot_be_shown_is_refused_first(tmp_path, monkeypatch, capsys):
         return None if name == "imageio_ffmpeg" else found(name, *rest)
 
     monkeypatch.setattr(importlib.util, "find_spec", without_ffmpeg)
-    for args, line in (
-        (("--out", tmp_path / "film.avi"), "expected a file that ends in .mp4, .gif, .webp or .png"),
-        (("--out", tmp_path / "film.mp4"), "MP4 needs pip install imageio-ffmpeg"),
-        (("--window",), "no display to open a window on"),
-        (("--episodes", 0), "--episodes must be at least 1"),
+    for args, line, code in (
+        (("--out", tmp_path / "film.avi"), "expected a file that ends in .mp4, .gif, .webp or .png", 2),
+        (("--out", tmp_path / "film.mp4"), "MP4 needs pip install imageio-ffmpeg", 1),
+        (("--window",), "no display to open a window on", 1),
+        (("--episodes", 0), "--episodes: expected at least 1, found 0", 2),
     ):
-        assert run(REACH, *args) == 1
+        assert run(REACH, *args) == code
         assert line in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

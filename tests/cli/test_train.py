@@ -17,9 +17,9 @@ def wpg(*args):
     return main([*map(str, args)])
 
 
-def failure(capsys, *args):
+def failure(capsys, *args, code=1):
     """The one line with which these arguments are refused."""
-    assert wpg(*args) == 1
+    assert wpg(*args) == code
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("wpg: ")]
     return line
 
@@ -49,7 +49,7 @@ def test_a_run_remembers_its_arm(run):
 def test_it_goes_on_with_the_same_arm(run, capsys):
     assert wpg("train", "--resume", run, "--steps", 160) == 0
     assert TrainConfig.load(run / "config.yaml").env_kwargs["robot"] == "so101"
-    line = failure(capsys, "train", "--resume", run, "--robot", "panda", "--seed", 1)
+    line = failure(capsys, "train", "--resume", run, "--robot", "panda", "--seed", 1, code=2)
     assert line == "wpg: --resume takes all else from the run: leave out --robot, --seed"
 
 

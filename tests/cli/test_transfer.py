@@ -33,6 +33,7 @@ from wpg.hardware_bridge.runlog import RunLog
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import make_robot
 from wpg.sim_envs.reach import reach_interface
+from wpg.sim_envs.task_interface import for_late_arm
 
 ENV, BULLET = "wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"
 LATE = Effects(action_delay_s=0.04, payload_kg=0.5)
@@ -45,9 +46,9 @@ def description():
 
 @pytest.fixture(scope="module")
 def path(description, tmp_path_factory) -> Path:
-    """A policy that knows nothing but moves: its networks are as they were drawn."""
+    """A policy that knows nothing but moves, and sees more targets than the arms here are late by."""
     torch.set_num_threads(1)
-    interface = reach_interface(description)
+    interface = for_late_arm(reach_interface(description), 2)
     generator = torch.Generator().manual_seed(0)
     sizes = (interface.obs_dim, interface.action.size)
     file = tmp_path_factory.mktemp("policy") / "moves.onnx"
@@ -279,12 +280,15 @@ class TestCommand:
             ({"--actuators": "none.toml"}, "none.toml"),
             ({"--trials": "1"}, "--trials"),
             ({"--margin": "0.7"}, "--margin"),
+            ({"--at-least": "90"}, "such as 0.9"),
         ],
     )
     def test_one_line_for_each_mistake_and_nothing_written(self, changes, said, path, tmp_path, capsys):
         out = tmp_path / "result.json"
         options = {"--from": ENV, "--to": BULLET, "--trials": "2", "--json": str(out)} | changes
-        assert self.run(str(path), *(word for pair in options.items() for word in pair)) == 1
+        assert self.run(str(path), *(word for pair in options.items() for word in pair)) == (
+            2 if changes.keys() & {"--trials", "--margin", "--at-least"} or "pigeon" in said else 1
+        )
         assert said in only_line(capsys.readouterr().err)
         assert not list(tmp_path.iterdir())
 

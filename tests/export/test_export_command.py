@@ -113,18 +113,19 @@ def test_options_and_signature_reach_the_file(reach_zip, tmp_path, capsys):
 def test_clear_lines(reach_zip, tmp_path, capsys):
     zip_path, _ = reach_zip("observation", "achieved_goal", "desired_goal")
 
-    def says(text, *args):
-        assert cli.main(["export", *map(str, args)]) == 1
+    def says(text, *args, code=1):
+        assert cli.main(["export", *map(str, args)]) == code
         assert text in only_line(capsys)
 
-    says("give --env ID or --interface FILE", zip_path)
+    says("give --env ID or --interface FILE", zip_path, code=2)
     says("no environment 'wpg/PandaRech-v0'", zip_path, "--env", "wpg/PandaRech-v0")
     says("trained on actions from", zip_path, "--env", "Pendulum-v1")
-    says("num_particles: expected at least 1, found -2", zip_path, "--env", REACH, "--particles", "-2")
+    options = ("--env", REACH, "--particles", "-2")
+    says("num_particles: expected at least 1, found -2", zip_path, *options, code=2)
     says("cannot be read", zip_path, "--interface", tmp_path / "none.toml")
     says("expected a run folder or the .zip", tmp_path / "policy.pt")
     says("expected a Stable-Baselines3 zip", tmp_path / "absent.zip", "--env", REACH)
-    says("--actuators and --vec-normalize are for a .zip", tmp_path, "--env", REACH)
+    says("--actuators and --vec-normalize are for a .zip", tmp_path, "--env", REACH, code=2)
     zip_path, _ = reach_zip("observation")
     says("trained on observations with observation, but", zip_path, "--env", REACH)
 

@@ -284,16 +284,20 @@ def state_of(recording, row):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "code"),
     [
-        (["--robot", "panda"], "from what"),
-        (["nowhere.mcap", "--robot", "panda"], "nowhere.mcap: No such file"),
-        (["--robot", "panda", "--link", "udp://127.0.0.1:9", "--out", "/nowhere/a.toml"], "no such folder"),
-        (["x.mcap", "--robot", "panda", "--log", "y.mcap"], "needs --link"),
+        (["--robot", "panda"], "from what", 2),
+        (["nowhere.mcap", "--robot", "panda"], "nowhere.mcap: No such file", 1),
+        (
+            ["--robot", "panda", "--link", "udp://127.0.0.1:9", "--out", "/nowhere/a.toml"],
+            "no such folder",
+            1,
+        ),
+        (["x.mcap", "--robot", "panda", "--log", "y.mcap"], "needs --link", 2),
     ],
 )
-def test_bad_usage_is_one_line(arguments, message, capsys):
-    assert main(["identify", *arguments]) == 1
+def test_bad_usage_is_one_line(arguments, message, code, capsys):
+    assert main(["identify", *arguments]) == code
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
