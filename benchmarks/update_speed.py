@@ -1,0 +1,184 @@
+"""Updates per second of the learner on one core, beside Stable-Baselines3's SAC and SBX's SAC and CrossQ.
+
+Sizes of HalfCheetah-v5 (17 observations, 6 actions), twin critics of 2×256, batches of 256 drawn from a
+replay memory as each library does it. Every contestant is a process of its own, in an environment of its
+own if need be; they take turns, so that all see the same machine, and the best of the rounds counts.
+Seconds are the process's processor time on one core, so that other work on the machine counts little.
+SAC moves its actor at every update, CrossQ and `wpg` at every third by default: `wpg` is also shown
+moving it at every one.
+
+    taskset -c 0 python benchmarks/update_speed.py race --sb3 PYTHON --sbx PYTHON
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+import tyro
+
+Library = Literal["wpg", "sb3", "sbx", "sbx-crossq"]
+RESULTS = Path(__file__).parent / "results" / "update_speed.json"
+OBS_DIM, ACTION_DIM, HIDDEN, BATCH = 17, 6, 256, 256
+ROWS = 3_000
+"""Transitions in the replay memory."""
+ROUND_UPDATES = 120
+"""Updates of one round; a call of SBX does them all, which is the fastest it can."""
+
+
+def wpg_updates(num_particles: int, actor_period: int, precision: str) -> Callable[[int], None]:
+    """Ours: `update(count)`."""
+    import gymnasium  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
+    from wpg.controllers.config import TrainConfig  # noqa: PLC0415
+    from wpg.controllers.environment import inspect_env  # noqa: PLC0415
+    from wpg.controllers.learner import Learner  # noqa: PLC0415
+    from wpg.controllers.replay import Transitions, make_replay  # noqa: PLC0415
+    from wpg.controllers.run import build_networks  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    env = gymnasium.make("HalfCheetah-v5")
+    spec = inspect_env(env)
+    wanted = TrainConfig(
+        env="HalfCheetah-v5", num_particles=num_particles, actor_period=actor_period, precision=precision
+    )
+    config = wanted.resolve(spec)
+    generator = torch.Generator().manual_seed(0)
+    policy, critic = build_networks(spec, config, generator)
+    learner = Learner(
+        policy,
+        critic,
+        gamma=config.gamma,
+        learning_rate=config.learning_rate,
+        actor_period=config.actor_period,
+        initial_tau=config.initial_tau,
+        target_entropy=config.target_entropy,
+        norm_warmup=0,
+        low_precision=config.low_precision(),
+        generator=generator,
+    )
+    replay = make_replay(spec, ROWS, env, config.hindsight_ratio)
+    rng = np.random.default_rng(0)
+    for _ in range(ROWS):
+        obs, next_obs = rng.normal(size=(2, 1, OBS_DIM))
+        action = rng.uniform(-1, 1, (1, ACTION_DIM)).astype(np.float32)
+        replay.add(Transitions(obs, action, rng.normal(size=1), np.zeros(1, np.bool_), next_obs))
+
+    def update(count: int) -> None:
+        for _ in range(count):
+            learner.update(replay.sample(BATCH, generator))
+
+    return update
+
+
+def peer_updates(library: Library) -> Callable[[int], None]:
+    """Stable-Baselines3's or SBX's, filled with random steps: `update(count)`."""
+    if library == "sb3":
+        import torch  # noqa: PLC0415
+        from stable_baselines3 import SAC as Algorithm  # noqa: PLC0415, N811
+
+        torch.set_num_threads(1)
+    elif library == "sbx":
+        from sbx import SAC as Algorithm  # noqa: PLC0415, N811
+    else:
+        from sbx import CrossQ as Algorithm  # noqa: PLC0415
+
+    narrow = {"net_arch": {"pi": [HIDDEN, HIDDEN], "qf": [HIDDEN, HIDDEN]}}
+    model = Algorithm("MlpPolicy", "HalfCheetah-v5", learning_starts=ROWS, seed=0, policy_kwargs=narrow)
+    model.learn(ROWS)
+    return lambda count: model.train(count, BATCH)
+
+
+def work(library: Library, *, particles: int = 16, period: int = 3, precision: str = "auto") -> None:
+    """Answer every line of standard input with the updates per second of one round.
+
+    Args:
+        library: What updates.
+        particles: Particles of `wpg`.
+        period: Critic updates to one of `wpg`'s actor.
+        precision: Of `wpg`'s hidden layers: auto, float32 or bfloat16.
+    """
+    update = wpg_updates(particles, period, precision) if library == "wpg" else peer_updates(library)
+    update(ROUND_UPDATES)  # compiles what is compiled
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        begun = time.process_time()
+        update(ROUND_UPDATES)
+        print(ROUND_UPDATES / (time.process_time() - begun), flush=True)
+
+
+def race(sb3: Path, sbx: Path, *, rounds: int = 12, out: Path = RESULTS) -> None:
+    """Measure all in turns, print a table and write it as JSON.
+
+    Args:
+        sb3: Interpreter that has stable-baselines3.
+        sbx: Interpreter that has sbx-rl.
+        rounds: Turns of each; the best counts.
+        out: File to write.
+    """
+    own = [
+        (f"wpg, K = {k}, actor every {period}, {precision}", [sys.executable, "wpg", k, period, precision])
+        for k, period in ((8, 3), (16, 3), (16, 1))
+        for precision in ("bfloat16", "float32")
+    ]
+    racers = {name: _start(*[str(part) for part in parts]) for name, parts in own}
+    racers["SB3 SAC"] = _start(str(sb3), "sb3")
+    racers["SBX SAC"] = _start(str(sbx), "sbx")
+    racers["SBX CrossQ"] = _start(str(sbx), "sbx-crossq")
+    for racer in racers.values():
+        _ask(racer, None)
+    best = dict.fromkeys(racers, 0.0)
+    for _ in range(rounds):
+        for name, racer in racers.items():
+            best[name] = max(best[name], float(_ask(racer, "go\n")))
+    for racer in racers.values():
+        racer.communicate(timeout=60)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"updates_per_s": best, "rounds": rounds, "cpu": _cpu()}, indent=1) + "\n")
+    print("| one core | updates/s | ÷ SB3 SAC | ÷ SBX SAC |\n|---|---|---|---|")
+    for name, rate in best.items():
+        print(f"| {name} | {rate:.0f} | {rate / best['SB3 SAC']:.2f} | {rate / best['SBX SAC']:.2f} |")
+
+
+def _start(
+    python: str, library: str, particles: str = "16", period: str = "3", precision: str = "auto"
+) -> subprocess.Popen[str]:
+    options = ["--particles", particles, "--period", period, "--precision", precision]
+    return subprocess.Popen(
+        [python, __file__, "work", "--library", library, *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _ask(racer: subprocess.Popen[str], line: str | None) -> str:
+    """Send a line, if any, and wait for the answer; what libraries print besides is passed over."""
+    if racer.stdin is None or racer.stdout is None:
+        raise RuntimeError("a racer has no pipes")
+    if line is not None:
+        racer.stdin.write(line)
+        racer.stdin.flush()
+    for answer in racer.stdout:
+        if answer.strip() == "ready" or answer.strip().replace(".", "", 1).isdigit():
+            return answer
+    raise RuntimeError(f"{racer.args!r} ended early")
+
+
+def _cpu() -> str:
+    names = [row for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else "unknown"
+
+
+if __name__ == "__main__":
+    tyro.extras.subcommand_cli_from_dict({"race": race, "work": work})
