@@ -13,6 +13,9 @@ from wpg.controllers.errors import ConfigError
 Precision = Literal["auto", "float32", "bfloat16"]
 Select = Literal["best", "mean", "sample"]
 
+BRIEF_STEPS = 50_000
+"""A run of fewer steps is brief."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -21,6 +24,8 @@ class TrainConfig:
     What is None follows from the environment by the rules of `resolve`; the run folder's `config.yaml`
     holds what they gave. Flat environments take the settings of CrossQ. Goal environments are taken to
     step far faster than an update takes, so that fresh transitions are cheap and relabelled many times over.
+    Of these, brief runs, of less than 50,000 steps, are taken to move the arm alone and learn by large steps;
+    longer ones are taken to move objects, which has to be found out by random actions that go somewhere.
     """
 
     env: str
@@ -40,13 +45,13 @@ class TrainConfig:
     batch_size: int = 256
     """Transitions of one update."""
     learning_rate: float | None = None
-    """Adam's step size, for policy, critics and temperature; None takes 0.003 with goals, 0.001 without."""
+    """Adam's step size, for policy, critics and temperature; None takes 0.001, 0.003 in brief goal runs."""
     gamma: float | None = None
     """Discount; None takes `default_gamma`."""
     final_learning_rate: float | None = None
     """Share of `learning_rate` left at the end of a linear fall; None takes 0.05 with goals, 1 without."""
     updates_per_step: float | None = None
-    """Critic updates an environment step; None takes 0.2 with goals, 1 without."""
+    """Critic updates an environment step; None takes 0.4 with goals, 0.2 if brief, 1 without goals."""
     actor_period: int | None = None
     """Critic updates to one update of actor and temperature; None takes 2 with goals, 3 without."""
     initial_tau: float = 0.1
@@ -55,6 +60,10 @@ class TrainConfig:
     """Entropy in nat that the temperature steers to; None takes −2 an action with goals, −1 without."""
     random_steps: int | None = None
     """Uniformly random steps before learning starts; None takes `default_random_steps`."""
+    random_share: float | None = None
+    """Share of later steps that are random, too; None takes 0.2 with goals, 0 in brief runs and without."""
+    random_hold: int | None = None
+    """Most steps that a random action is held; None takes 10 with goals, 1 in brief runs and without."""
     norm_warmup: int = 5000
     """Critic updates before batch normalisation is corrected towards the running statistics."""
     replay_capacity: int = 1_000_000
@@ -94,8 +103,15 @@ class TrainConfig:
             "batch_size",
             "learning_rate",
         )
-        positive += ("updates_per_step", "actor_period", "initial_tau", "replay_capacity", "log_period")
-        positive += ("eval_episodes", "stop_evaluations", "checkpoint_period", "max_seconds", "threads")
+        positive += ("updates_per_step", "actor_period", "initial_tau", "random_hold", "replay_capacity")
+        positive += (
+            "eval_episodes",
+            "stop_evaluations",
+            "checkpoint_period",
+            "max_seconds",
+            "threads",
+            "random_hold",
+        )
         for name in positive:
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -106,7 +122,7 @@ class TrainConfig:
                 raise ConfigError(f"{name} must not be negative, it is {value}")
         if self.gamma is not None and not 0 < self.gamma < 1:
             raise ConfigError(f"gamma must lie between 0 and 1, it is {self.gamma}")
-        for name in ("hindsight_ratio", "stop_at_success", "final_learning_rate"):
+        for name in ("hindsight_ratio", "stop_at_success", "final_learning_rate", "random_share"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], it is {value}")
@@ -127,16 +143,20 @@ class TrainConfig:
     def resolve(self, spec: EnvSpec) -> "ResolvedConfig":
         """Fill in what is None, from the environment's kind and horizon and from `steps`."""
         goals = spec.goal_dim > 0
+        brief = self.steps < BRIEF_STEPS
+        objects = goals and not brief
         tenth = max(self.steps // 10, 1)
         rules: dict[str, Any] = {
             "num_envs": 8 if goals else 1,
-            "learning_rate": 3e-3 if goals else 1e-3,
+            "learning_rate": 3e-3 if goals and brief else 1e-3,
             "final_learning_rate": 0.05 if goals else 1.0,
             "hidden": 128 if goals else 256,
-            "updates_per_step": 0.2 if goals else 1.0,
+            "updates_per_step": (0.2 if brief else 0.4) if goals else 1.0,
             "actor_period": 2 if goals else 3,
             "gamma": default_gamma(spec),
             "target_entropy": -(2.0 if goals else 1.0) * spec.action_dim,
+            "random_share": 0.2 if objects else 0.0,
+            "random_hold": 10 if objects else 1,
             "random_steps": default_random_steps(spec, self.steps),
             "eval_period": tenth,
             "checkpoint_period": tenth,
@@ -193,6 +213,10 @@ class ResolvedConfig(TrainConfig):
     """See TrainConfig."""
     random_steps: int
     """See TrainConfig."""
+    random_share: float
+    """See TrainConfig."""
+    random_hold: int
+    """See TrainConfig."""
     eval_period: int
     """See TrainConfig."""
     checkpoint_period: int
@@ -212,8 +236,11 @@ def default_gamma(spec: EnvSpec) -> float:
 
 
 def default_random_steps(spec: EnvSpec, steps: int) -> int:
-    """Random steps where none are set: twenty episodes with goals, 5,000 steps without; a quarter at most."""
-    wanted = 20 * (spec.horizon or 50) if spec.goal_dim else 5000
+    """Random steps where none are set, a quarter at most.
+
+    Twenty episodes with goals, or a thirtieth of the steps if that is more; 5,000 steps without.
+    """
+    wanted = max(20 * (spec.horizon or 50), steps // 30) if spec.goal_dim else 5000
     return min(wanted, steps // 4)
 
 

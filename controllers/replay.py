@@ -10,6 +10,11 @@ from torch import Tensor
 
 from wpg.controllers.environment import EnvSpec, FloatArray, RewardFunction
 
+ACHIEVED = 5
+"""Column of what a step achieved."""
+EVENTFUL_SHARE = 0.5
+"""Of a batch, from episodes in which the achieved goal changed."""
+
 
 class Batch(NamedTuple):
     """Transitions as the learner takes them; B rows."""
@@ -114,12 +119,19 @@ class HindsightReplay(Replay):
     `compute_terminated` where it has one; else the recorded termination stays. An episode becomes
     usable when it is over: before that its future is not known.
     Source: Andrychowicz et al. 2017, "Hindsight Experience Replay", section 4.5.
+
+    Where an object is to be moved, most early episodes leave it where it is, and any goal of theirs is
+    reached by doing nothing. So a share of each batch comes from eventful episodes: those whose last achieved
+    goal was not yet reached after their first step, by the environment's own reward.
+    Source of the idea: Zhao & Tresp 2018, "Energy-based hindsight experience prioritization".
     """
 
     def __init__(self, spec: EnvSpec, capacity: int, env: Any, ratio: float) -> None:
         observation, goal = spec.observation_dim, spec.goal_dim
         super().__init__(capacity, [observation, spec.action_dim, 1, 1, observation, goal, goal])
         self.remaining = torch.zeros(capacity, dtype=torch.long)  # steps after this one in its episode
+        self.eventful = torch.zeros(capacity, dtype=torch.bool)
+        self._eventful_rows = torch.zeros(0, dtype=torch.long)
         self.ratio = ratio
         self._compute_reward: RewardFunction = env.unwrapped.compute_reward
         self._compute_terminated: RewardFunction | None = getattr(env.unwrapped, "compute_terminated", None)
@@ -139,6 +151,26 @@ class HindsightReplay(Replay):
         if episode:
             index = self._append(torch.from_numpy(np.stack(episode)))
             self.remaining[index] = torch.arange(len(episode) - 1, -1, -1)
+            self.eventful[index] = self._is_eventful(self._part(index, ACHIEVED).numpy())
+            self._eventful_rows = self.eventful[: self.size].nonzero()[:, 0]
+
+    def _part(self, index: Tensor, column: int) -> Tensor:
+        return torch.split(self.rows[index], self.columns, 1)[column]
+
+    def _is_eventful(self, achieved: FloatArray) -> bool:
+        """Whether an episode's last achieved goal (T, goal_dim) was not yet reached after its first step."""
+        ends = achieved[[0, -1]]
+        first, last = np.asarray(self._compute_reward(ends, ends[[1, 1]], {})).tolist()
+        return bool(first < last)
+
+    def _draw(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Row numbers (B,): uniform over all rows, or for a share over those of eventful episodes."""
+        index = torch.randint(self.size, (batch_size,), generator=generator)
+        if not len(self._eventful_rows):
+            return index
+        place = torch.randint(len(self._eventful_rows), (batch_size,), generator=generator)
+        chosen = torch.rand(batch_size, generator=generator) < EVENTFUL_SHARE
+        return torch.where(chosen, self._eventful_rows[place], index)
 
     def future_rows(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Row numbers drawn uniformly from each row to its episode's end, (B,)."""
@@ -148,13 +180,13 @@ class HindsightReplay(Replay):
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
         """See `Replay.sample`; the first `ratio` of the rows are relabelled."""
-        index = torch.randint(self.size, (batch_size,), generator=generator)
+        index = self._draw(batch_size, generator)
         obs, action, reward, terminated, next_obs, achieved, desired = torch.split(
             self.rows[index], self.columns, 1
         )
         n = round(self.ratio * batch_size)
         if n:
-            goals = torch.split(self.rows[self.future_rows(index[:n], generator)], self.columns, 1)[5]
+            goals = self._part(self.future_rows(index[:n], generator), ACHIEVED)
             desired[:n] = goals
             pair = achieved[:n].numpy(), goals.numpy()
             reward[:n, 0] = torch.from_numpy(np.asarray(self._compute_reward(*pair, {}), np.float32))
@@ -167,12 +199,15 @@ class HindsightReplay(Replay):
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Replay.tensors`; to be called when no episode is running."""
-        return {**super().tensors(), "remaining": self.remaining[: self.size]}
+        kept = {"remaining": self.remaining, "eventful": self.eventful}
+        return {**super().tensors(), **{name: values[: self.size] for name, values in kept.items()}}
 
     def restore(self, tensors: dict[str, Tensor], position: int) -> None:
         """See `Replay.restore`."""
         super().restore(tensors, position)
         self.remaining[: self.size] = tensors["remaining"]
+        self.eventful[: self.size] = tensors["eventful"]
+        self._eventful_rows = self.eventful[: self.size].nonzero()[:, 0]
 
 
 def _rows(*parts: NDArray[Any]) -> FloatArray:

@@ -15,6 +15,7 @@ from wpg.controllers.config import TrainConfig
 from wpg.controllers.environment import Env, FloatArray, inspect_env, make_env, make_envs
 from wpg.controllers.errors import CheckpointFormatError, ConfigError, DivergenceError, RunFolderError
 from wpg.controllers.evaluation import Evaluation, evaluate
+from wpg.controllers.exploration import Excursions
 from wpg.controllers.flow import draw
 from wpg.controllers.learner import Learner
 from wpg.controllers.metrics import MetricsLog
@@ -74,6 +75,7 @@ class Trainer:
         envs = make_envs(config.env, self.config.num_envs, env_factory, **config.env_kwargs)
         self.rollout = Rollout(envs, self.spec, config.seed)
         self.replay = make_replay(self.spec, config.replay_capacity, self.eval_env, config.hindsight_ratio)
+        self.excursions = Excursions(self.config.num_envs, self.spec.action_dim, self.config.random_hold)
         self.step = 0
         self.streak = 0
         self.last_eval: tuple[float, float | None] = (0.0, None)
@@ -122,12 +124,10 @@ class Trainer:
     def _choose_actions(self) -> FloatArray:
         generator = self.learner.generator
         if self.step < self.config.random_steps:
-            return (
-                torch.rand(self.config.num_envs, self.spec.action_dim, generator=generator) * 2 - 1
-            ).numpy()
+            return self.excursions.mix(np.zeros_like(self.excursions.held), 1.0, generator)
         mixture = self.learner.policy(torch.from_numpy(self.rollout.obs).to(self.config.device))
         actions: FloatArray = torch.tanh(draw(mixture, generator=generator)).cpu().numpy()
-        return actions
+        return self.excursions.mix(actions, self.config.random_share, generator)
 
     def _passed(self, period: int) -> bool:
         """True where this step reached or passed a multiple of `period`."""
@@ -179,6 +179,7 @@ class Trainer:
         tensors = {f"replay.{name}": value for name, value in self.replay.tensors().items()}
         checkpoint.write(self.folder / CHECKPOINT_NAME, tensors | self.learner.tensors(), self._state())
         self.rollout.begin_all()
+        self.excursions.end()
 
     def _state(self) -> dict[str, Any]:
         return {

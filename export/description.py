@@ -67,11 +67,11 @@ def _action(contract: Contract) -> Section:
         ("period", f"{_number(interface.control_dt_s)} s ({_number(1 / interface.control_dt_s)} Hz)"),
         ("delay in training", f"{_interval(*interface.trained_delay_s)} s"),
     ]
-    if action.posture is not None:
-        rows.insert(
-            1,
-            ("keeps to", f"joints {_row(action.posture.joint_pos_rad)} rad, and the tool's direction there"),
-        )
+    if action.tool is not None:
+        rows[1:1] = [
+            ("tool stays in", f"{_row(action.tool.low_m)} to {_row(action.tool.high_m)} m"),
+            ("joints return to", f"{_row(action.tool.posture_rad)} rad"),
+        ]
     rows += [(f"{name} in training", _interval(*span)) for name, span in interface.trained_ranges.items()]
     return Section(f"Action ({action.size})", rows)
 

@@ -81,16 +81,21 @@ class ObservationTerm(Record, frozen=True, kw_only=True):
             raise ValueError(f"observation {self.name}: clip {self.clip} is no interval")
 
 
-class Posture(Record, frozen=True, kw_only=True):
-    """How an arm is held while its tool is moved."""
+class ToolControl(Record, frozen=True, kw_only=True):
+    """How an arm follows its tool."""
 
-    joint_pos_rad: Row
-    """What joints that are not needed for the motion return to; the tool keeps the direction it has here."""
-    tool_axis: Vector3
-    """Unit vector in the tool's frame whose direction is kept, as far as the arm's joints allow."""
+    axis: Vector3
+    """Unit vector in the tool's frame that keeps its direction, as far as the arm's joints allow."""
+    posture_rad: Row
+    """Where joints return to that the motion does not need; the axis keeps the direction it has here."""
+    low_m: Vector3
+    high_m: Vector3
+    """Corners of the box, in the base frame, that the tool is not sent out of."""
 
     def __post_init__(self) -> None:
-        require_unit(self.tool_axis)
+        require_unit(self.axis)
+        if not all(low < high for low, high in zip(self.low_m, self.high_m, strict=True)):
+            raise ValueError(f"tool's box is inverted: low {self.low_m}, high {self.high_m}")
 
 
 class ActionTerm(Record, frozen=True, kw_only=True):
@@ -108,7 +113,7 @@ class ActionTerm(Record, frozen=True, kw_only=True):
     The second is for arms that answer late: what is measured there is long past, and a target near it would
     hold the arm back.
     """
-    posture: Posture | None = None
+    tool: ToolControl | None = None
     """Of ``tool_position_delta``: (3,) m in the base frame that the tool is to move."""
 
     @property
@@ -126,8 +131,8 @@ class ActionTerm(Record, frozen=True, kw_only=True):
             raise ValueError(
                 f"action has size {self.size}, but {len(self.scale)} scales and {len(self.offset)} offsets"
             )
-        if (self.mode == "tool_position_delta") != (self.posture is not None):
-            raise ValueError(f"action mode {self.mode}: a posture goes with tool_position_delta alone")
+        if (self.mode == "tool_position_delta") != (self.tool is not None):
+            raise ValueError(f"action mode {self.mode}: tool control goes with tool_position_delta alone")
 
 
 class GoalSpec(Record, frozen=True, kw_only=True):

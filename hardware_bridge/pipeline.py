@@ -144,12 +144,10 @@ class ActionPipeline:
             )
         self._tool: ToolMotion | None = None
         self._size, what = self._num_joints, f"{self._num_joints} joints of {description.name}"
-        if action.posture is not None:
-            if len(action.posture.joint_pos_rad) != self._num_joints:
-                raise ContractError(
-                    f"action posture: expected {what}, found {len(action.posture.joint_pos_rad)}"
-                )
-            self._tool = ToolMotion(description.kinematics(), action.posture)
+        if action.tool is not None:
+            if len(action.tool.posture_rad) != self._num_joints:
+                raise ContractError(f"action posture: expected {what}, found {len(action.tool.posture_rad)}")
+            self._tool = ToolMotion(description.kinematics(), action.tool)
             self._size, what = 3, f"3 coordinates of the tool of {description.name}"
         if action.size != self._size + gripper:
             raise ContractError(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wpg.export.interface import Posture
+from wpg.export.interface import ToolControl
 from wpg.export.kinematics import ForwardKinematics, SerialChain
 from wpg.hardware_bridge.robot import Vector
 
@@ -26,23 +26,28 @@ class ToolMotion:
 
     Args:
         chain: the arm.
-        posture: where the tool points, and how the joints like to stand.
+        control: where the tool points and may be sent, and how the joints like to stand.
     """
 
-    def __init__(self, chain: SerialChain, posture: Posture) -> None:
+    def __init__(self, chain: SerialChain, control: ToolControl) -> None:
         self._kinematics = ForwardKinematics(chain)
-        self._axis = posture.tool_axis
-        self._posture = np.array(posture.joint_pos_rad)
+        self._axis = control.axis
+        self._posture = np.array(control.posture_rad)
         self._direction = self._kinematics.differentiate(self._posture, self._axis)[0][3:]
+        self._low, self._high = np.array(control.low_m), np.array(control.high_m)
         self._weights = np.repeat([1.0, DIRECTION_M], 3)
         self._damping = DAMPING_M**2 * np.eye(len(self._posture))
 
     def joint_target(self, displacement: Vector, joint_pos: Vector) -> Vector:
-        """Where the joints shall go, (num_joints,) rad, for the tool to go ``displacement`` (3,) m."""
+        """Where the joints shall go, (num_joints,) rad, for the tool to go ``displacement`` (3,) m.
+
+        A place outside the box gives way to the one inside that is nearest.
+        """
         tool, jacobian = self._kinematics.differentiate(joint_pos, self._axis)
-        error = self._weights * np.concatenate([displacement, self._direction - tool[3:]])
+        place = np.minimum(np.maximum(tool[:3] + displacement, self._low), self._high)
+        error = self._weights * (np.concatenate([place, self._direction]) - tool)
         jacobian = self._weights[:, None] * jacobian
         homing = DAMPING_M**2 * RETURN_SHARE * (self._posture - joint_pos)
-        step: Vector = np.linalg.solve(jacobian.T @ jacobian + self._damping, jacobian.T @ error + homing)
-        step *= min(1.0, LONGEST_STEP_RAD / max(np.abs(step).max(), 1e-9))
-        return joint_pos + step
+        step = np.linalg.solve(jacobian.T @ jacobian + self._damping, jacobian.T @ error + homing)
+        share = min(1.0, LONGEST_STEP_RAD / max(np.abs(step).max(), 1e-9))
+        return np.asarray(joint_pos + share * step, np.float64)

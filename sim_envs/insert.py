@@ -12,12 +12,21 @@ from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.scene import Peg, Scene
-from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, ControlName, arm_action, arm_terms
+from wpg.sim_envs.task_interface import (
+    CONTROL_DT_S,
+    GOAL_TERM,
+    ControlName,
+    arm_action,
+    arm_terms,
+    tool_control,
+)
 
 START_NOISE_RAD = 0.02
 START_TOOL_M = np.array([0.50, 0.0, 0.18])
 AREA_LOW_M, AREA_HIGH_M = (0.42, -0.12), (0.58, 0.12)
 """Where the hole is."""
+TOOL_BOX_M = (np.array([0.35, -0.2, 0.0]), np.array([0.65, 0.2, 0.3]))
+"""Where tool control may send the tool."""
 DEPTH_M = 0.03
 """How deep the peg's tip is in the hole where the tool is at the goal."""
 
@@ -27,7 +36,9 @@ def insert_interface(description: RobotDescription, control: ControlName = "join
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), GOAL_TERM),
-        action=arm_action(description, control, tool_down(description, START_TOOL_M)),
+        action=arm_action(
+            control, tool_control(description, tool_down(description, START_TOOL_M), *TOOL_BOX_M)
+        ),
         control_dt_s=CONTROL_DT_S,
     )
 

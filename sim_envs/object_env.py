@@ -5,18 +5,25 @@ from typing import Any
 
 import numpy as np
 
-from wpg.export.interface import ObservationTerm
+from wpg.export.interface import ObservationTerm, ToolControl
+from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
+from wpg.hardware_bridge.tool_motion import ToolMotion
 from wpg.sim_envs.actuator import DelayLine
 from wpg.sim_envs.goal_env import GoalEnv
+from wpg.sim_envs.poses import moved_to
 from wpg.sim_envs.reach import arm_size
 from wpg.sim_envs.scene import Cube
+from wpg.sim_envs.task_interface import tool_control
 
 CUBE = Cube(half_size_m=0.02, mass_kg=0.2, rgba=(0.20, 0.40, 0.85, 1.0))
-START_NOISE_RAD = 0.02
+START_CLEARANCE_M = 0.06
 AREA_LOW_M, AREA_HIGH_M = (0.40, -0.15), (0.60, 0.15)
 """Where cubes and goals lie on the table, for an arm of full size."""
+MARGIN_M = 0.08
+"""How far beside that the tool may be sent."""
+LOWEST_TOOL_M = 0.012
 SMALL_ARM = 2 / 3
 """Things lie nearer by this, beside the arm's size, for a smaller arm: pointing down costs it more."""
 TOLERANCE_M = 0.05
@@ -34,28 +41,46 @@ def table_scale(description: RobotDescription) -> float:
     return 1.0 if size == 1.0 else SMALL_ARM * size
 
 
+def over_table(description: RobotDescription, posture_rad: Vector, highest_m: float) -> ToolControl:
+    """Control of a tool that stays near the cubes, and does not press on the table."""
+    scale = table_scale(description)
+    low, high = scale * (np.array(AREA_LOW_M) - MARGIN_M), scale * (np.array(AREA_HIGH_M) + MARGIN_M)
+    return tool_control(description, posture_rad, np.append(low, LOWEST_TOOL_M), np.append(high, highest_m))
+
+
 class ObjectEnv(GoalEnv):
     """A task whose goal is a place for the cube's middle."""
 
     achieved = "object_pos"
-    _start_pos: Vector
-    """Where the arm starts, but for a little noise, (num_joints,) rad."""
     _table_scale: float
     """Of all distances on the table; 1 for an arm of full size."""
 
-    def __init__(self, *, scale: float = 1.0, **kwargs: Any) -> None:
-        self._table_scale = scale
-        self.tolerance_m = TOLERANCE_M * scale
-        super().__init__(**kwargs)
+    def __init__(self, *, description: RobotDescription, tool: ToolControl, **kwargs: Any) -> None:
+        self._table_scale = table_scale(description)
+        self.tolerance_m = TOLERANCE_M * self._table_scale
+        self._tool = tool
+        self._motion = ToolMotion(description.kinematics(), tool)
+        self._kinematics = ForwardKinematics(description.kinematics())
+        self._joint_limits = description.limits("position_min_rad"), description.limits("position_max_rad")
+        super().__init__(description=description, **kwargs)
 
     def _start(self) -> Vector:
-        noise = self.np_random.uniform(-START_NOISE_RAD, START_NOISE_RAD, len(self._start_pos))
-        start: Vector = self._start_pos + noise
+        cube = self._on_table()
+        start = self._beside(cube)
         self.robot.reset(start)
-        self.robot.place_cube(self._on_table(), self._draw_yaw())
+        self.robot.place_cube(cube, self._draw_yaw())
         self._line = DelayLine(self._observation_delay_s)
         self._line.restart(self._seen())
         return start
+
+    def _beside(self, cube: Vector) -> Vector:
+        """The arm with its tool anywhere in its box, but not over the cube, (num_joints,) rad."""
+        while True:
+            place = self.np_random.uniform(self._tool.low_m, self._tool.high_m)
+            if np.linalg.norm(place[:2] - cube[:2]) > START_CLEARANCE_M:
+                start = moved_to(place, np.array(self._tool.posture_rad), self._motion, self._kinematics)
+                if start is not None and np.array_equal(start, np.clip(start, *self._joint_limits)):
+                    return start
 
     def _draw_yaw(self) -> float:
         return self.np_random.uniform(-np.pi, np.pi)

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from wpg.export.interface import ObservationTerm, PolicyInterface
+from wpg.export.interface import ObservationTerm, PolicyInterface, ToolControl
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import RenderMode, RewardName
-from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv
+from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv, over_table
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.scene import Scene
 from wpg.sim_envs.task_interface import (
@@ -23,12 +23,18 @@ from wpg.sim_envs.task_interface import (
     with_gripper,
 )
 
-START_TOOL_M = np.array([0.45, 0.0, 0.15])
+POSTURE_TOOL_M = np.array([0.45, 0.0, 0.15])
 HIGHEST_M = 0.20
 """Of goals above the table."""
+HIGHEST_TOOL_M = 0.30
 ON_TABLE = 0.3
 """Share of goals that lie on the table."""
 SHORTEST_WAY_M = 0.08
+
+
+def pick_and_place_tool(description: RobotDescription) -> ToolControl:
+    """The gripper points down, and stays over the table."""
+    return over_table(description, tool_down(description, POSTURE_TOOL_M), HIGHEST_TOOL_M)
 
 
 def pick_and_place_interface(description: RobotDescription, control: ControlName = "tool") -> PolicyInterface:
@@ -39,12 +45,11 @@ def pick_and_place_interface(description: RobotDescription, control: ControlName
     """
     if description.gripper is None:
         raise DescriptionError(f"robot {description.name} cannot pick and place: it has no [gripper] table")
-    action = arm_action(description, control, tool_down(description, START_TOOL_M))
     opening = ObservationTerm(name="gripper", size=1, source="gripper", unit="m")
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), opening, *OBJECT_TERMS, GOAL_TERM),
-        action=with_gripper(action, description.gripper),
+        action=with_gripper(arm_action(control, pick_and_place_tool(description)), description.gripper),
         control_dt_s=CONTROL_DT_S,
     )
 
@@ -52,8 +57,8 @@ def pick_and_place_interface(description: RobotDescription, control: ControlName
 class PickAndPlaceEnv(ObjectEnv):
     """Bring a 4 cm cube of 0.2 kg to within 5 cm of a goal, seven in ten of which hang in the air.
 
-    The gripper starts open, above the table, pointing down. The last entry of the action is its opening, from
-    closed at -1 to open at 1.
+    The gripper starts open, anywhere over the table but not over the cube, and points down. The last entry of
+    the action is its opening, from closed at -1 to open at 1.
 
     Args:
         engine: which physics.
@@ -79,9 +84,9 @@ class PickAndPlaceEnv(ObjectEnv):
     ) -> None:
         description = load_description(robot)
         interface = pick_and_place_interface(description, control)
-        self._start_pos = tool_down(description, START_TOOL_M)
         super().__init__(
             description=description,
+            tool=pick_and_place_tool(description),
             engine=engine,
             scene=Scene(cube=CUBE, gripper=True),
             interface=interface,

@@ -8,10 +8,12 @@ from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
+from wpg.hardware_bridge.tool_motion import ToolMotion
 
 TOLERANCE_M = 1e-3
 LIKE_HOME = 1e-3
 """Weight of staying near home, rad against m."""
+MOST_STEPS = 30
 DOWN = np.array([0.0, 0.0, -1.0])
 
 
@@ -27,6 +29,18 @@ def tool_down(description: RobotDescription, *places_m: Vector) -> Vector:
         places = " or ".join(str(place_m.tolist()) for place_m in places_m)
         raise DescriptionError(f"robot {description.name} cannot point its tool down at {places} m")
     return found
+
+
+def moved_to(
+    place_m: Vector, joint_pos: Vector, motion: ToolMotion, kinematics: ForwardKinematics
+) -> Vector | None:
+    """Joints with the tool at a place (3,) m, by small steps from others (num_joints,); None: not found."""
+    for _ in range(MOST_STEPS):
+        way = place_m - kinematics.tool_position(joint_pos)
+        if np.abs(way).max() <= TOLERANCE_M:
+            return joint_pos
+        joint_pos = motion.joint_target(way, joint_pos)
+    return None
 
 
 def _tool_down(description: RobotDescription, place_m: Vector) -> Vector | None:

@@ -4,31 +4,33 @@ from pathlib import Path
 
 import numpy as np
 
-from wpg.export.interface import PolicyInterface
+from wpg.export.interface import PolicyInterface, ToolControl
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import RenderMode, RewardName
-from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv, table_scale
+from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv, over_table, table_scale
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.scene import Scene
 from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, ControlName, arm_action, arm_terms
 
-START_TOOL_M = (np.array([0.33, 0.0, 0.06]), np.array([0.36, 0.0, 0.06]))
-"""Where the tool starts; the second for arms that do not get so near."""
+POSTURE_TOOL_M = (np.array([0.33, 0.0, 0.06]), np.array([0.36, 0.0, 0.06]))
+"""Where the tool is in the arm's posture; the second for arms that do not get so near."""
+HIGHEST_TOOL_M = 0.12
 SHORTEST_WAY_M = 0.10
 """Cube and goal are at least this far apart, so that doing nothing never succeeds; less for small arms."""
 
 
-def push_start(description: RobotDescription) -> Vector:
-    """Where the arm starts, (num_joints,) rad: behind the table's cubes, pointing down.
+def push_tool(description: RobotDescription) -> ToolControl:
+    """The tool points down, and stays low over the table.
 
     Raises:
-        DescriptionError: the arm cannot stand so.
+        DescriptionError: the arm cannot.
     """
     nearer = [table_scale(description), 1.0, 1.0]
-    return tool_down(description, *(place * nearer for place in START_TOOL_M))
+    posture = tool_down(description, *(place * nearer for place in POSTURE_TOOL_M))
+    return over_table(description, posture, HIGHEST_TOOL_M)
 
 
 def push_interface(description: RobotDescription, control: ControlName = "tool") -> PolicyInterface:
@@ -36,13 +38,15 @@ def push_interface(description: RobotDescription, control: ControlName = "tool")
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), *OBJECT_TERMS, GOAL_TERM),
-        action=arm_action(description, control, push_start(description)),
+        action=arm_action(control, push_tool(description)),
         control_dt_s=CONTROL_DT_S,
     )
 
 
 class PushEnv(ObjectEnv):
     """Push a 4 cm cube of 0.2 kg to within 5 cm of a goal on the table, on either engine.
+
+    The arm starts with its tool anywhere over the table, but not over the cube.
 
     For arms shorter than 75 cm ways and tolerance are shorter.
 
@@ -69,10 +73,9 @@ class PushEnv(ObjectEnv):
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
-        self._start_pos = push_start(description)
         super().__init__(
-            scale=table_scale(description),
             description=description,
+            tool=push_tool(description),
             engine=engine,
             scene=Scene(cube=CUBE),
             interface=push_interface(description, control),

@@ -13,7 +13,14 @@ from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
 from wpg.sim_envs.registration import REACH_STEPS
-from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, ControlName, arm_action, arm_terms
+from wpg.sim_envs.task_interface import (
+    CONTROL_DT_S,
+    GOAL_TERM,
+    ControlName,
+    arm_action,
+    arm_terms,
+    tool_control,
+)
 
 ACTION_SCALE_RAD = 0.05
 """Half of the other tasks': the tool is to stay within 2 cm, and 2.5 s are enough to get there."""
@@ -49,6 +56,13 @@ def reach_goal(description: RobotDescription) -> GoalSpec:
     )
 
 
+def reach_box(goal: GoalSpec) -> tuple[Vector, Vector]:
+    """Lowest and highest place, (3,) and (3,) m, where the tool starts or may be sent."""
+    low, high = np.array(goal.low) - START_MARGIN_M, np.array(goal.high) + START_MARGIN_M
+    low[2] = max(low[2], LOWEST_M)
+    return low, high
+
+
 def arm_size(description: RobotDescription) -> float:
     """Length from second joint to tool, at most 1, where a full-sized arm's is."""
     offsets = [*(joint.frame.xyz_m for joint in description.joints[1:]), description.tool.xyz_m]
@@ -57,17 +71,17 @@ def arm_size(description: RobotDescription) -> float:
 
 def reach_interface(description: RobotDescription, control: ControlName = "joints") -> PolicyInterface:
     """What a reach policy sees and commands on this robot."""
+    goal = reach_goal(description)
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), GOAL_TERM),
         action=arm_action(
-            description,
             control,
-            description.limits("home_rad"),
+            tool_control(description, description.limits("home_rad"), *reach_box(goal)),
             joint_scale_rad=ACTION_SCALE_RAD if description.bus is None else BUS_ACTION_SCALE_RAD,
         ),
         control_dt_s=CONTROL_DT_S,
-        goal=reach_goal(description),
+        goal=goal,
     )
 
 
@@ -118,8 +132,7 @@ class ReachEnv(GoalEnv):
         )
 
     def _start(self) -> Vector:
-        low, high = np.array(self._goals.low) - START_MARGIN_M, np.array(self._goals.high) + START_MARGIN_M
-        low[2] = max(low[2], LOWEST_M)
+        low, high = reach_box(self._goals)
         while "joint_pos_rad" not in self._options:
             spread = self.np_random.uniform(-START_SPREAD_RAD, START_SPREAD_RAD, len(self._home))
             start: Vector = np.clip(self._home + spread, *self._joint_limits)

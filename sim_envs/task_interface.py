@@ -1,13 +1,13 @@
 """What policies of a task see and command: observation and action terms, and their spaces."""
 
 import math
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 from gymnasium import spaces
 
-from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface, Posture
+from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface, ToolControl
 from wpg.hardware_bridge.description import GripperDescription, RobotDescription
 from wpg.hardware_bridge.robot import Vector
 
@@ -72,38 +72,47 @@ def targets_under_way(interface: PolicyInterface) -> int:
     return math.ceil(round(interface.trained_delay_s[1] / interface.control_dt_s, 9))
 
 
+def tool_control(
+    description: RobotDescription, posture_rad: Vector, low_m: Vector, high_m: Vector
+) -> ToolControl:
+    """A tool that points as it does in the posture (num_joints,) rad, and stays in a box (3,), (3,) m."""
+    (x, y, z), (to_x, to_y, to_z) = (np.round(corner, 3).tolist() for corner in (low_m, high_m))
+    return ToolControl(
+        axis=description.approach,
+        posture_rad=tuple(posture_rad.tolist()),
+        low_m=(x, y, z),
+        high_m=(to_x, to_y, to_z),
+    )
+
+
 def arm_action(
-    description: RobotDescription,
-    control: ControlName,
-    posture_rad: Vector,
-    *,
-    joint_scale_rad: float = ACTION_SCALE_RAD,
+    control: ControlName, tool: ToolControl, *, joint_scale_rad: float = ACTION_SCALE_RAD
 ) -> ActionTerm:
     """What tasks command: how far each joint, or the tool, shall go from where it is.
 
     Args:
-        description: the arm.
         control: ``joints``, at most ``joint_scale_rad`` each, or ``tool``, at most 5 cm along each axis of
-            the base, pointing where it points in the posture.
-        posture_rad: (num_joints,) how the arm likes to stand; for ``tool`` alone.
+            the base.
+        tool: of ``tool``.
         joint_scale_rad: of ``joints``.
 
     Raises:
         ValueError: another control.
     """
-    if control not in get_args(ControlName):
-        raise ValueError(f"unknown control {control!r}: expected joints or tool")
-    tool = control == "tool"
-    size = 3 if tool else description.num_joints
+    match control:
+        case "joints":
+            size, scale, unit = len(tool.posture_rad), joint_scale_rad, "rad"
+        case "tool":
+            size, scale, unit = 3, TOOL_SCALE_M, "m"
+        case _:
+            raise ValueError(f"unknown control {control!r}: expected joints or tool")
     return ActionTerm(
-        mode="tool_position_delta" if tool else "joint_position_delta",
+        mode="tool_position_delta" if control == "tool" else "joint_position_delta",
         size=size,
-        unit="m" if tool else "rad",
-        scale=(TOOL_SCALE_M if tool else joint_scale_rad,) * size,
+        unit=unit,
+        scale=(scale,) * size,
         offset=(0.0,) * size,
-        posture=Posture(joint_pos_rad=tuple(posture_rad.tolist()), tool_axis=description.approach)
-        if tool
-        else None,
+        tool=tool if control == "tool" else None,
     )
 
 

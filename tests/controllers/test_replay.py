@@ -109,3 +109,25 @@ def test_terminations_are_recomputed_where_the_environment_can():
     batch = replay.sample(500, torch.Generator().manual_seed(0))
     assert torch.equal(batch.terminated, batch.reward + 1)
     assert batch.terminated.any()
+
+
+def test_half_a_batch_comes_from_episodes_that_changed_something():
+    """Nine episodes leave the goal's place alone, the tenth moves it."""
+    env = ReachToy()
+    replay = HindsightReplay(inspect_env(env), 200, env, ratio=0.8)
+    for number in range(10):
+        for t in range(10):
+            place = np.full(2, 0.5 * t if number == 9 else 0.0, np.float32)
+            row = {
+                "observation": np.full(4, number, np.float32),
+                "achieved_goal": place,
+                "desired_goal": np.full(2, 9.0, np.float32),
+            }
+            replay.add(goal_step(row, -1.0, row))
+        replay.end_episode(0)
+    batch = replay.sample(4000, torch.Generator().manual_seed(0))
+    assert float((batch.obs[:, 0] == 9).float().mean()) == pytest.approx(0.55, abs=0.03)
+    copy = HindsightReplay(inspect_env(env), 200, env, ratio=0.8)
+    copy.restore(replay.tensors(), replay.position)
+    again = copy.sample(4000, torch.Generator().manual_seed(0))
+    assert torch.equal(batch.obs, again.obs)
