@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wpg.cli.figures import BLUE, GREY, ORANGE, new_figure, styled, svg
 from wpg.cli.pages import template
+from wpg.cli.quantities import SHOWN, value_and_interval
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.sim_envs.actuators import Comparison, Identification, Quantity
 
@@ -16,17 +17,6 @@ EXCERPT_S = 4.0
 LINES = (("measured", "#b9bec6", 4.0), ("unfitted", ORANGE, 1.2), ("fitted", BLUE, 1.1))
 """What is drawn, from behind: name, colour, width."""
 COLUMNS = 2
-LABELS = {
-    "action_delay_s": ("delay, set-point to effect and back", 1e3, "ms"),
-    "payload_kg": ("payload", 1.0, "kg"),
-    "lag_s": ("lag", 1e3, "ms"),
-    "coulomb_friction_nm": ("dry friction", 1.0, "Nm"),
-    "viscous_friction_nm_s_rad": ("viscous friction", 1.0, "Nm s/rad"),
-    "stiffness_factor": ("position gain, times the model's", 1.0, ""),
-    "damping_factor": ("velocity gain, times the model's", 1.0, ""),
-    "joint_pos_offset_rad": ("offset of measured positions", 1e3, "mrad"),
-}
-"""Of each field: title, factor and unit."""
 
 
 def write_identify_report(
@@ -56,7 +46,7 @@ def write_identify_report(
         trace_figure=_traces(comparison, description),
         quantity_figure=_quantities(found, description),
         whole=[_row(quantity) for quantity in found.quantities if quantity.joint is None],
-        unknown={LABELS[field][0]: joints for field, joints in found.unknown.items()},
+        unknown={SHOWN[field].title: joints for field, joints in found.unknown.items()},
         fitted_mrad=fitted,
         unfitted_mrad=unfitted,
     )
@@ -73,9 +63,8 @@ def _verdict(found: Identification, fitted_mrad: float, unfitted_mrad: float) ->
 
 
 def _row(quantity: Quantity) -> dict[str, str]:
-    title, factor, unit = LABELS[quantity.field]
-    value, low, high = (f"{factor * number:.4g}" for number in (quantity.value, quantity.low, quantity.high))
-    return {"title": title, "value": f"{value} {unit}", "interval": f"{low} to {high} {unit}"}
+    value, interval = value_and_interval(quantity)
+    return {"title": SHOWN[quantity.field].title, "value": value, "interval": interval}
 
 
 @styled
@@ -129,7 +118,7 @@ def _busiest(comparison: Comparison) -> slice:
 @styled
 def _quantities(found: Identification, description: RobotDescription) -> str:
     """What was found of each joint, with its interval; dashed: the model's own."""
-    fields = [field for field in LABELS if any(q.field == field and q.joint for q in found.quantities)]
+    fields = [field for field in SHOWN if any(q.field == field and q.joint for q in found.quantities)]
     rows = -(-len(fields) // COLUMNS)
     figure = new_figure(9.0, max(2.0 * rows, 1.0))
     for place, field in enumerate(fields):
@@ -139,15 +128,15 @@ def _quantities(found: Identification, description: RobotDescription) -> str:
 
 
 def _quantity(axes: Axes, quantities: list[Quantity], description: RobotDescription) -> None:
-    title, factor, unit = LABELS[quantities[0].field]
+    shown = SHOWN[quantities[0].field]
+    neutral = shown.factor if quantities[0].field.endswith("_factor") else 0.0
     for quantity in quantities:
         place = description.joint_names.index(quantity.joint or "")
-        interval = [factor * quantity.low, factor * quantity.high]
+        interval = [shown.factor * quantity.low, shown.factor * quantity.high]
         axes.plot([place, place], interval, color=BLUE, linewidth=4, alpha=0.4)
-        axes.plot(place, factor * quantity.value, "o", color=BLUE, markersize=4)
-    neutral = 1.0 if quantities[0].field.endswith("_factor") else 0.0
+        axes.plot(place, shown.factor * quantity.value, "o", color=BLUE, markersize=4)
     axes.axhline(neutral, color=GREY, linestyle="--", linewidth=1)
     names = [name.removeprefix(f"{description.name}_") for name in description.joint_names]
     axes.set_xticks(range(description.num_joints), names)
     axes.tick_params(axis="x", labelsize=7, rotation=20)
-    axes.set_title(f"{title}, {unit}" if unit else title)
+    axes.set_title(f"{shown.title}, {shown.unit}")

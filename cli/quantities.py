@@ -1,0 +1,35 @@
+"""Identified numbers in the units that people say them in."""
+
+from wpg.export.kinematics import Record
+from wpg.sim_envs.actuators import Quantity
+
+
+class Shown(Record, frozen=True, kw_only=True):
+    """How a field of ``actuators.toml`` is shown."""
+
+    title: str
+    unit: str
+    factor: float = 1.0
+    decimals: int = 3
+
+
+SHOWN = {
+    "action_delay_s": Shown(title="delay, set-point to effect and back", unit="ms", factor=1e3, decimals=2),
+    "payload_kg": Shown(title="payload", unit="kg"),
+    "lag_s": Shown(title="lag", unit="ms", factor=1e3, decimals=2),
+    "coulomb_friction_nm": Shown(title="dry friction", unit="Nm"),
+    "viscous_friction_nm_s_rad": Shown(title="viscous friction", unit="Nm s/rad"),
+    "stiffness_factor": Shown(title="position gain, of the model's", unit="%", factor=100.0, decimals=1),
+    "damping_factor": Shown(title="velocity gain, of the model's", unit="%", factor=100.0, decimals=1),
+    "joint_pos_offset_rad": Shown(title="offset of measured positions", unit="mrad", factor=1e3, decimals=2),
+}
+
+
+def value_and_interval(quantity: Quantity) -> tuple[str, str]:
+    """The value, and its 95 % interval, both with the unit."""
+    shown = SHOWN[quantity.field]
+    value, low, high = (
+        f"{round(shown.factor * number, shown.decimals) + 0.0:.{shown.decimals}f}"  # no -0
+        for number in (quantity.value, quantity.low, quantity.high)
+    )
+    return f"{value} {shown.unit}", f"{low} to {high} {shown.unit}"
