@@ -1,0 +1,83 @@
+"""What to evaluate and deploy: the policy or its average, and which of its particles.
+
+Trains once and at every evaluation lets all of them act, so that they are compared on the same training.
+
+    python benchmarks/acting.py run --env Hopper-v5 --seed 1 --steps 20000
+    python benchmarks/acting.py table
+"""
+
+import json
+import os
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import get_args
+from unittest import mock
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import tyro
+
+from wpg.controllers import TrainConfig, evaluate, train
+from wpg.controllers.config import Select
+from wpg.controllers.evaluation import Evaluation
+from wpg.controllers.monitor import Monitor
+from wpg.controllers.run import make_act
+from wpg.controllers.trainer import Trainer
+
+RESULTS = Path(__file__).parent / "results" / "acting.jsonl"
+
+
+def run(env: str, *, seed: int = 0, steps: int = 20_000, episodes: int = 5, out: Path = RESULTS) -> None:
+    """Train once with eight evaluations, and append one line.
+
+    Args:
+        env: Gymnasium id.
+        seed: Of training.
+        steps: Environment steps.
+        episodes: Of every evaluation.
+        out: File of JSON lines.
+    """
+    curve: list[dict[str, float]] = []
+    plain = Trainer._evaluate
+
+    def evaluate_all(trainer: Trainer, monitor: Monitor) -> Evaluation:
+        learner, row = trainer.learner, {"steps": float(trainer.step)}
+        for name, policy in (("policy", learner.policy), ("average", learner.average)):
+            for select in get_args(Select):
+                act = make_act(policy, learner.critic, trainer.spec, select, seed=seed)
+                found = evaluate(act, trainer.eval_env, episodes, seed=seed).return_mean
+                row[f"{name}, {select}"] = round(found, 1)
+        curve.append(row)
+        print(json.dumps(row), flush=True)
+        return plain(trainer, monitor)
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(Trainer, "_evaluate", evaluate_all):
+        config = TrainConfig(env=env, seed=seed, steps=steps, eval_period=max(steps // 8, 1), eval_episodes=1)
+        train(config, out=Path(folder) / "run")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("a") as file:
+        file.write(json.dumps({"env": env, "seed": seed, "curve": curve}) + "\n")
+
+
+def table(*, results: Path = RESULTS, last: int = 3) -> None:
+    """Print the mean return over the last evaluations of every run.
+
+    Args:
+        results: File of JSON lines.
+        last: How many evaluations.
+    """
+    cells: dict[str, list[str]] = defaultdict(list)
+    records = [json.loads(line) for line in results.read_text().splitlines()]
+    for record in records:
+        for name in [name for name in record["curve"][-1] if name != "steps"]:
+            cells[name].append(f"{np.mean([row[name] for row in record['curve'][-last:]]):,.0f}")
+    print("| acting | " + " | ".join(f"{r['env']}, seed {r['seed']}" for r in records) + " |")
+    print("|---" * (1 + len(records)) + "|")
+    for name, values in cells.items():
+        print(f"| {name} | {' | '.join(values)} |")
+
+
+if __name__ == "__main__":
+    tyro.extras.subcommand_cli_from_dict({"run": run, "table": table})
