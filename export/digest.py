@@ -22,7 +22,8 @@ def _head(key: str) -> bytes:
     return bytes([14 << 3 | 2, len(entry) + _HEX_DIGITS]) + entry
 
 
-_DIGEST, _SIGNATURE = _head("wpg.digest"), _head("wpg.signature")
+DIGEST_KEY, SIGNATURE_KEY = "wpg.digest", "wpg.signature"
+_DIGEST, _SIGNATURE = _head(DIGEST_KEY), _head(SIGNATURE_KEY)
 SEAL_SIZE = len(_DIGEST) + _HEX_DIGITS
 """Bytes that :func:`seal` appends."""
 SIGNATURE_SIZE = len(_SIGNATURE) + _HEX_DIGITS
@@ -66,6 +67,8 @@ def is_signed_with(data: bytes, key: bytes) -> bool:
 
 
 def _hmac(model: bytes, key: bytes) -> bytes:
-    code = hmac.new(key, b"wpg.signature", "sha256")  # the key may have other uses: their messages differ
+    code = hmac.new(
+        key, SIGNATURE_KEY.encode(), "sha256"
+    )  # the key may have other uses: their messages differ
     code.update(model)
     return code.hexdigest().encode()

@@ -13,64 +13,76 @@ OPSETS = {"": OPSET}
 """Version of every operator domain that an artefact uses: ONNX's own, which has no name."""
 
 _VARINT, _BYTES = 0, 2
-_IR_VERSION, _OPSET_IMPORT = 1, 8  # of ModelProto
+_IR_VERSION, _OPSET_IMPORT, _METADATA_PROPS = 1, 8, 14  # of ModelProto
 _DOMAIN, _VERSION = 1, 2  # of OperatorSetIdProto
+_KEY = 1  # of StringStringEntryProto
 
 
 class Header(NamedTuple):
-    """Versions that a model needs."""
+    """Versions that a model needs, and the names of its metadata."""
 
     ir_version: int
     opsets: dict[str, int]
     """Version by domain."""
+    metadata: tuple[str, ...]
+    """Keys in the file's order."""
 
 
 def read_header(model: bytes) -> Header:
-    """Versions in an encoded model.
+    """Versions and metadata keys in an encoded model.
 
     Raises:
         ValueError: it is no protobuf message, or not such a one.
     """
-    ir_version, opsets = 0, {}
+    ir_version, opsets, metadata = 0, {}, []
     for number, value in _fields(model):
         if number == _IR_VERSION and isinstance(value, int):
             ir_version = value
-        elif number == _OPSET_IMPORT and not isinstance(value, int):
-            parts = dict(_fields(bytes(value)))
-            domain, version = parts.get(_DOMAIN, b""), parts.get(_VERSION, 0)
-            if isinstance(domain, int) or not isinstance(version, int):
+        elif number == _OPSET_IMPORT:
+            parts = dict(_fields(_message(value)))
+            version = parts.get(_VERSION, 0)
+            if not isinstance(version, int):
                 raise ValueError("an operator set has no readable version")
-            opsets[bytes(domain).decode()] = version
-    return Header(ir_version, opsets)
+            opsets[_text(parts.get(_DOMAIN, b""))] = version
+        elif number == _METADATA_PROPS:
+            metadata.append(_text(dict(_fields(_message(value))).get(_KEY, b"")))
+    return Header(ir_version, opsets, tuple(metadata))
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of every field, in order; the bytes of a long one are not copied."""
-    view, place = memoryview(message), 0
-    while place < len(view):
-        tag, place = _varint(view, place)
+def _message(value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        raise ValueError("found a number where a message is expected")
+    return value
+
+
+def _text(value: int | bytes) -> str:
+    return _message(value).decode()
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of every field, in order."""
+    place = 0
+    while place < len(message):
+        tag, place = _varint(message, place)
         number, wire_type = tag >> 3, tag & 7
         if wire_type not in (_VARINT, _BYTES):
             raise ValueError(f"byte {place}: unexpected wire type {wire_type}")
-        value, place = _varint(view, place)
+        value, place = _varint(message, place)
         if wire_type == _VARINT:
             yield number, value
             continue
-        if place + value > len(view):
+        if place + value > len(message):
             raise ValueError(f"byte {place}: a field of {value} bytes ends behind the file")
-        yield number, view[place : place + value]
+        yield number, message[place : place + value]
         place += value
 
 
-def _varint(view: memoryview, place: int) -> tuple[int, int]:
+def _varint(message: bytes, place: int) -> tuple[int, int]:
     """Integer at a place, seven bits a byte and the low ones first, and the place behind it."""
     value = 0
-    for shift in range(0, 64, 7):
-        if place >= len(view):
-            break
-        byte = view[place]
-        place += 1
+    for shift, byte in zip(range(0, 64, 7), message[place : place + 10], strict=False):
         value |= (byte & 0x7F) << shift
+        place += 1
         if byte < 0x80:
             return value, place
     raise ValueError(f"byte {place}: no end of an integer")

@@ -18,7 +18,15 @@ from wpg.export.contract import (
     graph_inputs,
     graph_outputs,
 )
-from wpg.export.digest import actual_digest, is_sealed, is_signed, is_signed_with, stored_digest
+from wpg.export.digest import (
+    DIGEST_KEY,
+    SIGNATURE_KEY,
+    actual_digest,
+    is_sealed,
+    is_signed,
+    is_signed_with,
+    stored_digest,
+)
 from wpg.export.onnx_header import IR_VERSION, OPSETS, read_header
 
 CONTRACT_KEY = "wpg.contract"
@@ -51,13 +59,10 @@ def artifact_from_bytes(data: bytes, path: Path, key: bytes | None = None) -> Ar
     if key is not None and not is_signed_with(data, key):
         found = "one made with another key" if signed else "none"
         raise SignatureError(f"{path}: expected a signature made with the given key, found {found}")
-    _check_header(data, path)
+    _check_header(data, path, signed=signed)
     loaded = _load(data, path)
-    text = loaded.metadata.get(CONTRACT_KEY)
-    if text is None:
-        raise CorruptArtifactError(f"{path}: expected the metadata entry {CONTRACT_KEY}, found none")
     try:
-        contract = decode_contract(text)
+        contract = decode_contract(loaded.metadata[CONTRACT_KEY])
     except ContractError as error:
         raise ContractError(f"{path}: {error}") from error
     _check_graph(loaded, contract, path)
@@ -79,8 +84,8 @@ def _checked_digest(data: bytes, path: Path) -> str:
     return actual
 
 
-def _check_header(data: bytes, path: Path) -> None:
-    """The file is of the ONNX version and the operator set that wpg writes, and of no other."""
+def _check_header(data: bytes, path: Path, *, signed: bool) -> None:
+    """The file is of the ONNX version and the operator set that wpg writes, and has no metadata but wpg's."""
     try:
         header = read_header(data)
     except ValueError as error:
@@ -91,6 +96,10 @@ def _check_header(data: bytes, path: Path) -> None:
     ):
         if found != expected:
             raise ContractError(f"{path}: {name}: expected {expected}, found {found}: export it with wpg")
+    entries = (CONTRACT_KEY, *[SIGNATURE_KEY] * signed, DIGEST_KEY)
+    if header.metadata != entries:
+        known, there = (", ".join(names) for names in (entries, header.metadata))
+        raise CorruptArtifactError(f"{path}: metadata: expected {known}, found {there}")
 
 
 class _Loaded(NamedTuple):

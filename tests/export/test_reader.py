@@ -129,9 +129,11 @@ def test_foreign_onnx(tmp_path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     data = model.SerializeToString()
     assert "without a contract" in refused(data, tmp_path, CorruptArtifactError)
-    assert "entry wpg.contract, found none" in refused(seal(data), tmp_path, CorruptArtifactError)
+    message = refused(seal(data), tmp_path, CorruptArtifactError)
+    assert message.endswith("metadata: expected wpg.contract, wpg.digest, found wpg.digest")
     assert "no ONNX model" in refused(seal(b"no model at all"), tmp_path, CorruptArtifactError)
     model.graph.node[0].op_type = "Frobnicate"
+    model.metadata_props.add(key="wpg.contract", value="{}")
     assert "cannot load it" in refused(seal(model.SerializeToString()), tmp_path, CorruptArtifactError)
 
 
@@ -154,6 +156,15 @@ def test_operators_of_another_domain(path, tmp_path):
     assert "expected {'': 18}, found {'': 18, 'com.microsoft': 1}" in message
 
 
+@pytest.mark.parametrize("key", ["note", "wpg.contract", ""])
+def test_further_metadata(path, tmp_path, key):
+    def change(model):
+        model.metadata_props.add(key=key, value="{}")
+
+    message = refused(edited(path, change), tmp_path, CorruptArtifactError)
+    assert f"expected wpg.contract, wpg.digest, found wpg.contract, {key}, wpg.digest" in message
+
+
 @pytest.mark.parametrize("version", [7, 12])
 def test_another_onnx_version(path, tmp_path, version):
     def change(model):
@@ -171,7 +182,9 @@ def test_another_onnx_version(path, tmp_path, version):
         (b"\x08" + 10 * b"\xff", "no end of an integer"),
         (b"\x3a\x7f" + b"graph", "ends behind the file"),
         (b"\x09" + 8 * b"\0", "unexpected wire type 1"),
-        (b"\x42\x02\x08\x01", "no readable version"),
+        (b"\x42\x02\x12\x00", "no readable version"),
+        (b"\x42\x02\x08\x01", "a number where a message is expected"),
+        (b"\x70\x01", "a number where a message is expected"),
         (b"\x42\x03\x0a\x01\xff", "no ONNX model"),
     ],
 )
