@@ -67,8 +67,7 @@ def is_signed_with(data: bytes, key: bytes) -> bool:
 
 
 def _hmac(model: bytes, key: bytes) -> bytes:
-    code = hmac.new(
-        key, SIGNATURE_KEY.encode(), "sha256"
-    )  # the key may have other uses: their messages differ
+    # The key may have other uses: their messages begin otherwise.
+    code = hmac.new(key, SIGNATURE_KEY.encode(), "sha256")
     code.update(model)
     return code.hexdigest().encode()
