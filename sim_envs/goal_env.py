@@ -89,7 +89,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
                 interface, trained_delay_s=effects.delay_range_s(), trained_ranges=effects.ranges()
             )
         if target_history is None:
-            target_history = targets_under_way(interface)
+            target_history = targets_under_way(interface, description)
         interface = for_late_arm(interface, target_history)
         self.robot: ServoArm = make_robot(
             description,

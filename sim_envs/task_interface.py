@@ -67,9 +67,14 @@ def for_late_arm(interface: PolicyInterface, target_history: int) -> PolicyInter
     )
 
 
-def targets_under_way(interface: PolicyInterface) -> int:
-    """How many steps' targets may not show yet in what is measured, by the longest delay of training."""
-    return math.ceil(round(interface.trained_delay_s[1] / interface.control_dt_s, 9))
+def targets_under_way(interface: PolicyInterface, description: RobotDescription) -> int:
+    """How many steps' targets may not show yet in what is measured.
+
+    By the longest delay of training; of an arm on a servo bus at least one: it is sent no velocities, so it
+    lags behind its target in motion, and hangs below it at rest.
+    """
+    delayed = math.ceil(round(interface.trained_delay_s[1] / interface.control_dt_s, 9))
+    return max(delayed, int(description.bus is not None))
 
 
 def tool_control(

@@ -294,6 +294,8 @@ LATE = Effects(action_delay_s=(0.0, 0.06), observation_delay_s=0.02)
         ({"effects": LATE}, 2),
         ({"effects": LATE, "target_history": 0}, 0),
         ({"target_history": 3}, 3),
+        ({"robot": "so101"}, 1),
+        ({"robot": "so101", "effects": LATE}, 2),
     ],
 )
 def test_of_a_late_arm_the_targets_under_way_are_seen(given, history):

@@ -5,6 +5,7 @@ from scipy.optimize import least_squares
 
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import load_description, shipped_robots
+from wpg.sim_envs.task_interface import term_slice
 
 ENV_IDS = ["wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"]
 
@@ -57,7 +58,11 @@ def test_inverse_kinematics_solves_it(name, robot):
     description = load_description(robot)
     kinematics = ForwardKinematics(description.kinematics())
     bounds = (description.limits("position_min_rad"), description.limits("position_max_rad"))
-    scale = env.unwrapped.interface.action.scale
+    interface = env.unwrapped.interface
+    scale = interface.action.scale
+    counted_from = term_slice(
+        interface, "joint_target" if interface.action.delta_from == "target" else "joint_pos"
+    )
     successes = []
     for seed in range(20):
         obs, _ = env.reset(seed=seed)
@@ -67,7 +72,7 @@ def test_inverse_kinematics_solves_it(name, robot):
             lambda q, goal=goal: kinematics.tool_position(q) - goal, start, bounds=bounds
         ).x
         for _ in range(env.spec.max_episode_steps):
-            action = (target - obs["observation"][: description.num_joints]) / scale
+            action = (target - obs["observation"][counted_from]) / scale
             obs, _, _, _, info = env.step(np.clip(action, -1.0, 1.0).astype(np.float32))
         successes.append(info["is_success"])
     env.close()
