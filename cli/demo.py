@@ -19,7 +19,6 @@ from wpg.cli.options import CommandError, require_at_least, write_json
 
 TRAIN_ENV = "wpg/PandaReach-v0"
 OTHER_ENV = "wpg/PandaReachBullet-v0"
-TRAIN_STEPS = 18_000
 TRAIN_SECONDS = 110
 ROBOT = "panda"
 LINKS = {"serial": "pty:", "udp": "udp://127.0.0.1:0"}
@@ -30,7 +29,7 @@ def demo(
     *,
     out: Path | None = None,
     seed: int = 0,
-    steps: int = TRAIN_STEPS,
+    steps: int | None = None,
     episodes: int = 100,
     goals: int = 20,
 ) -> None:
@@ -39,13 +38,13 @@ def demo(
     Args:
         out: Folder for everything, new; by default runs/demo-DATE.
         seed: Seed of training, goals and noise.
-        steps: Environment steps to train at most.
+        steps: Environment steps to train at most; by default as many as the task takes.
         episodes: Episodes of each evaluation in simulation.
         goals: Goals of each run through the real-time loop.
     """
     from wpg.cli.report import write_report  # noqa: PLC0415  matplotlib is not part of the bare bridge
 
-    require_at_least(1, steps=steps, episodes=episodes, goals=goals)
+    require_at_least(1, steps=1 if steps is None else steps, episodes=episodes, goals=goals)
     require_at_least(0, seed=seed)
     started = time.monotonic()
     files = DemoFiles(out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S"))
@@ -58,8 +57,8 @@ def demo(
     stages.run(
         "train in MuJoCo, and export",
         (
-            *("train", TRAIN_ENV, "--steps", str(steps), "--max-seconds", str(TRAIN_SECONDS)),
-            *("--seed", str(seed), "--out", str(files.run)),
+            *("train", TRAIN_ENV, "--max-seconds", str(TRAIN_SECONDS), "--seed", str(seed)),
+            *("--out", str(files.run), *(() if steps is None else ("--steps", str(steps)))),
         ),
     )
     for env, engine in ((TRAIN_ENV, "mujoco"), (OTHER_ENV, "pybullet")):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wpg.controllers import TrainConfig
 
 ENOUGH_SUCCESS = 0.98
-"""Where training ends unless steps or another success are asked for."""
+"""Where training on another environment ends unless steps or another success are asked for."""
 LIMITS = ("steps", "max_seconds")
 """What a run that goes on may be given anew."""
 
@@ -38,11 +38,12 @@ def train(
 
     Writes config.yaml, metrics.csv, training.png, TensorBoard logs, checkpoint/ and policy.onnx under the run
     folder. Training ends after --steps, at --stop-at-success or after --max-seconds, whichever comes first;
-    where neither of the first two is given, at 98 % success or after 100,000 steps.
+    where neither of the first two is given, after as many steps as a task of wpg takes (18,000 for reaching,
+    240,000 for pushing), else at 98 % success or after 100,000 steps.
 
     Args:
         env: Gymnasium id, of wpg or of any other package.
-        steps: Environment steps in all. wpg/PandaReach-v0 takes about 20,000.
+        steps: Environment steps in all.
         stop_at_success: End when evaluated success is at least this, twice in a row.
         max_seconds: End after this many seconds.
         seed: Seed of everything random; by default 0.
@@ -78,7 +79,7 @@ def train(
     if env is None:
         raise UsageError("which environment? `wpg train ENV`; `wpg list` shows what there is")
     if steps is None and stop_at_success is None:
-        given["stop_at_success"] = ENOUGH_SUCCESS
+        given |= _enough(env)
     if particles is not None:
         given["num_particles"] = given.pop("particles")
     folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{seed or 0}"
@@ -103,6 +104,14 @@ def _train(env: str | None, folder: Path, settings: dict[str, Any]) -> None:
         f"last evaluation: return {returned}, success {success}"
     )
     console.print(f"exported to {artifact}; next: wpg evaluate {result.folder}")
+
+
+def _enough(env: str) -> dict[str, Any]:
+    """Where training ends unless steps or a success are asked for."""
+    from wpg.sim_envs.registration import train_steps  # noqa: PLC0415  needs gymnasium
+
+    steps = train_steps(env)
+    return {"stop_at_success": ENOUGH_SUCCESS} if steps is None else {"steps": steps}
 
 
 def _config(env: str, settings: dict[str, Any]) -> "TrainConfig":

@@ -13,6 +13,20 @@ TASKS = {
     "PandaInsert": ("wpg.sim_envs.insert:InsertEnv", INSERT_STEPS),
 }
 """Name of each task: its class and its horizon in steps."""
+TRAIN_STEPS = {
+    "PandaReach": 18_000,
+    "PandaPush": 240_000,
+    "PandaPickAndPlace": 400_000,
+    "PandaInsert": 240_000,
+}
+"""Environment steps that training takes."""
+
+
+def train_steps(env_id: str) -> int | None:
+    """Environment steps that training takes, on any engine and for any reward; None: no task of ours."""
+    namespace, _, name = env_id.rpartition("/")
+    task = name.partition("-")[0].removesuffix("Bullet").removesuffix("Dense")
+    return TRAIN_STEPS.get(task) if namespace == "wpg" else None
 
 
 def register_envs() -> None:

@@ -9,7 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from wpg.export.kinematics import ForwardKinematics
-from wpg.sim_envs.registration import TASKS
+from wpg.sim_envs.registration import TASKS, TRAIN_STEPS, train_steps
 
 IDS = [
     f"wpg/{task}{dense}{engine}-v0" for task in TASKS for dense in ("", "Dense") for engine in ("", "Bullet")
@@ -158,3 +158,17 @@ def test_many_at_once():
     _, reward, *_ = envs.step(envs.action_space.sample())
     assert reward.shape == (3,)
     envs.close()
+
+
+@pytest.mark.parametrize(
+    ("env_id", "steps"),
+    [
+        ("wpg/PandaReach-v0", TRAIN_STEPS["PandaReach"]),
+        ("wpg/PandaPushDenseBullet-v0", TRAIN_STEPS["PandaPush"]),
+        ("PandaReach-v0", None),
+        ("Hopper-v5", None),
+    ],
+)
+def test_every_task_says_how_long_it_takes_to_learn(env_id, steps):
+    assert train_steps(env_id) == steps
+    assert TRAIN_STEPS.keys() == TASKS.keys()

@@ -1,0 +1,77 @@
+"""Training on a task as ``wpg train`` does it, over several seeds: seconds, and success of the exported file.
+
+    python benchmarks/task_seeds.py [--task PandaPush] [--seeds 5] [--out benchmarks/results/PandaPush.jsonl]
+
+The file is evaluated on both engines; training has seen MuJoCo alone. A line is written after each seed.
+"""
+
+import json
+import platform
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from wpg.cli.artifacts import export_run
+from wpg.cli.evaluate import evaluate_policy
+from wpg.controllers import TrainConfig, train
+from wpg.sim_envs.registration import TRAIN_STEPS
+
+
+def trial(task: str, steps: int, seed: int, episodes: int) -> dict[str, Any]:
+    """Train, export and evaluate one seed."""
+    trained, other = f"wpg/{task}-v0", f"wpg/{task}Bullet-v0"
+    with tempfile.TemporaryDirectory() as folder:
+        result = train(TrainConfig(env=trained, seed=seed, steps=steps), out=Path(folder) / "run")
+        artifact = export_run(result.folder, result.folder / "policy.onnx")
+        mujoco, pybullet = (
+            evaluate_policy(artifact, env=env, episodes=episodes, select="best") for env in (trained, other)
+        )
+    return {
+        "task": task,
+        "seed": seed,
+        "steps": result.steps,
+        "train_s": round(result.train_seconds + result.eval_seconds, 1),
+        "success_mujoco": mujoco.success_rate,
+        "success_pybullet": pybullet.success_rate,
+        "machine": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+    }
+
+
+def main(
+    *,
+    task: str = "PandaReach",
+    steps: int | None = None,
+    seeds: int = 5,
+    first_seed: int = 0,
+    episodes: int = 100,
+    out: Path | None = None,
+) -> None:
+    """Run every seed and print the worst and the median.
+
+    Args:
+        task: PandaReach, PandaPush, PandaPickAndPlace or PandaInsert.
+        steps: Environment steps; by default what the task takes.
+        seeds: How many.
+        first_seed: The first of them.
+        episodes: Episodes of each evaluation.
+        out: Also write a line of JSON a seed to the end of this file.
+    """
+    rows = []
+    for seed in range(first_seed, first_seed + seeds):
+        rows.append(trial(task, steps or TRAIN_STEPS[task], seed, episodes))
+        print(json.dumps(rows[-1]), flush=True)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with out.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+    for key, worst in (("train_s", max), ("success_mujoco", min), ("success_pybullet", min)):
+        values = [row[key] for row in rows]
+        print(f"{key}: worst {worst(values):g}, median {statistics.median(values):g}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
