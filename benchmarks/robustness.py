@@ -21,6 +21,7 @@ import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.sim_envs.effects import Effects, JointEffects
+from wpg.sim_envs.task_interface import task_kwargs
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -37,7 +38,7 @@ PANDA_FRICTION = {
 def success(path: Path, env_id: str, effects: Effects, episodes: int) -> dict[str, Any]:
     """Share of episodes that end at the goal, with its interval."""
     policy = SampledPolicy(load_artifact(path), seed=0)
-    env = gymnasium.make(env_id, effects=effects)
+    env = gymnasium.make(env_id, effects=effects, **task_kwargs(policy.interface))
     term = policy.interface.action
     scale, offset = np.array(term.scale), np.array(term.offset)
     successes = 0
