@@ -11,9 +11,7 @@ joints apart: a first pass takes a joint's own parameters to move its own measur
 simulation shows one field's effect on all joints. The passes after it know every parameter's effect on every
 joint. Moments in which a servo is at its torque limit do not count: there the replay is not smooth in θ.
 
-Intervals come from the sandwich estimator over blocks of time, which allows for residuals that hang together
-(Liang and Zeger, Biometrika 1986), and are at least as wide as least squares with independent residuals has
-them.
+Intervals: :mod:`~wpg.sim_envs.intervals`.
 """
 
 from collections.abc import Callable
@@ -22,13 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
-from scipy.stats import t as student
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.actuator_parameters import Parameter, all_parameters, drawn_effects
 from wpg.sim_envs.effects import DrawnEffects
 from wpg.sim_envs.errors import IdentificationError
+from wpg.sim_envs.intervals import told_half_widths
 from wpg.sim_envs.recording import Recording
 from wpg.sim_envs.replay import Motion, ReplayPool
 
@@ -44,8 +42,6 @@ ROUGH, FINE = 1e-2, 1e-6
 PROBES_A_UNIT = 50.0
 STALE_PROBES = 2.0
 """The last pass computes its Jacobian anew once a parameter is this many steps of its differences away."""
-PARAMETERS_A_JOINT = 8
-"""That move one joint's measurements: the freedom that they take from its residuals."""
 DELAY_MAX_S = 0.4
 POSITION_FLOOR_RAD, TORQUE_FLOOR_SHARE = 2e-6, 5e-4
 """Residuals are not believed to be smaller; torques: of the torque limit."""
@@ -202,29 +198,14 @@ class _Problem:
         return theta
 
     def half_widths(self, parameters: list[Parameter], theta: Vector) -> tuple[Vector, NDArray[np.bool_]]:
-        """Half widths of the 95 % intervals, and which parameters can be told.
-
-        The one that can be told worst is given up first and taken as known, until all others can be told. The
-        others' intervals still allow for what was given up, up to where they would say nothing themselves.
-        """
+        """Half widths of the 95 % intervals, and which parameters can be told."""
         jacobian = self._coupled(parameters, theta)
         residual = self._residual(parameters, theta)
-        information = jacobian.T @ jacobian
         scores = np.zeros((self._blocks[-1] + 1, len(parameters)))
         rows = np.repeat(self._blocks, residual[0].size)
         np.add.at(scores, rows, jacobian * residual.ravel()[:, None])
         needed = np.array([p.needed(value) for p, value in zip(parameters, theta.tolist(), strict=True)])
-        told = np.ones(len(parameters), bool)
-        half = _half_widths(information, scores)
-        cautious = np.minimum(half, needed)
-        while told.any():
-            active = np.flatnonzero(told)
-            half[active] = _half_widths(information[np.ix_(active, active)], scores[:, active])
-            worst = active[int(np.argmax((half / needed)[active]))]
-            if half[worst] <= needed[worst]:
-                break
-            told[worst] = False
-        return np.maximum(half, cautious), told
+        return told_half_widths(jacobian.T @ jacobian, scores, needed)
 
     def noise(self, motion: Motion) -> dict[str, float]:
         """Of measured positions and velocities: what differs from one residual to the next."""
@@ -303,18 +284,6 @@ class _Problem:
                 step[[parameters[column].joint or 0 for column in group]] = probes[group]
             changes.append((self._observed(motion) - base) / step)
         return changes
-
-
-def _half_widths(information: NDArray[np.float64], scores: NDArray[np.float64]) -> Vector:
-    """Of 95 % intervals, from JᵀJ (P, P) and the blocks' scores Jᵀr (B, P)."""
-    scale = 1.0 / np.sqrt(np.maximum(np.diag(information), 1e-30))
-    inverse = scale[:, None] * np.linalg.pinv(information * np.outer(scale, scale), hermitian=True) * scale
-    blocks = len(scores)
-    meat = scores.T @ scores * blocks / max(blocks - PARAMETERS_A_JOINT, 1)
-    sandwich = inverse @ meat @ inverse
-    variance = np.maximum(np.diag(sandwich), np.diag(inverse))
-    half: Vector = student.ppf(0.975, blocks - 1) * np.sqrt(variance)
-    return half
 
 
 def _still_joints(description: RobotDescription, recording: Recording) -> list[int]:
