@@ -14,7 +14,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,44 +118,58 @@ def _networks(
     *,
     deterministic: bool,
 ) -> Networks:
+    if "action_net.weight" in weights:
+        networks = _on_policy(weights, box, _activation(path, settings, default="Tanh"), deterministic)
+    else:
+        networks = _off_policy(weights, box, _activation(path, settings, default="Relu"), deterministic)
+    return replace(networks, normaliser=normaliser)
+
+
+def _on_policy(
+    weights: dict[str, Tensor], box: tuple[Array, Array], activation: Activation, deterministic: bool
+) -> Networks:
+    """PPO, A2C: actions in the environment's unit, clipped to its box."""
     low, high = box
-    common: dict[str, Any] = {"num_components": 1, "normaliser": normaliser, "action_dim": len(low)}
-    if "action_net.weight" in weights:  # PPO, A2C: actions in the environment's unit, clipped to its box
-        trunk, mean = _stack(weights, "mlp_extractor.policy_net"), _layer(weights, "action_net")
-        half, middle = (high - low) / 2, (high + low) / 2
-        width = len(trunk[-1][1]) if trunk else len(mean[0])
-        log_std = as_array(weights["log_std"]) - np.log(half)
-        return Networks(
-            obs_dim=len((trunk or [mean])[0][0]),
-            trunk=trunk,
-            mean=(mean[0] / half, (mean[1] - middle) / half),
-            log_std=None if deterministic else (np.zeros((width, len(low)), np.float32), log_std),
-            log_std_range=(-math.inf, math.inf),
-            squash="clip",
-            activation=_activation(path, settings, default="Tanh"),
-            **common,
-        )
-    critics = [
-        _mean_of_quantiles(_stack(weights, f"critic.qf{i}")) for i in range(_number_of_critics(weights))
-    ]
-    activation = _activation(path, settings, default="Relu")
-    if critics and activation != "Relu":
-        critics = []  # the graph's critics are ReLU networks; a policy that needs none runs without
+    trunk, (weight, bias) = _stack(weights, "mlp_extractor.policy_net"), _layer(weights, "action_net")
+    half, middle = (high - low) / 2, (high + low) / 2
+    log_std = np.zeros_like(weight), as_array(weights["log_std"]) - np.log(half)
+    return Networks(
+        obs_dim=len(trunk[0][0] if trunk else weight),
+        action_dim=len(low),
+        num_components=1,
+        trunk=trunk,
+        mean=(weight / half, (bias - middle) / half),
+        log_std=None if deterministic else log_std,
+        log_std_range=(-math.inf, math.inf),
+        squash="clip",
+        activation=activation,
+    )
+
+
+def _off_policy(
+    weights: dict[str, Tensor], box: tuple[Array, Array], activation: Activation, deterministic: bool
+) -> Networks:
+    """SAC, TQC, TD3, DDPG: actions squashed by a tanh, and critics of them."""
     if "actor.mu.weight" in weights:  # SAC, TQC
         trunk, mean = _stack(weights, "actor.latent_pi"), _layer(weights, "actor.mu")
-        log_std_layer = None if deterministic else _layer(weights, "actor.log_std")
-    else:  # TD3, DDPG: the last layer has a tanh behind it
+        log_std = None if deterministic else _layer(weights, "actor.log_std")
+    else:  # TD3, DDPG: the tanh stands behind the last layer
         *trunk, mean = _stack(weights, "actor.mu")
-        log_std_layer = None
+        log_std = None
+    critics = []
+    if activation == "Relu":  # as the graph's critics are; a policy that needs none runs without
+        members = range(_number_of_critics(weights))
+        critics = [_mean_of_quantiles(_stack(weights, f"critic.qf{i}")) for i in members]
     return Networks(
         obs_dim=len((trunk or [mean])[0][0]),
+        action_dim=len(box[0]),
+        num_components=1,
         trunk=trunk,
         mean=mean,
-        log_std=log_std_layer,
+        log_std=log_std,
         log_std_range=_LOG_STD_RANGE,
         activation=activation,
         critics=critics,
-        **common,
     )
 
 
