@@ -11,6 +11,7 @@ from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 
 from wpg.cli.figures import BLUE, GREEN, GREY, ORANGE, styled
+from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.logread import RunRecording
 from wpg.hardware_bridge.robot import Vector
@@ -92,10 +93,11 @@ def _tool(figure: FigureBase, recording: RunRecording) -> None:
     """The tool's way seen from above and from the side, its distance to the goal, the particles' spread."""
     above, side, distance, spread = figure.subplots(1, 4)
     decision = recording.decision
+    ways = _tool_ways(recording)
     for axes, (across, up) in ((above, (0, 1)), (side, (0, 2))):
+        for label, colour, tool in ways:
+            axes.plot(tool[:, across], tool[:, up], color=colour, linewidth=0.8, label=label)
         if len(decision):
-            tool = decision["tool_m"]
-            axes.plot(tool[:, across], tool[:, up], color=BLUE, linewidth=0.8)
             goals = _goals(recording)
             if goals.size:
                 axes.plot(goals[:, across], goals[:, up], "o", color=GREEN, markersize=4, label="goals")
@@ -110,6 +112,24 @@ def _tool(figure: FigureBase, recording: RunRecording) -> None:
         _phases(axes, recording)
         axes.plot(*_broken(decision.time_s, factor * decision[column]), color=BLUE, linewidth=0.8)
         axes.set(xlabel="s", title=title, ylim=(0, None))
+
+
+def _tool_ways(recording: RunRecording) -> list[tuple[str, str, Vector]]:
+    """Label, colour and places (N, 3) m of the tool: by policy, and else, such as on its way home.
+
+    From the measured joints; from the decisions alone where the log does not describe the robot.
+    """
+    robot, state, timing = _description(recording), recording.state, recording.timing
+    if robot is None or not len(timing) or not len(state):
+        decision = recording.decision
+        return [("policy", BLUE, decision["tool_m"])] if len(decision) else []
+    kinematics = ForwardKinematics(robot.kinematics())
+    tool = np.array([kinematics.tool_position(joint_pos) for joint_pos in state["joint_pos_rad"]])
+    tick = np.searchsorted(timing.time_s, state.time_s, side="right") - 1
+    decided = timing["phase"][np.maximum(tick, 0)] == "running"
+    # A gap where the other one goes on, so that no line crosses it.
+    ways = (("policy", BLUE, decided), ("way home, waiting", GREY, ~decided))
+    return [(label, colour, np.where(own[:, None], tool, np.nan)) for label, colour, own in ways if own.any()]
 
 
 def _broken(time_s: Vector, values: Vector) -> tuple[Vector, Vector]:
@@ -156,8 +176,18 @@ def _events(figure: FigureBase, recording: RunRecording) -> None:
     for time_s, name in events:
         axes.plot(time_s, names.index(name), "|", color="#a02020", markersize=12, markeredgewidth=1.5)
     axes.set_yticks(range(len(names)), [f"{name} ({[n for _, n in events].count(name)})" for name in names])
-    axes.set(xlabel="s", title="phases and safety events" if names else "phases; no safety events")
+    title = "phases and safety events" if names else "phases; no safety events"
+    if others := _counted(recording, names):
+        title = f"phases and safety events; without a time of their own: {others}"
+    axes.set(xlabel="s", title=title)
     axes.set_ylim(-0.8, max(len(names), 1) - 0.2)
+
+
+def _counted(recording: RunRecording, shown: list[str]) -> str:
+    """Events that the run's report counts and the log does not hold one by one, such as stale reads."""
+    content = recording.attachments.get("report.json")
+    counts = {} if content is None else msgspec.json.decode(content).get("safety_events", {})
+    return ", ".join(f"{name} ({count})" for name, count in counts.items() if name not in shown)
 
 
 def _phases(axes: Axes, recording: RunRecording, *, labelled: bool = False) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
 from wpg.cli import main as cli
+from wpg.cli.log_pictures import _counted, _tool_ways
 from wpg.export.contract import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface, Provenance
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
@@ -246,6 +249,29 @@ class TestPlot:
         with Image.open(tmp_path / "run.png") as picture:
             assert picture.width > 1000
             assert len(picture.convert("L").getcolors()) > 50
+
+    def test_what_the_report_counts_is_named(self, log):
+        """Stale reads have no event each: the title says how many there were."""
+        recording = read_log(log)
+        report = b'{"safety_events": {"stale_read": 37, "rearmed": 1}}'
+        counted = replace(recording, attachments=recording.attachments | {"report.json": report})
+        assert _counted(counted, ["rearmed"]) == "stale_read (37)"
+        assert _counted(replace(recording, attachments={}), []) == ""
+
+    def test_the_tool_is_drawn_where_the_joints_were(self, log):
+        """Also between goals, where nothing is decided; no line crosses from one way to the other."""
+        recording = read_log(log)
+        described = {"description.json": msgspec.json.encode(load_description("panda"))}
+        recording = replace(recording, attachments=recording.attachments | described)
+        ways = {label: places for label, _, places in _tool_ways(recording)}
+        decided = ways["policy"]
+        assert decided.shape == (len(recording.state), 3)
+        shown = ~np.isnan(decided[:, 0])
+        for label, places in ways.items():
+            if label != "policy":
+                assert (~np.isnan(places[:, 0]) ^ shown).all()
+        distance = np.linalg.norm(decided[shown][:, None] - recording.decision["tool_m"][None], axis=2)
+        assert distance.min(axis=0).max() < 0.01
 
     def test_a_folder_of_panels(self, log, tmp_path, capsys):
         assert run("plot", log, "--out", tmp_path / "pictures") == 0

@@ -289,8 +289,8 @@ def state_of(recording, row):
         (["--robot", "panda"], "from what", 2),
         (["nowhere.mcap", "--robot", "panda"], "nowhere.mcap: No such file", 1),
         (
-            ["--robot", "panda", "--link", "udp://127.0.0.1:9", "--out", "/nowhere/a.toml"],
-            "no such folder",
+            ["--robot", "panda", "--link", "udp://127.0.0.1:9", "--out", "/dev/null/a.toml"],
+            "/dev/null",
             1,
         ),
         (["x.mcap", "--robot", "panda", "--log", "y.mcap"], "needs --link", 2),
