@@ -77,6 +77,9 @@ class WildPolicy:
             action[random.integers(len(action))] = random.choice((np.nan, np.inf))
         return Decision(action.astype(np.float32))
 
+    def reset(self) -> None:
+        """Nothing is remembered."""
+
 
 def _at(random: np.random.Generator) -> float:
     return float(random.uniform(0.3, DURATION_S - 0.5))

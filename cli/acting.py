@@ -15,7 +15,7 @@ from wpg.cli.options import CommandError
 from wpg.controllers import load_run
 from wpg.controllers.environment import inspect_env, make_env
 from wpg.controllers.evaluation import Act
-from wpg.export.artifact import Artifact
+from wpg.export.artifact import Artifact, ArtifactSampler
 from wpg.export.interface import PolicyInterface
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.checks import check_robot
@@ -27,6 +27,19 @@ from wpg.sim_envs.task_interface import task_kwargs
 Select = Literal["best", "mean", "sample"]
 Env = gymnasium.Env[Any, Any]
 OURS = "wpg/"
+
+
+class FreshEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """At the beginning of an episode the policy forgets what it did in the one before."""
+
+    def __init__(self, env: Env, sampler: ArtifactSampler) -> None:
+        super().__init__(env)
+        self._sampler = sampler
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        """As always."""
+        self._sampler.reset()
+        return super().reset(seed=seed, options=options)
 
 
 @contextmanager
@@ -100,4 +113,6 @@ def _fitted(policy: Path, artifact: Artifact, env: Env, select: Select, seed: in
     if spec.action_dim != size:
         raise CommandError(f"{policy} gives {size} values, {spec.env_id} takes {spec.action_dim}")
     assert isinstance(env.action_space, Box)
-    return artifact_act(artifact, env.action_space, select, seed=seed), env
+    sampler = artifact.sampler()
+    act = artifact_act(artifact, env.action_space, select, seed=seed, sampler=sampler)
+    return act, FreshEpisodes(env, sampler)

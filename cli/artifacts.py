@@ -17,7 +17,7 @@ from wpg.controllers import load_run
 from wpg.controllers.environment import make_env
 from wpg.controllers.evaluation import Act
 from wpg.controllers.run import Run
-from wpg.export.artifact import Artifact
+from wpg.export.artifact import Artifact, ArtifactSampler
 from wpg.export.contract import (
     ActionTerm,
     ObservationTerm,
@@ -128,10 +128,23 @@ def bare_interface(
 
 
 def artifact_act(
-    artifact: Artifact, action_space: Box, select: Literal["best", "mean", "sample"], *, seed: int
+    artifact: Artifact,
+    action_space: Box,
+    select: Literal["best", "mean", "sample"],
+    *,
+    seed: int,
+    sampler: ArtifactSampler | None = None,
 ) -> Act:
-    """Controller for an environment: the artefact's action, in the environment's units."""
-    sampler = artifact.sampler()
+    """Controller for an environment: the artefact's action, in the environment's units.
+
+    Args:
+        artifact: what decides.
+        action_space: of the environment.
+        select: how it chooses among its particles.
+        seed: of its noise.
+        sampler: the artefact's, where episodes follow each other: who has it lets it forget the one before.
+    """
+    sampler = sampler or artifact.sampler()
     generator = np.random.default_rng(seed)
     term = artifact.contract.interface.action
     scale = np.array(term.scale, dtype=np.float32)

@@ -46,6 +46,7 @@ class Decider:
     def reset(self) -> None:
         """The policy does not have the arm any more: what it saw says nothing about what comes."""
         self._observe.reset()
+        self._policy.reset()
 
     @property
     def finished(self) -> bool:
@@ -64,7 +65,11 @@ class Decider:
 
     def goal_over(self, state: RobotState, time_s: float) -> bool:
         """Whether the present goal has had its steps; it is judged then, and the next one drawn."""
-        return self.goals is not None and self.goals.judge(self._observe.tool_position(state), time_s)
+        if self.goals is None or not self.goals.judge(self._observe.tool_position(state), time_s):
+            return False
+        # What was right for the last goal is no reason to go on with it; what is under way stays seen.
+        self._policy.reset()
+        return True
 
     def step(self, state: RobotState, target: Vector, time_s: float) -> Vector | None:
         """Where the joints shall go, (num_joints,) rad; None when the policy's action is not finite.

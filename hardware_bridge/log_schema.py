@@ -34,6 +34,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         obs=_NUMBERS,
         action=_NUMBERS,
         spread=_NUMBER,
+        fresh={"type": "boolean"},
         goal_m=_NUMBERS,
         joint_target_rad=_NUMBERS,
         tool_m=_NUMBERS,
@@ -91,6 +92,7 @@ class DecisionRecord(_Record, frozen=True, kw_only=True):
     time_s: float
     policy_s: float
     spread: float
+    fresh: bool
     obs: bytes
     """float32."""
     action: bytes

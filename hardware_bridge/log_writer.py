@@ -101,6 +101,7 @@ class LogWriter:
             obs=np.frombuffer(record.obs, np.float32).tolist(),
             action=np.frombuffer(record.action, np.float32).tolist(),
             spread=record.spread,
+            fresh=record.fresh,
             goal_m=goal_m,
             joint_target_rad=_floats(record.target),
             tool_m=tool_m,

@@ -47,7 +47,7 @@ class MemoryLog:
         """One policy step."""
         goal_m = np.zeros(0) if goal is None else goal.copy()
         error_m = 0.0 if goal is None else float(np.linalg.norm(goal - tool))
-        chosen = (obs.copy(), decision.action.copy(), decision.spread)
+        chosen = (obs.copy(), decision.action.copy(), decision.spread, decision.fresh)
         places = (goal_m, target.copy(), tool.copy())
         number = len(self._rows["decision"])
         self._add("decision", time_s, number, *chosen, *places, error_m, policy_s * 1e6)

@@ -18,6 +18,8 @@ class Decision(NamedTuple):
     """(action_dim,) in the unit of the interface's action term; valid until the next decision."""
     spread: float = 0.0
     """Root mean square distance of the particles from their mean, in the action's unit."""
+    fresh: bool = False
+    """The policy had forgotten what it did before."""
 
 
 class Policy(Protocol):
@@ -30,6 +32,10 @@ class Policy(Protocol):
 
     def act(self, obs: Floats) -> Decision:
         """Decide on one observation, (obs_dim,)."""
+        ...
+
+    def reset(self) -> None:
+        """Forget what was done before: another goal begins, or the arm was held meanwhile."""
         ...
 
 
@@ -47,6 +53,7 @@ class SampledPolicy:
         self._interface = artifact.contract.interface
         self._noise = np.zeros(self._sampler.noise_shape, np.float32)
         self._generator = np.random.Generator(np.random.SFC64(seed))
+        self._fresh = True
 
     @property
     def interface(self) -> PolicyInterface:
@@ -66,4 +73,10 @@ class SampledPolicy:
         """Draw particles and take the one the graph chooses."""
         self._generator.standard_normal(out=self._noise, dtype=np.float32)
         sample = self._sampler.draw(obs, self._noise)
-        return Decision(sample.action, float(sample.spread))
+        fresh, self._fresh = self._fresh, False
+        return Decision(sample.action, float(sample.spread), fresh)
+
+    def reset(self) -> None:
+        """Forget the previous action, which the choice may look back on; the noise goes on."""
+        self._sampler.reset()
+        self._fresh = True

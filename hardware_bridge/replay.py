@@ -109,6 +109,8 @@ def replay(recording: RunRecording, artifact: Artifact) -> Replay:
         upcoming = number + 1
         logged_obs = decision["obs"][row].astype(np.float32)
         logged = decision["action"][row].astype(np.float32)
+        if decision["fresh"][row]:
+            policy.reset()
         action = policy.act(logged_obs).action
         place = number, float(decision.time_s[row])
         if observed is None:

@@ -123,6 +123,7 @@ class RunLog:
                 time_s=time_s,
                 policy_s=policy_s,
                 spread=decision.spread,
+                fresh=decision.fresh,
                 obs=obs.tobytes(),
                 action=np.asarray(decision.action, np.float32).tobytes(),
                 goal=b"" if goal is None else goal.tobytes(),

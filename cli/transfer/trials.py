@@ -118,6 +118,7 @@ class Simulator:
             as_measured: success is what the sensors say, as on a robot, not what the simulator knows.
         """
         raw, info = self._env.reset(seed=seed, options=options)
+        policy.reset()
         seen, rows, commands, openings, total, over = [], [raw], [], [], 0.0, False
         while not over:
             seen.append(self._observe.observation(raw))

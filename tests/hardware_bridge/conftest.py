@@ -94,6 +94,9 @@ class ReachPolicy:
         step = 0.5 * np.linalg.pinv(jacobian, rcond=0.05) @ (obs[-3:] - obs[-6:-3])
         return Decision(np.clip(step, -0.1, 0.1).astype(np.float32), 0.01)
 
+    def reset(self) -> None:
+        pass
+
     def _place(self, joint_pos):
         self._tool.reset(joint_pos)
         return self._tool.tool_position()

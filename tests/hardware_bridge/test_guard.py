@@ -43,6 +43,9 @@ class Outward:
         action[self._joint] = 0.1
         return Decision(action, self.spread)
 
+    def reset(self):
+        pass
+
 
 def run(bench, policy, *, duration_s=3.0, **safety):
     config = LoopConfig(duration_s=duration_s, goals=1000, safety=SafetyConfig(**safety))

@@ -281,3 +281,6 @@ class Still:
         from wpg.hardware_bridge.policy import Decision
 
         return Decision(np.zeros(5, dtype=np.float32), 0.0)
+
+    def reset(self):
+        pass

@@ -288,6 +288,9 @@ class BadPolicy:
         decision = self._policy.act(obs)
         return self._bad if self.num_calls in self._calls else decision
 
+    def reset(self) -> None:
+        self._policy.reset()
+
 
 class TestPolicyFails:
     NAN = Decision(np.full(7, np.nan, np.float32))
@@ -315,6 +318,9 @@ class TestPolicyFails:
             def act(self, obs):
                 return Decision(rng.choice([-1e30, -3, 3, 1e30], 7).astype(np.float32))
 
+            def reset(self):
+                pass
+
         report = run(LoopConfig(duration_s=5.0), policy=Wild())
         assert report.end_reason == "duration"
 
@@ -324,6 +330,9 @@ class TestPolicyFails:
 
             def act(self, obs):
                 raise ZeroDivisionError("oops")
+
+            def reset(self):
+                pass
 
         with pytest.raises(ZeroDivisionError):
             run(policy=Broken())
@@ -431,6 +440,7 @@ class TestBeforeTorque:
         policy = Goalless()
         policy.interface = msgspec.structs.replace(interface, observation=terms, goal=None)
         policy.act = lambda obs: Decision(np.zeros(7, np.float32))
+        policy.reset = lambda: None
         with pytest.raises(ContractError, match="trained without goals"):
             run(LoopConfig(goals=2), policy=policy)
         report = run(LoopConfig(duration_s=0.5), policy=policy)

@@ -48,7 +48,7 @@ def test_what_is_written_is_read(path):
     log.decision(
         time_s=0.25,
         obs=obs,
-        decision=Decision(action, 0.03),
+        decision=Decision(action, 0.03, fresh=True),
         goal=np.array([0.4, 0.0, 0.3]),
         target=np.array([0.1, 1 / 3]),
         tool=np.array([0.4, 0.3, 0.7]),
@@ -69,6 +69,7 @@ def test_what_is_written_is_read(path):
     np.testing.assert_array_equal(run.state["joint_torque_nm"][7], np.full(7, 14.0))
     assert run.state["status"][0] == "ARMED"
     np.testing.assert_array_equal(run.decision["obs"][0].astype(np.float32), obs)
+    assert run.decision["fresh"].tolist() == [True]
     np.testing.assert_array_equal(run.decision["joint_target_rad"], [[0.1, 1 / 3]])
     np.testing.assert_array_equal(run.decision["action"][0].astype(np.float32), action)
     assert run.decision["tool_error_m"][0] == pytest.approx(0.5)

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from wpg.export.contract import ContractError, Provenance
+from wpg.export.options import AS_TRAINED, SamplerOptions
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.errors import BridgeError, LogError
 from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.realtime import RealtimeConfig
+from wpg.hardware_bridge.replay import replay
 from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.session import open_robot, run_policy
 
@@ -19,8 +21,19 @@ ORDINARY = RealtimeConfig(priority=None)
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory, make_interface):
+def make_artifact(tmp_path_factory, make_interface):
     """An untrained policy for the Panda: what it does is of no account, how it is run is."""
+    return lambda options=AS_TRAINED: untrained(
+        tmp_path_factory.mktemp("artifact") / "policy.onnx", make_interface(horizon_steps=6), options
+    )
+
+
+@pytest.fixture(scope="module")
+def artifact(make_artifact):
+    return make_artifact()
+
+
+def untrained(path, interface, options):
     import torch
 
     from wpg.controllers.critic import Critic
@@ -28,10 +41,8 @@ def artifact(tmp_path_factory, make_interface):
     from wpg.export.sources import policy_source
     from wpg.export.writer import write_artifact
 
-    interface = make_interface(horizon_steps=6)
     generator = torch.Generator().manual_seed(0)
     sizes = {"hidden": 16, "generator": generator}
-    path = tmp_path_factory.mktemp("artifact") / "policy.onnx"
     write_artifact(
         path,
         policy_source(
@@ -48,6 +59,7 @@ def artifact(tmp_path_factory, make_interface):
             packages={},
             config_sha256="0" * 64,
         ),
+        options=options,
     )
     return load_artifact(path)
 
@@ -76,6 +88,24 @@ def test_runs_logs_and_replays_bit_for_bit(artifact, emulator, description, tmp_
     again = SampledPolicy(artifact, seed=7)
     for obs, action in zip(run.decision["obs"], run.decision["action"], strict=True):
         np.testing.assert_array_equal(again.act(obs.astype(np.float32)).action, action.astype(np.float32))
+
+
+def test_every_goal_begins_without_the_action_of_the_last(make_artifact, emulator, description, tmp_path):
+    artifact = make_artifact(SamplerOptions(choice="best_with_hysteresis", switch_cost=1e3))
+    path = tmp_path / "run.mcap"
+    run_policy(
+        artifact,
+        open_robot(description, emulator.url),
+        LoopConfig(goals=3, seed=9, settle_s=0.02, safety=PATIENT),
+        log=path,
+        realtime_config=ORDINARY,
+    )
+    run = read_log(path)
+    assert np.flatnonzero(run.decision["fresh"]).tolist() == [0, 6, 12]
+    assert replay(run, artifact).agrees
+    # It would have stayed with what it did, had it not forgotten.
+    run.decision.columns["fresh"][:] = False
+    assert replay(run, artifact).first_difference.decision == 6
 
 
 def test_stop_request_is_honoured(artifact, emulator, description):
