@@ -1,7 +1,7 @@
 """Option types that several subcommands share."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import tyro
@@ -27,6 +27,10 @@ RobotOption = Annotated[
         metavar="ROBOT", help="Another arm in the task: its name (`wpg list`) or its description file."
     ),
 ]
+ControlOption = Annotated[
+    Literal["joints", "tool"] | None,
+    tyro.conf.arg(help="What actions of a task of wpg move; by default what the task is for."),
+]
 LogPath = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="LOG", help="A run log (`wpg run --log run.mcap`).")
 ]
@@ -51,12 +55,15 @@ def require_at_least(least: int, **options: int | None) -> None:
             raise UsageError(f"--{name.replace('_', '-')}: expected at least {least}, found {value}")
 
 
-def env_kwargs(*, robot: str | None = None, actuators: Path | None = None) -> dict[str, Any]:
+def env_kwargs(
+    *, robot: str | None = None, actuators: Path | None = None, control: str | None = None
+) -> dict[str, Any]:
     """What an environment's constructor is given, in values that a run's config.yaml can hold.
 
     Args:
         robot: a robot's name or the path of its description.
         actuators: an ``actuators.toml``; its content goes along, so that the file may be moved.
+        control: what actions move.
 
     Raises:
         CommandError: there is no such file, or it is no TOML.
@@ -64,6 +71,8 @@ def env_kwargs(*, robot: str | None = None, actuators: Path | None = None) -> di
     kwargs: dict[str, Any] = {}
     if robot is not None:
         kwargs["robot"] = str(Path(robot).resolve()) if Path(robot).is_file() else robot
+    if control is not None:
+        kwargs["control"] = control
     if actuators is not None:
         try:
             kwargs["effects"] = msgspec.toml.decode(actuators.read_bytes())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import ActuatorsFile, RobotOption, UsageError, env_kwargs
+from wpg.cli.options import ActuatorsFile, ControlOption, RobotOption, UsageError, env_kwargs
 
 if TYPE_CHECKING:
     from wpg.controllers import TrainConfig
@@ -28,6 +28,7 @@ def train(
     resume: Path | None = None,
     robot: RobotOption = None,
     actuators: ActuatorsFile = None,
+    control: ControlOption = None,
     num_envs: int | None = None,
     updates_per_step: float | None = None,
     hidden: int | None = None,
@@ -50,7 +51,7 @@ def train(
         out: Run folder, new; by default runs/ENV-seedS.
         resume: Go on with the run in this folder, to --steps steps if given.
         num_envs: Environments stepped side by side; by default 8 of a goal environment, 1 of another.
-        updates_per_step: Critic updates an environment step; by default 0.2 with goals, 1 without.
+        updates_per_step: Critic updates an environment step; by default 0.2 or 0.4 with goals, 1 without.
         hidden: Width of the two hidden layers of policy and critics; by default 128 with goals, 256 without.
         particles: Particles of the policy; by default 16.
         device: Torch device of the updates; by default cpu.
@@ -67,9 +68,9 @@ def train(
         "device": device,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    kwargs = env_kwargs(robot=robot, actuators=actuators)
+    kwargs = env_kwargs(robot=robot, actuators=actuators, control=control)
     if resume is not None:
-        named = {"ENV": env, "--out": out, "--robot": robot, "--actuators": actuators}
+        named = {"ENV": env, "--out": out, "--robot": robot, "--actuators": actuators, "--control": control}
         refused = [name for name, value in named.items() if value is not None]
         refused += [f"--{name.replace('_', '-')}" for name in given if name not in LIMITS]
         if refused:
