@@ -35,5 +35,5 @@ def load_policy(path: Path, key: Path | None = None) -> Artifact:
     """
     file = path / POLICY_NAME if path.is_dir() else path
     if path.is_dir() and not file.exists():
-        raise CommandError(f"{path}: no {POLICY_NAME} in this folder; of a run folder: wpg export {path}")
+        raise CommandError(f"{path}: no {POLICY_NAME} in this folder; if it is a run: wpg export {path}")
     return load_artifact(file, None if key is None else read_key(key))
