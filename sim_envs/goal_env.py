@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import gymnasium
@@ -18,7 +17,7 @@ from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 from wpg.sim_envs.display import has_display
-from wpg.sim_envs.effects import Effects, load_effects
+from wpg.sim_envs.effects import EffectsSource, load_effects
 from wpg.sim_envs.engines import EngineName, make_robot
 from wpg.sim_envs.scene import EMPTY, GOAL_RGBA, TOOL_RADIUS_M, TOOL_RGBA, Marker, Scene
 from wpg.sim_envs.servo import ServoArm
@@ -76,7 +75,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         interface: PolicyInterface,
         reward: RewardName,
         render_mode: RenderMode,
-        effects: Effects | str | Path | None,
+        effects: EffectsSource,
         target_history: int | None,
         scene: Scene = EMPTY,
     ) -> None:

@@ -1,13 +1,11 @@
 """Insert: put the peg at the tool into a hole."""
 
-from pathlib import Path
-
 import numpy as np
 
 from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.effects import Effects
+from wpg.sim_envs.effects import EffectsSource
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
 from wpg.sim_envs.poses import tool_down
@@ -55,7 +53,7 @@ class InsertEnv(GoalEnv):
         robot: a shipped robot's name or the path of a TOML file.
         control: what actions move: the ``joints``, or the ``tool``.
         clearance_m: the hole's side less the peg's diameter.
-        effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
+        effects: what sets the arm apart from its model, or an ``actuators.toml``: its content, or its path.
         target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
             many as the effects' longest delay asks for.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
@@ -72,7 +70,7 @@ class InsertEnv(GoalEnv):
         robot: str = "panda",
         control: ControlName = "joints",
         clearance_m: float = 0.004,
-        effects: Effects | str | Path | None = None,
+        effects: EffectsSource = None,
         target_history: int | None = None,
         render_mode: RenderMode = None,
     ) -> None:

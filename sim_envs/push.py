@@ -1,13 +1,11 @@
 """Push: slide a cube over the table to a goal, with the gripper closed."""
 
-from pathlib import Path
-
 import numpy as np
 
 from wpg.export.interface import PolicyInterface, ToolControl
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.effects import Effects
+from wpg.sim_envs.effects import EffectsSource
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import RenderMode, RewardName
 from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv, over_table, table_scale
@@ -55,7 +53,7 @@ class PushEnv(ObjectEnv):
         reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
         control: what actions move: the ``tool``, or the ``joints``.
-        effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
+        effects: what sets the arm apart from its model, or an ``actuators.toml``: its content, or its path.
         target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
             many as the effects' longest delay asks for.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
@@ -68,7 +66,7 @@ class PushEnv(ObjectEnv):
         reward: RewardName = "sparse",
         robot: str = "panda",
         control: ControlName = "tool",
-        effects: Effects | str | Path | None = None,
+        effects: EffectsSource = None,
         target_history: int | None = None,
         render_mode: RenderMode = None,
     ) -> None:

@@ -1,7 +1,6 @@
 """Reach: move the tool to a goal in free space."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from wpg.export.interface import GoalSpec, PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.effects import Effects
+from wpg.sim_envs.effects import EffectsSource
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
 from wpg.sim_envs.registration import REACH_STEPS
@@ -95,7 +94,7 @@ class ReachEnv(GoalEnv):
         reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
         control: what actions move: the ``joints``, or the ``tool``.
-        effects: what sets the arm apart from its model, or the path of an ``actuators.toml``.
+        effects: what sets the arm apart from its model, or an ``actuators.toml``: its content, or its path.
         target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
             many as the effects' longest delay asks for.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
@@ -111,7 +110,7 @@ class ReachEnv(GoalEnv):
         reward: RewardName = "sparse",
         robot: str = "panda",
         control: ControlName = "joints",
-        effects: Effects | str | Path | None = None,
+        effects: EffectsSource = None,
         target_history: int | None = None,
         render_mode: RenderMode = None,
     ) -> None:
