@@ -1,6 +1,7 @@
 """The master of a servo bus: one transaction at a time, each with a deadline."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.errors import ProtocolError, StaleStateError
@@ -39,6 +40,8 @@ class ServoBus:
         self._link = link
         self._protocol = protocol
         self._decoder = protocol.decoder()
+        # The same questions are asked all the time.
+        self._encoded = lru_cache(maxsize=64)(protocol.encode)
         self._clock = clock
         self._byte_s = BITS_PER_BYTE / baudrate
         self._margin_s = margin_s
@@ -146,7 +149,7 @@ class ServoBus:
         while self._link.receive(0.0):
             pass
         self._decoder.reset()
-        request = self._protocol.encode(packet)
+        request = self._encoded(packet)
         self._link.send(request)
         sent_s = self._clock.now()
         overhead = FAST_OVERHEAD if packet.code == Instruction.FAST_SYNC_READ else self._protocol.status_size
