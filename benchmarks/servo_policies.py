@@ -32,14 +32,14 @@ ARMS = {"so101": "SO101Reach-v0", "omx": "OpenManipulatorReach-v0"}
 SEED = 0
 
 
-def register() -> None:
+def register(target_history: int | None) -> None:
     """Give each arm's reach task an id."""
     for robot, env_id in ARMS.items():
         gymnasium.register(
             id=env_id,
             entry_point="wpg.sim_envs.reach:ReachEnv",
             max_episode_steps=REACH_STEPS,
-            kwargs={"robot": robot},
+            kwargs={"robot": robot, "target_history": target_history},
         )
 
 
@@ -110,10 +110,11 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--steps", type=int, default=30_000)
     parser.add_argument("--robots", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--target-history", type=int, help="0: steps count from the measured position")
     parser.add_argument("--folder", type=Path, default=Path("runs/servo_policies"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    register()
+    register(options.target_history)
     rows = [measure(robot, options) for robot in options.robots]
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
