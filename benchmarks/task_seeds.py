@@ -18,20 +18,22 @@ from wpg.cli.artifacts import export_run
 from wpg.cli.evaluate import evaluate_policy
 from wpg.controllers import TrainConfig, train
 from wpg.sim_envs.registration import TRAIN_STEPS
+from wpg.sim_envs.task_interface import ControlName
 
 
-def trial(task: str, steps: int, seed: int, episodes: int) -> dict[str, Any]:
+def trial(config: TrainConfig, episodes: int) -> dict[str, Any]:
     """Train, export and evaluate one seed."""
-    trained, other = f"wpg/{task}-v0", f"wpg/{task}Bullet-v0"
+    trained, other = config.env, config.env.replace("-v0", "Bullet-v0")
     with tempfile.TemporaryDirectory() as folder:
-        result = train(TrainConfig(env=trained, seed=seed, steps=steps), out=Path(folder) / "run")
+        result = train(config, out=Path(folder) / "run")
         artifact = export_run(result.folder, result.folder / "policy.onnx")
         mujoco, pybullet = (
             evaluate_policy(artifact, env=env, episodes=episodes, select="best") for env in (trained, other)
         )
     return {
-        "task": task,
-        "seed": seed,
+        "task": trained,
+        **config.env_kwargs,
+        "seed": config.seed,
         "steps": result.steps,
         "train_s": round(result.train_seconds + result.eval_seconds, 1),
         "success_mujoco": mujoco.success_rate,
@@ -44,6 +46,7 @@ def trial(task: str, steps: int, seed: int, episodes: int) -> dict[str, Any]:
 def main(
     *,
     task: str = "PandaReach",
+    control: ControlName | None = None,
     steps: int | None = None,
     seeds: int = 5,
     first_seed: int = 0,
@@ -54,6 +57,7 @@ def main(
 
     Args:
         task: PandaReach, PandaPush, PandaPickAndPlace or PandaInsert.
+        control: What actions move; by default what the task is for.
         steps: Environment steps; by default what the task takes.
         seeds: How many.
         first_seed: The first of them.
@@ -62,7 +66,13 @@ def main(
     """
     rows = []
     for seed in range(first_seed, first_seed + seeds):
-        rows.append(trial(task, steps or TRAIN_STEPS[task], seed, episodes))
+        config = TrainConfig(
+            env=f"wpg/{task}-v0",
+            env_kwargs={} if control is None else {"control": control},
+            seed=seed,
+            steps=steps or TRAIN_STEPS[task],
+        )
+        rows.append(trial(config, episodes))
         print(json.dumps(rows[-1]), flush=True)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ def run(tmp_path_factory):
     actuators = folder / "late.toml"
     actuators.write_text('robot = "so101"\naction_delay_s = 0.02\n\n[joints.elbow_flex]\nlag_s = 0.01\n')
     run = folder / "run"
-    args = ("--robot", "so101", "--actuators", actuators, "--steps", 80, "--out", run)
+    args = ("--robot", "so101", "--control", "tool", "--actuators", actuators, "--steps", 80, "--out", run)
     assert wpg("train", REACH, *args) == 0
     actuators.unlink()
     return run
@@ -43,6 +43,7 @@ def test_a_run_remembers_its_arm(run):
     assert config.env_kwargs["effects"]["joints"] == {"elbow_flex": {"lag_s": 0.01}}
     interface = load_artifact(run / "policy.onnx").contract.interface
     assert interface.robot.name == "so101"
+    assert interface.action.mode == "tool_position_delta"
     assert interface.trained_delay_s == (0.02, 0.02)
 
 
@@ -72,6 +73,14 @@ def test_run_and_file_act_alike(run, tmp_path):
 def test_a_policy_meets_no_other_arm(command, run, capsys):
     line = failure(capsys, command, run / "policy.onnx", "--robot", "panda")
     assert "robot: the policy was trained for so101, found panda" in line
+
+
+def test_a_run_remembers_what_its_actions_move(tmp_path):
+    run = tmp_path / "run"
+    assert wpg("train", REACH, "--control", "tool", "--steps", 80, "--out", run) == 0
+    assert TrainConfig.load(run / "config.yaml").env_kwargs == {"control": "tool"}
+    assert load_artifact(run / "policy.onnx").contract.interface.action.mode == "tool_position_delta"
+    assert wpg("evaluate", run / "policy.onnx", "--episodes", 2, "--env", "wpg/PandaReachBullet-v0") == 0
 
 
 def test_only_our_environments_take_an_arm(capsys, tmp_path):
