@@ -9,7 +9,7 @@ from wpg.controllers.environment import FloatArray
 class Excursions:
     """Uniformly random actions, each held for a while, in place of a share of what the policy chose.
 
-    An action that changes at every step takes a tool nowhere: held ones meet objects several times as often.
+    Actions that change at every step take a tool nowhere; held ones meet objects.
     Source: Dabney et al. 2021, "Temporally-extended ε-greedy exploration".
 
     Args:
