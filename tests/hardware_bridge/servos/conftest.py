@@ -86,6 +86,14 @@ class ServoBench:
         self.robot.arm()
         return self.robot
 
+    def drive(self, joint_pos, ticks=100):
+        """Send one set-point at the servo rate until the arm is there; returns the last state."""
+        for _ in range(ticks):
+            self.robot.write(self.at(joint_pos))
+            self.clock.advance(self.description.servo_dt_s)
+            state = self.robot.read()
+        return state
+
     def at(self, joint_pos) -> JointCommand:
         return JointCommand(joint_pos=joint_pos, joint_vel=0 * joint_pos)
 

@@ -1,0 +1,138 @@
+"""The control loop on emulated servos, and what stands around it."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.emulator import Emulator
+from wpg.hardware_bridge.errors import (
+    BridgeError,
+    LinkError,
+)
+from wpg.hardware_bridge.faults import parse_faults
+from wpg.hardware_bridge.joint_check import check_joints
+from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.loop import ControlLoop
+from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.robot import JointCommand, StopMode
+from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
+from wpg.hardware_bridge.servo_robot import ServoRobotConfig
+from wpg.hardware_bridge.session import open_robot
+
+HALF_COUNT_RAD = RAD_PER_COUNT / 2 + 1e-9
+
+
+class TestLoop:
+    @pytest.fixture
+    def reach(self, make_reach_policy):
+        def run(bench, **options):
+            policy = make_reach_policy(bench.description)
+            return ControlLoop(bench.robot, policy, LoopConfig(goals=2, **options), clock=bench.clock).run()
+
+        return run
+
+    def test_reaches_goals_and_the_witness_agrees(self, shipped, reach):
+        report = reach(shipped)
+        assert (report.end_reason, report.final_phase) == ("goals_done", "parked")
+        assert report.successes == 2
+        assert report.limit_violations == 0
+        assert shipped.witness.commands_outside_limits_by == {}
+        assert shipped.witness.commands_ok > 100
+        assert shipped.witness.frames_bad == 0
+
+    def test_a_dead_servo_ends_the_run_by_name(self, shipped, reach):
+        shipped.robot.connect()
+        name = shipped.description.joint_names[2]
+        count = 0
+        read = shipped.robot.read
+
+        def dying():
+            nonlocal count
+            count += 1
+            shipped.servo(name).is_dead = count > 100
+            return read()
+
+        shipped.robot.read = dying
+        report = reach(shipped)
+        assert (report.end_reason, report.final_phase) == ("stale_state", "fault")
+        assert report.limit_violations == 0
+
+    def test_one_flaky_servo_does_not_stop_it(self, shipped, reach):
+        name = shipped.description.joint_names[1]
+        rng = np.random.default_rng(0)
+        read = shipped.robot.read
+
+        def flaky():
+            shipped.servo(name).is_dead = rng.random() < 0.2
+            try:
+                return read()
+            finally:
+                shipped.servo(name).is_dead = False
+
+        shipped.robot.read = flaky
+        report = reach(shipped)
+        assert (report.end_reason, report.successes) == ("goals_done", 2)
+        assert shipped.robot.misses[name] > 20
+
+    def test_joint_check(self, shipped):
+        found = check_joints(shipped.robot, clock=shipped.clock)
+        assert [check.joint for check in found] == list(shipped.description.joint_names)
+        assert all(check.ok for check in found), found
+
+
+@pytest.mark.parametrize("robot", ["so101", "omx"])
+def test_over_a_real_pty(robot):
+    description = load_description(robot)
+    emulator = Emulator(KinematicRobot(description), "pty:", protocol=description.protocol)
+    assert emulator.hello()["protocol"] == description.protocol
+    stop = threading.Event()
+    thread = threading.Thread(target=emulator.serve, args=(stop.is_set,))
+    thread.start()
+    try:
+        driver = type(open_robot(description, emulator.url))
+        arm = driver(description, emulator.url, ServoRobotConfig(margin_s=2.0))
+        arm.connect()
+        arm.arm()
+        home = description.limits("home_rad")
+        sent = arm.write(JointCommand(joint_pos=home, joint_vel=0 * home))
+        np.testing.assert_allclose(sent.joint_pos, home, atol=1e-9)
+        np.testing.assert_allclose(arm.read().joint_pos, home, atol=2 * RAD_PER_COUNT)
+        arm.stop(StopMode.RELEASE)
+        arm.close()
+    finally:
+        stop.set()
+        thread.join()
+        emulator.close()
+    assert emulator.witness.arms >= 1
+    assert emulator.witness.frames_bad == 0
+
+
+def test_is_not_served_to_other_machines_since_nothing_is_authenticated():
+    description = load_description("so101")
+    with pytest.raises(LinkError, match="protocol feetech knows no key: only this machine"):
+        Emulator(KinematicRobot(description), "udp://0.0.0.0:0", protocol="feetech", key=b"secret")
+
+
+class TestDeadServoFault:
+    def emulator(self, spec: str, robot: str = "so101") -> Emulator:
+        faults, description = parse_faults(spec), load_description(robot)
+        return Emulator(
+            KinematicRobot(description),
+            "udp://127.0.0.1:0",
+            protocol=description.protocol,
+            faults=faults,
+        )
+
+    def test_by_its_specification(self):
+        emulator = self.emulator("dead_servo=3")
+        assert [number for number, servo in emulator._device._inner.servos.items() if servo.is_dead] == [3]
+        emulator.close()
+
+    def test_no_such_servo(self):
+        with pytest.raises(BridgeError, match="dead_servo: expected one of 1, 2, 3, 4, 5, 6, found 9"):
+            self.emulator("dead_servo=9")
+
+    def test_arms_without_servos_have_none(self):
+        self.emulator("dead_servo=3", "panda").close()
