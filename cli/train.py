@@ -40,7 +40,7 @@ def train(
     Writes config.yaml, metrics.csv, training.png, TensorBoard logs, checkpoint/ and policy.onnx under the run
     folder. Training ends after --steps, at --stop-at-success or after --max-seconds, whichever comes first;
     where neither of the first two is given, after as many steps as a task of wpg takes (18,000 for reaching,
-    240,000 for pushing), else at 98 % success or after 100,000 steps.
+    300,000 for pushing), else at 98 % success or after 100,000 steps.
 
     Args:
         env: Gymnasium id, of wpg or of any other package.

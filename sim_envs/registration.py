@@ -15,7 +15,7 @@ TASKS = {
 """Name of each task: its class and its horizon in steps."""
 TRAIN_STEPS = {
     "PandaReach": 18_000,
-    "PandaPush": 240_000,
+    "PandaPush": 300_000,
     "PandaPickAndPlace": 400_000,
     "PandaInsert": 240_000,
 }
