@@ -4,6 +4,7 @@ Threads do not pay here: of a step on MuJoCo about half is Python and Ruckig und
 """
 
 import itertools
+import mmap
 import os
 import socket
 import subprocess
@@ -19,6 +20,45 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from wpg.sim_envs.errors import SimulationError
+
+
+class Board:
+    """Arrays that caller and workers share: what every step needs goes past pickle and pipes.
+
+    Args:
+        descriptor: of the memory; it is closed here.
+        num_envs: rows.
+        action: of one environment.
+        observation: of one environment.
+
+    Attributes:
+        actions: (num_envs, action_dim), as float64, which holds every float32.
+        observations: (num_envs, size) by name.
+        rewards: (num_envs,).
+        flags: (3, num_envs), terminated, truncated, successful.
+    """
+
+    def __init__(self, descriptor: int, num_envs: int, action: spaces.Box, observation: spaces.Dict) -> None:
+        shapes = {name: space.shape or () for name, space in observation.items()}
+        fields = [
+            ("actions", np.float64, action.shape),
+            ("rewards", np.float64, ()),
+            ("flags", np.bool_, (3,)),
+        ]
+        fields += [(name, np.float32, shape) for name, shape in shapes.items()]
+        row = np.dtype([(name, kind, shape) for name, kind, shape in fields], align=True)
+        os.ftruncate(descriptor, num_envs * row.itemsize)
+        rows = np.ndarray(num_envs, row, mmap.mmap(descriptor, num_envs * row.itemsize))
+        os.close(descriptor)
+        self.actions: NDArray[np.float64] = rows["actions"]
+        self.rewards: NDArray[np.float64] = rows["rewards"]
+        self.flags: NDArray[np.bool_] = rows["flags"].T
+        self.observations: dict[str, NDArray[np.float32]] = {name: rows[name] for name in shapes}
+
+    def show(self, share: slice, obs: dict[str, NDArray[np.float32]]) -> None:
+        """Observations of a share."""
+        for name, values in obs.items():
+            self.observations[name][share] = values
 
 
 class ProcessVectorEnv(VectorEnv[Any, Any, Any]):
@@ -53,14 +93,17 @@ class ProcessVectorEnv(VectorEnv[Any, Any, Any]):
         self.num_envs = num_envs
         bounds = np.linspace(0, num_envs, num_workers + 1).round().astype(int).tolist()
         self._shares = [slice(*ends) for ends in itertools.pairwise(bounds)]
-        self._workers = [_start_worker() for _ in self._shares]
+        memory = os.memfd_create("wpg")
+        self._workers = [_start_worker(memory) for _ in self._shares]
         for share, (_, link) in zip(self._shares, self._workers, strict=True):
-            link.send((env_id, share.stop - share.start, autoreset_mode, kwargs))
+            link.send((env_id, num_envs, share, autoreset_mode, kwargs))
         try:
             observation, action = self._receive()[0]
         except BaseException:
+            os.close(memory)
             self.close()
             raise
+        self._board = Board(memory, num_envs, action, observation)
         self.single_observation_space: spaces.Dict = observation
         self.single_action_space = action
         self.observation_space = batch_space(observation, num_envs)
@@ -77,8 +120,8 @@ class ProcessVectorEnv(VectorEnv[Any, Any, Any]):
             if options and "reset_mask" in options:
                 own = options | {"reset_mask": options["reset_mask"][share]}
             link.send(("reset", (seeds[share], own)))
-        answers = self._receive()
-        return self._observations(answers), self._infos([info for _, info in answers])
+        infos = self._infos(self._receive())
+        return self._observations(), infos
 
     def step(
         self, actions: Any
@@ -88,14 +131,16 @@ class ProcessVectorEnv(VectorEnv[Any, Any, Any]):
         Raises:
             ValueError: an environment refused its action.
         """
-        for share, (_, link) in zip(self._shares, self._workers, strict=True):
-            link.send(("step", actions[share]))
-        answers = self._receive()
-        rewards, terminated, truncated = (
-            np.concatenate([answer[field] for answer in answers]) for field in (1, 2, 3)
-        )
-        infos = self._infos([answer[4] for answer in answers])
-        return self._observations(answers), rewards, terminated, truncated, infos
+        board, actions = self._board, np.asarray(actions)
+        if actions.shape != board.actions.shape:
+            raise ValueError(f"expected actions of shape {board.actions.shape}, found {actions.shape}")
+        board.actions[:] = actions
+        for _, link in self._workers:
+            link.send(("step", None))
+        infos = self._infos(self._receive())
+        terminated, truncated, successful = board.flags.copy()
+        infos |= {"is_success": successful, "_is_success": np.ones(self.num_envs, np.bool_)}
+        return self._observations(), board.rewards.copy(), terminated, truncated, infos
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the processes."""
@@ -119,9 +164,8 @@ class ProcessVectorEnv(VectorEnv[Any, Any, Any]):
                 raise answer
         return answers
 
-    def _observations(self, answers: list[Any]) -> Any:
-        keys = self.single_observation_space.spaces
-        return {key: np.concatenate([answer[0][key] for answer in answers]) for key in keys}
+    def _observations(self) -> dict[str, NDArray[np.float32]]:
+        return {name: values.copy() for name, values in self._board.observations.items()}
 
     def _infos(self, infos: list[dict[str, Any]]) -> dict[str, Any]:
         """Join what the shares say; where one does not say it there are zeros, as Gymnasium has it."""
@@ -139,39 +183,46 @@ class ProcessVectorEnv(VectorEnv[Any, Any, Any]):
         return joined
 
 
-def _start_worker() -> tuple["subprocess.Popen[bytes]", Connection]:
+def _start_worker(memory: int) -> tuple["subprocess.Popen[bytes]", Connection]:
     """A process of its own start: the caller's main module is not run again in it."""
     ours, theirs = socket.socketpair()
-    code = f"from wpg.sim_envs.vector import serve; serve({theirs.fileno()})"
-    process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()])
+    code = f"from wpg.sim_envs.vector import serve; serve({theirs.fileno()}, {memory})"
+    process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno(), memory])
     theirs.close()
     return process, Connection(ours.detach())
 
 
-def serve(descriptor: int) -> None:
-    """What a worker does: obey until the other end closes."""
+def serve(descriptor: int, memory: int) -> None:
+    """What a worker does: obey until the other end closes; results are on the board before the answer is."""
     import wpg.sim_envs  # noqa: F401, PLC0415  registers the environments
 
     link = Connection(descriptor)
-    env_id, count, autoreset_mode, kwargs = link.recv()
+    env_id, num_envs, share, autoreset_mode, kwargs = link.recv()
     try:
-        envs = gymnasium.make_vec(env_id, count, autoreset_mode=autoreset_mode, **kwargs)
+        envs = gymnasium.make_vec(env_id, share.stop - share.start, autoreset_mode=autoreset_mode, **kwargs)
     except Exception as error:  # the caller raises it
         link.send(error)
         return
-    link.send((envs.single_observation_space, envs.single_action_space))
+    observation, action = envs.single_observation_space, envs.single_action_space
+    assert isinstance(observation, spaces.Dict)
+    assert isinstance(action, spaces.Box)
+    board = Board(memory, num_envs, action, observation)
+    link.send((observation, action))
     while True:
         try:
             request, content = link.recv()
         except (EOFError, ConnectionError):
             break
         try:
+            answer: Any = {}
             if request == "step":
-                answer: Any = envs.step(content)
-            elif _asks_for_none(content[1]):
-                answer = answer[0], {}
-            else:
-                answer = envs.reset(seed=content[0], options=content[1])
+                obs, board.rewards[share], *over, answer = envs.step(board.actions[share])
+                board.flags[:, share] = *over, answer.pop("is_success")
+                del answer["_is_success"]  # always there
+                board.show(share, obs)
+            elif not _asks_for_none(content[1]):
+                obs, answer = envs.reset(seed=content[0], options=content[1])
+                board.show(share, obs)
         except Exception as error:
             answer = error
         link.send(answer)
