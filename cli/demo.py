@@ -44,7 +44,7 @@ def demo(
     """
     from wpg.cli.report import write_report  # noqa: PLC0415  matplotlib is not part of the bare bridge
 
-    require_at_least(1, steps=1 if steps is None else steps, episodes=episodes, goals=goals)
+    require_at_least(1, steps=steps, episodes=episodes, goals=goals)
     require_at_least(0, seed=seed)
     started = time.monotonic()
     files = DemoFiles(out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S"))

@@ -104,14 +104,8 @@ class TrainConfig:
             "learning_rate",
         )
         positive += ("updates_per_step", "actor_period", "initial_tau", "random_hold", "replay_capacity")
-        positive += (
-            "eval_episodes",
-            "stop_evaluations",
-            "checkpoint_period",
-            "max_seconds",
-            "threads",
-            "random_hold",
-        )
+        positive += ("log_period", "eval_episodes", "stop_evaluations", "checkpoint_period", "max_seconds")
+        positive += ("threads",)
         for name in positive:
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -19,11 +19,11 @@ TRAIN_STEPS = {
     "PandaPickAndPlace": 400_000,
     "PandaInsert": 240_000,
 }
-"""Environment steps that training takes."""
+"""Environment steps that training is given unless it is told otherwise."""
 
 
 def train_steps(env_id: str) -> int | None:
-    """Environment steps that training takes, on any engine and for any reward; None: no task of ours."""
+    """The steps of ``TRAIN_STEPS``, on any engine and for any reward; None: no task of ours."""
     namespace, _, name = env_id.rpartition("/")
     task = name.partition("-")[0].removesuffix("Bullet").removesuffix("Dense")
     return TRAIN_STEPS.get(task) if namespace == "wpg" else None
