@@ -13,6 +13,8 @@ from wpg.hardware_bridge.emulator import Emulator
 from wpg.hardware_bridge.faults import FaultSpec, FaultyLink
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.links import Link
+from wpg.hardware_bridge.loop import ControlLoop
+from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.loopback import LoopbackLink
 from wpg.hardware_bridge.native_device import NativeDevice
 from wpg.hardware_bridge.native_robot import NativeRobot
@@ -141,3 +143,49 @@ def served(description: RobotDescription, url: str) -> Iterator[Emulator]:
 def emulator(request: pytest.FixtureRequest, description: RobotDescription) -> Iterator[Emulator]:
     with served(description, request.param) as emulator:
         yield emulator
+
+
+class Trace:
+    """A recorder that keeps everything, and may cause something at a tick."""
+
+    def __init__(self) -> None:
+        self.ticks = []
+        self.decisions = []
+        self.events = []
+        self.at_tick = {}
+
+    def tick(self, **record) -> None:
+        self.ticks.append(record)
+        if action := self.at_tick.get(len(self.ticks)):
+            action()
+
+    def decision(self, **record) -> None:
+        self.decisions.append(record | {"obs": record["obs"].copy()})
+
+    def event(self, **record) -> None:
+        self.events.append(record)
+
+    @property
+    def names(self) -> list[str]:
+        return [event["name"] for event in self.events]
+
+    def commands(self):
+        return np.array([record["command"].joint_pos for record in self.ticks])
+
+
+@pytest.fixture
+def trace() -> Trace:
+    return Trace()
+
+
+@pytest.fixture
+def run(bench, reach_policy, trace):
+    def run(config=None, *, policy=reach_policy, on=bench, **kwargs):
+        config = config or LoopConfig(duration_s=3.0)
+        loop = ControlLoop(on.robot, policy, config, clock=on.clock, recorder=trace, **kwargs)
+        report = loop.run()
+        assert report.limit_violations == 0
+        assert on.witness.commands_outside_limits == 0
+        return report
+
+    return run

@@ -1,0 +1,187 @@
+"""The loop when policy or robot fail, and what it refuses before torque."""
+
+import dataclasses
+
+import msgspec
+import numpy as np
+import pytest
+
+from wpg.export.contract import ContractError
+from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.policy import Decision
+from wpg.hardware_bridge.robot import RobotStatus, StopMode
+from wpg.hardware_bridge.safety import SafetyConfig
+
+
+class BadPolicy:
+    def __init__(self, policy, bad, calls) -> None:
+        self._policy = policy
+        self._bad = bad
+        self._calls = calls
+        self.interface = policy.interface
+        self.num_calls = 0
+
+    def act(self, obs) -> Decision:
+        self.num_calls += 1
+        decision = self._policy.act(obs)
+        return self._bad if self.num_calls in self._calls else decision
+
+    def reset(self) -> None:
+        self._policy.reset()
+
+
+class TestPolicyFails:
+    NAN = Decision(np.full(7, np.nan, np.float32))
+
+    def test_one_bad_action_holds_and_goes_on(self, run, reach_policy):
+        report = run(LoopConfig(goals=2), policy=BadPolicy(reach_policy, self.NAN, {20}))
+        assert report.safety_events == {"non_finite_action": 1}
+        assert report.successes == 2
+
+    def test_bad_actions_without_end_end_the_run(self, run, reach_policy):
+        policy = BadPolicy(reach_policy, self.NAN, range(20, 10_000))
+        config = LoopConfig(goals=2, safety=SafetyConfig(holds_max=3))
+        report = run(config, policy=policy)
+        assert report.end_reason == "non_finite_action"
+        assert report.message.startswith("held 3 times within 1 s")
+        assert report.safety_events == {"non_finite_action": 4}
+        assert report.final_phase == "parked"
+
+    def test_wild_actions_stay_inside_the_limits(self, run, reach_policy, bench):
+        rng = np.random.default_rng(0)
+
+        class Wild:
+            interface = reach_policy.interface
+
+            def act(self, obs):
+                return Decision(rng.choice([-1e30, -3, 3, 1e30], 7).astype(np.float32))
+
+            def reset(self):
+                pass
+
+        report = run(LoopConfig(duration_s=5.0), policy=Wild())
+        assert report.end_reason == "duration"
+
+    def test_an_exception_stops_the_arm_before_it_goes_on_its_way(self, run, reach_policy, bench):
+        class Broken:
+            interface = reach_policy.interface
+
+            def act(self, obs):
+                raise ZeroDivisionError("oops")
+
+            def reset(self):
+                pass
+
+        with pytest.raises(ZeroDivisionError):
+            run(policy=Broken())
+        assert bench.witness.stops == {"hold": 1}
+        assert bench.arm.status is RobotStatus.HOLDING
+
+
+class TestRobotFails:
+    def test_blocked_arm_holds_then_ends(self, run, bench, trace):
+        trace.at_tick = {80: lambda: setattr(bench.simulated, "advance", lambda duration_s: None)}
+        config = LoopConfig(goals=3, safety=SafetyConfig(tracking_error_max_rad=0.05, holds_max=1))
+        report = run(config)
+        assert report.end_reason == "tracking_error"
+        assert report.final_phase == "parked"
+
+    def test_held_by_somebody_else(self, run, bench, trace):
+        trace.at_tick = {150: lambda: bench.arm.stop(StopMode.HOLD)}
+        report = run(LoopConfig(goals=2))
+        assert report.safety_events["device_hold"] == 1
+        assert report.safety_events["rearmed"] == 1
+        assert report.successes == 2
+
+    def test_fault_ends_the_run(self, run, bench, trace):
+        def fail():
+            bench.simulated._status = RobotStatus.FAULT
+            bench.simulated.stop = bench.simulated.arm = lambda *_: None
+
+        trace.at_tick = {150: fail}
+        report = run(LoopConfig(goals=2))
+        assert report.end_reason in ("device_fault", "arming_failed")
+        assert report.final_phase == "fault"
+        assert report.safety_events["stop_unconfirmed"] == 1
+
+    def test_states_that_are_not_finite_are_no_states(self, run, bench, trace):
+        real_read = bench.robot.read
+
+        def read():
+            state = real_read()
+            if 100 < len(trace.ticks) < 103:
+                return dataclasses.replace(state, joint_vel=np.full(7, np.nan))
+            return state
+
+        bench.robot.read = read
+        report = run(LoopConfig(goals=1))
+        assert report.safety_events == {"stale_read": 2}
+        assert report.successes == 1
+
+    def test_unconfirmed_hold_is_damped(self, run, bench):
+        real_stop = bench.arm.stop
+        bench.arm.stop = lambda mode: real_stop(mode) if mode is StopMode.DAMP else None
+        report = run(LoopConfig(duration_s=0.5))
+        assert bench.arm.status is RobotStatus.DAMPING
+        assert report.final_phase == "parked"
+        assert report.safety_events == {"stop_unconfirmed": 1}
+
+
+class TestBeforeTorque:
+    def test_nobody_there(self, run, bench):
+        bench.link.silent = True
+        with pytest.raises(LinkError):
+            run()
+        assert bench.witness.arms == 0
+
+    def test_joint_outside_its_limits(self, run, bench, description):
+        bench.simulated._place(description.limits("position_max_rad") + 0.1)
+        bench.arm.advance_to(0.01)
+        with pytest.raises(BridgeError, match=r"panda_joint1 stands at 2\.9973 rad, expected"):
+            run()
+        assert bench.witness.arms == 0
+
+    def test_other_client_commands(self, run, bench, make_bench):
+        from wpg.hardware_bridge.native_robot import NativeRobot
+
+        other = NativeRobot(bench.description, lambda: bench.link, clock=bench.clock)
+        other.connect()
+        other.arm()
+        with pytest.raises(ProtocolError, match="another client"):
+            run()
+        assert bench.witness.stops == {}
+        assert bench.arm.status is RobotStatus.ARMED
+
+    def test_arming_unanswered_still_stops(self, run, bench, reach_policy):
+        real_arm = bench.robot.arm
+
+        def arm():
+            real_arm()
+            raise StaleStateError("no answer")
+
+        bench.robot.arm = arm
+        report = run()
+        assert report.end_reason == "arming_failed"
+        assert bench.arm.status is RobotStatus.HOLDING
+
+    def test_goal_outside_the_box(self, run):
+        with pytest.raises(ContractError, match="goal: expected a point from"):
+            run(LoopConfig(goal=(2.0, 0.0, 0.0)))
+
+    def test_goals_for_a_policy_without(self, run, reach_policy):
+        interface = reach_policy.interface
+        terms = tuple(term for term in interface.observation if term.source != "goal")
+
+        class Goalless:
+            pass
+
+        policy = Goalless()
+        policy.interface = msgspec.structs.replace(interface, observation=terms, goal=None)
+        policy.act = lambda obs: Decision(np.zeros(7, np.float32))
+        policy.reset = lambda: None
+        with pytest.raises(ContractError, match="trained without goals"):
+            run(LoopConfig(goals=2), policy=policy)
+        report = run(LoopConfig(duration_s=0.5), policy=policy)
+        assert report.goals == 0
+        assert report.completed
