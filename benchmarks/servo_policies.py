@@ -1,13 +1,13 @@
 """Policies trained in simulation, run over emulated servo buses, beside their success in simulation.
 
     python benchmarks/servo_policies.py [--goals 50] [--episodes 200] [--folder runs/servo_policies]
-                                        [--out benchmarks/results/servo_policies.jsonl]
+                                        [--out benchmarks/results/servo_policies.jsonl] [--prepare]
 
-Trains a reach policy for each arm (unless FOLDER has one), measures the exported file in the environment, and
-runs it with ``wpg run`` over a pseudo-terminal against ``wpg emulate``, MuJoCo behind the servos' registers.
-Intervals are Wilson's, 95 %. Goals on a bus carry no number: an emulator that its host keeps waiting takes
-those that pile up for more sudden than they were sent, so its own lateness stands beside what it found
-outside limits.
+Trains a reach policy for each arm, measures the exported file in the environment (both unless FOLDER has
+them; ``--prepare`` ends there, so that the rest can have a machine for itself), and runs it with ``wpg run``
+over a pseudo-terminal against ``wpg emulate``, MuJoCo behind the servos' registers. Intervals are Wilson's,
+95 %. Goals on a bus carry no number: an emulator that its host keeps waiting takes those that pile up for
+more sudden than they were sent, so its own lateness stands beside what it found outside limits.
 """
 
 import argparse
@@ -53,6 +53,17 @@ def trained(robot: str, folder: Path, steps: int) -> Path:
     return artifact
 
 
+def simulated(artifact: Path, robot: str, episodes: int) -> dict[str, Any]:
+    """The policy's success in the environment, measured if it has not been."""
+    file = artifact.with_name("simulation.json")
+    if not file.exists():
+        found = evaluate_policy(artifact, env=ARMS[robot], episodes=episodes, select="best")
+        success = {"success_simulation": found.success_rate, "success_simulation_ci95": found.success_ci95}
+        file.write_text(json.dumps({"episodes": found.episodes, **success}))
+    measured: dict[str, Any] = json.loads(file.read_text())
+    return measured
+
+
 @contextmanager
 def emulated(robot: str, witness: Path) -> Iterator[str]:
     """Link of an emulated arm in another process; what it saw is in ``witness`` afterwards."""
@@ -88,21 +99,6 @@ def run(artifact: Path, robot: str, goals: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def measure(robot: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Train, evaluate and run one arm."""
-    artifact = trained(robot, options.folder, options.steps)
-    simulated = evaluate_policy(artifact, env=ARMS[robot], episodes=options.episodes, select="best")
-    return {
-        "robot": robot,
-        "episodes": simulated.episodes,
-        "success_simulation": simulated.success_rate,
-        "success_simulation_ci95": simulated.success_ci95,
-        **run(artifact, robot, options.goals, options.folder),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-    }
-
-
 def main() -> None:
     """Measure the arms and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -113,9 +109,16 @@ def main() -> None:
     parser.add_argument("--target-history", type=int, help="0: steps count from the measured position")
     parser.add_argument("--folder", type=Path, default=Path("runs/servo_policies"))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--prepare", action="store_true", help="train and simulate only")
     options = parser.parse_args()
     register(options.target_history)
-    rows = [measure(robot, options) for robot in options.robots]
+    artifacts = {robot: trained(robot, options.folder, options.steps) for robot in options.robots}
+    rows = [simulated(artifact, robot, options.episodes) for robot, artifact in artifacts.items()]
+    if options.prepare:
+        return
+    machine = {"machine": platform.machine(), "python": platform.python_version()}
+    for row, (robot, artifact) in zip(rows, artifacts.items(), strict=True):
+        row |= {"robot": robot, **run(artifact, robot, options.goals, options.folder), **machine}
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
