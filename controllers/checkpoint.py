@@ -18,8 +18,6 @@ from torch import Tensor
 from wpg.controllers.errors import CheckpointFormatError, CheckpointWriteError
 
 VERSION = 2
-READABLE = (1, VERSION)
-"""Version 1 had no average of the policy: there the policy itself takes its place."""
 FILE_NAME = "state.safetensors"
 
 
@@ -66,16 +64,13 @@ def read(
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state: dict[str, Any] = json.loads(metadata["wpg"])
-            held = {name: name for name in file.keys()}  # noqa: SIM118
-            if state.get("version") == 1:
-                held |= {f"average.{name[7:]}": name for name in held if name.startswith("policy.")}
-            tensors = {name: file.get_tensor(key) for name, key in held.items() if wanted(name)}
+            tensors = {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118
     except FileNotFoundError as error:
         raise CheckpointFormatError(f"no checkpoint at {path}") from error
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointFormatError(f"{path} is no checkpoint of ours, or is damaged: {error}") from error
-    if state.get("version") not in READABLE:
+    if state.get("version") != VERSION:
         raise CheckpointFormatError(
-            f"{path} has version {state.get('version')}, this release reads {READABLE[0]} to {VERSION}"
+            f"{path} has version {state.get('version')}, this release reads {VERSION}"
         )
     return tensors, state

@@ -130,17 +130,13 @@ def test_run_folder_and_load(tmp_path):
         assert first == second
 
 
-def test_what_is_loaded_is_the_average_and_files_without_one_hold_the_policy(tmp_path):
+def test_what_is_loaded_is_the_average(tmp_path):
     train(small(), out=tmp_path / "run", env_factory=ReachToy)
-    tensors, state = checkpoint.read(tmp_path / "run" / "checkpoint")
+    tensors, _ = checkpoint.read(tmp_path / "run" / "checkpoint")
     name = "network.layers.1.weight"
     loaded = load_run(tmp_path / "run").policy.state_dict()[name]
     assert torch.equal(loaded, tensors[f"average.{name}"])
     assert not torch.equal(loaded, tensors[f"policy.{name}"])
-    old = {key: value for key, value in tensors.items() if not key.startswith("average.")}
-    checkpoint.write(tmp_path / "run" / "checkpoint", old, {**state, "version": 1})
-    assert torch.equal(load_run(tmp_path / "run").policy.state_dict()[name], tensors[f"policy.{name}"])
-    assert resume(tmp_path / "run", steps=300, env_factory=ReachToy).steps == 300
 
 
 def test_the_average_follows_the_policy():
