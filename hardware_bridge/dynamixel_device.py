@@ -140,8 +140,11 @@ class DynamixelDevice(ServoDevice):
         if not statuses:
             return
         whole = [*statuses, *(Status(number, 0, bytes(size)) for number in numbers[len(statuses) :])]
-        data = self._protocol2.encode_fast(whole)
-        self._send(self.servos[numbers[0]], data[: 8 + len(statuses) * (size + 4)])
+        data, start = self._protocol2.encode_fast(whole), 0
+        for index, status in enumerate(statuses, 1):
+            end = 8 + index * (size + 4)
+            self._send(self.servos[status.servo], data[start:end], waits=index == 1)
+            start = end
 
     def _bulk_read(self, packet: Packet, now_s: float) -> None:
         for number, address, size in self._protocol2.split_bulk_read(packet.params):

@@ -2,7 +2,7 @@
 
 import contextlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from wpg.hardware_bridge.calibration import ServoCalibration
 from wpg.hardware_bridge.clock import Clock
@@ -25,6 +25,8 @@ from wpg.hardware_bridge.servo_robot import ServoRobot, ServoRobotConfig
 
 _MEASURED = struct.Struct("<BbBhii")
 """Torque enable, watchdog, hardware error, current, velocity, position, as mapped by indirect addresses."""
+_SWITCHES = struct.Struct("<Bb")
+"""The first two of them."""
 
 
 class DynamixelRobot(ServoRobot):
@@ -67,30 +69,40 @@ class DynamixelRobot(ServoRobot):
         super().arm()
         self._set_watchdogs(self._watchdog)
 
-    def _ask(self, servos: tuple[int, ...]) -> dict[int, Status]:
-        answers: dict[int, Status] = {}
+    def _ask(self, servos: tuple[int, ...]) -> Iterator[Status]:
+        restarted = []
+        for answer in self._answers(servos):
+            torque, watchdog = _SWITCHES.unpack_from(answer.data)
+            if not any(answer.data):
+                # No measurement of an armed servo: its indirect addresses went with its supply.
+                restarted.append(answer.servo)
+                if answer.servo not in self._mended:
+                    continue
+            if self._status is RobotStatus.ARMED:
+                if watchdog < 0:
+                    self._status = RobotStatus.HOLDING
+                elif torque != 1:
+                    self._status = RobotStatus.RELEASED
+            yield answer
+        self._mend(restarted)
+
+    def _answers(self, servos: tuple[int, ...]) -> Iterator[Status]:
+        left = list(servos)
         if self._config.fast_read and self._readings.complete:
-            answers = self._connected.sync_read(
-                servos, DXL_INDIRECT_DATA, _MEASURED.size, Instruction.FAST_SYNC_READ
-            )
-            if not answers:
-                return answers
+            span = (DXL_INDIRECT_DATA, _MEASURED.size)
+            for answer in self._connected.answers(servos, *span, Instruction.FAST_SYNC_READ):
+                left.remove(answer.servo)
+                yield answer
+            if len(left) == len(servos):
+                return
         # A servo that misses silences those behind it in a fast answer, but not in a plain one.
-        if left := [servo for servo in servos if servo not in answers]:
-            answers |= self._connected.sync_read(left, DXL_INDIRECT_DATA, _MEASURED.size)
-        self._look_for_restarts(answers)
-        return answers
+        if left:
+            yield from self._connected.answers(left, DXL_INDIRECT_DATA, _MEASURED.size)
 
-    def _look_for_restarts(self, answers: dict[int, Status]) -> None:
-        """Take out what comes from a servo that has lost its indirect addresses with its supply.
-
-        All zeros are no measurement of an armed servo. One servo is mended a read: that takes a write.
-        """
-        restarted = [servo for servo, answer in answers.items() if not any(answer.data)]
+    def _mend(self, restarted: list[int]) -> None:
+        """Map measurements anew in a servo that reports all zeros. One a read: that takes a write."""
         self._mended &= set(restarted)
         lost = [servo for servo in restarted if servo not in self._mended]
-        for servo in lost:
-            del answers[servo]
         if lost:
             if self._status is RobotStatus.ARMED:
                 self._status = RobotStatus.RELEASED
@@ -108,16 +120,6 @@ class DynamixelRobot(ServoRobot):
         found = status.data[2]
         bits = [meaning for bit, meaning in self._model.errors.items() if found & bit]
         return ", ".join(bits) or f"hardware error {found:#04x}"
-
-    def _check_status(self, answers: dict[int, Status]) -> None:
-        if self._status is not RobotStatus.ARMED:
-            return
-        for status in answers.values():
-            torque, watchdog = _MEASURED.unpack(status.data)[:2]
-            if watchdog < 0:
-                self._status = RobotStatus.HOLDING
-            elif torque != 1:
-                self._status = RobotStatus.RELEASED
 
     def _configure(self) -> None:
         self._mended: set[int] = set()

@@ -1,5 +1,6 @@
 """A robot behind real bytes: serves a simulated arm in real time over a link."""
 
+import math
 import os
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from wpg.hardware_bridge.emulated_arm import EmulatedArm
 from wpg.hardware_bridge.errors import BridgeError, LinkError
 from wpg.hardware_bridge.faults import Device, FaultSpec, FaultyDevice, FaultyLink
 from wpg.hardware_bridge.links import Link, parse_link_url, serve_link
+from wpg.hardware_bridge.links.serial_port import PtyServerLink
 from wpg.hardware_bridge.native_device import NativeDevice
 from wpg.hardware_bridge.protocols.dynamixel import DynamixelProtocol
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
@@ -18,7 +20,7 @@ from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
 from wpg.hardware_bridge.witness import EmulatorWitness
 
 LOOK_S = 150e-6
-"""A sleeping process wakes up to this late."""
+"""A sleeping process wakes up to this late, so around these moments there is looking, not sleeping."""
 
 
 class Emulator:
@@ -65,6 +67,8 @@ class Emulator:
         self._link = serve_link(url)
         self.url = self._link.url
         """What a client opens."""
+        # The kernel hands a pseudo-terminal's bytes on by a worker, which looking would keep off a core.
+        self._listen_s = 0.0 if isinstance(self._link, PtyServerLink) else LOOK_S
         if wrap_link is not None:
             self._link = wrap_link(self._link)
         if faults is not None:
@@ -93,17 +97,21 @@ class Emulator:
         clock, link, arm = self._clock, self._link, self._arm
         arm.begin(clock.now())
         device = self._device
+        listening_until_s = -math.inf
         while True:
             now_s = clock.now()
             if now_s >= arm.next_step_s:
                 arm.advance_to(now_s)
                 if should_stop():
                     break
-            # An answer's moment is met by looking, not by sleeping up to it: one would oversleep.
-            wait_s = min(arm.next_step_s, device.next_reply_s - LOOK_S) - clock.now()
-            data = link.receive(max(0.0, wait_s))
+            now_s = clock.now()
+            wait_s = min(arm.next_step_s, device.next_reply_s - LOOK_S) - now_s
+            data = link.receive(max(0.0, wait_s) if now_s >= listening_until_s else 0.0)
             reply = device.feed(data, clock.now()) if data else b""
-            if reply := reply + device.due(clock.now()):
+            if due := device.due(clock.now()):
+                # Who was waiting for this goes on at once, and a wire begins to carry it at once.
+                listening_until_s = clock.now() + self._listen_s
+            if reply := reply + due:
                 link.send(reply)
         return self.witness
 

@@ -1,6 +1,7 @@
 """An arm of Feetech STS servos, such as the SO-101."""
 
 import struct
+from collections.abc import Iterator
 
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
 from wpg.hardware_bridge.protocols.servo import Status
@@ -26,8 +27,15 @@ class FeetechRobot(ServoRobot):
 
     protocol = FeetechProtocol()
 
-    def _ask(self, servos: tuple[int, ...]) -> dict[int, Status]:
-        return self._connected.sync_read(servos, self._model.present_position.address, _MEASURED.size)
+    def _ask(self, servos: tuple[int, ...]) -> Iterator[Status]:
+        # Torque goes first: nothing has to be made of its answers before the next question.
+        if self._status is RobotStatus.ARMED and (self._sequence + 1) % TORQUE_CHECK_READS == 0:
+            enabled = self._connected.sync_read(servos, self._model.torque_enable.address, 1)
+            if not enabled:
+                return
+            if any(status.data != b"\1" for status in enabled.values()):
+                self._status = RobotStatus.RELEASED
+        yield from self._connected.answers(servos, self._model.present_position.address, _MEASURED.size)
 
     def _measurement(self, data: bytes) -> Measurement:
         position, velocity, effort = _MEASURED.unpack(data)
@@ -36,13 +44,6 @@ class FeetechRobot(ServoRobot):
     def _complaint(self, status: Status) -> str:
         bits = (meaning for bit, meaning in self._model.errors.items() if status.error & bit)
         return ", ".join(bits) or f"error {status.error:#04x}"
-
-    def _check_status(self, answers: dict[int, Status]) -> None:
-        if self._status is not RobotStatus.ARMED or self._sequence % TORQUE_CHECK_READS:
-            return
-        enabled = self._connected.sync_read(self._readings.order, self._model.torque_enable.address, 1)
-        if any(status.data != b"\1" for status in enabled.values()):
-            self._status = RobotStatus.RELEASED
 
     def _before_torque(self) -> None:
         """No ramp and no speed limit of the servo's own: the set-points have theirs."""

@@ -1,6 +1,7 @@
 """The master of a servo bus: one transaction at a time, each with a deadline."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from wpg.hardware_bridge.clock import Clock
@@ -17,9 +18,12 @@ from wpg.hardware_bridge.servo_models import Register
 
 BITS_PER_BYTE = 10
 ATTEMPTS = 5
-WORTH_SLEEPING_S = 200e-6
-FAST_OVERHEAD = 4
-"""Bytes around each servo's data in the answer to a fast sync read."""
+LEAD_S = 150e-6
+"""A read wakes up this long before its last answer is due: sleepers wake up late, by up to this."""
+LOOKS = 64
+"""How often that answer is looked for before it is waited for: a look takes 3 µs, an awakening 30."""
+FAST_HEADER, FAST_OVERHEAD = 8, 4
+"""Bytes before, and around, each servo's data in the answer to a fast sync read."""
 RETURN_DELAY_MAX_S = 510e-6
 """The longest delay that a servo can be set to."""
 
@@ -45,6 +49,8 @@ class ServoBus:
         self._clock = clock
         self._byte_s = BITS_PER_BYTE / baudrate
         self._margin_s = margin_s
+        self._free_s = -math.inf
+        """When the wire has carried what was sent last."""
         self.return_delay_s = RETURN_DELAY_MAX_S
         """The longest that a servo takes to begin an answer."""
 
@@ -62,21 +68,32 @@ class ServoBus:
         """Close the link."""
         self._link.close()
 
-    def sync_read(
-        self,
-        servos: Sequence[int],
-        address: int,
-        size: int,
-        instruction: Instruction = Instruction.SYNC_READ,
-    ) -> dict[int, Status]:
+    def sync_read(self, servos: Sequence[int], address: int, size: int) -> dict[int, Status]:
         """The same registers of several servos, of those that answer in time.
 
         Raises:
             LinkError: the link is dead.
         """
+        return {status.servo: status for status in self.answers(servos, address, size)}
+
+    def answers(
+        self,
+        servos: Sequence[int],
+        address: int,
+        size: int,
+        instruction: Instruction = Instruction.SYNC_READ,
+    ) -> Iterator[Status]:
+        """As :meth:`sync_read`, one by one while the others are still on the wire.
+
+        Raises:
+            LinkError: the link is dead.
+        """
         self._decoder.fast_data_size = size
-        answers = self._exchange(self._protocol.sync_read(servos, address, size, instruction), servos, size)
-        return {servo: status for servo, status in answers.items() if len(status.data) == size}
+        for status in self._exchange(
+            self._protocol.sync_read(servos, address, size, instruction), servos, size
+        ):
+            if len(status.data) == size:
+                yield status
 
     def sync_write(self, address: int, data: Mapping[int, bytes]) -> None:
         """Write the same registers of several servos; nobody answers.
@@ -84,7 +101,7 @@ class ServoBus:
         Raises:
             LinkError: the link is dead.
         """
-        self._link.send(self._protocol.encode(self._protocol.sync_write(address, data)))
+        self._send(self._protocol.encode(self._protocol.sync_write(address, data)))
 
     def read(self, servo: int, register: Register) -> int:
         """One register, asked for until answered.
@@ -114,7 +131,8 @@ class ServoBus:
         Raises:
             LinkError: the link is dead.
         """
-        return bool(self._exchange(Packet(servo, Instruction.PING, b""), (servo,), self._protocol.ping_size))
+        ping = Packet(servo, Instruction.PING, b"")
+        return any(True for _ in self._exchange(ping, (servo,), self._protocol.ping_size))
 
     def registers(self, servos: Sequence[int], register: Register) -> dict[int, int]:
         """One register of several servos, asked for until all have answered.
@@ -136,53 +154,49 @@ class ServoBus:
     def _insist(self, packet: Packet, size: int) -> Status:
         name = Instruction(packet.code).name.lower()
         for _ in range(ATTEMPTS):
-            if answer := self._exchange(packet, (packet.servo,), size):
-                status = answer[packet.servo]
+            for status in self._exchange(packet, (packet.servo,), size):
                 if refusal := self._protocol.refusal(status):
                     raise ProtocolError(f"servo {packet.servo} refuses to {name}: error {refusal}")
                 return status
         raise StaleStateError(f"link {self.url}: servo {packet.servo} does not answer to {name}")
 
-    def _exchange(self, packet: Packet, servos: Sequence[int], size: int) -> dict[int, Status]:
-        """Send an instruction and collect the answers, as long as the wire may need for them."""
+    def _exchange(self, packet: Packet, servos: Sequence[int], size: int) -> Iterator[Status]:
+        """Send an instruction; the answers as they come, for as long as the wire may need for them."""
         # What comes late from the last transaction is no answer to this one.
         while self._link.receive(0.0):
             pass
         self._decoder.reset()
-        request = self._encoded(packet)
-        self._link.send(request)
-        sent_s = self._clock.now()
-        overhead = FAST_OVERHEAD if packet.code == Instruction.FAST_SYNC_READ else self._protocol.status_size
-        answer_s = (overhead + size) * self._byte_s
-        last_s = sent_s + len(request) * self._byte_s + (len(servos) - 1) * answer_s
-        delays_s = len(servos) * self.return_delay_s
-        deadline_s = last_s + answer_s + delays_s + self._margin_s
-        # One awakening for the last answer instead of one for each: that is most of what a read costs.
-        if last_s - sent_s > WORTH_SLEEPING_S:
-            self._clock.sleep_until(last_s)
-        answers: dict[int, Status] = {}
-        while len(answers) < len(servos):
+        self._send(self._encoded(packet))
+        due_s = self._free_s + self._answers_s(packet.code, len(servos), size)
+        deadline_s = due_s + self._margin_s
+        # One awakening for all answers: those before the last are taken while that one is on the wire.
+        self._clock.sleep_until(due_s - LEAD_S)
+        waiting = set(servos)
+        looks = 0
+        while waiting:
             remaining_s = deadline_s - self._clock.now()
-            data = self._link.receive(max(0.0, remaining_s))
+            data = self._link.receive(max(0.0, remaining_s) if looks >= LOOKS else 0.0)
+            looks += 1
             if not data and remaining_s <= 0:
-                self._collect(self._decoder.partial(), packet, servos, size, answers)
-                break
-            self._collect(self._decoder.feed(data), packet, servos, size, answers)
-        return answers
+                return
+            for found in self._decoder.feed(data):
+                # Half-duplex adapters may echo what they send.
+                status = None if found == packet else self._protocol.open_status(found)
+                # A refusal has no data; an answer of another size is to another question.
+                if (
+                    status is not None
+                    and status.servo in waiting
+                    and (len(status.data) == size or (status.error and not status.data))
+                ):
+                    waiting.remove(status.servo)
+                    yield status
 
-    def _collect(
-        self,
-        found: list[Packet],
-        request: Packet,
-        servos: Sequence[int],
-        size: int,
-        answers: dict[int, Status],
-    ) -> None:
-        for packet in found:
-            # Half-duplex adapters may echo what they send.
-            status = None if packet == request else self._protocol.open_status(packet)
-            if status is None or status.servo not in servos:
-                continue
-            # A refusal has no data; an answer of another size is to another question.
-            if len(status.data) == size or (status.error and not status.data):
-                answers[status.servo] = status
+    def _send(self, data: bytes) -> None:
+        self._link.send(data)
+        self._free_s = max(self._clock.now(), self._free_s) + len(data) * self._byte_s
+
+    def _answers_s(self, instruction: int, count: int, size: int) -> float:
+        """How long the answers of ``count`` servos take, ``size`` bytes of data each."""
+        if instruction == Instruction.FAST_SYNC_READ:
+            return self.return_delay_s + (FAST_HEADER + count * (FAST_OVERHEAD + size)) * self._byte_s
+        return count * (self.return_delay_s + (self._protocol.status_size + size) * self._byte_s)

@@ -203,8 +203,9 @@ class ServoDevice:
         status = Status(servo.identifier, error | servo.error, data)
         self._send(servo, self._codec.encode(self._codec.status(status)))
 
-    def _send(self, servo: EmulatedServo, data: bytes) -> None:
-        self._free_s += servo.get(self.model.return_delay) * 2e-6 + len(data) * self._byte_s
+    def _send(self, servo: EmulatedServo, data: bytes, *, waits: bool = True) -> None:
+        delay_s = servo.get(self.model.return_delay) * 2e-6 if waits else 0.0
+        self._free_s += delay_s + len(data) * self._byte_s
         self._replies.append((self._free_s, data))
 
     def _ping(self, packet: Packet, now_s: float) -> None:

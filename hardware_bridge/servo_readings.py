@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wpg.hardware_bridge.errors import StaleStateError
 from wpg.hardware_bridge.robot import Vector
@@ -38,11 +37,17 @@ class ServoReadings:
         self, names: Mapping[int, str], speed_rad_s: Vector, *, missing_max: int, patience: int
     ) -> None:
         self._names = names
+        self._rows = {servo: row for row, servo in enumerate(names)}
         self._missing_max, self._patience = missing_max, patience
         self._reach: list[float] = (PLAUSIBLE_SPEED * speed_rad_s / RAD_PER_COUNT).tolist()
-        self._last = [Measurement(0, 0, 0)] * len(names)
+        self._positions = [0] * len(names)
         self._last_s = [-math.inf] * len(names)
+        self._taken: set[int] = set()
+        """Who has answered this time."""
         self._missed = dict.fromkeys(names, 0)
+        """How often in a row."""
+        self.last = np.zeros((len(names), 3))
+        """(num_joints, 3) position, velocity and effort of each joint, in its servo's units."""
         self.order = tuple(names)
         """Servos as they should be asked: who missed comes last, to hold nobody up."""
         self.complete = True
@@ -50,34 +55,37 @@ class ServoReadings:
         self.misses = dict.fromkeys(names.values(), 0)
         """How often each joint's servo did not answer, or not plausibly."""
 
-    def update(self, found: Mapping[int, Measurement], now_s: float) -> None:
-        """Take the answers to one question.
+    def take(self, servo: int, measured: Measurement, now_s: float) -> None:
+        """One servo's answer to what all were asked at ``now_s``.
+
+        No joint moves faster than it can: a checksum of eight bits lets some damage pass.
+        """
+        row = self._rows[servo]
+        reach = self._reach[row] * (now_s - self._last_s[row]) + SLACK_COUNTS
+        if abs(measured.position - self._positions[row]) <= reach:
+            self._positions[row], self._last_s[row] = measured.position, now_s
+            self.last[row] = measured
+            self._taken.add(servo)
+
+    def finish(self) -> None:
+        """All answers that there are have been taken.
 
         Raises:
             StaleStateError: too many servos have missed, or one too often; names them.
         """
-        missing = []
-        for index, (servo, name) in enumerate(self._names.items()):
-            measurement = found.get(servo)
-            if measurement is not None and self._is_plausible(index, measurement, now_s):
-                self._last[index], self._last_s[index] = measurement, now_s
-                self._missed[servo] = 0
-            else:
-                missing.append(servo)
-                self._missed[servo] += 1
-                self.misses[name] += 1
+        missing = [servo for servo in self._names if servo not in self._taken]
+        if self.complete and not missing:
+            self._taken.clear()
+            return
+        for servo in self._taken:
+            self._missed[servo] = 0
+        for servo in missing:
+            self._missed[servo] += 1
+            self.misses[self._names[servo]] += 1
+        self._taken.clear()
         self.complete = not missing
         self.order = (*(servo for servo in self._names if servo not in missing), *missing)
         lost = [servo for servo in missing if self._missed[servo] > self._patience]
         if lost or len(missing) > min(self._missing_max, len(self._names) - 1):
             listed = ", ".join(f"{servo} ({self._names[servo]})" for servo in lost or missing)
             raise StaleStateError(f"no answer from servo {listed}")
-
-    def array(self) -> NDArray[np.float64]:
-        """Positions, velocities and efforts, (3, num_joints)."""
-        return np.array(self._last, dtype=np.float64).T
-
-    def _is_plausible(self, index: int, found: Measurement, now_s: float) -> bool:
-        """No joint moves faster than it can: a checksum of eight bits lets some damage pass."""
-        reach = self._reach[index] * (now_s - self._last_s[index]) + SLACK_COUNTS
-        return abs(found.position - self._last[index].position) <= reach

@@ -1,7 +1,7 @@
 """Driver of an arm whose joints are servos on one bus; what the two protocols share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -157,17 +157,15 @@ class ServoRobot(ABC):
             LinkError: the link is dead.
         """
         asked_s = self._clock.now()
-        answers = self._ask(self._readings.order)
-        complaints = [
-            f"servo {servo} ({self._names[servo]}): {complaint}"
-            for servo, answer in answers.items()
-            if answer.error and (complaint := self._complaint(answer))
-        ]
+        complaints = []
+        # Each answer is dealt with while the next one is on the wire.
+        for answer in self._ask(self._readings.order):
+            if answer.error and (complaint := self._complaint(answer)):
+                complaints.append(f"servo {answer.servo} ({self._names[answer.servo]}): {complaint}")
+            self._readings.take(answer.servo, self._measurement(answer.data), asked_s)
         self.fault = "; ".join(complaints)
-        found = {servo: self._measurement(answer.data) for servo, answer in answers.items()}
-        self._readings.update(found, asked_s)
+        self._readings.finish()
         self._sequence += 1
-        self._check_status(answers)
         return self._state(asked_s)
 
     def write(self, command: JointCommand) -> JointCommand:
@@ -211,8 +209,11 @@ class ServoRobot(ABC):
             self._bus = None
 
     @abstractmethod
-    def _ask(self, servos: tuple[int, ...]) -> dict[int, Status]:
-        """Measurements of the servos that answer."""
+    def _ask(self, servos: tuple[int, ...]) -> Iterator[Status]:
+        """Measurements of the servos that answer, as they come.
+
+        Notices servos that no longer do what :attr:`_status` says.
+        """
 
     @abstractmethod
     def _measurement(self, data: bytes) -> Measurement:
@@ -222,10 +223,6 @@ class ServoRobot(ABC):
     def _complaint(self, status: Status) -> str:
         """What is wrong with a servo; empty when nothing is."""
 
-    @abstractmethod
-    def _check_status(self, answers: dict[int, Status]) -> None:
-        """Notice that the servos no longer do what :attr:`_status` says."""
-
     def _configure(self) -> None:  # noqa: B027
         """Bring the servos into the state that the driver expects; torque may be on."""
 
@@ -233,7 +230,7 @@ class ServoRobot(ABC):
         """Whatever must be set before torque is enabled."""
 
     def _state(self, time_s: float) -> RobotState:
-        counts, velocity, effort = self._readings.array()
+        counts, velocity, effort = self._readings.last.T
         return RobotState(
             joint_pos=self._calibration.to_rad(counts),
             joint_vel=velocity * self._velocity_unit,

@@ -48,47 +48,65 @@ def crc16(data: bytes, crc: int = 0) -> int:
 
 
 class DynamixelDecoder(PacketDecoder):
-    """Dynamixel packets from a stream; the one packet that answers a fast sync read comes out as many."""
+    """Dynamixel packets from a stream.
+
+    The one packet that answers a fast sync read comes out as many, each as soon as it is there: a part is
+    ``error id data crc``, its CRC over everything before it, nothing stuffed.
+    """
 
     header = _HEADER
 
-    def partial(self) -> list[Packet]:
-        """What is whole of a fast sync read's answer that ended early: each servo's part has its own CRC."""
-        is_fast = self._buffer[4:5] == bytes((BROADCAST,)) and self._buffer[7:8] == bytes((STATUS,))
-        return self._fast(self._buffer) if is_fast else []
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts_due = 0
+        """Of a fast answer that has begun."""
+        self._crc = 0
+        """Of what has come of it."""
+
+    def reset(self) -> None:
+        """Forget a packet that has begun: whoever sent it fell silent."""
+        super().reset()
+        self._parts_due = 0
+
+    def _find(self, buffer: bytes, start: int) -> int:
+        return start if self._parts_due else super()._find(buffer, start)
 
     def _size(self, buffer: bytes, start: int) -> int | None:
-        if len(buffer) - start < _PREFIX.size:
+        if self._parts_due:
+            return self._part_size
+        if len(buffer) - start <= _PREFIX.size:
             return None
-        _, servo, length = _PREFIX.unpack_from(buffer, start)
-        return _PREFIX.size + length if servo <= BROADCAST and 3 <= length <= LENGTH_MAX else 0
+        servo, length = buffer[start + 4], int.from_bytes(buffer[start + 5 : start + 7], "little")
+        if not (servo <= BROADCAST and 3 <= length <= LENGTH_MAX):
+            return 0
+        if self._num_parts(buffer[start:]):
+            return _PREFIX.size + 1 + self._part_size
+        return _PREFIX.size + length
 
-    def _open(self, packet: bytes) -> list[Packet] | None:
-        servo, code, end = packet[4], packet[7], len(packet) - _CRC.size
-        if servo == BROADCAST and code == STATUS and self.fast_data_size:
-            parts = self._fast(packet)  # the last part's CRC is the packet's
-            return parts if 8 + len(parts) * (self.fast_data_size + 4) == len(packet) else None
-        if crc16(packet[:end]) != _CRC.unpack_from(packet, end)[0]:
+    def _open(self, packet: bytes) -> Packet | None:
+        parts_due = self._parts_due or self._num_parts(packet)
+        crc = self._crc if self._parts_due else 0
+        end = len(packet) - _CRC.size
+        crc = crc16(packet[:end], crc)
+        self._parts_due = 0
+        if crc != _CRC.unpack_from(packet, end)[0]:
             return None
-        if servo == BROADCAST and code == STATUS:
-            return []
-        return [Packet(servo, code, packet[8:end].replace(_STUFFED, _PATTERN))]
+        if not parts_due:
+            return Packet(packet[4], packet[7], packet[8:end].replace(_STUFFED, _PATTERN))
+        self._parts_due, self._crc = parts_due - 1, crc16(packet[end:], crc)
+        part = packet[-self._part_size : end]
+        return Packet(part[1], STATUS, part[:1] + part[2:])
 
-    def _fast(self, packet: bytes) -> list[Packet]:
-        """Parts ``error id data crc``, each CRC over everything before it; nothing is stuffed."""
-        packets: list[Packet] = []
-        size = self.fast_data_size
-        start, crc = 8, crc16(packet[:8])
-        while size and start + size + 4 <= len(packet):
-            part = packet[start : start + size + 2]
-            crc = crc16(part, crc)
-            sent = packet[start + size + 2 : start + size + 4]
-            if sent != _CRC.pack(crc):
-                break
-            packets.append(Packet(part[1], STATUS, part[:1] + part[2:]))
-            crc = crc16(sent, crc)
-            start += size + 4
-        return packets
+    @property
+    def _part_size(self) -> int:
+        return self.fast_data_size + 4
+
+    def _num_parts(self, packet: bytes) -> int:
+        """Parts of a fast answer, told by its beginning; 0: the packet is none."""
+        if not self.fast_data_size or packet[4] != BROADCAST or packet[7] != STATUS:
+            return 0
+        count, rest = divmod(int.from_bytes(packet[5:7], "little") - 1, self._part_size)
+        return 0 if rest else count
 
 
 class DynamixelProtocol(ServoProtocol):

@@ -24,10 +24,10 @@ class FeetechDecoder(PacketDecoder):
         servo, length = buffer[start + 2], buffer[start + 3]
         return 4 + length if servo <= BROADCAST and 2 <= length <= PARAMS_MAX + 2 else 0
 
-    def _open(self, packet: bytes) -> list[Packet] | None:
+    def _open(self, packet: bytes) -> Packet | None:
         if checksum(packet[2:-1]) != packet[-1]:
             return None
-        return [Packet(packet[2], packet[4], packet[5:-1])]
+        return Packet(packet[2], packet[4], packet[5:-1])
 
 
 class FeetechProtocol(ServoProtocol):

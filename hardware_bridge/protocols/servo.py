@@ -73,14 +73,14 @@ class PacketDecoder(ABC):
         buffer = self._buffer + data
         packets: list[Packet] = []
         end = 0
-        while (start := buffer.find(self.header, end)) >= 0:
+        while (start := self._find(buffer, end)) >= 0:
             size = self._size(buffer, start)
             if size is None or len(buffer) - start < size > 0:
                 self._buffer = buffer[start:]
                 return packets
-            if size and (found := self._open(buffer[start : start + size])) is not None:
-                packets += found
-                self.packets_ok += len(found)
+            if size and (packet := self._open(buffer[start : start + size])) is not None:
+                packets.append(packet)
+                self.packets_ok += 1
                 end = start + size
             else:
                 # The header was none: go on looking right behind its first byte.
@@ -89,10 +89,6 @@ class PacketDecoder(ABC):
         self._buffer = self._tail(buffer[end:])
         return packets
 
-    def partial(self) -> list[Packet]:
-        """What can be used of a packet that ended early."""
-        return []
-
     def _tail(self, buffer: bytes) -> bytes:
         """The end of a buffer that may be the beginning of a header."""
         for size in range(len(self.header) - 1, 0, -1):
@@ -100,12 +96,16 @@ class PacketDecoder(ABC):
                 return buffer[-size:]
         return b""
 
+    def _find(self, buffer: bytes, start: int) -> int:
+        """Where the next packet may begin; negative: nowhere yet."""
+        return buffer.find(self.header, start)
+
     @abstractmethod
     def _size(self, buffer: bytes, start: int) -> int | None:
         """Size of the packet at ``start``; None: more bytes are needed to say; 0: it cannot be one."""
 
     @abstractmethod
-    def _open(self, packet: bytes) -> list[Packet] | None:
+    def _open(self, packet: bytes) -> Packet | None:
         """Contents of a packet of the right size; None when its checksum is wrong."""
 
 

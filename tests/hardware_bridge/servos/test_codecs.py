@@ -129,7 +129,7 @@ def test_round_trip_through_any_cuts(name, data, cuts):
     st.integers(1, 20),
     st.data(),
 )
-def test_fast_answers_come_out_as_many_even_when_cut(servos, size, data):
+def test_fast_answers_come_out_as_many_each_as_soon_as_it_is_there(servos, size, data):
     sent = [
         Status(servo, error, data.draw(st.binary(min_size=size, max_size=size))) for servo, error in servos
     ]
@@ -139,9 +139,24 @@ def test_fast_answers_come_out_as_many_even_when_cut(servos, size, data):
     assert [DYNAMIXEL.open_status(packet) for packet in decoder.feed(wire)] == sent
     kept = data.draw(st.integers(0, len(servos)))
     cut = 8 + kept * (size + 4) + data.draw(st.integers(0, size + 3))
-    if cut < len(wire):
-        assert decoder.feed(wire[:cut]) == []
-        assert [DYNAMIXEL.open_status(packet) for packet in decoder.partial()] == sent[:kept]
+    assert [DYNAMIXEL.open_status(packet) for packet in decoder.feed(wire[:cut])] == sent[:kept]
+    assert [DYNAMIXEL.open_status(packet) for packet in decoder.feed(wire[cut:])] == sent[kept:]
+    assert decoder.packets_bad == 0
+    decoder.feed(wire[:cut])
+    decoder.reset()
+    assert [DYNAMIXEL.open_status(packet) for packet in decoder.feed(wire)] == sent
+
+
+def test_a_damaged_part_ends_a_fast_answer_and_costs_no_packet_behind_it():
+    sent = [Status(servo, 0, bytes((servo, 1, 2, 3))) for servo in (1, 2, 3)]
+    wire = bytearray(DYNAMIXEL.encode_fast(sent))
+    wire[8 + 8 + 3] ^= 1
+    ping = Packet(1, Instruction.PING, b"")
+    decoder = DYNAMIXEL.decoder()
+    decoder.fast_data_size = 4
+    found = decoder.feed(bytes(wire) + DYNAMIXEL.encode(ping))
+    assert [DYNAMIXEL.open_status(found[0]), *found[1:]] == [sent[0], ping]
+    assert decoder.packets_bad == 1
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -151,7 +166,6 @@ def test_garbage_never_raises_and_is_forgotten_at_a_reset(name, garbage):
     codec = PROTOCOLS[name]
     decoder = codec.decoder()
     decoder.feed(garbage)
-    decoder.partial()
     decoder.reset()
     ping = Packet(1, Instruction.PING, b"")
     assert decoder.feed(codec.encode(ping)) == [ping]

@@ -277,8 +277,19 @@ class TestDynamixel:
         bench.link.send(codec.encode(packet))
         decoder = codec.decoder()
         decoder.fast_data_size = 4
-        assert decoder.feed(bench.link.receive(FOREVER_S)) == []
-        assert [found.servo for found in decoder.partial()] == [1]
+        assert [found.servo for found in decoder.feed(bench.link.receive(FOREVER_S))] == [1]
+        assert bench.link.receive(FOREVER_S) == b""
+
+    def test_fast_sync_read_comes_as_the_wire_carries_it(self, dynamixel):
+        bench, codec = dynamixel.bench, dynamixel.codec
+        request = codec.encode(codec.sync_read((1, 2, 3), 132, 4, Instruction.FAST_SYNC_READ))
+        sent_s = bench.clock.now()
+        bench.link.send(request)
+        carried = len(request)
+        for size in (8 + 8, 8, 8):
+            assert len(bench.link.receive(FOREVER_S)) == size
+            carried += size
+            assert bench.clock.now() - sent_s == pytest.approx(carried * BYTE_S)
 
     def test_bulk(self, dynamixel):
         answers = dynamixel.send(dynamixel.codec.bulk_read([(1, 132, 4), (2, 64, 1)]))
