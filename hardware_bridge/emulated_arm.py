@@ -4,9 +4,10 @@ import numpy as np
 
 from wpg.hardware_bridge.command_gate import CommandGate
 from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.goal_judge import GoalJudge
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, SimulatedRobot, StopMode, Vector
-from wpg.hardware_bridge.witness import EmulatorWitness, count, milliseconds
+from wpg.hardware_bridge.witness import CommandJudge, EmulatorWitness, count, milliseconds
 
 MAX_BEHIND_S = 0.25
 """An emulator that fell further behind than this lets the lost time go."""
@@ -28,14 +29,14 @@ class EmulatedArm:
         """The arm holds after this long without a command."""
         self._advanced_to_s = now_s
         self._last_command_s = self._last_heard_s = now_s
-        self._period_s = now_s
-        """When the period of the last goal began."""
         self._step_s = physics_step_s(robot.description)
         self._low, self._high, self._speed = map(
             robot.description.limits, ("position_min_rad", "position_max_rad", "velocity_max_rad_s")
         )
         self.witness = EmulatorWitness(robot=robot.description.name)
         self._gate = CommandGate(robot.description, self.witness, resolution_rad)
+        judge = CommandJudge(robot.description, resolution_rad)
+        self._goal_judge = GoalJudge(judge, robot.description.servo_dt_s)
         robot.connect()
         self.state = robot.read()
         self._reference = self.state.joint_pos
@@ -70,7 +71,7 @@ class EmulatedArm:
         self._robot.arm()
         self._observe()
         self._gate.start(self.state.joint_pos)
-        self._period_s = now_s - self.description.servo_dt_s
+        self._goal_judge.start(self.state.joint_pos)
         self._goal = None
         self._last_command_s = now_s
         self.witness.arms += 1
@@ -92,17 +93,11 @@ class EmulatedArm:
     def head_for(self, joint_pos: Vector, now_s: float) -> None:
         """Follow a goal as a bus servo does: it is never refused, but approached at the joint's speed only.
 
-        Goals carry no tick: the servo periods between two are counted by their arrival. Of those that arrive
-        within one period the last counts. Where the line bunches goals up, they look more sudden than they
-        were sent.
+        Goals carry no tick: they are judged by their arrival.
         """
-        periods = round((now_s - self._period_s) / self.description.servo_dt_s)
-        tick = self.tick + periods
-        if periods:
-            self._period_s = now_s
-        outside = self._gate.judge.judge(joint_pos, np.zeros_like(joint_pos), tick)
+        outside = self._goal_judge.judge(joint_pos, now_s)
         self.witness.saw_command(Refusal.NONE, outside)
-        self._gate.accept(joint_pos, tick)
+        self._gate.accept(joint_pos, self._goal_judge.tick)
         if self._goal is None:
             self._reference = self.state.joint_pos.copy()
         self._goal = np.clip(joint_pos, self._low, self._high)

@@ -96,6 +96,11 @@ class CommandJudge:
         """Begin anew from an arm at rest at ``joint_pos`` (num_joints,) rad."""
         self._last = self._before = _Seen(joint_pos.copy(), np.zeros_like(joint_pos), None, 1, starting=True)
 
+    @property
+    def last_periods(self) -> int:
+        """Servo periods between the last two commands that were followed."""
+        return self._last.periods
+
     def judge(self, joint_pos: Vector, joint_vel: Vector, tick: int) -> tuple[str, ...]:
         """Limits that a command leaves: of ``not_finite``, ``position``, ``velocity``, ``acceleration``."""
         if not (np.isfinite(joint_pos).all() and np.isfinite(joint_vel).all()):
