@@ -3,17 +3,18 @@
 The simulated robot accepts any command at any time. Here it keeps an absolute millisecond as far as its
 host lets it, counts the commands that came in time, goes on as it did where one is missing, stops after 20
 missing ones, and refuses commands that leave its velocity, acceleration and jerk limits, or those of torque
-and torque rate. SIGUSR1 presses its user stop, SIGUSR2 lets it go. On SIGTERM it prints what it has seen, as
-JSON.
+and torque rate. Positions are followed with damping against the desired velocity, where the simulated robot
+has it against rest. SIGUSR1 presses its user stop, SIGUSR2 lets it go. On SIGTERM it prints what it has seen,
+as JSON.
 
-python fci_server.py [HOST]
+python fci_server.py [--host HOST] [--cpu CORE]
 """
 
+import argparse
 import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from collections import deque
 from typing import Any
@@ -79,6 +80,8 @@ class StrictServer(FrankaRobotServer):
             "worst": {},
         }
         self.came: UDPCommand | None = None
+        self.follow_position = robot._joint_position_control
+        robot._joint_position_control = self.follow_motion
         super().__init__(robot, [host])
         self._FrankaServer__command_class_map[RobotCommand.kAutomaticErrorRecovery] = Recovery
 
@@ -92,6 +95,12 @@ class StrictServer(FrankaRobotServer):
         super().start_motion(*arguments)
         self.streamed: ControlMode = self._FrankaRobotServer__control_mode
         self.position = np.array(self._FrankaRobotServer__current_control_command.q_c)
+
+    def follow_motion(self, position: np.ndarray) -> None:
+        """``K (q_d - q) + D (q'_d - q')``, by a position that is ahead by D/K of the velocity."""
+        moves = self.current_motion_id and self.streamed is ControlMode.POSITION
+        ahead = self.robot.kv / self.robot.kp * self.velocity if moves else 0.0
+        self.follow_position(position + ahead)
 
     def _handle_udp_command(self, command_data: bytes) -> None:
         command = UDPCommand.from_bytes(command_data)
@@ -219,15 +228,19 @@ def main() -> None:
             running = False
         server.pressed = number == signal.SIGUSR1
 
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--cpu", type=int, help="core to stay on")
+    options = parser.parse_args()
     with MujocoSimulator() as sim:
-        server = StrictServer(
-            sim.add_robot(initial_q=HOME), sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1"
-        )
+        server = StrictServer(sim.add_robot(initial_q=HOME), options.host)
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, on_signal)
         server.init()
         sim.start()
         # A robot's controller is not held up by what runs beside it.
+        if options.cpu is not None:
+            os.sched_setaffinity(0, {options.cpu})
         with contextlib.suppress(PermissionError):
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(90))
         print("ready", flush=True)

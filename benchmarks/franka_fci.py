@@ -71,9 +71,10 @@ class Served:
 
 
 @contextmanager
-def serving(python: str) -> Iterator[Served]:
+def serving(python: str, cpu: int | None) -> Iterator[Served]:
     """A robot for as long as the context lasts."""
-    served = Served(subprocess.Popen([python, SERVER], stdout=subprocess.PIPE, text=True))
+    pinned = [] if cpu is None else ["--cpu", str(cpu)]
+    served = Served(subprocess.Popen([python, SERVER, *pinned], stdout=subprocess.PIPE, text=True))
     output = served.process.stdout
     assert output is not None
     try:
@@ -96,7 +97,7 @@ def drive(
     """One run on a robot of its own, and what each of the three ends says of it."""
     gateway = (python, "-m", "wpg.hardware_bridge.franka.gateway")
     robot = Disturbed(load_description("panda"), URL + options.options, gateway=gateway)
-    with serving(python) as served:
+    with serving(python, options.robot_cpu) as served:
         if fault is not None:
             robot.disturbance = threading.Timer(FAULT_AFTER_S, fault, (robot, served))
         report = run_policy(
@@ -163,6 +164,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100, help="in simulation")
     parser.add_argument("--options", default="", help="of the link, e.g. '?mode=position&cpu=1'")
     parser.add_argument("--cpu", type=int, help="core of the control loop")
+    parser.add_argument("--robot-cpu", type=int, help="core of the simulated robot")
     parser.add_argument("--environment", type=Path, default=Path("runs/franka"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
