@@ -106,7 +106,7 @@ def _tool(figure: FigureBase, recording: RunRecording) -> None:
     above.set_title("tool from above")
     side.set_title("tool from the side")
     for axes, column, factor, title in (
-        (distance, "tool_error_m", 1e3, "tool to goal, mm"),
+        (distance, "goal_error_m", 1e3, "distance to goal, mm"),
         (spread, "spread", 1.0, "spread of the particles"),
     ):
         _phases(axes, recording)

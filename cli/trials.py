@@ -105,4 +105,4 @@ def _goal_error(recording: RunRecording, result: dict[str, Any]) -> GoalError:
     decision = recording.decision
     since_s = decision.time_s - result["start_s"]
     during = (since_s > -TIME_ROUNDING_S) & (decision.time_s < result["end_s"] - TIME_ROUNDING_S)
-    return GoalError(time_s=since_s[during], distance_m=decision["tool_error_m"][during])
+    return GoalError(time_s=since_s[during], distance_m=decision["goal_error_m"][during])

@@ -1,5 +1,6 @@
 """What an environment declares about itself: all that a deployed policy relies on."""
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -9,6 +10,8 @@ from wpg.export.kinematics import Record, SerialChain, Vector3, require_unit
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Row = tuple[float, ...]
+ROOM_SHARE = 0.4
+"""Of a box's diagonal: from its middle there are still points of it further away than this."""
 
 ObservationSource = Literal[
     "joint_pos",
@@ -138,11 +141,14 @@ class ActionTerm(Record, frozen=True, kw_only=True):
 class GoalSpec(Record, frozen=True, kw_only=True):
     """The box goals are drawn from, and when one counts as reached."""
 
-    achieved: Literal["tool_pos"]
-    """The source that is compared with the goal."""
+    achieved: str
+    """What is compared with the goal: ``tool_pos``, or the name of an observation term from outside."""
     low: Row
+    """Of the box that goals are drawn from; an object that is compared with them lay in it at first, too."""
     high: Row
     tolerance_m: Annotated[float, msgspec.Meta(gt=0)]
+    distance_min_m: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """A goal lies at least this far from what is compared with it when it is set."""
     start_spread_rad: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Training started with every joint at most this far from the robot's home; None: from anywhere."""
     horizon_steps: Count
@@ -153,6 +159,11 @@ class GoalSpec(Record, frozen=True, kw_only=True):
             lo > hi for lo, hi in zip(self.low, self.high, strict=False)
         ):
             raise ValueError(f"goal box is inverted or ragged: low {self.low}, high {self.high}")
+        if self.distance_min_m > ROOM_SHARE * math.dist(self.low, self.high):
+            raise ValueError(
+                f"goal box is too small for goals at least {self.distance_min_m} m away: "
+                f"low {self.low}, high {self.high}"
+            )
 
 
 class PolicyInterface(Record, frozen=True, kw_only=True):
@@ -173,9 +184,22 @@ class PolicyInterface(Record, frozen=True, kw_only=True):
         if not self.observation:
             raise ValueError("the interface has no observation terms")
         _require_distinct("observation", [term.name for term in self.observation])
+        if self.goal is not None and self.goal.achieved != "tool_pos":
+            self._require_external(self.goal.achieved, len(self.goal.low))
         for name, (low, high) in {"delay_s": self.trained_delay_s, **self.trained_ranges}.items():
             if not low <= high:
                 raise ValueError(f"trained range of {name} is inverted: {low} to {high}")
+
+    def _require_external(self, name: str, size: int) -> None:
+        """What is compared with the goal has a source, and the goal's size."""
+        sizes = {
+            term.name: term.size // term.history for term in self.observation if term.source == "external"
+        }
+        if sizes.get(name) != size:
+            raise ValueError(
+                f"goal is compared with {name}: expected tool_pos, or a term from outside of {size} numbers, "
+                f"found {', '.join(sizes) or 'none'}"
+            )
 
     @property
     def obs_dim(self) -> int:

@@ -1,5 +1,7 @@
 """What must hold before torque is enabled: the policy was trained for this robot, and the arm stands well."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from wpg.export.contract import ContractError, PolicyInterface
@@ -8,15 +10,24 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
 from wpg.hardware_bridge.robot import RobotState, RobotStatus
+from wpg.hardware_bridge.sources import check_sources
 
 
-def check_interface(interface: PolicyInterface, description: RobotDescription) -> None:
-    """The policy fits the robot.
+def check_interface(
+    interface: PolicyInterface, description: RobotDescription, sources: Sequence[str] = ()
+) -> None:
+    """The policy fits the robot, and what is fed from outside.
+
+    Args:
+        interface: the policy's.
+        description: the robot.
+        sources: observation terms that are fed from outside.
 
     Raises:
         ContractError: names what the policy expects and what the robot is.
     """
     check_robot(interface, description)
+    check_sources(interface, sources)
     ObservationPipeline(interface)
     ActionPipeline(interface, description)
     ticks_per_step(interface, description)

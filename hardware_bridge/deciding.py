@@ -9,6 +9,8 @@ from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
 from wpg.hardware_bridge.policy import Policy
 from wpg.hardware_bridge.recorder import Recorder
 from wpg.hardware_bridge.robot import RobotState, Vector
+from wpg.hardware_bridge.sources import Feed
+from wpg.hardware_bridge.starting import Start
 from wpg.hardware_bridge.timing import LatencyHistogram
 
 
@@ -18,7 +20,8 @@ class Decider:
     Args:
         policy: what decides.
         description: the robot, which the policy has been checked against.
-        goals: where the tool shall go; None for a policy without goals.
+        goals: where the tool, or an object, shall go; None for a policy without goals.
+        feed: what the robot does not measure.
     """
 
     def __init__(
@@ -26,14 +29,16 @@ class Decider:
         policy: Policy,
         description: RobotDescription,
         goals: GoalSequence | None,
+        feed: Feed,
         *,
         clock: Clock,
         recorder: Recorder,
     ) -> None:
         self._policy = policy
-        self._home = description.limits("home_rad")
         goal = policy.interface.goal
-        self._start_spread_rad = None if goal is None else goal.start_spread_rad
+        self._achieved = "tool_pos" if goal is None else goal.achieved
+        self._feed = feed
+        self._start = Start(policy.interface, description)
         self._observe = ObservationPipeline(policy.interface)
         self._act = ActionPipeline(policy.interface, description)
         self._clock = clock
@@ -58,14 +63,27 @@ class Decider:
         """Of the goals that have been tried."""
         return [] if self.goals is None else self.goals.results
 
+    @property
+    def start_pos(self) -> Vector:
+        """(num_joints,) rad, where the arm goes that must not start from where it stands."""
+        return self._start.joint_pos
+
     def may_start(self, state: RobotState) -> bool:
-        """Whether training has started from stances like this one."""
-        spread_rad = self._start_spread_rad
-        return spread_rad is None or bool((np.abs(state.joint_pos - self._home) <= spread_rad).all())
+        """Whether training has started from stances like this one, with the object where it is."""
+        return self._start.suits_arm(state, self._observe.tool_position(state)) and not self.misplaced(state)
+
+    def misplaced(self, state: RobotState) -> str:
+        """Where the object should be instead of where it is; empty where all is well."""
+        return self._start.misplaced(self._place(self._observe.tool_position(state)))
+
+    def object_rests(self, state: RobotState, now_s: float) -> bool:
+        """Whether the object lies still. To be asked again and again."""
+        return self._start.rests(self._place(self._observe.tool_position(state)), now_s)
 
     def goal_over(self, state: RobotState, time_s: float) -> bool:
-        """Whether the present goal has had its steps; it is judged then, and the next one drawn."""
-        if self.goals is None or not self.goals.judge(self._observe.tool_position(state), time_s):
+        """Whether the present goal has had its steps; it is judged then."""
+        place = self._place(self._observe.tool_position(state))
+        if self.goals is None or not self.goals.judge(place, time_s):
             return False
         # What was right for the last goal is no reason to go on with it; what is under way stays seen.
         self._policy.reset()
@@ -80,10 +98,10 @@ class Decider:
             time_s: now.
         """
         tool = self._observe.tool_position(state)
-        if self.goals is not None:
-            self.goals.begin_step(time_s)
-        goal = None if self.goals is None else self.goals.current
-        obs = self._observe.observe(state, goal, target=target)
+        place = self._place(tool)
+        goal = None if self.goals is None else self.goals.begin_step(place, time_s)
+        self._feed.decided()
+        obs = self._observe.observe(state, goal, self._feed.values, target=target)
         began_s = self._clock.now()
         decision = self._policy.act(obs)
         policy_s = self._clock.now() - began_s
@@ -96,8 +114,13 @@ class Decider:
             goal=goal,
             target=target,
             tool=tool,
+            achieved=place,
             policy_s=policy_s,
         )
         if not np.isfinite(decision.action).all():
             return None
         return self._act.joint_target(decision.action, state, target)
+
+    def _place(self, tool: Vector) -> Vector:
+        """Of what is compared with goals, (3,) m: the tool, or an object."""
+        return tool if self._achieved == "tool_pos" else self._feed.values[self._achieved]

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.dynamixel_device import DynamixelDevice
@@ -23,6 +24,18 @@ LOOK_S = 150e-6
 """A sleeping process wakes up to this late, so around these moments there is looking, not sleeping."""
 
 
+class Companion(Protocol):
+    """Something that lives beside the arm, in its time."""
+
+    def advance_to(self, now_s: float) -> None:
+        """Live up to ``now_s``; called after every physics step."""
+        ...
+
+    def close(self) -> None:
+        """Release what it holds; harmless when called twice."""
+        ...
+
+
 class Emulator:
     """Serves one simulated arm behind one device protocol on one link.
 
@@ -36,6 +49,7 @@ class Emulator:
         faults: what goes wrong on the link and in the device.
         seed: of the faults.
         wrap_link: puts something between protocol and link.
+        companions: what lives beside the arm, such as a camera; closed with it.
 
     Raises:
         LinkError: the link cannot be opened, or others could reach it and there is no key.
@@ -53,7 +67,9 @@ class Emulator:
         faults: FaultSpec | None = None,
         seed: int = 0,
         wrap_link: Callable[[Link], Link] | None = None,
+        companions: Sequence[Companion] = (),
     ) -> None:
+        self._companions = companions
         self._clock = clock or RealClock()
         self.protocol = protocol
         resolution = 0.0 if protocol == "native" else RAD_PER_COUNT
@@ -102,6 +118,8 @@ class Emulator:
             now_s = clock.now()
             if now_s >= arm.next_step_s:
                 arm.advance_to(now_s)
+                for companion in self._companions:
+                    companion.advance_to(now_s)
                 if should_stop():
                     break
             now_s = clock.now()
@@ -116,8 +134,10 @@ class Emulator:
         return self.witness
 
     def close(self) -> None:
-        """Close link and arm; harmless when called twice."""
+        """Close link, arm and companions; harmless when called twice."""
         self._link.close()
+        for companion in self._companions:
+            companion.close()
         self._arm.close()
 
 

@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -77,17 +77,31 @@ def parse_faults(text: str) -> FaultSpec:
     Raises:
         FaultSpecError: unknown fault, or no number.
     """
-    names = [field.name for field in fields(FaultSpec)]
+    return FaultSpec(**read_numbers(text, FaultSpec, "fault"))
+
+
+def read_numbers(text: str, spec: type[Any], what: str) -> dict[str, float]:
+    """Numbers by the name of a field of ``spec``, from ``name=number,name=number``.
+
+    Args:
+        text: what was given.
+        spec: a dataclass.
+        what: its fields are called by errors.
+
+    Raises:
+        FaultSpecError: unknown name, or no number.
+    """
+    names = [field.name for field in fields(spec)]
     values: dict[str, float] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
         if name not in names:
-            raise FaultSpecError(f"fault {name!r}: expected one of {', '.join(names)}")
+            raise FaultSpecError(f"{what} {name!r}: expected one of {', '.join(names)}")
         try:
             values[name] = float(value)
         except ValueError as error:
-            raise FaultSpecError(f"fault {name}: expected a number, found {value!r}") from error
-    return FaultSpec(**values)
+            raise FaultSpecError(f"{what} {name}: expected a number, found {value!r}") from error
+    return values
 
 
 class FaultyLink(Link):

@@ -11,9 +11,9 @@ class GoalResult(msgspec.Struct, frozen=True, kw_only=True):
     """How one goal ended."""
 
     goal: tuple[float, ...]
-    """Where the tool was to be, m."""
+    """Where the tool, or the object, was to be, m."""
     error_m: float
-    """Distance of the tool from the goal after the last step."""
+    """Its distance from the goal after the last step."""
     reached: bool
     start_s: float
     """When it was set, in the run's time."""
@@ -22,6 +22,8 @@ class GoalResult(msgspec.Struct, frozen=True, kw_only=True):
 
 class GoalSequence:
     """Draws goals uniformly from the contract's box and judges each at its last step.
+
+    What is compared with them, the tool or an object, is told with every step.
 
     Args:
         spec: box, tolerance and horizon.
@@ -45,45 +47,45 @@ class GoalSequence:
         self._steps = 0
         self._start_s = 0.0
         self.results: list[GoalResult] = []
-        self.current: Vector = self._draw()
-        """(3,) m."""
+        self._current: Vector = np.zeros(len(spec.low))
 
-    def _draw(self) -> Vector:
-        drawn = self._generator.uniform(self._spec.low, self._spec.high)
-        # Through float32, as training draws them.
-        return np.asarray(drawn if self._fixed is None else self._fixed, np.float32).astype(np.float64)
+    def _draw(self, place: Vector) -> Vector:
+        """A goal far enough from ``place`` (3,) m."""
+        while True:
+            drawn = self._generator.uniform(self._spec.low, self._spec.high)
+            # Through float32, as training draws them.
+            goal = np.asarray(drawn if self._fixed is None else self._fixed, np.float32).astype(np.float64)
+            if self._fixed is not None or float(np.linalg.norm(goal - place)) >= self._spec.distance_min_m:
+                return goal
 
     @property
     def finished(self) -> bool:
         """All goals have been judged."""
         return self._count is not None and len(self.results) >= self._count
 
-    def begin_step(self, now_s: float) -> None:
-        """A policy step towards the present goal begins."""
+    def begin_step(self, place: Vector, now_s: float) -> Vector:
+        """A policy step begins, with the tool or object at ``place`` (3,) m; returns its goal, (3,) m."""
         if self._steps == 0:
             self._start_s = now_s
+            self._current = self._draw(place)
         self._steps += 1
+        return self._current
 
-    def judge(self, tool_position: Vector, now_s: float) -> bool:
-        """Judge the goal if its steps are over, with the tool here, (3,) m, and draw the next; True if so."""
+    def judge(self, place: Vector, now_s: float) -> bool:
+        """Judge the goal if its steps are over, with the tool or object at ``place`` (3,) m; True if so."""
         if self._steps < self._spec.horizon_steps:
             return False
-        error = self.error(tool_position)
+        error = float(np.linalg.norm(place - self._current))
         result = GoalResult(
-            goal=tuple(self.current.tolist()),
+            goal=tuple(self._current.tolist()),
             error_m=error,
             reached=error <= self._spec.tolerance_m,
             start_s=self._start_s,
             end_s=now_s,
         )
         self.results.append(result)
-        self.current = self._draw()
         self._steps = 0
         return True
-
-    def error(self, tool_position: Vector) -> float:
-        """Distance from the present goal, m."""
-        return float(np.linalg.norm(tool_position - self.current))
 
 
 def _inside(goal: tuple[float, ...], spec: GoalSpec) -> bool:

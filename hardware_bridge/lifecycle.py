@@ -17,7 +17,9 @@ class Phase(StrEnum):
     ARMED = "armed"
     """Torque is on; the arm is commanded to stand where it is."""
     HOMING = "homing"
-    """The arm goes home: the policy was not trained to start from where it stood."""
+    """The arm goes where the policy was trained to start from."""
+    WAITING = "waiting"
+    """The arm stands out of the way until the object lies again where the policy was trained to find it."""
     RUNNING = "running"
     """The policy moves the arm."""
     HOLDING = "holding"
@@ -35,7 +37,8 @@ _NEXT = {
     Phase.CONNECTED: {Phase.CHECKED},
     Phase.CHECKED: {Phase.ARMED, Phase.STOPPING},
     Phase.ARMED: {Phase.HOMING, Phase.RUNNING, Phase.HOLDING, Phase.STOPPING},
-    Phase.HOMING: {Phase.RUNNING, Phase.HOLDING, Phase.STOPPING},
+    Phase.HOMING: {Phase.WAITING, Phase.RUNNING, Phase.HOLDING, Phase.STOPPING},
+    Phase.WAITING: {Phase.RUNNING, Phase.HOLDING, Phase.STOPPING},
     Phase.RUNNING: {Phase.HOMING, Phase.HOLDING, Phase.STOPPING},
     Phase.HOLDING: {Phase.HOMING, Phase.RUNNING, Phase.ARMED, Phase.STOPPING},
     Phase.STOPPING: {Phase.PARKED, Phase.FAULT},

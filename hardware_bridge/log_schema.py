@@ -38,13 +38,18 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         goal_m=_NUMBERS,
         joint_target_rad=_NUMBERS,
         tool_m=_NUMBERS,
-        tool_error_m=_NUMBER,
+        achieved_m=_NUMBERS,
+        goal_error_m=_NUMBER,
         policy_us=_NUMBER,
     ),
     "timing": _schema(phase=_STRING, lateness_us=_NUMBER, sense_to_act_us=_NUMBER),
     "event": _schema(name=_STRING, detail=_STRING),
 }
 """What a message of each channel holds; the channel's topic is ``/`` and its name."""
+
+SOURCE_SCHEMA = _schema(number=_INTEGER, value=_NUMBERS, age_s=_NUMBER)
+"""What a message of an observation term from outside holds; its topic is ``/source/`` and the term's name."""
+SOURCE_TOPIC = "/source/"
 
 RUN_METADATA = "wpg.run"
 """Name of the metadata record with ``robot``, ``noise_seed``, ``policy_sha256`` and the like."""
@@ -102,6 +107,21 @@ class DecisionRecord(_Record, frozen=True, kw_only=True):
     target: bytes
     """Where the joints had been told to go by then."""
     tool: bytes
+    achieved: bytes
+    """What is compared with the goal: the tool, or an object."""
+
+
+class SourceRecord(_Record, frozen=True, kw_only=True):
+    """A reading of an observation term from outside the robot."""
+
+    name: str
+    number: int
+    """Counts the term's readings, those included that the log could not take."""
+    time_s: float
+    """When it was taken in; from then on the policy sees it."""
+    age_s: float
+    """How old it was then."""
+    value: bytes
 
 
 class EventRecord(_Record, frozen=True, kw_only=True):
@@ -125,4 +145,6 @@ class AttachmentRecord(_Record, frozen=True, kw_only=True):
     content: bytes
 
 
-LogRecord: TypeAlias = TickRecord | DecisionRecord | EventRecord | MetadataRecord | AttachmentRecord
+LogRecord: TypeAlias = (
+    TickRecord | DecisionRecord | SourceRecord | EventRecord | MetadataRecord | AttachmentRecord
+)

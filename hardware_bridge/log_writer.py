@@ -17,11 +17,14 @@ from wpg.hardware_bridge.log_schema import (
     RECORD_LENGTH,
     RUN_METADATA,
     SCHEMAS,
+    SOURCE_SCHEMA,
+    SOURCE_TOPIC,
     AttachmentRecord,
     DecisionRecord,
     EventRecord,
     LogRecord,
     MetadataRecord,
+    SourceRecord,
     TickRecord,
 )
 from wpg.hardware_bridge.robot import RobotStatus
@@ -42,10 +45,9 @@ class LogWriter:
         self._start_ns = start_ns
         self._writer = Writer(file, chunk_size=CHUNK_SIZE)
         self._writer.start(profile="", library="wpg")
-        self._channels = {}
+        self._channels: dict[str, int] = {}
         for name, schema in SCHEMAS.items():
-            schema_id = self._writer.register_schema(f"wpg.{name}", "jsonschema", msgspec.json.encode(schema))
-            self._channels[name] = self._writer.register_channel(f"/{name}", "json", schema_id)
+            self._channels[f"/{name}"] = self._channel(f"/{name}", f"wpg.{name}", schema)
 
     def write(self, record: LogRecord) -> None:
         """Write one record."""
@@ -55,7 +57,9 @@ class LogWriter:
             case DecisionRecord():
                 self._write_decision(record)
             case EventRecord():
-                self._add("event", record.time_s, name=record.name, detail=record.detail)
+                self._add("/event", record.time_s, name=record.name, detail=record.detail)
+            case SourceRecord():
+                self._write_source(record)
             case MetadataRecord():
                 self._writer.add_metadata(RUN_METADATA, record.fields)
             case AttachmentRecord():
@@ -66,10 +70,21 @@ class LogWriter:
         """Write what makes the file complete."""
         self._writer.finish()  # type: ignore[no-untyped-call]
 
+    def _channel(self, topic: str, name: str, schema: dict[str, Any]) -> int:
+        schema_id = self._writer.register_schema(name, "jsonschema", msgspec.json.encode(schema))
+        return self._writer.register_channel(topic, "json", schema_id)
+
+    def _write_source(self, record: SourceRecord) -> None:
+        topic = SOURCE_TOPIC + record.name
+        if topic not in self._channels:
+            self._channels[topic] = self._channel(topic, "wpg.source", SOURCE_SCHEMA)
+        value = _floats(record.value)
+        self._add(topic, record.time_s, number=record.number, value=value, age_s=record.age_s)
+
     def _write_tick(self, record: TickRecord) -> None:
         if record.state is not None:
             self._add(
-                "state",
+                "/state",
                 record.time_s,
                 device_time_s=record.state.device_time_s,
                 sequence=record.state.sequence,
@@ -79,13 +94,13 @@ class LogWriter:
                 joint_torque_nm=_floats(record.state.joint_torque),
             )
         self._add(
-            "command",
+            "/command",
             record.time_s,
             joint_pos_rad=_floats(record.joint_pos),
             joint_vel_rad_s=_floats(record.joint_vel),
         )
         self._add(
-            "timing",
+            "/timing",
             record.time_s,
             phase=record.phase,
             lateness_us=record.lateness_s * 1e6,
@@ -93,9 +108,9 @@ class LogWriter:
         )
 
     def _write_decision(self, record: DecisionRecord) -> None:
-        goal_m, tool_m = _floats(record.goal), _floats(record.tool)
+        goal_m, achieved_m = _floats(record.goal), _floats(record.achieved)
         self._add(
-            "decision",
+            "/decision",
             record.time_s,
             number=record.number,
             obs=np.frombuffer(record.obs, np.float32).tolist(),
@@ -104,14 +119,15 @@ class LogWriter:
             fresh=record.fresh,
             goal_m=goal_m,
             joint_target_rad=_floats(record.target),
-            tool_m=tool_m,
-            tool_error_m=float(np.linalg.norm(np.subtract(goal_m, tool_m))) if goal_m else 0.0,
+            tool_m=_floats(record.tool),
+            achieved_m=achieved_m,
+            goal_error_m=float(np.linalg.norm(np.subtract(goal_m, achieved_m))) if goal_m else 0.0,
             policy_us=record.policy_s * 1e6,
         )
 
-    def _add(self, channel: str, time_s: float, **message: Any) -> None:
+    def _add(self, topic: str, time_s: float, **message: Any) -> None:
         time_ns = self._start_ns + round(time_s * 1e9)
-        self._writer.add_message(self._channels[channel], time_ns, msgspec.json.encode(message), time_ns)
+        self._writer.add_message(self._channels[topic], time_ns, msgspec.json.encode(message), time_ns)
 
 
 def _floats(data: bytes) -> list[float]:

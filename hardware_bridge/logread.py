@@ -1,5 +1,6 @@
 """Reads a run log into arrays."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from mcap.stream_reader import StreamReader
 from numpy.typing import NDArray
 
 from wpg.hardware_bridge.errors import LogError
-from wpg.hardware_bridge.log_schema import RUN_METADATA, SCHEMAS
+from wpg.hardware_bridge.log_schema import RUN_METADATA, SCHEMAS, SOURCE_SCHEMA, SOURCE_TOPIC
 from wpg.hardware_bridge.robot import Vector
 
 
@@ -40,6 +41,8 @@ class RunRecording:
     decision: Series
     timing: Series
     event: Series
+    sources: dict[str, Series]
+    """Observation terms from outside the robot, by name."""
     metadata: dict[str, str]
     attachments: dict[str, bytes]
     complete: bool
@@ -49,8 +52,9 @@ class RunRecording:
 @dataclass
 class _Collected:
     start_ns: int = 0
-    times_ns: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in SCHEMAS})
-    messages: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {name: [] for name in SCHEMAS})
+    times_ns: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """By topic, as messages are."""
+    messages: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     metadata: dict[str, str] = field(default_factory=dict)
     attachments: dict[str, bytes] = field(default_factory=dict)
     complete: bool = True
@@ -71,16 +75,22 @@ def read_log(path: Path | str) -> RunRecording:
     if not found.metadata:
         raise LogError(f"{path}: expected a run log of wpg, found none")
     try:
-        series = {
-            name: _series(SCHEMAS[name], found.times_ns[name], found.messages[name], found.start_ns)
-            for name in SCHEMAS
+        series = {name: _series(schema, found, f"/{name}") for name, schema in SCHEMAS.items()}
+        sources = {
+            topic.removeprefix(SOURCE_TOPIC): _series(SOURCE_SCHEMA, found, topic)
+            for topic in found.messages
+            if topic.startswith(SOURCE_TOPIC)
         }
     except KeyError as error:
         raise LogError(
             f"{path}: messages without {error.args[0]}: written by another version of wpg"
         ) from error
     return RunRecording(
-        **series, metadata=found.metadata, attachments=found.attachments, complete=found.complete
+        **series,
+        sources=sources,
+        metadata=found.metadata,
+        attachments=found.attachments,
+        complete=found.complete,
     )
 
 
@@ -90,11 +100,11 @@ def _collect(reader: StreamReader, found: _Collected) -> None:
         for record in reader.records:
             match record:
                 case Channel():
-                    topics[record.id] = record.topic.removeprefix("/")
-                case Message() if topics[record.channel_id] in SCHEMAS:
-                    name = topics[record.channel_id]
-                    found.times_ns[name].append(record.log_time)
-                    found.messages[name].append(msgspec.json.decode(record.data))
+                    topics[record.id] = record.topic
+                case Message():
+                    topic = topics[record.channel_id]
+                    found.times_ns[topic].append(record.log_time)
+                    found.messages[topic].append(msgspec.json.decode(record.data))
                 case Metadata() if record.name == RUN_METADATA:
                     found.metadata.update(record.metadata)
                 case Attachment():
@@ -106,13 +116,12 @@ def _collect(reader: StreamReader, found: _Collected) -> None:
         found.complete = False
 
 
-def _series(
-    schema: dict[str, Any], times_ns: list[int], messages: list[dict[str, Any]], start_ns: int
-) -> Series:
+def _series(schema: dict[str, Any], found: _Collected, topic: str) -> Series:
+    times_ns, messages = found.times_ns[topic], found.messages[topic]
     columns: dict[str, NDArray[Any]] = {}
     for name, kind in schema["properties"].items():
         values = [message[name] for message in messages]
         columns[name] = np.array(values, dtype=object if kind["type"] == "string" else None)
     return Series(
-        time_s=(np.array(times_ns, dtype=np.int64) - start_ns).astype(np.float64) / 1e9, columns=columns
+        time_s=(np.array(times_ns, dtype=np.int64) - found.start_ns).astype(np.float64) / 1e9, columns=columns
     )

@@ -1,10 +1,8 @@
 """The control loop: reads, decides, commands at the robot's servo rate, and never leaves it unattended."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
+from wpg.hardware_bridge.approach import Approach, PutBack
 from wpg.hardware_bridge.checks import check_interface, check_stance, ticks_per_step
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.deciding import Decider
@@ -13,6 +11,7 @@ from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
 from wpg.hardware_bridge.goals import GoalResult
 from wpg.hardware_bridge.guard import Guard
 from wpg.hardware_bridge.hazards import Hazard, find_hazards
+from wpg.hardware_bridge.holding import Holds
 from wpg.hardware_bridge.lifecycle import Lifecycle, Phase
 from wpg.hardware_bridge.loop_config import LoopConfig, make_goals
 from wpg.hardware_bridge.metronome import Metronome
@@ -23,12 +22,12 @@ from wpg.hardware_bridge.recorder import NoRecorder, Recorder
 from wpg.hardware_bridge.report import RunReport
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus
 from wpg.hardware_bridge.sensing import Sensor
+from wpg.hardware_bridge.soft_start import SoftStart
+from wpg.hardware_bridge.sources import Feed, Source
 from wpg.hardware_bridge.timing import LatencyHistogram
 from wpg.hardware_bridge.witness import count
 
 STOPPING_TIMEOUT_S = 2.0
-HOME_RAD = 1e-3
-"""A joint that is commanded to within this of its home is home."""
 
 
 class ControlLoop:
@@ -41,6 +40,8 @@ class ControlLoop:
         should_stop: asked at every tick; anything but "" ends the run and says why.
         emergency: asked at every tick, too; the arm is then held at once, and looked at until it rests.
         enough: asked after every goal, with the results so far; True ends the run like the last goal.
+        sources: feed the observation terms from outside the robot; not yet connected, closed at the end.
+        put_back: sees to objects that lie out of reach; without, they end the run.
         recorder: takes what happens.
 
     Raises:
@@ -57,9 +58,12 @@ class ControlLoop:
         should_stop: Callable[[], str] = lambda: "",
         emergency: EmergencyStop | None = None,
         enough: Callable[[Sequence[GoalResult]], bool] = lambda results: False,
+        sources: Sequence[Source] = (),
+        put_back: PutBack | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        check_interface(policy.interface, robot.description)
+        terms = [name for source in sources for name in source.terms]
+        check_interface(policy.interface, robot.description, terms)
         self._robot = robot
         self._config = config
         self._clock = clock or RealClock()
@@ -69,10 +73,12 @@ class ControlLoop:
         self._recorder = recorder or NoRecorder()
         self._dt_s = robot.description.servo_dt_s
         self._ticks_per_step = ticks_per_step(policy.interface, robot.description)
+        self._feed = Feed(policy.interface, sources, self._clock)
         self._decider = Decider(
             policy,
             robot.description,
             make_goals(policy.interface, config),
+            self._feed,
             clock=self._clock,
             recorder=self._recorder,
         )
@@ -82,19 +88,28 @@ class ControlLoop:
         self._sensor = Sensor(robot, self._clock)
         self._sense_to_act = LatencyHistogram()
         self._events: dict[str, int] = {}
-        self._holds: deque[float] = deque(maxlen=config.safety.holds_max + 1)
-        self._homings = 0
-        self._home = robot.description.limits("home_rad")
+        self._holds = Holds(config.safety)
+        self._soft_start = SoftStart(config, self._motion, self._clock)
+        self._approach = Approach(
+            self._decider,
+            self._motion,
+            self._soft_start,
+            self._lifecycle,
+            put_back=put_back,
+            end=self._end,
+            clock=self._clock,
+        )
         self._end_reason = ""
         self._message = ""
         self._next_step = 0
-        self._start_s = self._phase_s = self._well_s = self._soft_s = self._clock.now()
+        self._start_s = self._phase_s = self._clock.now()
 
     def run(self) -> RunReport:
         """Do everything, and leave the robot safe whatever happens.
 
         Raises:
-            LinkError: the robot cannot be reached.
+            LinkError: the robot, or a source, cannot be reached.
+            StaleStateError: one of them says nothing.
             ProtocolError: another robot answers, or it does not arm.
             BridgeError: the arm stands where it must not be armed.
 
@@ -106,9 +121,11 @@ class ControlLoop:
             state = self._sensor.first()
             check_stance(state, self._robot.description)
             self._guard.check_start(state.joint_pos)
+            self._feed.connect()
             self._lifecycle.enter(Phase.CHECKED)
             self._run_armed()
         finally:
+            self._feed.close()
             self._robot.close()
         return self._report()
 
@@ -143,7 +160,7 @@ class ControlLoop:
     def _start_from_here(self) -> None:
         """The robot has just armed: commands begin where it stands."""
         self._motion.start(self._sensor.first().joint_pos)
-        self._soften()
+        self._soft_start.begin()
         self._decider.reset()
         self._lifecycle.enter(Phase.ARMED)
 
@@ -161,9 +178,11 @@ class ControlLoop:
     def _tick(self, index: int) -> None:
         sense_s = self._clock.now()
         state = self._sensor.read()
+        for name, value, age_s in self._feed.poll():
+            self._recorder.source(time_s=sense_s - self._start_s, name=name, value=value, age_s=age_s)
         self._end_if_over()
         match self._lifecycle.phase:
-            case Phase.ARMED | Phase.HOMING | Phase.RUNNING:
+            case Phase.ARMED | Phase.HOMING | Phase.WAITING | Phase.RUNNING:
                 self._watch(state)
             case Phase.HOLDING:
                 self._recover(state)
@@ -191,25 +210,14 @@ class ControlLoop:
             self._end("duration", "")
 
     def _watch(self, state: RobotState | None) -> None:
-        """Hold when something is wrong; else let the policy begin once the arm has settled, or is home."""
+        """Hold when something is wrong; else let the policy begin once the arm and the object are ready."""
         if hazard := self._hazard(state, commanded=True):
             self._hold(hazard)
         elif self._lifecycle.phase is Phase.ARMED and self._phase_age_s() >= self._config.settle_s:
-            self._begin(state)
-        elif self._lifecycle.phase is Phase.HOMING:
-            self._grow_pace()
-            if self._motion.at_rest and np.allclose(self._motion.joint_pos, self._home, atol=HOME_RAD):
-                self._lifecycle.enter(Phase.RUNNING)
-
-    def _begin(self, state: RobotState | None, reason: str = "") -> None:
-        """Let the policy start from here, or from home where it was not trained to start from here."""
-        if state is None or self._decider.may_start(state):
-            self._lifecycle.enter(Phase.RUNNING, reason)
-        else:
-            self._homings += 1
-            self._decider.reset()
-            self._motion.set_target(self._home)
-            self._lifecycle.enter(Phase.HOMING, reason)
+            self._approach.begin(state)
+        elif self._lifecycle.phase in (Phase.HOMING, Phase.WAITING):
+            seen = self._feed.hazard(self._config.safety.source_stale_s) is None
+            self._approach.go_on(state, seen=seen)
 
     def _hazard(self, state: RobotState | None, *, commanded: bool) -> Hazard | None:
         hazards = find_hazards(
@@ -221,44 +229,36 @@ class ControlLoop:
             dt_s=self._dt_s,
         )
         hazard = next(hazards, None)
+        if hazard is None and self._lifecycle.phase in (Phase.RUNNING, Phase.HOLDING):
+            hazard = self._feed.hazard(self._config.safety.source_stale_s)
         if hazard is None and commanded:
             hazard = self._guard.hazard(self._motion.joint_pos, self._motion.stop_pos)
         return hazard
 
     def _hold(self, hazard: Hazard) -> None:
         self._event(hazard.name, hazard.detail)
-        self._holds.append(self._clock.now())
-        self._hold_cause = hazard
-        self._well_s = self._clock.now()
-        span_s = self._holds[-1] - self._holds[0]
-        if len(self._holds) == self._holds.maxlen and span_s <= self._config.safety.holds_window_s:
-            self._end(
-                hazard.name, f"held {len(self._holds) - 1} times within {span_s:.0f} s: {hazard.detail}"
-            )
+        if reason := self._holds.begin(hazard, self._clock.now()):
+            self._end(hazard.name, reason)
         else:
             self._lifecycle.enter(Phase.HOLDING, hazard.name)
 
     def _recover(self, state: RobotState | None) -> None:
         """Go on once the arm is at rest and all has been well for a while; give up after a longer while."""
-        safety = self._config.safety
+        timeout_s, cause = self._config.safety.hold_timeout_s, self._holds.cause
         if hazard := self._hazard(state, commanded=False):
-            self._hold_cause, self._well_s = hazard, self._clock.now()
-        if self._phase_age_s() > safety.hold_timeout_s:
-            cause = self._hold_cause
-            self._end(cause.name, f"held for {safety.hold_timeout_s:g} s: {cause.detail}")
-        elif (
-            state is not None
-            and self._motion.at_rest
-            and self._clock.now() - self._well_s >= safety.recover_after_s
-        ):
+            cause = hazard
+            self._holds.persists(hazard, self._clock.now())
+        if self._phase_age_s() > timeout_s:
+            self._end(cause.name, f"held for {timeout_s:g} s: {cause.detail}")
+        elif state is not None and self._motion.at_rest and self._holds.is_well(self._clock.now()):
             self._go_on(state)
 
     def _go_on(self, state: RobotState) -> None:
         if state.status is RobotStatus.ARMED:
             self._motion.resume()
-            self._soften()
+            self._soft_start.begin()
             self._decider.reset()
-            self._begin(state, "recovered")
+            self._approach.begin(state, "recovered")
         else:
             self._robot.arm()
             self._event("rearmed", "")
@@ -274,14 +274,14 @@ class ControlLoop:
         # Steps stay on their grid unless a whole one was missed, or the arm was held.
         on_grid = index - self._next_step < self._ticks_per_step
         self._next_step = (self._next_step if on_grid else index) + self._ticks_per_step
-        self._grow_pace()
+        self._soft_start.grow()
         time_s = self._clock.now() - self._start_s
         if self._decider.goal_over(state, time_s):
             if self._decider.finished or self._enough(self._decider.results):
                 self._end("goals_done", "")
                 return
             if not self._decider.may_start(state):
-                self._begin(state)
+                self._approach.begin(state)
                 return
         target = self._decider.step(state, self._motion.target, time_s)
         if target is not None:
@@ -289,18 +289,6 @@ class ControlLoop:
             self._motion.set_target(self._guard.shorten(target, place, spread))
         else:
             self._hold(Hazard("non_finite_action", "the policy's action is not finite"))
-
-    def _soften(self) -> None:
-        """Soft start: from here on the pace grows anew."""
-        self._soft_s = self._clock.now()
-        self._motion.set_pace(self._config.soft_start_pace)
-
-    def _grow_pace(self) -> None:
-        config = self._config
-        age_s = self._clock.now() - self._soft_s - config.settle_s
-        grown = age_s / config.soft_start_s if config.soft_start_s > 0 else 1.0
-        pace = config.soft_start_pace + grown * (1 - config.soft_start_pace)
-        self._motion.set_pace(min(1.0, max(config.soft_start_pace, pace)))
 
     def _command(self) -> JointCommand:
         if self._lifecycle.phase in (Phase.HOLDING, Phase.STOPPING):
@@ -352,7 +340,9 @@ class ControlLoop:
             sense_to_act_us=self._sense_to_act.summary(),
             lateness_bars=beat.lateness.bars(),
             safety_events=events,
-            homings=self._homings,
+            homings=self._approach.homings,
+            put_backs=self._approach.put_backs,
+            sources=self._feed.report(),
             limit_violations=self._motion.limit_violations,
             goals=len(results),
             successes=sum(result.reached for result in results),

@@ -1,20 +1,25 @@
 """A run log that stays in memory: for runs that are looked at by the process that made them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from wpg.hardware_bridge.log_schema import SCHEMAS
+from wpg.hardware_bridge.log_schema import SCHEMAS, SOURCE_SCHEMA
 from wpg.hardware_bridge.logread import RunRecording, Series
 from wpg.hardware_bridge.policy import Decision, Floats
 from wpg.hardware_bridge.robot import JointCommand, RobotState, Vector
+
+Row = tuple[float, Sequence[object]]
+"""Time, and values in the order of the schema."""
 
 
 class MemoryLog:
     """Takes what the control loop records, and gives it as a log file that was read would."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, list[tuple[float, Sequence[object]]]] = {name: [] for name in SCHEMAS}
+        self._rows: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
+        self._sources: dict[str, list[Row]] = {}
 
     def tick(
         self,
@@ -42,15 +47,21 @@ class MemoryLog:
         goal: Vector | None,
         target: Vector,
         tool: Vector,
+        achieved: Vector,
         policy_s: float,
     ) -> None:
         """One policy step."""
         goal_m = np.zeros(0) if goal is None else goal.copy()
-        error_m = 0.0 if goal is None else float(np.linalg.norm(goal - tool))
+        error_m = 0.0 if goal is None else float(np.linalg.norm(goal - achieved))
         chosen = (obs.copy(), decision.action.copy(), decision.spread, decision.fresh)
-        places = (goal_m, target.copy(), tool.copy())
+        places = (goal_m, target.copy(), tool.copy(), achieved.copy())
         number = len(self._rows["decision"])
         self._add("decision", time_s, number, *chosen, *places, error_m, policy_s * 1e6)
+
+    def source(self, *, time_s: float, name: str, value: Vector, age_s: float) -> None:
+        """A reading of an observation term from outside the robot."""
+        rows = self._sources.setdefault(name, [])
+        rows.append((time_s, (len(rows), value.copy(), age_s)))
 
     def event(self, *, time_s: float, name: str, detail: str) -> None:
         """A change of phase, or something that went wrong."""
@@ -58,17 +69,18 @@ class MemoryLog:
 
     def recording(self) -> RunRecording:
         """What has been taken so far."""
-        series = {name: self._series(name) for name in SCHEMAS}
-        return RunRecording(**series, metadata={}, attachments={}, complete=True)
+        series = {name: _series(schema, self._rows[name]) for name, schema in SCHEMAS.items()}
+        sources = {name: _series(SOURCE_SCHEMA, rows) for name, rows in self._sources.items()}
+        return RunRecording(**series, sources=sources, metadata={}, attachments={}, complete=True)
 
     def _add(self, channel: str, time_s: float, *values: object) -> None:
         """Values in the order of the channel's schema."""
         self._rows[channel].append((time_s, values))
 
-    def _series(self, channel: str) -> Series:
-        rows = self._rows[channel]
-        columns = {}
-        for place, (name, kind) in enumerate(SCHEMAS[channel]["properties"].items()):
-            dtype = object if kind["type"] == "string" else None
-            columns[name] = np.array([values[place] for _, values in rows], dtype=dtype)
-        return Series(time_s=np.array([time_s for time_s, _ in rows]), columns=columns)
+
+def _series(schema: dict[str, Any], rows: list[Row]) -> Series:
+    columns = {}
+    for place, (name, kind) in enumerate(schema["properties"].items()):
+        dtype = object if kind["type"] == "string" else None
+        columns[name] = np.array([values[place] for _, values in rows], dtype=dtype)
+    return Series(time_s=np.array([time_s for time_s, _ in rows]), columns=columns)

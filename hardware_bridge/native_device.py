@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Protocol
 
 from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.protocols.framing import is_ahead
 from wpg.hardware_bridge.protocols.native import (
     Arm,
     Command,
@@ -25,7 +26,6 @@ from wpg.hardware_bridge.witness import EmulatorWitness
 
 MAX_SESSIONS = 8
 _SEQUENCE_MASK = 0xFFFFFFFF
-_HALF = 0x80000000
 
 
 class NativeArm(Protocol):
@@ -138,7 +138,7 @@ class NativeDevice:
 
     def _is_new(self, frame: Frame) -> bool:
         last = self._sessions.get(frame.session)
-        if last is None or not 0 < (frame.sequence - last) & _SEQUENCE_MASK < _HALF:
+        if last is None or not is_ahead(frame.sequence, last):
             return False
         self._sessions[frame.session] = frame.sequence
         return True

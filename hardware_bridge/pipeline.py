@@ -17,13 +17,12 @@ class ObservationPipeline:
 
     Args:
         interface: what the policy was trained to see.
-        sources: names of the observation terms that the caller feeds from outside.
 
     Raises:
         ContractError: a term has no source on this robot.
     """
 
-    def __init__(self, interface: PolicyInterface, sources: frozenset[str] = frozenset()) -> None:
+    def __init__(self, interface: PolicyInterface) -> None:
         if interface.robot is None:
             raise ContractError("the policy was trained in an environment that stands for no robot")
         self._kinematics = ForwardKinematics(interface.robot.kinematics)
@@ -31,7 +30,7 @@ class ObservationPipeline:
         self._slices: list[tuple[ObservationTerm, slice, int]] = []
         start = 0
         for term in interface.observation:
-            self._check(term, sources)
+            self._check(term)
             width, remainder = divmod(term.size, term.history)
             if remainder:
                 raise ContractError(
@@ -42,12 +41,12 @@ class ObservationPipeline:
         self._obs = np.zeros(start, dtype=np.float32)
         self._fresh = True
 
-    def _check(self, term: ObservationTerm, sources: frozenset[str]) -> None:
+    def _check(self, term: ObservationTerm) -> None:
         expected = {"tool_pos": 3, "tool_target": 3, "gripper": 1}.get(term.source, self._num_joints)
-        if term.source == "environment" or (term.source == "external" and term.name not in sources):
+        if term.source == "environment":
             raise ContractError(
                 f"observation term {term.name!r} has no source on the robot: "
-                "joints, tool and goal are all that the bridge can feed"
+                "joints, tool, goal and terms from outside are all that the bridge can feed"
             )
         if term.source not in ("goal", "external") and term.size != expected * term.history:
             raise ContractError(

@@ -31,9 +31,14 @@ class Recorder(Protocol):
         goal: Vector | None,
         target: Vector,
         tool: Vector,
+        achieved: Vector,
         policy_s: float,
     ) -> None:
         """One policy step."""
+        ...
+
+    def source(self, *, time_s: float, name: str, value: Vector, age_s: float) -> None:
+        """A reading of an observation term from outside the robot."""
         ...
 
     def event(self, *, time_s: float, name: str, detail: str) -> None:
@@ -48,6 +53,9 @@ class NoRecorder:
         """Ignored."""
 
     def decision(self, **_: object) -> None:
+        """Ignored."""
+
+    def source(self, **_: object) -> None:
         """Ignored."""
 
     def event(self, **_: object) -> None:

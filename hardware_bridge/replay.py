@@ -14,7 +14,8 @@ from wpg.hardware_bridge.log_schema import POLICY_FILE
 from wpg.hardware_bridge.logread import RunRecording
 from wpg.hardware_bridge.pipeline import ObservationPipeline
 from wpg.hardware_bridge.policy import Floats, SampledPolicy
-from wpg.hardware_bridge.robot import RobotState
+from wpg.hardware_bridge.robot import RobotState, Vector
+from wpg.hardware_bridge.sources import external_terms
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,9 +148,7 @@ def _compare(
 
 def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -> Iterator[Floats | None]:
     """For each decision what its state and goal give, (obs_dim,); NaN where the log cannot tell."""
-    external = {term.name: term for term in interface.observation if term.source == "external"}
-    pipeline = ObservationPipeline(interface, frozenset(external))
-    blanks = {name: np.full(term.size // term.history, np.nan) for name, term in external.items()}
+    pipeline = ObservationPipeline(interface)
     newest = np.concatenate(
         [np.arange(term.size) < term.size // term.history for term in interface.observation]
     )
@@ -172,6 +171,24 @@ def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -
             sequence=0,
         )
         obs = pipeline.observe(
-            measured, goal if goal.size else None, blanks, target=decision["joint_target_rad"][row]
+            measured,
+            goal if goal.size else None,
+            _external(recording, interface, time_s),
+            target=decision["joint_target_rad"][row],
         )
         yield np.where(newest, obs, np.float32(np.nan))
+
+
+def _external(recording: RunRecording, interface: PolicyInterface, time_s: float) -> dict[str, Vector]:
+    """Terms from outside as they were at a time; NaN where the log may have lost the newest reading."""
+    values = {}
+    for name, size in external_terms(interface).items():
+        values[name] = np.full(size, np.nan)
+        series = recording.sources.get(name)
+        row = -1 if series is None else int(np.searchsorted(series.time_s, time_s, side="right")) - 1
+        if series is None or row < 0:
+            continue
+        following = series["number"][row + 1 : row + 2]
+        if not following.size or following[0] == series["number"][row] + 1:
+            values[name] = series["value"][row]
+    return values

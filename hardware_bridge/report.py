@@ -3,6 +3,7 @@
 import msgspec
 
 from wpg.hardware_bridge.goals import GoalResult
+from wpg.hardware_bridge.sources import SourceReport
 from wpg.hardware_bridge.timing import LatencySummary
 
 COMPLETED = ("goals_done", "duration", "stopped")
@@ -28,7 +29,11 @@ class RunReport(msgspec.Struct, kw_only=True):
     """Histogram: lower edge in µs, upper edge in µs, count."""
     safety_events: dict[str, int]
     homings: int
-    """How often the arm went home first, because the policy was not trained to start from where it stood."""
+    """How often the arm went first to where the policy was trained to start from."""
+    put_backs: int
+    """How often it waited there for an object to be put back."""
+    sources: list[SourceReport]
+    """What came from outside the robot."""
     limit_violations: int
     """Commands outside the published limits, as sent; anything but 0 is a fault of the bridge."""
     goals: int

@@ -19,6 +19,7 @@ from wpg.hardware_bridge.log_schema import (
     EventRecord,
     LogRecord,
     MetadataRecord,
+    SourceRecord,
     StateRecord,
     TickRecord,
 )
@@ -60,6 +61,7 @@ class RunLog:
         self._encode = msgspec.msgpack.Encoder().encode
         self._pending = b""
         self._num_decisions = 0
+        self._num_readings: dict[str, int] = {}
         self.dropped = 0
         """Records that came faster than they could be written."""
         self.error = ""
@@ -114,6 +116,7 @@ class RunLog:
         goal: Vector | None,
         target: Vector,
         tool: Vector,
+        achieved: Vector,
         policy_s: float,
     ) -> None:
         """One policy step."""
@@ -129,9 +132,16 @@ class RunLog:
                 goal=b"" if goal is None else goal.tobytes(),
                 target=target.tobytes(),
                 tool=tool.tobytes(),
+                achieved=achieved.tobytes(),
             )
         )
         self._num_decisions += 1
+
+    def source(self, *, time_s: float, name: str, value: Vector, age_s: float) -> None:
+        """A reading of an observation term from outside the robot."""
+        number = self._num_readings.get(name, 0)
+        self._num_readings[name] = number + 1
+        self._put(SourceRecord(name=name, number=number, time_s=time_s, age_s=age_s, value=value.tobytes()))
 
     def event(self, *, time_s: float, name: str, detail: str) -> None:
         """A change of phase, or something that went wrong."""

@@ -19,6 +19,8 @@ class SafetyConfig:
 
     stale_s: float = 0.02
     """The arm is held once no state has come for this long, and for three servo periods at least."""
+    source_stale_s: float = 0.2
+    """The arm is held while a reading from outside the robot, such as a camera's, is older than this."""
     overrun_s: float = 0.04
     """The arm is held after missing all deadlines for this long, and three at least."""
     tracking_error_max_rad: float = 0.5
@@ -38,7 +40,7 @@ class SafetyConfig:
     """It stands still once they are this far apart."""
 
     def __post_init__(self) -> None:
-        for name in ("stale_s", "overrun_s", "tracking_error_max_rad", "hold_timeout_s"):
+        for name in ("stale_s", "source_stale_s", "overrun_s", "tracking_error_max_rad", "hold_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, found {getattr(self, name)}")
         if self.workspace_m is not None and not all(map(operator.lt, *self.workspace_m)):

@@ -8,6 +8,7 @@ import msgspec
 
 from wpg.export.artifact import Artifact
 from wpg.export.contract import ArtifactError, encode_contract
+from wpg.hardware_bridge.approach import PutBack
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.drivers import find_driver
@@ -23,6 +24,7 @@ from wpg.hardware_bridge.report import RunReport
 from wpg.hardware_bridge.robot import Robot
 from wpg.hardware_bridge.runlog import RunLog
 from wpg.hardware_bridge.signals import stop_on_signals
+from wpg.hardware_bridge.sources import Source
 
 
 def open_robot(
@@ -56,6 +58,8 @@ def run_policy(
     should_stop: Callable[[], str] | None = None,
     emergency: EmergencyStop | None = None,
     enough: Callable[[Sequence[GoalResult]], bool] = lambda results: False,
+    sources: Sequence[Source] = (),
+    put_back: PutBack | None = None,
 ) -> RunReport:
     """Run an exported policy on a robot, from connecting to leaving it parked.
 
@@ -72,6 +76,8 @@ def run_policy(
         should_stop: asked at every tick; anything but "" ends the run and says why.
         emergency: may stop the arm at once, from a key, a signal, or another thread.
         enough: asked after every goal, with the results so far; True ends the run like the last goal.
+        sources: feed the observation terms from outside the robot; not yet connected, closed at the end.
+        put_back: sees to objects that lie out of reach, see ``docs/sources.md``; without, they end the run.
         realtime_config: how punctual to make the loop; by default SCHED_FIFO and locked memory where granted.
 
     Raises:
@@ -97,6 +103,8 @@ def run_policy(
             should_stop=should_stop or stack.enter_context(stop_on_signals(emergency)),
             emergency=emergency,
             enough=enough,
+            sources=sources,
+            put_back=put_back,
             recorder=run_log,
         )
         with realtime(realtime_config or RealtimeConfig()) as warnings:

@@ -102,8 +102,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         self._observation_delay_s = 0.0
         self.render_mode = render_mode
         self._reward = reward
-        external = frozenset(term.name for term in interface.observation if term.source == "external")
-        self._observe = ObservationPipeline(interface, external)
+        self._observe = ObservationPipeline(interface)
         self._act = ActionPipeline(interface, description, gripper=scene.gripper)
         self._setpoints = SetpointGenerator(description, description.servo_dt_s)
         self._ticks = round(interface.control_dt_s / description.servo_dt_s)

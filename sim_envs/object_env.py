@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from wpg.export.interface import ObservationTerm, ToolControl
-from wpg.export.kinematics import ForwardKinematics
+from wpg.export.kinematics import ForwardKinematics, Vector3
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.tool_motion import ToolMotion
@@ -41,6 +41,12 @@ def table_scale(description: RobotDescription) -> float:
     return 1.0 if size == 1.0 else SMALL_ARM * size
 
 
+def goal_area(description: RobotDescription) -> tuple[Vector3, Vector3]:
+    """Corners (3,), (3,) m of where cubes and goals lie on a table at the height of the arm's base."""
+    (x, y), (to_x, to_y) = (table_scale(description) * np.array([AREA_LOW_M, AREA_HIGH_M])).tolist()
+    return (x, y, CUBE.half_size_m), (to_x, to_y, CUBE.half_size_m)
+
+
 def over_table(description: RobotDescription, posture_rad: Vector, highest_m: float) -> ToolControl:
     """Control of a tool that stays near the cubes, and does not press on the table."""
     scale = table_scale(description)
@@ -63,6 +69,14 @@ class ObjectEnv(GoalEnv):
         self._kinematics = ForwardKinematics(description.kinematics())
         self._joint_limits = description.limits("position_min_rad"), description.limits("position_max_rad")
         super().__init__(description=description, **kwargs)
+
+    def put_down(self) -> None:
+        """Lay the cube anywhere on the table, but not where the tool is."""
+        tool = self.robot.tool_position()
+        cube = self._on_table()
+        while np.linalg.norm(tool[:2] - cube[:2]) <= START_CLEARANCE_M:
+            cube = self._on_table()
+        self.robot.place_cube(cube, self._draw_yaw())
 
     def _start(self) -> Vector:
         cube = self._on_table()

@@ -2,14 +2,23 @@
 
 import numpy as np
 
-from wpg.export.interface import PolicyInterface, ToolControl
+from wpg.export.interface import GoalSpec, PolicyInterface, ToolControl
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import EffectsSource
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import RenderMode, RewardName
-from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv, over_table, table_scale
+from wpg.sim_envs.object_env import (
+    CUBE,
+    OBJECT_TERMS,
+    TOLERANCE_M,
+    ObjectEnv,
+    goal_area,
+    over_table,
+    table_scale,
+)
 from wpg.sim_envs.poses import tool_down
+from wpg.sim_envs.registration import PUSH_STEPS
 from wpg.sim_envs.scene import Scene
 from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, ControlName, arm_action, arm_terms
 
@@ -38,6 +47,21 @@ def push_interface(description: RobotDescription, control: ControlName = "tool")
         observation=(*arm_terms(description.num_joints), *OBJECT_TERMS, GOAL_TERM),
         action=arm_action(control, push_tool(description)),
         control_dt_s=CONTROL_DT_S,
+        goal=push_goal(description),
+    )
+
+
+def push_goal(description: RobotDescription) -> GoalSpec:
+    """Where this robot may be asked to push the cube to."""
+    scale = table_scale(description)
+    low, high = goal_area(description)
+    return GoalSpec(
+        achieved="object_pos",
+        low=low,
+        high=high,
+        tolerance_m=TOLERANCE_M * scale,
+        distance_min_m=SHORTEST_WAY_M * scale,
+        horizon_steps=PUSH_STEPS,
     )
 
 

@@ -190,11 +190,13 @@ def logged_trials(
         name: of the log, for errors.
 
     Raises:
-        LogError: records are missing within a trial.
+        LogError: records are missing within a trial, or goals were for an object.
     """
     robot, goals = artifact.contract.interface.robot, artifact.contract.interface.goal
     assert robot is not None
     assert goals is not None
+    if goals.achieved != "tool_pos":
+        raise LogError(f"{name}: expected goals for the tool, found goals for {goals.achieved}")
     kinematics = ForwardKinematics(robot.kinematics)
     dt_s = simulator.arm.robot.description.servo_dt_s
     trials = []

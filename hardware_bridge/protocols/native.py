@@ -1,33 +1,21 @@
 """The native frame protocol: what a microcontroller, or the emulator, speaks to the bridge.
 
-A frame is ``0x00 COBS(header, payload[, tag], crc32) 0x00``, little-endian; the layout stands in
-``docs/native_protocol.md``. The same bytes travel over streams and datagrams.
+The layout of its frames stands in ``docs/native_protocol.md``.
 """
 
-import hashlib
-import hmac
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
-from cobs import cobs
 from numpy.typing import NDArray
 
-from wpg.hardware_bridge.errors import FrameError
+from wpg.hardware_bridge.protocols.framing import Envelope, FrameStream, read_payload, seal, unseal
 from wpg.hardware_bridge.robot import RobotStatus, StopMode, Vector
 
-PROTOCOL_VERSION = 1
-MAX_ENCODED_SIZE = 2048
-TAG_SIZE = 16
-KEYED = 0x80
-"""Set in the type byte of a frame that carries a tag."""
-
-_HEADER = struct.Struct("<BBIIQ")
-_CRC = struct.Struct("<I")
 _IDENTITY = struct.Struct("<IIIIB")
 _STATE = struct.Struct("<IIBBB")
 _COMMAND = struct.Struct("<IB")
@@ -137,17 +125,10 @@ def encode_frame(frame: Frame, key: bytes | None = None) -> bytes:
         frame: what to send.
         key: shared secret; the frame is then tagged with keyed BLAKE2s.
     """
-    kind = _TYPES[type(frame.message)] | (KEYED if key else 0)
-    body = _HEADER.pack(PROTOCOL_VERSION, kind, frame.session, frame.sequence, frame.time_us)
-    body += _payload(frame.message)
-    if key:
-        body += _tag(body, key)
-    encoded: bytes = cobs.encode(body + _CRC.pack(zlib.crc32(body)))
-    return b"\0" + encoded + b"\0"
-
-
-class UnauthenticatedError(FrameError):
-    """A frame without a tag, or with one that another key made."""
+    message = frame.message
+    return seal(
+        Envelope(_TYPES[type(message)], frame.session, frame.sequence, frame.time_us, _payload(message)), key
+    )
 
 
 def decode_frame(encoded: bytes, key: bytes | None = None) -> Frame:
@@ -157,80 +138,20 @@ def decode_frame(encoded: bytes, key: bytes | None = None) -> Frame:
         FrameError: these bytes are no frame.
         UnauthenticatedError: a frame, but not from a holder of ``key``.
     """
-    body = _checked_body(encoded)
-    version, kind, session, sequence, time_us = _HEADER.unpack_from(body)
-    if version != PROTOCOL_VERSION:
-        raise FrameError(f"protocol version: expected {PROTOCOL_VERSION}, found {version}")
-    end = len(body) - (TAG_SIZE if kind & KEYED else 0)
-    if key and not (kind & KEYED and hmac.compare_digest(body[end:], _tag(body[:end], key))):
-        raise UnauthenticatedError("frame without a valid tag")
-    decode = _DECODERS.get(kind & ~KEYED)
-    if decode is None:
-        raise FrameError(f"unknown frame type {kind & ~KEYED}")
-    try:
-        return Frame(session, sequence, time_us, decode(body[_HEADER.size : end]))
-    except (struct.error, ValueError, IndexError) as error:
-        raise FrameError(f"frame type {kind & ~KEYED} of wrong content: {error}") from error
+    envelope = unseal(encoded, key)
+    message = read_payload(_DECODERS, envelope)
+    return Frame(envelope.session, envelope.sequence, envelope.time_us, message)
 
 
-class FrameDecoder:
-    """Frames from a stream that may be cut, joined or damaged anywhere.
+class FrameDecoder(FrameStream[Frame]):
+    """Frames of this protocol from a stream.
 
     Args:
         key: shared secret; frames without its tag are dropped and counted.
     """
 
     def __init__(self, key: bytes | None = None) -> None:
-        self._key = key
-        self._rest = b""
-        self._skipping = False
-        self.frames_ok = 0
-        self.frames_bad = 0
-        self.frames_unauthenticated = 0
-
-    def feed(self, data: bytes) -> list[Frame]:
-        """Frames that ``data`` completes, in order; never raises."""
-        *chunks, rest = (self._rest + data).split(b"\0")
-        frames = []
-        for chunk in chunks:
-            if self._skipping:
-                self._skipping = False
-            elif chunk and (frame := self._decode(chunk)) is not None:
-                frames.append(frame)
-        if len(rest) > MAX_ENCODED_SIZE:
-            self.frames_bad += not self._skipping
-            self._skipping = True
-        self._rest = b"" if self._skipping else rest
-        return frames
-
-    def _decode(self, chunk: bytes) -> Frame | None:
-        try:
-            frame = decode_frame(chunk, self._key)
-        except UnauthenticatedError:
-            self.frames_unauthenticated += 1
-            return None
-        except FrameError:
-            self.frames_bad += 1
-            return None
-        self.frames_ok += 1
-        return frame
-
-
-def _checked_body(encoded: bytes) -> bytes:
-    if len(encoded) > MAX_ENCODED_SIZE:
-        raise FrameError(f"frame of {len(encoded)} bytes, at most {MAX_ENCODED_SIZE} allowed")
-    try:
-        checked: bytes = cobs.decode(encoded)
-    except cobs.DecodeError as error:
-        raise FrameError(f"not COBS: {error}") from error
-    body, crc = checked[: -_CRC.size], checked[-_CRC.size :]
-    if len(body) < _HEADER.size or _CRC.pack(zlib.crc32(body)) != crc:
-        raise FrameError(f"bad checksum over {len(checked)} bytes")
-    return body
-
-
-def _tag(body: bytes, key: bytes) -> bytes:
-    return hashlib.blake2s(body, key=key, digest_size=TAG_SIZE).digest()
+        super().__init__(partial(decode_frame, key=key))
 
 
 def _payload(message: Message) -> bytes:

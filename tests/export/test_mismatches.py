@@ -59,7 +59,7 @@ MISMATCHES = {
     "kinematics: the policy was trained on another chain of links": longer_tool,
     "the policy was trained in an environment that stands for no robot": lambda i: replace(i, robot=None),
     "observation term 'joint_pos' has no source on the robot": lambda i: term(i, source="environment"),
-    "observation term 'object_pos' has no source on the robot": (
+    "observation terms from outside the robot: object_pos without a source: give --source object_pos=": (
         lambda i: replace(i, observation=(*i.observation, EXTERNAL))
     ),
     "observation term 'joint_pos': expected size 7 from source joint_pos, found 6": lambda i: term(i, size=6),

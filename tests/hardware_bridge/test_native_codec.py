@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wpg.hardware_bridge.errors import FrameError
+from wpg.hardware_bridge.protocols.framing import MAX_ENCODED_SIZE, UnauthenticatedError
 from wpg.hardware_bridge.protocols.native import (
-    MAX_ENCODED_SIZE,
     Arm,
     Command,
     Frame,
@@ -22,7 +22,6 @@ from wpg.hardware_bridge.protocols.native import (
     Refusal,
     State,
     Stop,
-    UnauthenticatedError,
     decode_frame,
     encode_frame,
 )

@@ -114,10 +114,9 @@ class TestGoals:
         goals = GoalSequence(spec, count=500, seed=1)
         points = []
         while not goals.finished:
-            points.append(goals.current)
             for _ in range(spec.horizon_steps):
                 assert not goals.judge(np.zeros(3), 0.0)
-                goals.begin_step(0.0)
+                points.append(goals.begin_step(np.zeros(3), 0.0))
             assert goals.judge(np.zeros(3), 0.0)
         points = np.array(points)
         assert (points >= np.float32(spec.low)).all()
@@ -127,20 +126,28 @@ class TestGoals:
     def test_is_judged_after_the_last_step(self, reach_policy):
         spec = msgspec.structs.replace(reach_policy.interface.goal, horizon_steps=2)
         goals = GoalSequence(spec, count=1, seed=0, fixed=(0.4, 0.0, 0.4))
-        at_goal, near, far = (0.4, 0.0, 0.4), (0.4, 0.0, 0.4199), (0.4, 0.0, 0.4201)
-        goals.begin_step(0.0)
-        assert not goals.judge(np.array(at_goal), 0.05)
-        goals.begin_step(0.1)
-        assert goals.judge(np.array(near), 0.2)
+        at_goal, near, far = np.array([(0.4, 0.0, 0.4), (0.4, 0.0, 0.4199), (0.4, 0.0, 0.4201)])
+        goals.begin_step(far, 0.0)
+        assert not goals.judge(at_goal, 0.05)
+        goals.begin_step(near, 0.1)
+        assert goals.judge(near, 0.2)
         (result,) = goals.results
         assert result.reached
         assert result.error_m == pytest.approx(0.0199)
         assert (result.start_s, result.end_s) == (0.0, 0.2)
         for time_s in (0.3, 0.4):
-            goals.begin_step(time_s)
-        assert goals.judge(np.array(far), 0.5)
+            goals.begin_step(far, time_s)
+        assert goals.judge(far, 0.5)
         assert not goals.results[1].reached
         assert goals.results[1].start_s == 0.3
+
+    def test_begin_as_far_away_as_the_contract_says(self, reach_policy):
+        spec = msgspec.structs.replace(reach_policy.interface.goal, horizon_steps=1, distance_min_m=0.12)
+        middle = np.mean([spec.low, spec.high], axis=0)
+        goals = GoalSequence(spec, count=None, seed=0)
+        for _ in range(200):
+            assert np.linalg.norm(goals.begin_step(middle, 0.0) - middle) >= 0.12
+            goals.judge(middle, 0.0)
 
 
 class TestCheckInterface:

@@ -51,9 +51,14 @@ def test_what_is_written_is_read(path):
         decision=Decision(action, 0.03, fresh=True),
         goal=np.array([0.4, 0.0, 0.3]),
         target=np.array([0.1, 1 / 3]),
-        tool=np.array([0.4, 0.3, 0.7]),
+        tool=np.array([0.4, 0.2, 0.7]),
+        achieved=np.array([0.4, 0.3, 0.7]),
         policy_s=5e-5,
     )
+    for number in range(3):
+        place = np.array([0.5, number / 3, 0.02])
+        log.source(time_s=0.1 * number, name="object_pos", value=place, age_s=0.03)
+    log.source(time_s=0.1, name="object_rot6d", value=np.arange(6.0), age_s=0.03)
     log.event(time_s=0.3, name="stale_state", detail="no state for 20 ms")
     log.attach("report.json", b"{}")
     log.close()
@@ -72,7 +77,13 @@ def test_what_is_written_is_read(path):
     assert run.decision["fresh"].tolist() == [True]
     np.testing.assert_array_equal(run.decision["joint_target_rad"], [[0.1, 1 / 3]])
     np.testing.assert_array_equal(run.decision["action"][0].astype(np.float32), action)
-    assert run.decision["tool_error_m"][0] == pytest.approx(0.5)
+    assert run.decision["goal_error_m"][0] == pytest.approx(0.5)
+    assert set(run.sources) == {"object_pos", "object_rot6d"}
+    places = run.sources["object_pos"]
+    assert places["number"].tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(places["value"], [[0.5, number / 3, 0.02] for number in range(3)])
+    np.testing.assert_allclose(places.time_s, [0.0, 0.1, 0.2], atol=1e-9)
+    assert run.sources["object_rot6d"]["value"].shape == (1, 6)
     assert (run.event["name"][0], run.event["detail"][0]) == ("stale_state", "no state for 20 ms")
     assert run.timing["phase"][0] == "running"
 
@@ -116,6 +127,7 @@ def test_records_longer_than_the_pipe_takes_at_once(path):
             goal=None,
             target=np.zeros(7),
             tool=np.zeros(3),
+            achieved=np.zeros(3),
             policy_s=0.0,
         )
     log.close()

@@ -1,0 +1,99 @@
+"""The way to where a goal may begin: the arm goes there, and an object is put back."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.deciding import Decider
+from wpg.hardware_bridge.lifecycle import Lifecycle, Phase
+from wpg.hardware_bridge.motion import Motion
+from wpg.hardware_bridge.robot import RobotState
+from wpg.hardware_bridge.soft_start import SoftStart
+
+HOME_RAD = 1e-3
+"""A joint that is commanded to within this of its home is home."""
+PutBack = Callable[[str], bool]
+"""Asked at every tick while an object lies elsewhere than in training, with what is wrong, or "" once nothing
+is any more; True lets the arm go on."""
+
+
+class Approach:
+    """Leads the run to :attr:`Phase.RUNNING`, through homing and waiting where they are needed.
+
+    Args:
+        decider: knows where training began.
+        motion: moves the arm.
+        soft_start: sets its pace.
+        lifecycle: holds the phase.
+        put_back: sees to objects that lie elsewhere; without, they end the run.
+        end: ends the run, for a reason and with a message.
+    """
+
+    def __init__(
+        self,
+        decider: Decider,
+        motion: Motion,
+        soft_start: SoftStart,
+        lifecycle: Lifecycle,
+        *,
+        put_back: PutBack | None,
+        end: Callable[[str, str], None],
+        clock: Clock,
+    ) -> None:
+        self._decider = decider
+        self._motion = motion
+        self._soft_start = soft_start
+        self._lifecycle = lifecycle
+        self._put_back = put_back
+        self._end = end
+        self._clock = clock
+        self.homings = 0
+        """How often the arm went where training began."""
+        self.put_backs = 0
+        """How often an object was waited for there."""
+
+    def begin(self, state: RobotState | None, reason: str = "") -> None:
+        """Let the policy start from here, or go first to where it was trained to start from."""
+        if state is None or self._decider.may_start(state):
+            self._lifecycle.enter(Phase.RUNNING, reason)
+        else:
+            self.homings += 1
+            self._decider.reset()
+            self._motion.set_target(self._decider.start_pos)
+            self._lifecycle.enter(Phase.HOMING, reason)
+
+    def go_on(self, state: RobotState | None, *, seen: bool) -> None:
+        """A tick of homing, or of waiting.
+
+        Args:
+            state: as measured; None where nothing came.
+            seen: whether what is known of the object is new enough.
+        """
+        if self._lifecycle.phase is Phase.WAITING:
+            self._wait(state, seen=seen)
+            return
+        self._soft_start.grow()
+        there = np.allclose(self._motion.joint_pos, self._decider.start_pos, atol=HOME_RAD)
+        if state is not None and there and self._motion.at_rest:
+            self._arrive(state)
+
+    def _arrive(self, state: RobotState) -> None:
+        trouble = self._decider.misplaced(state)
+        if not trouble:
+            self._lifecycle.enter(Phase.RUNNING)
+        elif self._put_back is None:
+            self._end("out_of_reach", trouble)
+        else:
+            self.put_backs += 1
+            self._lifecycle.enter(Phase.WAITING, trouble)
+
+    def _wait(self, state: RobotState | None, *, seen: bool) -> None:
+        """The arm stands until the object is seen to lie where it should, and until it may go on."""
+        if state is None or self._put_back is None:
+            return
+        trouble = self._decider.misplaced(state)
+        rests = self._decider.object_rests(state, self._clock.now())
+        if self._put_back(trouble) and not trouble and rests and seen:
+            self._soft_start.begin()
+            self._lifecycle.enter(Phase.RUNNING, "put back")

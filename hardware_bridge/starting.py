@@ -1,0 +1,65 @@
+"""Where a goal may begin: the arm stands, and the object lies, as in training."""
+
+import numpy as np
+
+from wpg.export.contract import PolicyInterface
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.robot import RobotState, Vector
+
+TOOL_MARGIN_M = 0.02
+"""A tool that is kept in a box may stand this far outside: the arm is not exact."""
+REST_M, REST_S = 0.005, 0.5
+"""An object rests when it has not moved further for as long."""
+
+
+class Start:
+    """What training began with, as the contract tells it.
+
+    The arm: joints near home where the contract says how near; a tool that is kept in a box, inside of it.
+    An object that goals are for: in the box of the goals, give or take their tolerance.
+
+    Args:
+        interface: what the policy was trained for.
+        description: the arm.
+    """
+
+    def __init__(self, interface: PolicyInterface, description: RobotDescription) -> None:
+        goal, tool = interface.goal, interface.action.tool
+        self._home = description.limits("home_rad")
+        self._spread_rad = None if goal is None else goal.start_spread_rad
+        self._tool_box = None if tool is None else (np.array(tool.low_m), np.array(tool.high_m))
+        self._object_box: tuple[Vector, Vector] | None = None
+        self._object = ""
+        if goal is not None and goal.achieved != "tool_pos":
+            self._object = goal.achieved
+            self._object_box = np.array(goal.low) - goal.tolerance_m, np.array(goal.high) + goal.tolerance_m
+        at_posture = tool is not None and self._spread_rad is None
+        self.joint_pos: Vector = np.array(tool.posture_rad) if tool and at_posture else self._home
+        """(num_joints,) rad, where an arm goes that stands elsewhere."""
+        self._rest_place = np.full(3, np.inf)
+        self._rest_since_s = 0.0
+
+    def suits_arm(self, state: RobotState, tool: Vector) -> bool:
+        """Whether the arm, with its tool at ``tool`` (3,) m, may begin from where it stands."""
+        if self._spread_rad is not None and (np.abs(state.joint_pos - self._home) > self._spread_rad).any():
+            return False
+        if self._tool_box is None:
+            return True
+        low, high = self._tool_box
+        return bool((tool >= low - TOOL_MARGIN_M).all() and (tool <= high + TOOL_MARGIN_M).all())
+
+    def misplaced(self, place: Vector) -> str:
+        """Where an object at ``place`` (3,) m should be; empty where it may stay, or where there is none."""
+        if self._object_box is None:
+            return ""
+        low, high = self._object_box
+        if (place >= low).all() and (place <= high).all():
+            return ""
+        at, first, last = (" ".join(f"{value:.2f}" for value in point) for point in (place, low, high))
+        return f"{self._object} is at {at} m, expected from {first} to {last} m"
+
+    def rests(self, place: Vector, now_s: float) -> bool:
+        """Whether an object, now at ``place`` (3,) m, lies still. To be asked again and again."""
+        if not np.linalg.norm(place - self._rest_place) <= REST_M:
+            self._rest_place, self._rest_since_s = place.copy(), now_s
+        return now_s - self._rest_since_s >= REST_S

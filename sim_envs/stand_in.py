@@ -1,0 +1,94 @@
+"""A task's table as it stands in a laboratory: arm, object, and somebody who puts it back."""
+
+import gymnasium
+import numpy as np
+
+from wpg.hardware_bridge.robot import StopMode, Vector
+from wpg.hardware_bridge.starting import Start
+from wpg.sim_envs.effects import EffectsSource
+from wpg.sim_envs.engines import EngineName
+from wpg.sim_envs.errors import EngineError
+from wpg.sim_envs.object_env import ObjectEnv
+from wpg.sim_envs.registration import TASKS
+from wpg.sim_envs.servo import ServoArm
+
+AT_START_RAD = 0.05
+"""An arm that stands out of the way has every joint this near to where goals may begin."""
+PATIENCE_S = 1.0
+"""How long it has stood there before a hand reaches in."""
+
+
+class TableStandIn:
+    """The arm on its brakes at home, the object anywhere on the table.
+
+    While the arm stands where goals begin, and the object lies outside the area in which they do, the object
+    is put back: anywhere on the table, as at an episode's start.
+
+    Args:
+        task: name of a task with an object.
+        robot: a robot's name or the path of its description.
+        engine: which physics.
+        effects: what sets arm and table apart from their model.
+        seed: of what is drawn: the effects, and every place where the object is put down.
+
+    Raises:
+        EngineError: no such task, or one without an object.
+        DescriptionError: the robot cannot do the task.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        robot: str,
+        engine: EngineName = "mujoco",
+        *,
+        effects: EffectsSource = None,
+        seed: int = 0,
+    ) -> None:
+        if task not in TASKS:
+            raise EngineError(f"unknown task {task!r}: expected one of {', '.join(TASKS)}")
+        suffix = "Bullet" if engine == "pybullet" else ""
+        env = gymnasium.make(f"wpg/{task}{suffix}-v0", robot=robot, effects=effects).unwrapped
+        if not isinstance(env, ObjectEnv) or env.interface.goal is None:
+            env.close()
+            raise EngineError(f"task {task} has no object whose place a camera could see")
+        self._env = env
+        self._goal = env.interface.goal
+        self._start = Start(env.interface, env.robot.description)
+        env.reset(seed=seed)
+        env.robot.reset(env.robot.description.limits("home_rad"))
+        env.robot.stop(StopMode.HOLD)
+        env.put_down()
+        self._stands_since_s = np.inf
+        self.put_backs = 0
+        """How often the object was put back."""
+
+    @property
+    def robot(self) -> ServoArm:
+        """The simulated arm."""
+        return self._env.robot
+
+    def look(self) -> tuple[Vector, Vector]:
+        """The object's place (3,) m and rotation (3, 3) in the base frame."""
+        state = self.robot.cube_state()
+        return state.position_m, state.rotation
+
+    def advance_to(self, now_s: float) -> None:
+        """Put the object back where that is due."""
+        if not self._is_out_of_area() or not self._arm_is_at_start():
+            self._stands_since_s = now_s
+        elif now_s - self._stands_since_s >= PATIENCE_S:
+            self._env.put_down()
+            self.put_backs += 1
+
+    def close(self) -> None:
+        """Nothing of its own: whoever has the robot closes it."""
+
+    def _is_out_of_area(self) -> bool:
+        place, half_m = self.look()[0], self._goal.tolerance_m / 2
+        low, high = np.array(self._goal.low) - half_m, np.array(self._goal.high) + half_m
+        return bool((place < low).any() or (place > high).any())
+
+    def _arm_is_at_start(self) -> bool:
+        way = self.robot.read().joint_pos - self._start.joint_pos
+        return bool(np.abs(way).max() <= AT_START_RAD)
