@@ -15,10 +15,9 @@ from wpg.cli.options import (
     prepare_outputs,
     write_json,
 )
+from wpg.cli.robots import robot_at
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.joint_check import check_joints
-from wpg.hardware_bridge.keys import read_key
-from wpg.hardware_bridge.session import open_robot
 
 LARGEST_TRAVEL_RAD = 0.2
 """Beyond this a move is not small any more."""
@@ -45,12 +44,7 @@ def check(
             f"--travel: expected more than 0 and at most {LARGEST_TRAVEL_RAD} rad, found {travel:g}"
         )
     prepare_outputs(json)
-    driver = open_robot(
-        load_description(robot),
-        link,
-        key=None if key is None else read_key(key),
-        calibration=calibration,
-    )
+    driver = robot_at(link, load_description(robot), key=key, calibration=calibration)
     checks = check_joints(driver, travel_rad=travel)
     write_json(json, checks)
     table = Table(box=None, padding=(0, 2))

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wpg.cli.demo_files import DemoFiles, Summary
-from wpg.cli.options import CommandError, require_at_least, write_json
+from wpg.cli.options import CommandError, refuse_existing, require_at_least, write_json
 
 TRAIN_ENV = "wpg/PandaReach-v0"
 OTHER_ENV = "wpg/PandaReachBullet-v0"
@@ -48,8 +48,7 @@ def demo(
     require_at_least(0, seed=seed)
     started = time.monotonic()
     files = DemoFiles(out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S"))
-    if files.root.exists():
-        raise CommandError(f"{files.root} exists already: choose another folder with --out")
+    refuse_existing(files.root, "--out")
     files.root.mkdir(parents=True)
     console = Console()
     stages = Stages(console)

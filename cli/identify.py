@@ -1,7 +1,6 @@
 """``wpg identify``: what sets an arm apart from its model, from a run log or from a motion of its own."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,20 +16,18 @@ from wpg.cli.options import (
     KeyFile,
     UsageError,
     prepare_outputs,
+    refuse_existing,
     require_at_least,
     write_json,
 )
+from wpg.cli.robots import emergency_stop, robot_at
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
-from wpg.hardware_bridge.keyboard import emergency_key
-from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.playing import play_path
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import Robot
 from wpg.hardware_bridge.runlog import RunLog
-from wpg.hardware_bridge.session import open_robot
 from wpg.hardware_bridge.signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -59,7 +56,7 @@ def identify(
         source: A run log (.mcap) of `wpg run --log` or of this command.
         robot: A robot's name or the path of its .toml file.
         link: Where the robot is, as for `wpg run`, if it shall move now.
-        out: The file that `wpg train --actuators` and `wpg emulate --actuators` read.
+        out: The file that `wpg train --actuators` and `wpg emulate --actuators` read; it must not exist.
         log: Keep the log of the motion.
         seed: Of the motion.
         html: Write a report with the fitted and the unfitted simulator side by side.
@@ -76,13 +73,12 @@ def identify(
         raise UsageError("from what? give a run log, or --link of a robot that shall move")
     if link is None and log is not None:
         raise UsageError("--log keeps the log of a motion: it needs --link")
+    refuse_existing(out, "--out")
     prepare_outputs(out, json, html)
     with tempfile.TemporaryDirectory() as folder:
         recorded = Path(source) if source is not None else log or Path(folder) / "excitation.mcap"
         if link is not None:
-            driver = open_robot(
-                description, link, key=None if key is None else read_key(key), calibration=calibration
-            )
+            driver = robot_at(link, description, key=key, calibration=calibration)
             _record(driver, recorded, seed, console)
         recording = recording_of(read_log(recorded), description)
     console.print(f"fitting {recording.time_s[-1]:.0f} s of {description.title} …")
@@ -114,8 +110,8 @@ def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
     )
     try:
         with (
-            emergency_key() as pressed,
-            stop_on_signals(emergency := _emergency(pressed, console)) as should_stop,
+            emergency_stop(console) as emergency,
+            stop_on_signals(emergency) as should_stop,
             realtime(RealtimeConfig()) as warnings,
         ):
             violations = play_path(robot, motion, run_log, should_stop=should_stop, emergency=emergency)
@@ -129,13 +125,6 @@ def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
     if run_log.error or run_log.dropped:
         raise CommandError(f"the run log is not whole: {run_log.error or f'{run_log.dropped} records lost'}")
     console.print(f"done; {violations} commands outside the limits")
-
-
-def _emergency(pressed: Callable[[], str] | None, console: Console) -> EmergencyStop:
-    if pressed is None:
-        return EmergencyStop()
-    console.print("[bold]space bar: emergency stop[/bold]; Ctrl-C: stop in good order", highlight=False)
-    return EmergencyStop(pressed)
 
 
 def _show(found: "Identification", console: Console) -> None:

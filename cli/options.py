@@ -83,6 +83,16 @@ def env_kwargs(
     return kwargs
 
 
+def refuse_existing(path: Path, option: str) -> None:
+    """What it took a robot or hours to make is not replaced.
+
+    Raises:
+        CommandError: there is something at ``path``, which ``option`` chose.
+    """
+    if path.exists():
+        raise CommandError(f"{path} exists already: choose another with {option}")
+
+
 def prepare_outputs(*paths: Path | None) -> None:
     """Find out before the work whether its results can be written: what is there is replaced by them.
 

@@ -18,16 +18,14 @@ from wpg.cli.options import (
     write_json,
 )
 from wpg.cli.policies import PolicyPath, load_policy
+from wpg.cli.robots import emergency_stop, robot_at
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.emergency import EmergencyStop
-from wpg.hardware_bridge.keyboard import emergency_key
-from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
 from wpg.hardware_bridge.realtime import RealtimeConfig
 from wpg.hardware_bridge.report import RunReport
 from wpg.hardware_bridge.robot import StopMode
 from wpg.hardware_bridge.safety import SafetyConfig
-from wpg.hardware_bridge.session import open_robot, run_policy
+from wpg.hardware_bridge.session import run_policy
 
 
 def run(
@@ -88,18 +86,9 @@ def run(
         raise UsageError(str(error)) from error
     artifact = load_policy(policy, artifact_key)
     prepare_outputs(json)
-    driver = open_robot(
-        load_description(robot),
-        link,
-        key=None if key is None else read_key(key),
-        calibration=calibration,
-    )
+    driver = robot_at(link, load_description(robot), key=key, calibration=calibration)
     console = Console()
-    with emergency_key() as pressed:
-        if pressed is not None:
-            console.print(
-                "[bold]space bar: emergency stop[/bold]; Ctrl-C: stop in good order", highlight=False
-            )
+    with emergency_stop(console) as emergency:
         report = run_policy(
             artifact,
             driver,
@@ -108,7 +97,7 @@ def run(
             num_particles=particles,
             log=log,
             realtime_config=RealtimeConfig(cpu=cpu),
-            emergency=None if pressed is None else EmergencyStop(pressed),
+            emergency=emergency,
         )
     write_json(json, report)
     _show(report, console)

@@ -24,8 +24,8 @@ def emergency_key(descriptor: int | None = None) -> Iterator[Callable[[], str] |
         is no terminal, or where it belongs to another job.
     """
     if descriptor is None:
-        descriptor = sys.stdin.fileno()
-    if not os.isatty(descriptor) or os.tcgetpgrp(descriptor) != os.getpgrp():
+        descriptor = _standard_input()
+    if descriptor is None or not os.isatty(descriptor) or os.tcgetpgrp(descriptor) != os.getpgrp():
         yield None
         return
     before = termios.tcgetattr(descriptor)
@@ -40,3 +40,11 @@ def emergency_key(descriptor: int | None = None) -> Iterator[Callable[[], str] |
         yield pressed
     finally:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+def _standard_input() -> int | None:
+    """Its descriptor; None where it was closed, or is none of the system's."""
+    try:
+        return None if sys.stdin is None else sys.stdin.fileno()
+    except (OSError, ValueError):
+        return None

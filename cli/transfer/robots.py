@@ -1,6 +1,5 @@
 """The place that a policy is to work in: another environment, a robot behind a link, or the log of a run."""
 
-import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -8,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
-from wpg.cli.options import CommandError
+from wpg.cli.options import CommandError, refuse_existing
+from wpg.cli.robots import emergency_stop
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
 from wpg.export.artifact import Artifact
 from wpg.hardware_bridge.clock import SimulatedClock
@@ -46,6 +47,13 @@ class Destination(ABC):
     name: str
     is_robot: bool = True
     """Trials begin where the arm stands, not where their seed says, and success is what is measured."""
+
+    def prepare(self, artifacts: Sequence[Artifact]) -> None:  # noqa: B027  most have nothing to prepare
+        """Say before anything moves what would fail after it.
+
+        Raises:
+            CommandError: the results of these policies could not be kept.
+        """
 
     @abstractmethod
     def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
@@ -101,41 +109,50 @@ class LinkedRobot(Destination):
         self._key = None if options.key is None else read_key(options.key)
         self._safety = SafetyConfig() if options.safety is None else load_safety(options.safety)
 
+    def prepare(self, artifacts: Sequence[Artifact]) -> None:
+        """Look whether every log has a name of its own.
+
+        Raises:
+            CommandError: two have the same, or a log would overwrite another.
+        """
+        if self._options.logs is None:
+            return
+        kept = [_log_of(artifact, self._options.logs) for artifact in artifacts]
+        for path in kept:
+            if kept.count(path) > 1:
+                raise CommandError(
+                    f"--logs: expected policies with different file names, found {path.stem} twice"
+                )
+            refuse_existing(path, "--logs")
+        self._options.logs.mkdir(parents=True, exist_ok=True)
+
     def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
         """Goals one after the other, until they are enough; the log is read back.
 
         Raises:
-            CommandError: the run did not end well, or its log would overwrite another.
+            CommandError: the run did not end well.
             LogError: the log has gaps.
         """
         description = simulator.arm.robot.description
         if self._options.robot is not None:
             description = load_description(self._options.robot)
-        with tempfile.TemporaryDirectory() as folder:
-            log = Path(folder) / f"{artifact.path.stem}.mcap"
+        with tempfile.TemporaryDirectory() as folder, emergency_stop(Console()) as emergency:
+            log = _log_of(artifact, self._options.logs or Path(folder))
             report = run_policy(
                 artifact,
                 open_robot(description, self.name, key=self._key, calibration=self._options.calibration),
                 LoopConfig(goals=count, seed=seed, safety=self._safety),
                 noise_seed=seed,
                 log=log,
+                emergency=emergency,
                 enough=lambda results: enough([result.reached for result in results]),
             )
-            self._keep(log)
             if not report.completed:
                 raise CommandError(f"{self.name}: the run ended by {report.end_reason}: {report.message}")
             if report.end_reason == "stopped":
                 raise CommandError(f"{self.name}: stopped after {report.goals} goals: {report.message}")
             trials = logged_trials(read_log(log), report.goal_results, artifact, simulator, log.name)
         return Tried(trials=trials, safety_events=report.safety_events)
-
-    def _keep(self, log: Path) -> None:
-        if self._options.logs is not None:
-            self._options.logs.mkdir(parents=True, exist_ok=True)
-            kept = self._options.logs / log.name
-            if kept.exists():
-                raise CommandError(f"{kept} exists already: choose another folder with --logs")
-            shutil.copy(log, kept)
 
 
 class RehearsedRobot(Destination):
@@ -192,7 +209,7 @@ class LoggedRobot(Destination):
         Raises:
             LogError: no log, of another robot or policy, or with gaps.
         """
-        path = self._path / f"{artifact.path.stem}.mcap" if self._path.is_dir() else self._path
+        path = _log_of(artifact, self._path) if self._path.is_dir() else self._path
         recording = read_log(path)
         expected = simulator.arm.robot.description.name
         if (found := recording.metadata.get("robot")) != expected:
@@ -205,3 +222,8 @@ class LoggedRobot(Destination):
         results = decode_results(recording, str(path))[:count]
         trials = logged_trials(recording, results, artifact, simulator, str(path))
         return Tried(trials=trials, safety_events={})
+
+
+def _log_of(artifact: Artifact, folder: Path) -> Path:
+    """Where the log of an artefact's run is kept."""
+    return folder / f"{artifact.path.stem}.mcap"

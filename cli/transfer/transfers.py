@@ -44,6 +44,7 @@ def run_studies(
             if actuators is not None:
                 simulators[FITTED] = Simulator(from_env, artifact, robot=robot, effects=actuators)
             simulators[PLAIN] = Simulator(from_env, artifact, robot=robot)
+        destination.prepare(artifacts)
         return [
             study(artifact, simulators, destination, config, say=say)
             for artifact, simulators in zip(artifacts, opened, strict=True)

@@ -48,7 +48,7 @@ def test_commands_take_both(name, run_folder, capsys, tmp_path):
     assert json.loads(result.read_text())["policies"][0]["file"] == str(run_folder / "policy.onnx")
     nobody = ["--robot", "panda", "--link", "udp://127.0.0.1:1", "--goals", "1"]
     assert cli.main(["run", policy, *nobody]) == 1
-    assert "policy" not in only_line(capsys)  # it was found, and the robot was not
+    assert "127.0.0.1:1" in only_line(capsys)  # the policy was found, and the robot was not
 
 
 def test_a_folder_without_a_policy(tmp_path):
@@ -66,12 +66,19 @@ def test_what_can_be_made_again_is_replaced(run_folder, tmp_path):
     assert list(out.parent.iterdir()) == [out]
 
 
-@pytest.mark.parametrize("command", [["train", "wpg/PandaReach-v0", "--out"], ["demo", "--out"], ["key"]])
-def test_what_cannot_is_left_alone(command, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("command", "target"),
+    [
+        (["train", "wpg/PandaReach-v0", "--out"], "."),
+        (["demo", "--out"], "."),
+        (["key"], "mine"),
+        (["identify", "--robot", "panda", "--link", "udp://127.0.0.1:1", "--out"], "mine"),
+    ],
+)
+def test_what_cannot_is_left_alone(command, target, tmp_path, capsys):
     precious = tmp_path / "mine"
     precious.write_text("precious")
-    target = precious if command == ["key"] else tmp_path
-    assert cli.main([*command, str(target)]) == 1
+    assert cli.main([*command, str(tmp_path / target)]) == 1
     assert "exists" in only_line(capsys)
     assert precious.read_text() == "precious"
 

@@ -11,8 +11,15 @@ import torch
 
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli import main as cli
+from wpg.cli.options import CommandError
 from wpg.cli.transfer.report import render
-from wpg.cli.transfer.robots import LoggedRobot, OtherEnvironment, RehearsedRobot
+from wpg.cli.transfer.robots import (
+    LinkedRobot,
+    LoggedRobot,
+    OtherEnvironment,
+    RehearsedRobot,
+    RobotOptions,
+)
 from wpg.cli.transfer.study import StudyConfig, study
 from wpg.cli.transfer.transfers import FITTED, PLAIN, summarise
 from wpg.cli.transfer.trials import Simulator, logged_trials, pairing
@@ -172,6 +179,17 @@ class TestRobot:
         assert "<script" not in page
         assert 'src="http' not in page
         assert "url(http" not in page
+
+    def test_a_log_that_could_not_be_kept_is_known_before_anything_moves(self, artifact, tmp_path):
+        options = RobotOptions(robot=None, key=None, calibration=None, safety=None, logs=tmp_path / "logs")
+        robot = LinkedRobot("udp://127.0.0.1:1", options)
+        with pytest.raises(CommandError, match="found moves twice"):
+            robot.prepare([artifact, artifact])
+        assert not list(tmp_path.iterdir())
+        robot.prepare([artifact])
+        (tmp_path / "logs" / "moves.mcap").write_text("precious")
+        with pytest.raises(CommandError, match=r"moves\.mcap exists already"):
+            robot.prepare([artifact])
 
     def test_trials_end_when_the_answer_is_clear(self, artifact, plain):
         config = StudyConfig(trials=15, at_least=0.9)

@@ -1,5 +1,6 @@
 """The emergency stop: by API, key and signal; believed only when the arm is seen to rest."""
 
+import io
 import os
 import pty
 import signal
@@ -178,6 +179,12 @@ class TestKey:
             assert pressed is None
         os.close(read)
         os.close(write)
+
+    @pytest.mark.parametrize("standard_input", [None, io.StringIO()])
+    def test_without_standard_input(self, standard_input, monkeypatch):
+        monkeypatch.setattr("sys.stdin", standard_input)
+        with emergency_key() as pressed:
+            assert pressed is None
 
 
 @pytest.mark.parametrize("signals", [(signal.SIGQUIT,), (signal.SIGINT, signal.SIGINT)])

@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wpg.hardware_bridge.clock import ManualClock
@@ -12,6 +13,7 @@ from wpg.hardware_bridge.franka.limits import inside_fci
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.native_device import NativeDevice
 from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.robot import JointCommand
 
 FAKE = Path(__file__).with_name("fake_fci.py")
 spec = importlib.util.spec_from_file_location("fake_fci", FAKE)
@@ -79,6 +81,26 @@ class FrankaBench:
         self.clock.arm = self.arm
         self.link = CycleLink(NativeDevice(self.arm), self.arm, self.clock)
         self.robot = NativeRobot(self.description, lambda: self.link, clock=self.clock)
+
+    def arm_robot(self) -> NativeRobot:
+        """Connect and arm."""
+        self.robot.connect()
+        self.robot.arm()
+        return self.robot
+
+    def drive(self, periods, speed=0.2):
+        """Command the first joint at a steady speed; returns where it was commanded last."""
+        pos = self.robot.read().joint_pos.copy()
+        for _ in range(periods):
+            pos[0] += speed * 0.005
+            self.robot.write(JointCommand(joint_pos=pos.copy(), joint_vel=np.zeros(7)))
+            self.clock.advance(0.005)
+        return pos
+
+    @property
+    def sent(self):
+        """What the interface was sent, (N, 7)."""
+        return np.array([message.values for message in self.fci.sent])
 
 
 @pytest.fixture

@@ -15,26 +15,6 @@ COMMUNICATION = 'motion aborted by reflex! ["communication_constraints_violation
 COLLISION = 'motion aborted by reflex! ["joint_reflex"]'
 
 
-def connected(bench):
-    bench.robot.connect()
-    bench.robot.arm()
-    return bench.robot
-
-
-def drive(bench, periods, speed=0.2):
-    """Command the first joint at a steady speed; returns where it was commanded last."""
-    pos = bench.robot.read().joint_pos.copy()
-    for _ in range(periods):
-        pos[0] += speed * 0.005
-        bench.robot.write(JointCommand(joint_pos=pos.copy(), joint_vel=REST))
-        bench.clock.advance(0.005)
-    return pos
-
-
-def speeds(bench):
-    return np.array([message.values for message in bench.fci.sent])
-
-
 class TestConnect:
     def test_reports_the_arm_without_moving_it(self, bench):
         bench.robot.connect()
@@ -64,15 +44,15 @@ class TestConnect:
 
 class TestMotion:
     def test_goes_where_it_is_told(self, bench):
-        connected(bench)
-        target = drive(bench, 100)
+        bench.arm_robot()
+        target = bench.drive(100)
         for _ in range(20):
             bench.robot.write(JointCommand(joint_pos=target, joint_vel=REST))
             bench.clock.advance(0.005)
         np.testing.assert_allclose(bench.fci.q, target, atol=1e-5)
 
     def test_what_lost_packets_have_added_is_taken_back(self, bench):
-        connected(bench)
+        bench.arm_robot()
         home = bench.fci.q.copy()
         bench.fci.q = home + 0.001
         for _ in range(300):
@@ -81,18 +61,18 @@ class TestMotion:
         np.testing.assert_allclose(bench.fci.q, home, atol=1e-5)
 
     def test_command_outside_the_limits_is_refused(self, bench):
-        robot = connected(bench)
+        robot = bench.arm_robot()
         far = bench.description.limits("home_rad") + 0.5
         robot.write(JointCommand(joint_pos=far, joint_vel=REST))
         bench.clock.advance(0.02)
         assert bench.arm.witness.commands_refused == {"velocity_limit": 1}
-        assert np.abs(speeds(bench)).max() < 1e-6
+        assert np.abs(bench.sent).max() < 1e-6
 
 
 class TestPunctuality:
     def test_states_that_were_missed_move_the_set_points_on(self, bench):
-        connected(bench)
-        drive(bench, 60)
+        bench.arm_robot()
+        bench.drive(60)
         before = bench.fci.q[0]
         bench.fci.cycles += 3
         bench.arm.cycle(bench.clock.now())
@@ -101,8 +81,8 @@ class TestPunctuality:
         assert bench.connection._streaming._heading[0] - before == pytest.approx(0.8e-3, rel=0.1)
 
     def test_state_that_is_no_longer_the_newest_is_not_answered(self, bench):
-        connected(bench)
-        drive(bench, 20)
+        bench.arm_robot()
+        bench.drive(20)
         sent, seen = len(bench.fci.sent), bench.fci.cycles
         # The process is woken two milliseconds after the state that wakes it.
         bench.arm.cycle(bench.clock.now())
@@ -112,8 +92,8 @@ class TestPunctuality:
         assert len(bench.fci.sent) == sent + 2
 
     def test_late_answer_is_kept_back(self, bench):
-        connected(bench)
-        drive(bench, 20)
+        bench.arm_robot()
+        bench.drive(20)
         sent = len(bench.fci.sent)
         step = bench.arm._stream.step
 
@@ -129,40 +109,40 @@ class TestPunctuality:
 
 class TestStopping:
     def test_holds_when_nobody_commands(self, bench):
-        robot = connected(bench)
-        drive(bench, 60)
+        robot = bench.arm_robot()
+        bench.drive(60)
         bench.clock.advance(0.3)
         assert robot.read().status is RobotStatus.HOLDING
         assert bench.arm.witness.holds == 1
         assert bench.arm.witness.hold_delay_ms_max <= 52
         # The robot was left at rest, its motion ended in good order, within its acceleration.
         assert [message.motion_finished for message in bench.fci.sent].index(True) == len(bench.fci.sent) - 1
-        assert np.abs(np.diff(speeds(bench), axis=0)).max() <= 10e-3
+        assert np.abs(np.diff(bench.sent, axis=0)).max() <= 10e-3
         assert not bench.connection.moving
 
     def test_held_arm_follows_again_from_where_it_stands(self, bench):
-        robot = connected(bench)
-        drive(bench, 60)
+        robot = bench.arm_robot()
+        bench.drive(60)
         bench.clock.advance(0.3)
         stood = bench.fci.q.copy()
         robot.arm()
         assert robot.read().status is RobotStatus.ARMED
         before = len(bench.fci.sent)
         bench.clock.advance(0.01)
-        np.testing.assert_allclose(speeds(bench)[before:], 0.0, atol=1e-6)
+        np.testing.assert_allclose(bench.sent[before:], 0.0, atol=1e-6)
         np.testing.assert_allclose(bench.fci.q, stood, atol=1e-6)
 
     def test_stop_is_read_back(self, bench):
-        robot = connected(bench)
-        drive(bench, 60)
+        robot = bench.arm_robot()
+        bench.drive(60)
         robot.stop(StopMode.HOLD)
         bench.clock.advance(0.3)
         assert robot.read().status is RobotStatus.HOLDING
         assert not bench.connection.moving
 
     def test_is_not_armed_anew_before_it_rests(self, bench):
-        robot = connected(bench)
-        drive(bench, 100, speed=1.0)
+        robot = bench.arm_robot()
+        bench.drive(100, speed=1.0)
         robot.stop(StopMode.HOLD)
         with pytest.raises(ProtocolError, match="it reports HOLDING"):
             robot.arm()
@@ -170,8 +150,8 @@ class TestStopping:
 
 class TestReflexes:
     def test_collision_stays_until_somebody_has_looked(self, bench, modes):
-        robot = connected(bench)
-        drive(bench, 20)
+        robot = bench.arm_robot()
+        bench.drive(20)
         bench.fci.reflex = COLLISION
         bench.clock.advance(0.01)
         assert robot.read().status is RobotStatus.FAULT
@@ -184,19 +164,19 @@ class TestReflexes:
         assert bench.fci.recoveries == 0
 
     def test_late_packets_are_recovered_from(self, bench):
-        robot = connected(bench)
-        drive(bench, 20)
+        robot = bench.arm_robot()
+        bench.drive(20)
         bench.fci.reflex = COMMUNICATION
         bench.clock.advance(0.01)
         assert robot.read().status is RobotStatus.HOLDING
         assert bench.fci.recoveries == 1
         robot.arm()
-        target = drive(bench, 20)
+        target = bench.drive(20)
         bench.clock.advance(0.04)
         assert abs(bench.fci.q[0] - target[0]) < 0.01
 
     def test_recovery_that_is_refused(self, bench):
-        robot = connected(bench)
+        robot = bench.arm_robot()
         bench.fci.refuses_recovery = True
         bench.fci.reflex = COMMUNICATION
         bench.clock.advance(0.01)
@@ -213,8 +193,8 @@ class TestReflexes:
         assert bench.robot.read().status is RobotStatus.IDLE
 
     def test_user_stop_in_motion_stays(self, bench, modes):
-        robot = connected(bench)
-        drive(bench, 20)
+        robot = bench.arm_robot()
+        bench.drive(20)
         bench.fci.mode = modes.UserStopped
 
         def stopped():
@@ -235,7 +215,7 @@ class TestReflexes:
         assert bench.arm.status is RobotStatus.IDLE
 
     def test_robot_dies(self, bench):
-        connected(bench)
+        bench.arm_robot()
         bench.fci.dead = True
         with pytest.raises(LinkError, match="Timeout"):
             bench.clock.advance(0.01)

@@ -18,22 +18,6 @@ from wpg.hardware_bridge.robot import JointCommand, RobotStatus
 REST = np.zeros(7)
 
 
-def drive(bench, periods, speed=0.2):
-    """Arm, and command the first joint at a steady speed; returns where it was commanded last."""
-    bench.robot.connect()
-    bench.robot.arm()
-    pos = bench.robot.read().joint_pos.copy()
-    for _ in range(periods):
-        pos[0] += speed * 0.005
-        bench.robot.write(JointCommand(joint_pos=pos.copy(), joint_vel=REST))
-        bench.clock.advance(0.005)
-    return pos
-
-
-def sent(bench):
-    return np.array([message.values for message in bench.fci.sent])
-
-
 @pytest.mark.parametrize("streams", ["velocity", "position", "torque"])
 class TestEveryMode:
     def test_one_small_move_per_joint(self, make_bench, streams):
@@ -49,7 +33,8 @@ class TestEveryMode:
 
     def test_holds_when_nobody_commands_and_follows_again(self, make_bench, streams):
         bench = make_bench(streams)
-        drive(bench, 60)
+        bench.arm_robot()
+        bench.drive(60)
         bench.clock.advance(0.3)
         assert bench.robot.read().status is RobotStatus.HOLDING
         assert [message.motion_finished for message in bench.fci.sent].index(True) == len(bench.fci.sent) - 1
@@ -63,12 +48,13 @@ class TestPositions:
     def test_go_where_they_are_told_within_the_limits(self, make_bench):
         bench = make_bench("position")
         start = bench.fci.q.copy()
-        target = drive(bench, 100)
+        bench.arm_robot()
+        target = bench.drive(100)
         for _ in range(20):
             bench.robot.write(JointCommand(joint_pos=target, joint_vel=REST))
             bench.clock.advance(0.005)
         np.testing.assert_allclose(bench.fci.q, target, atol=1e-5)
-        places = np.concatenate([np.repeat(start[None], 3, axis=0), sent(bench)])
+        places = np.concatenate([np.repeat(start[None], 3, axis=0), bench.sent])
         acceleration = np.diff(places, 2, axis=0) / 1e-6
         assert np.abs(acceleration).max() <= ACCELERATION_MAX_RAD_S2
         assert np.abs(np.diff(acceleration, axis=0) / 1e-3).max() <= JERK_MAX_RAD_S3
@@ -94,41 +80,43 @@ class TestPositions:
             desired[:] = bench.fci.dq, bench.fci.ddq
 
         bench.fci.writeOnce = lossy
-        drive(bench, 200, speed=0.5)
+        bench.arm_robot()
+        bench.drive(200, speed=0.5)
         assert worst[0] <= ACCELERATION_MAX_RAD_S2
         assert worst[1] <= JERK_MAX_RAD_S3
 
     def test_robot_that_has_gone_on_by_itself_is_met_where_it_is(self, make_bench):
         bench = make_bench("position")
-        drive(bench, 60)
+        bench.arm_robot()
+        bench.drive(60)
         # Three commands were lost: the robot has kept its velocity, and so moved on.
         bench.fci.cycles += 3
         bench.fci.q = bench.fci.q + 3e-3 * bench.fci.dq
         before = bench.fci.q.copy()
         bench.arm.cycle(bench.clock.now())
-        assert sent(bench)[-1][0] - before[0] == pytest.approx(0.2e-3, rel=0.05)
+        assert bench.sent[-1][0] - before[0] == pytest.approx(0.2e-3, rel=0.05)
 
 
 class TestTorques:
     def test_are_a_spring_and_a_damper_around_the_set_point(self, make_bench):
         bench = make_bench("torque")
         home = bench.fci.q.copy()
-        drive(bench, 0)
+        bench.arm_robot()
         bench.fci.q = home + 0.001
         bench.fci.dq = np.full(7, 0.002)
         bench.arm.cycle(bench.clock.now())
         expected = -0.001 * STIFFNESS_NM_RAD - 0.002 * DAMPING_NM_S_RAD
-        np.testing.assert_allclose(sent(bench)[-1], expected, atol=1e-9)
+        np.testing.assert_allclose(bench.sent[-1], expected, atol=1e-9)
 
     def test_stay_within_torques_and_torque_rates(self, make_bench):
         bench = make_bench("torque")
-        drive(bench, 0)
+        bench.arm_robot()
         # Somebody has pushed the arm away.
         for _ in range(200):
             bench.fci.q = bench.description.limits("home_rad") + 0.3
             bench.fci.dq = np.zeros(7)
             bench.arm.cycle(bench.clock.now())
-        torques = np.concatenate([np.zeros((1, 7)), sent(bench)])
+        torques = np.concatenate([np.zeros((1, 7)), bench.sent])
         assert np.abs(np.diff(torques, axis=0)).max() <= TORQUE_RATE_MAX_NM_S * 1e-3 + 1e-9
         assert (np.abs(torques) <= TORQUE_MAX_NM).all()
         np.testing.assert_allclose(torques[-1][0], -TORQUE_MAX_NM[0])
@@ -143,6 +131,6 @@ class TestTorques:
             return state
 
         bench.fci._state = sagging
-        drive(bench, 0)
+        bench.arm_robot()
         bench.clock.advance(0.02)
-        np.testing.assert_allclose(sent(bench), 0.0, atol=1e-9)
+        np.testing.assert_allclose(bench.sent, 0.0, atol=1e-9)

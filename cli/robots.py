@@ -1,0 +1,43 @@
+"""The robots that commands move: behind their links, with an emergency stop at hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.keyboard import emergency_key
+from wpg.hardware_bridge.keys import read_key
+from wpg.hardware_bridge.robot import Robot
+from wpg.hardware_bridge.session import open_robot
+
+
+def robot_at(
+    link: str, description: RobotDescription, *, key: Path | None = None, calibration: Path | None = None
+) -> Robot:
+    """The driver for the robot behind a link, not yet connected.
+
+    Args:
+        link: its URL.
+        description: the robot that is expected there.
+        key: file with the secret that both ends share.
+        calibration: LeRobot's file of an arm on a servo bus.
+
+    Raises:
+        KeyFileError, DescriptionError, LinkUrlError: one of them cannot be used.
+    """
+    secret = None if key is None else read_key(key)
+    return open_robot(description, link, key=secret, calibration=calibration)
+
+
+@contextmanager
+def emergency_stop(console: Console) -> Iterator[EmergencyStop]:
+    """While open, the space bar stops the arm at once, where there is a terminal to press it on."""
+    with emergency_key() as pressed:
+        if pressed is None:
+            yield EmergencyStop()
+            return
+        console.print("[bold]space bar: emergency stop[/bold]; Ctrl-C: stop in good order", highlight=False)
+        yield EmergencyStop(pressed)
