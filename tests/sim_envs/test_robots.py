@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import available_robots, load_description
@@ -167,6 +168,21 @@ def test_servo_torque_stays_within_limits(robot, description):
     robot.write(command(home + 0.5))
     robot.advance(description.simulation.step_s)
     np.testing.assert_allclose(robot.read().joint_torque, top + gravity, rtol=1e-3)
+
+
+def test_each_joint_has_the_gains_that_the_description_names_at_its_place(engine, description):
+    step_rad, stiffness = 0.005, np.array([900.0, 300.0, 700.0, 400.0, 200.0, 150.0, 100.0])
+    gains = {"stiffness_nm_rad": tuple(stiffness.tolist()), "damping_nm_s_rad": (0.01,) * 7}
+    simulation = structs.replace(description.simulation, **gains)
+    robot = make_robot(structs.replace(description, simulation=simulation), engine)
+    home = description.limits("home_rad")
+    robot.reset(home)
+    robot.advance(simulation.step_s)
+    before = robot.read().joint_torque
+    robot.write(command(home + step_rad))
+    robot.advance(simulation.step_s)
+    np.testing.assert_allclose(robot.read().joint_torque - before, stiffness * step_rad, rtol=0.35)
+    robot.close()
 
 
 def test_table_stops_the_arm(robot, description):
