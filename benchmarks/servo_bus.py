@@ -100,7 +100,7 @@ def row(name: str, times: dict[str, float]) -> str:
     share = 100 * times["wire_us"] / times["mean_us"]
     return (
         f"| {name} | {times['wire_us']:.0f} | {times['mean_us']:.0f} | {times['p50_us']:.0f} | "
-        f"{times['p99_us']:.0f} | {share:.1f} % | {times['cpu_us']:.0f} |"
+        f"{times['p99_us']:.0f} | {share:.1f} % | {times['cpu_us']:.0f} | {times['failed']:.0f} |"
     )
 
 
@@ -113,8 +113,8 @@ def main() -> None:
     options = parser.parse_args()
     python = sys.version.split()[0]
     print(f"{platform.machine()}, {platform.release()}, Python {python}, {options.cycles} cycles\n")
-    print("| | wire µs | cycle mean µs | p50 | p99 | share of the wire's limit | CPU µs a cycle |")
-    print("|---|---|---|---|---|---|---|")
+    print("| | wire µs | cycle mean µs | p50 | p99 | share of the wire's limit | CPU µs a cycle | failed |")
+    print("|---|---|---|---|---|---|---|---|")
     for protocol, fast, link in itertools.product(MODELS, (False, True), ("pty:", "udp://127.0.0.1:0")):
         if fast and protocol == "feetech":
             continue

@@ -209,12 +209,16 @@ def make_client(sdk: str, port: str) -> Feetech | Dynamixel | LeRobot:
 
 
 def cycle(read: Callable[[], object], write: Callable[[], object], count: int) -> dict[str, float]:
-    """Wall and processor time of ``count`` cycles, µs a cycle."""
+    """Wall and processor time of ``count`` cycles, µs a cycle, and how many reads have failed."""
     walls = []
+    failed = 0
     cpu_s = time.process_time()
     for _ in range(count):
         begin_s = time.perf_counter()
-        read()
+        try:
+            read()
+        except AssertionError:
+            failed += 1
         write()
         walls.append(time.perf_counter() - begin_s)
     cpu_s = time.process_time() - cpu_s
@@ -224,6 +228,7 @@ def cycle(read: Callable[[], object], write: Callable[[], object], count: int) -
         "p50_us": 1e6 * walls[count // 2],
         "p99_us": 1e6 * walls[count * 99 // 100],
         "cpu_us": 1e6 * cpu_s / count,
+        "failed": failed,
     }
 
 
