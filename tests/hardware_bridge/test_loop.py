@@ -117,6 +117,7 @@ class TestGoodRun:
             "missed_deadlines",
             "lateness_us",
             "policy_us",
+            "sense_to_act_us",
             "safety_events",
             "limit_violations",
             "goals",
