@@ -73,6 +73,8 @@ class PolicyTransfer(msgspec.Struct, kw_only=True):
 
     file: str
     policy_sha256: str
+    trained_delay_s: Interval
+    """Shortest and longest delay that the policy was trained with."""
     trials: int
     stopped_early: bool
     verdict: Verdict

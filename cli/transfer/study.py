@@ -184,6 +184,7 @@ def _compare(
     result = PolicyTransfer(
         file=str(artifact.path),
         policy_sha256=artifact.digest,
+        trained_delay_s=interface.trained_delay_s,
         trials=len(outcomes),
         stopped_early=early,
         verdict="undecided" if decided is None else test.verdict(sum(outcomes[:decided]), decided),

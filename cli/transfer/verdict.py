@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from wpg.cli.transfer.measures import Cause
 from wpg.cli.transfer.result import PolicyTransfer
 from wpg.cli.transfer.trials import Trial
+from wpg.controllers.statistics import Interval
 
+NEAR_S = 0.01
+"""A delay that differs by less from training's is one that the policy was trained with."""
 ANSWERS = {
     "works": "It works on {place}",
     "fails": "It does not work on {place} as it should",
@@ -49,21 +52,26 @@ def _foreseen(result: PolicyTransfer) -> str:
 def _limit(result: PolicyTransfer, tried: Sequence[Trial], plain: Sequence[Trial]) -> str:
     missed = [not pair.success for trial, pair in zip(tried, plain, strict=True) if not trial.success]
     causes = (result.unfitted or result.agreement).causes
+    cause = describe(causes[0]) + _trained(causes[0], result.trained_delay_s) if causes else ""
     if not missed:
-        return f"nothing limited it in these trials, {_seen(causes)}"
+        seen = f"though {cause}" if cause else "and the joints go where simulation has them"
+        return f"nothing limited it in these trials, {seen}"
     if 2 * sum(missed) >= len(missed):
         return f"what limits it is the policy: of {len(missed)} misses {sum(missed)} are simulation's too"
-    if not causes:
-        return (
-            "what limits it is not the arm: under the same commands the joints go where simulation has them"
-        )
-    return f"what limits it: {describe(causes[0])}"
+    if cause:
+        return f"what limits it: {cause}"
+    return "what limits it is not the arm: under the same commands the joints go where simulation has them"
 
 
-def _seen(causes: Sequence[Cause]) -> str:
-    if not causes:
-        return "and the joints go where simulation has them"
-    return f"though {describe(causes[0])}"
+def _trained(cause: Cause, delay_s: Interval) -> str:
+    """Whether the policy was trained for a delay like this one."""
+    if cause.name != "delay":
+        return ""
+    low, high = delay_s
+    if low - NEAR_S <= cause.size <= high + NEAR_S:
+        return ", which the policy was trained for"
+    found = f"{1000 * low:.0f} ms" if low == high else f"{1000 * low:.0f} to {1000 * high:.0f} ms"
+    return f", where the policy was trained for {found}"
 
 
 def describe(cause: Cause) -> str:

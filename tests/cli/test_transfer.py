@@ -23,6 +23,7 @@ from wpg.cli.transfer.robots import (
 from wpg.cli.transfer.study import StudyConfig, study
 from wpg.cli.transfer.transfers import FITTED, PLAIN, summarise
 from wpg.cli.transfer.trials import Simulator, logged_trials, pairing
+from wpg.cli.transfer.verdict import sentence
 from wpg.controllers.critic import Critic
 from wpg.controllers.policy import ParticlePolicy
 from wpg.export.contract import Provenance
@@ -179,6 +180,12 @@ class TestRobot:
         assert "<script" not in page
         assert 'src="http' not in page
         assert "url(http" not in page
+
+        missed = [replace(trial, success=False) for trial in found.tried]
+        promised = [replace(trial, success=True) for trial in found.simulations[-1].trials]
+        assert sentence(result, missed, promised).endswith("where the policy was trained for 0 ms.")
+        result.trained_delay_s = (0.0, 0.05)
+        assert sentence(result, missed, promised).endswith("which the policy was trained for.")
 
     def test_a_log_that_could_not_be_kept_is_known_before_anything_moves(self, artifact, tmp_path):
         options = RobotOptions(robot=None, key=None, calibration=None, safety=None, logs=tmp_path / "logs")
