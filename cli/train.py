@@ -34,6 +34,7 @@ def train(
     hidden: int | None = None,
     particles: int | None = None,
     device: str | None = None,
+    one_process: bool = False,
 ) -> None:
     """Train a policy by Wasserstein policy gradient and export it.
 
@@ -55,6 +56,8 @@ def train(
         hidden: Width of the two hidden layers of policy and critics; by default 128 with goals, 256 without.
         particles: Particles of the policy; by default 16.
         device: Torch device of the updates; by default cpu.
+        one_process: Step the environments where the policy learns, not in a process of their own meanwhile,
+            as it is done with goals where two cores may be used; the results are the same.
     """
     options = {
         "steps": steps,
@@ -66,6 +69,7 @@ def train(
         "hidden": hidden,
         "particles": particles,
         "device": device,
+        "overlap": False if one_process else None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     kwargs = env_kwargs(robot=robot, actuators=actuators, control=control)

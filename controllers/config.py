@@ -9,6 +9,7 @@ import torch
 
 from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import ConfigError
+from wpg.controllers.stepping import can_fork
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Select = Literal["best", "mean", "sample"]
@@ -92,6 +93,9 @@ class TrainConfig:
     """Of the hidden layers' products: float32, bfloat16, or bfloat16 where the processor has it."""
     threads: int = 1
     """Torch threads of the update; on small networks more gain little, and lose much on a busy machine."""
+    overlap: bool | None = None
+    """Whether a process of its own steps the environments during updates, which changes no result; None does
+    so for environments with goals that are made by their id, where two cores may be used. Linux only."""
 
     def __post_init__(self) -> None:
         """Check every range; raises ConfigError that names the field."""
@@ -124,6 +128,8 @@ class TrainConfig:
             raise ConfigError(f"precision must be auto, float32 or bfloat16, it is {self.precision!r}")
         if self.select not in ("best", "mean", "sample"):
             raise ConfigError(f"select must be best, mean or sample, it is {self.select!r}")
+        if self.overlap and not can_fork():
+            raise ConfigError("overlap needs processes that are forked, as on Linux; leave it out here")
         try:
             msgspec.to_builtins(self.env_kwargs, str_keys=True)
         except TypeError as error:

@@ -4,6 +4,7 @@ ControllersError
 ├── ConfigError (ValueError)            a setting is out of range, or a configuration file is malformed
 ├── UnknownEnvError (ValueError)        no environment of that name is registered
 ├── UnsupportedEnvError (ValueError)    the environment's spaces are not ones this learner can train on
+├── EnvProcessError (RuntimeError)      the environments' process ended, or raised what cannot be sent
 ├── RunFolderError (OSError)            the run folder exists already, or is not a run folder
 ├── CheckpointWriteError (OSError)      a checkpoint could not be written; the one before it is intact
 ├── CheckpointFormatError (ValueError)  a checkpoint is truncated, foreign or of another version
@@ -25,6 +26,10 @@ class UnknownEnvError(ControllersError, ValueError):
 
 class UnsupportedEnvError(ControllersError, ValueError):
     """The environment's observation or action space is not one this learner can train on."""
+
+
+class EnvProcessError(ControllersError, RuntimeError):
+    """The process that steps the environments ended by itself, or raised what cannot be sent from it."""
 
 
 class RunFolderError(ControllersError, OSError):

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import Envs, EnvSpec, FloatArray, episode_seed, flatten_obs
+from wpg.controllers.environment import EnvSpec, FloatArray, episode_seed, flatten_obs
 from wpg.controllers.replay import Replay, Transitions
+from wpg.controllers.stepping import Stepping
 
 TRAINING_STREAM = 0
 RECENT = 20
@@ -34,13 +35,14 @@ class Rollout:
     any episode can be begun again in another process.
     """
 
-    def __init__(self, envs: Envs, spec: EnvSpec, seed: int) -> None:
+    def __init__(self, envs: Stepping, spec: EnvSpec, seed: int) -> None:
         self.envs, self.spec, self.seed = envs, spec, seed
         self.begun = 0
         self.finished = 0
         self.recent: deque[Episode] = deque(maxlen=RECENT)
         self.raw_obs: Any = None
         self.obs = np.zeros((envs.num_envs, spec.obs_dim), np.float32)
+        self._actions = np.zeros((envs.num_envs, spec.action_dim), np.float32)
         self._totals = np.zeros(envs.num_envs)
         self._lengths = np.zeros(envs.num_envs, np.int64)
 
@@ -55,26 +57,29 @@ class Rollout:
             seeds[index] = episode_seed(self.seed, TRAINING_STREAM, self.begun)
             self.begun += 1
         self._totals[which], self._lengths[which] = 0.0, 0
-        # Gymnasium's base class declares one seed; its implementations, and ours, take one for each.
-        return self.envs.reset(seed=seeds, options={"reset_mask": which})[0]  # type: ignore[arg-type]
+        return self.envs.reset(seeds, which)
 
     def _see(self, obs: Any) -> None:
         self.raw_obs, self.obs = obs, flatten_obs(obs)
 
-    def step(self, actions: FloatArray, replay: Replay) -> bool:
-        """Step every environment with `actions (N, A)` in [−1, 1]; True where an episode ended."""
-        obs, rewards, terminated, truncated, infos = self.envs.step(self.spec.scale_action(actions))
-        replay.add(Transitions(self.raw_obs, actions, rewards, terminated, obs))
+    def begin_step(self, actions: FloatArray) -> None:
+        """Begin a step of every environment with `actions (N, A)` in [−1, 1]."""
+        self._actions = actions
+        self.envs.begin(self.spec.scale_action(actions))
+
+    def finish_step(self, replay: Replay) -> bool:
+        """Finish the step that was begun; True where an episode ended."""
+        obs, rewards, terminated, truncated, success, reported = self.envs.finish()
+        replay.add(Transitions(self.raw_obs, self._actions, rewards, terminated, obs))
         self._totals += rewards
         self._lengths += 1
         over = terminated | truncated
-        known = infos.get("_is_success", np.zeros_like(over))
         for index in np.flatnonzero(over).tolist():
             replay.end_episode(index)
             self.finished += 1
-            success = bool(infos["is_success"][index]) if known[index] else None
+            succeeded = bool(success[index]) if reported[index] else None
             total, length = float(self._totals[index]), int(self._lengths[index])
-            self.recent.append(Episode(total=total, length=length, success=success))
+            self.recent.append(Episode(total=total, length=length, success=succeeded))
         self._see(self._begin(over) if over.any() else obs)
         return bool(over.any())
 

@@ -25,6 +25,7 @@ from wpg.controllers.progress import OnProgress
 from wpg.controllers.replay import make_replay
 from wpg.controllers.rollout import Rollout
 from wpg.controllers.run import CHECKPOINT_NAME, CONFIG_NAME, build_networks, make_act, spec_to_json
+from wpg.controllers.stepping import InProcess, OwnProcess, Stepping, has_spare_core
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +73,25 @@ class Trainer:
             low_precision=config.low_precision(),
             generator=generator,
         )
-        envs = make_envs(config.env, self.config.num_envs, env_factory, **config.env_kwargs)
-        self.rollout = Rollout(envs, self.spec, config.seed)
+        self.rollout = Rollout(self._make_envs(env_factory), self.spec, config.seed)
         self.replay = make_replay(self.spec, config.replay_capacity, self.eval_env, config.hindsight_ratio)
         self.excursions = Excursions(self.config.num_envs, self.spec.action_dim, self.config.random_hold)
         self.step = 0
         self.streak = 0
         self.last_eval: tuple[float, float | None] = (0.0, None)
         self._checkpoint_due = False
+
+    def _make_envs(self, factory: Callable[[], Env] | None) -> Stepping:
+        """In a process of their own by `overlap`, or where that pays: with goals and a core to spare.
+
+        Environments without goals step one at a time, in a small part of the time of an update. A factory may
+        share what it likes with its caller, which a process cannot.
+        """
+        config = self.config
+        make = partial(make_envs, config.env, config.num_envs, factory, **config.env_kwargs)
+        pays = factory is None and self.spec.goal_dim > 0 and has_spare_core()
+        apart = pays if config.overlap is None else config.overlap
+        return OwnProcess(make, config.num_envs) if apart else InProcess(make())
 
     def run(self, monitor: Monitor) -> TrainResult:
         """Train until steps, success or time say stop; the last act is a checkpoint."""
@@ -104,8 +116,8 @@ class Trainer:
         )
 
     def _advance(self) -> bool:
-        """The updates that are due, then one step of every environment; True where an episode ended."""
-        actions = self._choose_actions()
+        """One step of every environment, the updates that are due meanwhile; True where an episode ended."""
+        self.rollout.begin_step(self._choose_actions())
         if self.step >= self.config.random_steps and self.replay.size:
             self._set_learning_rate()
             ratio = self.config.updates_per_step
@@ -113,7 +125,7 @@ class Trainer:
                 batch = self.replay.sample(self.config.batch_size, self.learner.generator)
                 self.learner.update(batch.to(self.config.device))
         self.step += self.config.num_envs
-        return self.rollout.step(actions, self.replay)
+        return self.rollout.finish_step(self.replay)
 
     def _set_learning_rate(self) -> None:
         done = min(self.step / self.config.steps, 1.0)

@@ -84,9 +84,10 @@ def kill_at(monkeypatch):
     [
         (small(), ReachToy),
         (small(num_envs=3, updates_per_step=0.75), ReachToy),
+        (small(num_envs=3, updates_per_step=0.75, overlap=True), ReachToy),
         (small("Pendulum-v1", steps=500, random_steps=160, checkpoint_period=150), None),
     ],
-    ids=["goals", "goals, 3 envs", "Pendulum-v1"],
+    ids=["goals", "goals, 3 envs", "goals, 3 envs, own process", "Pendulum-v1"],
 )
 def test_resumed_equals_uninterrupted(config, factory, tmp_path, kill_at):
     train(config, out=tmp_path / "whole", env_factory=factory)

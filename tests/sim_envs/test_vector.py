@@ -7,6 +7,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from wpg.controllers.environment import inspect_env, make_envs
 from wpg.controllers.replay import make_replay
 from wpg.controllers.rollout import Rollout
+from wpg.controllers.stepping import InProcess
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.vector import ProcessVectorEnv
 
@@ -79,10 +80,12 @@ def test_training_sees_what_single_environments_give():
     for factory in (None, lambda: gymnasium.make(ID)):
         envs = make_envs(ID, 2, factory)
         spec, rng = inspect_env(gymnasium.make(ID)), np.random.default_rng(0)
-        rollout, replay = Rollout(envs, spec, seed=3), make_replay(spec, 1000, gymnasium.make(ID), 0.8)
+        rollout = Rollout(InProcess(envs), spec, seed=3)
+        replay = make_replay(spec, 1000, gymnasium.make(ID), 0.8)
         rollout.begin_all()
         for _ in range(110):
-            rollout.step(rng.uniform(-1, 1, (2, 7)).astype(np.float32), replay)
+            rollout.begin_step(rng.uniform(-1, 1, (2, 7)).astype(np.float32))
+            rollout.finish_step(replay)
         assert replay.size == 200
         rows.append(replay.rows[:200])
         rollout.close()

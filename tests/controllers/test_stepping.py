@@ -1,0 +1,154 @@
+"""Environments in a process of their own: the same results, the same errors, no process left behind."""
+
+import multiprocessing
+import os
+import signal
+import socket
+
+import gymnasium as gym
+import pytest
+import torch
+from test_trainer import rows, small
+from toy import ReachToy
+
+from wpg.controllers import ConfigError, EnvProcessError, checkpoint, train
+from wpg.controllers import stepping as stepping_module
+from wpg.controllers import trainer as trainer_module
+from wpg.controllers.stepping import InProcess, OwnProcess
+
+
+def contents(folder):
+    tensors, state = checkpoint.read(folder / "checkpoint")
+    return {name: value.tolist() for name, value in tensors.items()}, state
+
+
+@pytest.mark.parametrize(
+    ("settings", "factory"),
+    [
+        ({"num_envs": 3, "updates_per_step": 0.75}, lambda: ReachToy(joints=3)),
+        ({"env": "Pendulum-v1", "steps": 500, "random_steps": 160, "checkpoint_period": 150}, None),
+    ],
+    ids=["goals, a closure", "Pendulum-v1"],
+)
+def test_training_is_the_same_bit_for_bit(settings, factory, tmp_path):
+    train(small(**settings, overlap=False), out=tmp_path / "one", env_factory=factory)
+    train(small(**settings, overlap=True), out=tmp_path / "two", env_factory=factory)
+    assert rows(tmp_path / "one") == rows(tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "cores", "kind"),
+    [
+        ({}, {0, 1}, OwnProcess),
+        ({}, {0}, InProcess),
+        ({"overlap": False}, {0, 1}, InProcess),
+        ({"overlap": True}, {0}, OwnProcess),
+        ({"env": "Pendulum-v1"}, {0, 1}, InProcess),
+        ({"factory": ReachToy}, {0, 1}, InProcess),
+    ],
+)
+def test_where_the_environments_step(kwargs, cores, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
+    monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", ReachToy))
+    settings = {"env": "Toy-v0"} | kwargs
+    factory = settings.pop("factory", None)
+    trainer = trainer_module.Trainer(small(**settings), tmp_path, factory)
+    assert type(trainer.rollout.envs) is kind
+    trainer.close()
+
+
+def test_without_fork_overlap_is_refused(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    with pytest.raises(ConfigError, match="overlap needs processes that are forked"):
+        small(overlap=True)
+    assert not stepping_module.has_spare_core()
+
+
+class OddError(Exception):
+    def __init__(self, joint, angle):
+        super().__init__(f"joint {joint} at {angle}")
+
+
+class Failing(ReachToy):
+    """Fails at its 30th step."""
+
+    taken = 0
+
+    def fail(self):
+        raise ValueError("the arm came loose")
+
+    def step(self, action):
+        self.taken += 1
+        if self.taken == 30:
+            self.fail()
+        return super().step(action)
+
+
+class FailingOddly(Failing):
+    def fail(self):
+        raise OddError(2, 0.5)
+
+
+class Exiting(Failing):
+    def fail(self):
+        os._exit(7)
+
+
+@pytest.mark.parametrize(
+    ("factory", "error", "message"),
+    [
+        (Failing, ValueError, "the arm came loose"),
+        (FailingOddly, EnvProcessError, "OddError: joint 2 at 0.5"),
+        (Exiting, EnvProcessError, "the environments' process ended by itself, with exit code 7"),
+    ],
+)
+def test_what_an_environment_raises_comes_out(factory, error, message, tmp_path):
+    with pytest.raises(error) as caught:
+        train(small(overlap=True), out=tmp_path / "run", env_factory=factory)
+    assert str(caught.value) == message
+    assert multiprocessing.active_children() == []
+
+
+def test_an_environment_that_cannot_be_made(tmp_path):
+    made = []
+
+    def make():
+        if made:
+            raise ValueError("only one arm here")
+        made.append(ReachToy())
+        return made[0]
+
+    with pytest.raises(ValueError, match="only one arm here"):
+        train(small(overlap=True), out=tmp_path / "run", env_factory=make)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_is_left_behind(number, tmp_path):
+    """The environments hold one end of a socket: it is closed when their process is gone."""
+    ours, theirs = socket.socketpair()
+
+    class Telling(ReachToy):
+        def step(self, action):
+            theirs.send(b"." if multiprocessing.parent_process() else b"")
+            return super().step(action)
+
+    def run():
+        ours.close()
+        os.setpgrp()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        torch.set_num_threads(1)
+        config = small(steps=10_000_000, random_steps=10_000_000, eval_period=0, overlap=True)
+        train(config, out=tmp_path / "run", env_factory=Telling)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    theirs.close()
+    ours.recv(1)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)  # Ctrl-C reaches the group
+    while ours.recv(4096):
+        pass
+    process.join()
+    ours.close()
+    assert process.exitcode != 0
