@@ -5,7 +5,6 @@ Each joint stands in a fixed frame relative to the joint before it and turns abo
     T(q) = Π_i [ F_i · R(axis_i, q_i) ] · F_tool
 """
 
-import itertools
 import math
 from typing import Annotated
 
@@ -71,7 +70,7 @@ class ForwardKinematics:
             before.T @ joint.frame.matrix() @ turn
             for before, joint, turn in zip([np.eye(4), *turns[:-1]], chain.joints, turns, strict=True)
         ]
-        self._fixed = np.array(fixed)
+        self._turning = np.array([_turning(frame) for frame in fixed])
         self._tool = turns[-1].T @ chain.tool.matrix()
         self._tool_xyz = self._tool[:3, 3].tolist()
         self._rows = [frame[:3].ravel().tolist() for frame in reversed(fixed)]
@@ -85,7 +84,7 @@ class ForwardKinematics:
         Returns:
             (4, 4), metres.
         """
-        pose: NDArray[np.float64] = self._joint_frames(joint_pos)[-1] @ self._tool
+        pose: NDArray[np.float64] = self._frames(joint_pos)[-1]
         return pose
 
     def tool_position(self, joint_pos: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -112,36 +111,42 @@ class ForwardKinematics:
         """Place of the tool, direction of an axis of its frame, and how both change with the joints.
 
         Args:
-            joint_pos: (num_joints,) in radians.
+            joint_pos: (num_joints,) in radians, or (B, num_joints) for as many postures.
             axis: unit vector in the tool's frame.
 
         Returns:
-            Place in m and direction in the base frame, (6,), and their Jacobian, (6, num_joints).
+            Place in m and direction in the base frame, ([B,] 6), and their Jacobian, ([B,] 6, num_joints).
         """
-        frames = self._joint_frames(joint_pos)
-        pose = frames[-1] @ self._tool
-        place, direction = pose[:3, 3], pose[:3, :3] @ axis
-        arms = np.empty((len(frames), 3, 2))  # what each joint swings: the tool's place, its direction
-        arms[:, :, 0] = place - frames[:, :3, 3]
-        arms[:, :, 1] = direction
-        across = (frames[:, :3, 2] @ CROSS).reshape(-1, 3, 3)
-        return np.concatenate([place, direction]), (across @ arms).transpose(2, 1, 0).reshape(6, -1)
+        frames = self._frames(joint_pos)
+        joints, tool = frames[:-1], frames[-1]
+        swung = np.empty((*joints.shape[:-2], 3, 2))  # by each joint: the tool's place, its direction
+        place, direction = tool[..., :3, 3], tool[..., :3, :3] @ axis
+        swung[..., 0] = place - joints[..., :3, 3]
+        swung[..., 1] = direction
+        across = (joints[..., :3, 2] @ CROSS).reshape(*joints.shape[:-2], 3, 3)
+        change = (across @ swung).swapaxes(-1, -2).reshape(*joints.shape[:-2], 6)
+        return np.concatenate([place, direction], axis=-1), change.swapaxes(0, -2).swapaxes(-1, -2)
 
-    def _joint_frames(self, joint_pos: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The frame of every joint after its turn, (num_joints, 4, 4)."""
+    def _frames(self, joint_pos: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The frame of every joint after its turn, and of the tool, (num_joints + 1, [B,] 4, 4)."""
         self._check(joint_pos)
-        c, s = np.cos(joint_pos)[:, None], np.sin(joint_pos)[:, None]
-        fixed = self._fixed
-        frames = fixed.copy()
-        frames[:, :, 0] = c * fixed[:, :, 0] + s * fixed[:, :, 1]
-        frames[:, :, 1] = c * fixed[:, :, 1] - s * fixed[:, :, 0]
-        for before, frame in itertools.pairwise(frames):
-            frame[:] = before @ frame
+        angles = joint_pos.T
+        turns = np.ones((*angles.shape, 1, 3))
+        np.cos(angles, out=turns[..., 0, 0])
+        np.sin(angles, out=turns[..., 0, 1])
+        turning = self._turning.reshape(len(angles), *[1] * (angles.ndim - 1), 3, 16)
+        frames = np.empty((len(angles) + 1, *angles.shape[1:], 4, 4))
+        frames[:-1] = (turns @ turning).reshape(*angles.shape, 4, 4)
+        frames[-1] = self._tool
+        reach = 1
+        while reach < len(frames):  # a prefix product: each stage doubles how many frames are chained
+            frames[reach:] = frames[:-reach] @ frames[reach:]
+            reach *= 2
         return frames
 
     def _check(self, joint_pos: NDArray[np.floating]) -> None:
-        if len(joint_pos) != len(self._rows):
-            raise ValueError(f"expected {len(self._rows)} joint positions, got {len(joint_pos)}")
+        if joint_pos.shape[-1] != len(self._rows):
+            raise ValueError(f"expected {len(self._rows)} joint positions, got {joint_pos.shape[-1]}")
 
 
 def require_unit(axis: Vector3) -> None:
@@ -160,3 +165,12 @@ def _turn_from_z(axis: Vector3) -> NDArray[np.float64]:
     turn = np.eye(4)
     turn[:3, :3] = np.stack([x, np.cross(z, x), z], axis=1)
     return turn
+
+
+def _turning(frame: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A frame (4, 4) after a turn about its z, (3, 16): what cosine, sine and one are multiplied by."""
+    parts = np.zeros((3, 4, 4))
+    parts[0, :, :2] = frame[:, :2]
+    parts[1, :, 0], parts[1, :, 1] = frame[:, 1], -frame[:, 0]
+    parts[2, :, 2:] = frame[:, 2:]
+    return parts.reshape(3, 16)

@@ -119,7 +119,7 @@ class Decider:
         )
         if not np.isfinite(decision.action).all():
             return None
-        return self._act.joint_target(decision.action, state, target)
+        return self._act.joint_target(decision.action, state.joint_pos, target)
 
     def _place(self, tool: Vector) -> Vector:
         """Of what is compared with goals, (3,) m: the tool, or an object."""

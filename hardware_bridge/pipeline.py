@@ -155,16 +155,16 @@ class ActionPipeline:
         self._low = description.limits("position_min_rad")
         self._high = description.limits("position_max_rad")
 
-    def joint_target(self, action: NDArray[np.floating], state: RobotState, target: Vector) -> Vector:
-        """Where the joints shall go, (num_joints,) rad.
+    def joint_target(self, action: NDArray[np.floating], joint_pos: Vector, target: Vector) -> Vector:
+        """Where the joints of one arm, or of B, shall go, ([B,] num_joints) rad.
 
         Args:
-            action: (action_dim,) in the units of the contract.
-            state: as measured.
-            target: (num_joints,) rad, where the joints were told to go before.
+            action: ([B,] action_dim) in the units of the contract.
+            joint_pos: ([B,] num_joints) rad, as measured.
+            target: ([B,] num_joints) rad, where the joints were told to go before.
         """
-        wish = np.asarray(action[: self._size], dtype=np.float64)
-        start = target if self._from_target else state.joint_pos
+        wish = np.asarray(action[..., : self._size], dtype=np.float64)
+        start = target if self._from_target else joint_pos
         if self._tool is not None:
             wanted = self._tool.joint_target(wish, start)
         else:

@@ -39,15 +39,19 @@ class ToolMotion:
         self._damping = DAMPING_M**2 * np.eye(len(self._posture))
 
     def joint_target(self, displacement: Vector, joint_pos: Vector) -> Vector:
-        """Where the joints shall go, (num_joints,) rad, for the tool to go ``displacement`` (3,) m.
+        """Where the joints shall go, ([B,] num_joints) rad, for the tool to go ``displacement`` ([B,] 3) m.
 
         A place outside the box gives way to the one inside that is nearest.
         """
         tool, jacobian = self._kinematics.differentiate(joint_pos, self._axis)
-        place = np.minimum(np.maximum(tool[:3] + displacement, self._low), self._high)
-        error = self._weights * (np.concatenate([place, self._direction]) - tool)
+        wanted = np.empty_like(tool)
+        wanted[..., :3] = np.minimum(np.maximum(tool[..., :3] + displacement, self._low), self._high)
+        wanted[..., 3:] = self._direction
+        error = self._weights * (wanted - tool)
         jacobian = self._weights[:, None] * jacobian
+        gradient = jacobian.swapaxes(-1, -2)
         homing = DAMPING_M**2 * RETURN_SHARE * (self._posture - joint_pos)
-        step = np.linalg.solve(jacobian.T @ jacobian + self._damping, jacobian.T @ error + homing)
-        share = min(1.0, LONGEST_STEP_RAD / max(np.abs(step).max(), 1e-9))
-        return np.asarray(joint_pos + share * step, np.float64)
+        pull = gradient @ error[..., None] + homing[..., None]
+        step = np.linalg.solve(gradient @ jacobian + self._damping, pull)[..., 0]
+        longest = np.abs(step).max(axis=-1, keepdims=True)
+        return np.asarray(joint_pos + step * (LONGEST_STEP_RAD / np.maximum(longest, LONGEST_STEP_RAD)))

@@ -70,12 +70,15 @@ class GoalVectorEnv(SyncVectorEnv):
             raise ValueError(
                 f"expected a reset of environments {np.flatnonzero(begun).tolist()}, found a step"
             )
+        scaled = task.scale_action(np.asarray(actions), self.num_envs)
+        stances = zip(*(env.stance for env in self._tasks), strict=True)
+        targets = task.aim(scaled, *(np.stack(rows) for rows in stances))
         infos: dict[str, Any] = {}
-        for index, action in enumerate(task.scale_action(np.asarray(actions), self.num_envs)):
+        for index, env in enumerate(self._tasks):
             if begun[index]:
-                infos = self._add_info(infos, self._tasks[index].reset()[1], index)
+                infos = self._add_info(infos, env.reset()[1], index)
             else:
-                self._tasks[index].act(action)
+                env.go(targets[index], scaled[index])
         self._elapsed = np.where(begun, 0, self._elapsed + 1)
         obs = self._observed()
         distance = distance_m(obs["achieved_goal"], obs["desired_goal"])

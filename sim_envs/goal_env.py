@@ -1,5 +1,6 @@
 """What all tasks share: the arm run by the code that runs it on hardware, goals, rewards, pictures."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -176,14 +177,27 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         Raises:
             ValueError: as :meth:`step`.
         """
-        if action.shape != (*batch, len(self._scale)) or not np.isfinite(action).all():
+        if action.shape != (*batch, len(self._scale)) or not all(map(math.isfinite, action.ravel().tolist())):
             raise ValueError(f"expected {len(self._scale)} finite numbers as action, found {action}")
         scaled: Vector = self._offset + self._scale * np.minimum(np.maximum(action, -1.0), 1.0)
         return scaled
 
     def act(self, action: Vector) -> None:
         """One policy period with a scaled action (action_dim,); :attr:`row` is what is seen then."""
-        self._setpoints.set_target(self._act.joint_target(action, self._state, self._setpoints.target))
+        self.go(self.aim(action, *self.stance), action)
+
+    @property
+    def stance(self) -> tuple[Vector, Vector]:
+        """Where the joints are, and where they were told to go, (num_joints,) rad each."""
+        return self._state.joint_pos, self._setpoints.target
+
+    def aim(self, action: Vector, joint_pos: Vector, told: Vector) -> Vector:
+        """Where scaled actions ([B,] action_dim) send the joints, ([B,] num_joints) rad, from a stance."""
+        return self._act.joint_target(action, joint_pos, told)
+
+    def go(self, target: Vector, action: Vector) -> None:
+        """One policy period towards what :meth:`aim` gave for a scaled action; :attr:`row` is seen then."""
+        self._setpoints.set_target(target)
         self.commands = self._setpoints.steps(self._ticks)
         self.robot.follow(*self.commands, self._act.gripper_opening_m(action))
         self._look()

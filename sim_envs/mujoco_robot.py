@@ -129,11 +129,16 @@ class MuJoCoRobot(ServoArm):
     def _rub(self, damping: Vector) -> None:
         self._model.dof_damping[: self._num_joints] = damping
 
-    def _integrate(self, steps: int) -> None:
+    def _integrate(self, references: Vector, steps: int) -> None:
+        model, data, reference, advance = self._model, self._data, self._reference, mujoco.mj_step
+        for row in references[:-1]:
+            reference[:] = row
+            advance(model, data, steps)
+        reference[:] = references[-1]
         if steps > 1:
-            mujoco.mj_step(self._model, self._data, nstep=steps - 1)
+            advance(model, data, steps - 1)
         self._vel_before[:] = self._joint_vel
-        mujoco.mj_step(self._model, self._data)
+        advance(model, data)
 
     def _configure(self, effects: DrawnEffects) -> None:
         model, arm = self._model, self._compensated

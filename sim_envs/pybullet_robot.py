@@ -230,13 +230,16 @@ class PyBulletRobot(ServoArm):
                 physicsClientId=client,
             )
 
-    def _integrate(self, steps: int) -> None:
-        body, client, joints = self._body, self._client, self._joints
-        for _ in range(steps):
-            pybullet.setJointMotorControlArray(
-                body, joints, pybullet.TORQUE_CONTROL, forces=self._forces().tolist(), physicsClientId=client
-            )
-            pybullet.stepSimulation(physicsClientId=client)
+    def _integrate(self, references: Vector, steps: int) -> None:
+        body, client, joints, torque = self._body, self._client, self._joints, pybullet.TORQUE_CONTROL
+        for reference in references:
+            self._reference[:] = reference
+            for _ in range(steps):
+                forces = self._forces().tolist()
+                pybullet.setJointMotorControlArray(
+                    body, joints, torque, forces=forces, physicsClientId=client
+                )
+                pybullet.stepSimulation(physicsClientId=client)
 
     def _forces(self) -> Vector:
         """The law of :class:`ServoArm`, its damping taken at the end of the step; and what no motor makes.

@@ -136,12 +136,16 @@ class ServoArm(ABC):
                 self.advance(self._description.servo_dt_s)
             return
         self._aim_gripper(gripper_m)
-        steps = round(self._description.servo_dt_s / self._step_s)
-        for reference in self._lead_s * joint_vel + joint_pos:
-            self._reference[:] = reference
-            self._move_gripper(self._description.servo_dt_s)
-            self._integrate(steps)
-        self._num_steps += steps * len(joint_pos)
+        tick_s = self._description.servo_dt_s
+        steps = round(tick_s / self._step_s)
+        references = self._lead_s * joint_vel + joint_pos
+        self._num_steps += steps * len(references)
+        for tick, reference in enumerate(references):
+            if self._opening_m == self._opening_goal_m:  # nothing but the arm moves from here on
+                self._integrate(references[tick:], steps)
+                break
+            self._move_gripper(tick_s)
+            self._integrate(reference[None], steps)
 
     def stop(self, mode: StopMode) -> None:
         """Hold here, damp, or let go."""
@@ -162,14 +166,13 @@ class ServoArm(ABC):
             )
         self._move_gripper(duration_s)
         if self._actuator is None or self._sensor is None:
-            self._integrate(steps)
+            self._integrate(self._reference[None], steps)
             self._num_steps += steps
             return
         for _ in range(steps):
-            self._reference[:] = self._actuator.step(self._num_steps * self._step_s)
             if self._actuator.rubs:
                 self._rub(self._actuator.friction(self._measure()[1]))
-            self._integrate(1)
+            self._integrate(self._actuator.step(self._num_steps * self._step_s)[None], 1)
             self._num_steps += 1
             if self._sensor.delays:
                 self._sensor.record(self._num_steps * self._step_s, self._measure())
@@ -198,10 +201,9 @@ class ServoArm(ABC):
         references = self._actuator.plan(departures, joint_pos + self._lead_s * joint_vel)
         measured = [self._measure()]
         for reference in references:
-            self._reference[:] = reference
             if self._actuator.rubs:
                 self._rub(self._actuator.friction(measured[-1][1]))
-            self._integrate(1)
+            self._integrate(reference[None], 1)
             measured.append(self._measure())
         self._num_steps += len(references)
         rows = np.array(measured)[departures]
@@ -291,5 +293,5 @@ class ServoArm(ABC):
         """Friction in the next physics step, (num_joints,) Nm s/rad."""
 
     @abstractmethod
-    def _integrate(self, steps: int) -> None:
-        """Advance by physics steps."""
+    def _integrate(self, references: Vector, steps: int) -> None:
+        """Servo to each reference (T, num_joints) rad for so many physics steps."""

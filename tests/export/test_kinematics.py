@@ -63,3 +63,12 @@ def test_refuses_wrong_number_of_joints_and_skew_axes():
         PLANAR.tool_position(np.zeros(3))
     with pytest.raises(ValueError, match="unit length"):
         JointFrame(frame=Frame(), axis=(1.0, 1.0, 0.0))
+
+
+def test_many_postures_at_once_are_what_each_gives():
+    description = load_description("panda")
+    kinematics, axis = ForwardKinematics(description.kinematics()), description.approach
+    postures = np.random.default_rng(0).uniform(-1.5, 1.5, (5, 7))
+    singles = [kinematics.differentiate(posture, axis) for posture in postures]
+    for many, each in zip(kinematics.differentiate(postures, axis), zip(*singles, strict=True), strict=True):
+        np.testing.assert_array_equal(many, each)
