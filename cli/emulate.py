@@ -3,21 +3,28 @@
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import numpy as np
 import tyro
 
 from wpg.cli.options import JsonFile, KeyFile, UsageError, prepare_outputs, require_at_least, write_json
+from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import ProtocolName, RobotDescription, load_description
-from wpg.hardware_bridge.emulator import Emulator
+from wpg.hardware_bridge.emulated_camera import EmulatedCamera, parse_camera
+from wpg.hardware_bridge.emulator import Companion, Emulator
 from wpg.hardware_bridge.faults import parse_faults
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import SimulatedRobot, StopMode
+from wpg.hardware_bridge.source_sender import PoseSender
 
+if TYPE_CHECKING:
+    from wpg.sim_envs.stand_in import TableStandIn
+
+ANY_PORT = "udp://127.0.0.1:0"
 Engine = Literal["mujoco", "pybullet", "kinematic"]
 
 
@@ -44,6 +51,9 @@ def emulate(
     protocol: ProtocolName | None = None,
     engine: Engine = "mujoco",
     actuators: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None,
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None,
+    source: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None,
+    camera: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "",
     faults: Annotated[str, tyro.conf.arg(metavar="SPEC")] = "",
     seed: int = 0,
     key: KeyFile = None,
@@ -51,7 +61,8 @@ def emulate(
 ) -> None:
     """Serve an emulated robot in real time until SIGTERM.
 
-    The first line printed is JSON: link (what `wpg run --link` is given), robot, protocol, pid.
+    The first line printed is JSON: link (what `wpg run --link` is given), robot, protocol, pid; with a
+    task also source and terms (what `wpg run --source` is given).
 
     Args:
         robot: A robot's name or the path of its .toml file.
@@ -61,31 +72,61 @@ def emulate(
         engine: Physics behind it; kinematic needs no simulator.
         actuators: What sets the arm apart from its model: delay, friction, gains, payload, noise. Ranges are
             drawn from once, by the seed.
+        task: Stand the arm at this task's table, with its object: PandaPush. An object that is out of reach
+            is put back while the arm stands where goals begin.
+        source: Where the object's pose is sent from; by default udp://127.0.0.1:0.
+        camera: What sees the object: rate_hz=30,delay_ms=20 unless told otherwise; also noise_mm, noise_deg,
+            drop=0.05, and hidden_after_s=5 with hidden_for_s=1.
         faults: What goes wrong on the link, as probabilities: drop=0.05,corrupt=0.01,delay=0.02,delay_ms=30;
             also truncate, duplicate, garbage, reorder, partial; and once: dead_servo=3 with dead_after_s=5,
             brownout_after_s=5, unplug_after_s=5 with unplug_for_s=0.3.
-        seed: Seed of the faults, and of the arm's draw and noise.
+        seed: Seed of the faults, of the arm's draw and noise, of the camera's, and of the object's places.
     """
     prepare_outputs(json)
     require_at_least(0, seed=seed)
+    if task is None and (source is not None or camera):
+        raise UsageError("--source and --camera are for an object: give --task, e.g. PandaPush")
     description = load_description(robot)
+    secret = None if key is None else read_key(key)
+    table = None if task is None else _make_table(task, robot, engine, actuators, seed)
+    sender = None if table is None else PoseSender(source or ANY_PORT, key=secret)
+    companions: list[Companion] = []
+    if table is not None and sender is not None:
+        spec = parse_camera(camera)
+        seeing = EmulatedCamera(table.look, sender, spec, seed=seed, now_s=RealClock().now())
+        companions = [table, seeing]
     should_stop = StopFlag()
     emulator = Emulator(
-        _make_robot(description, engine, actuators, seed),
+        _make_robot(description, engine, actuators, seed) if table is None else table.robot,
         link,
         protocol=protocol or description.protocol,
-        key=None if key is None else read_key(key),
+        key=secret,
         faults=parse_faults(faults) if faults else None,
         seed=seed,
+        companions=companions,
     )
+    hello: dict[str, object] = {**emulator.hello()}
+    if sender is not None:
+        hello |= {"source": sender.url, "terms": sender.terms}
     try:
-        print(msgspec.json.encode(emulator.hello()).decode(), flush=True)
+        print(msgspec.json.encode(hello).decode(), flush=True)
         # Below the control loop's priority: a robot's own computer is punctual too.
         with realtime(RealtimeConfig(priority=70)):
             emulator.serve(should_stop)
     finally:
-        write_json(json, emulator.witness)
+        witnessed = msgspec.to_builtins(emulator.witness)
+        if table is not None:
+            witnessed["put_backs"] = table.put_backs
+        write_json(json, witnessed)
         emulator.close()
+
+
+def _make_table(task: str, robot: str, engine: Engine, actuators: Path | None, seed: int) -> "TableStandIn":
+    if engine == "kinematic":
+        raise UsageError("--task needs physics: --engine mujoco or pybullet")
+    from wpg.sim_envs.stand_in import TableStandIn  # noqa: PLC0415  the bare bridge has no simulator
+
+    return TableStandIn(task, robot, engine, effects=actuators, seed=seed)
 
 
 def _make_robot(
