@@ -90,7 +90,7 @@ def identify(
         write_identify_report(html, found, comparison, description, origin=source or link or "")
     write_json(json, found)
     out.write_text(effects_toml(found.effects))
-    console.print(f"wrote {out}; next: wpg train wpg/PandaReach-v0 --actuators {out}")
+    console.print(f"wrote {out}; next: wpg train wpg/PandaReach-v0 --actuators {out}", soft_wrap=True)
 
 
 def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
@@ -130,17 +130,20 @@ def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
 def _show(found: "Identification", console: Console) -> None:
     from wpg.cli.quantities import SHOWN, value_and_interval  # noqa: PLC0415  needs a simulator
 
-    table = Table(box=None, padding=(0, 1))
+    table, above = Table(box=None, padding=(0, 1)), ""
     for title in ("quantity", "joint", "value", "95 % interval"):
         justify: Literal["left", "right"] = "left" if title in ("quantity", "joint") else "right"
         table.add_column(title, justify=justify, no_wrap=True)
     for quantity in found.quantities:
-        title, _, _ = SHOWN[quantity.field].title.partition(",")
-        table.add_row(title, quantity.joint or "", *value_and_interval(quantity))
+        shown = SHOWN[quantity.field]
+        heading = "" if shown.name == above else f"{shown.name}, {shown.unit}"
+        table.add_row(heading, quantity.joint or "", *value_and_interval(quantity))
+        above = shown.name
     console.print(table)
     for field, joints in found.unknown.items():
-        title, _, _ = SHOWN[field].title.partition(",")
-        console.print(f"[yellow]cannot be told[/yellow] {title} {', '.join(joints)}", highlight=False)
+        console.print(
+            f"[yellow]cannot be told[/yellow] {SHOWN[field].name} {', '.join(joints)}", highlight=False
+        )
     fitted, unfitted = (1e3 * found.mae_rad(which) for which in ("fitted", "unfitted"))
     console.print(
         f"{found.held_out_s:.0f} s held out: "

@@ -63,8 +63,9 @@ def _verdict(found: Identification, fitted_mrad: float, unfitted_mrad: float) ->
 
 
 def _row(quantity: Quantity) -> dict[str, str]:
-    value, interval = value_and_interval(quantity)
-    return {"title": SHOWN[quantity.field].title, "value": value, "interval": interval}
+    shown = SHOWN[quantity.field]
+    value, interval = (f"{text} {shown.unit}" for text in value_and_interval(quantity))
+    return {"title": shown.title, "value": value, "interval": interval}
 
 
 @styled

@@ -12,6 +12,11 @@ class Shown(Record, frozen=True, kw_only=True):
     factor: float = 1.0
     decimals: int = 3
 
+    @property
+    def name(self) -> str:
+        """The title's first words."""
+        return self.title.partition(",")[0]
+
 
 SHOWN = {
     "action_delay_s": Shown(title="delay, set-point to effect and back", unit="ms", factor=1e3, decimals=2),
@@ -21,15 +26,15 @@ SHOWN = {
     "viscous_friction_nm_s_rad": Shown(title="viscous friction", unit="Nm s/rad"),
     "stiffness_factor": Shown(title="position gain, of the model's", unit="%", factor=100.0, decimals=1),
     "damping_factor": Shown(title="velocity gain, of the model's", unit="%", factor=100.0, decimals=1),
-    "joint_pos_offset_rad": Shown(title="offset of measured positions", unit="mrad", factor=1e3, decimals=2),
+    "joint_pos_offset_rad": Shown(title="encoder offset", unit="mrad", factor=1e3, decimals=2),
 }
 
 
 def value_and_interval(quantity: Quantity) -> tuple[str, str]:
-    """The value, and its 95 % interval, both with the unit."""
+    """The value, and its 95 % interval, in the unit in which they are shown."""
     shown = SHOWN[quantity.field]
     value, low, high = (
         f"{round(shown.factor * number, shown.decimals) + 0.0:.{shown.decimals}f}"  # no -0
         for number in (quantity.value, quantity.low, quantity.high)
     )
-    return f"{value} {shown.unit}", f"{low} to {high} {shown.unit}"
+    return value, f"{low} to {high}"

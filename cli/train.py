@@ -108,7 +108,7 @@ def _train(env: str | None, folder: Path, settings: dict[str, Any]) -> None:
         f"{result.steps:,} steps in {result.train_seconds:.0f} s, stopped by {result.stopped_by}; "
         f"last evaluation: return {returned}, success {success}"
     )
-    console.print(f"exported to {artifact}; next: wpg evaluate {result.folder}")
+    console.print(f"exported to {artifact}; next: wpg evaluate {result.folder}", soft_wrap=True)
 
 
 def _enough(env: str) -> dict[str, Any]:
