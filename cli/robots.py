@@ -8,7 +8,7 @@ from rich.console import Console
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.emergency import EmergencyStop
-from wpg.hardware_bridge.keyboard import emergency_key
+from wpg.hardware_bridge.keyboard import Keys, terminal_keys
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.robot import Robot
 from wpg.hardware_bridge.session import open_robot
@@ -35,9 +35,21 @@ def robot_at(
 @contextmanager
 def emergency_stop(console: Console) -> Iterator[EmergencyStop]:
     """While open, the space bar stops the arm at once, where there is a terminal to press it on."""
-    with emergency_key() as pressed:
-        if pressed is None:
-            yield EmergencyStop()
-            return
-        console.print("[bold]space bar: emergency stop[/bold]; Ctrl-C: stop in good order", highlight=False)
-        yield EmergencyStop(pressed)
+    with keys_of_terminal(console) as keys:
+        yield stop_by(keys)
+
+
+@contextmanager
+def keys_of_terminal(console: Console) -> Iterator[Keys | None]:
+    """While open, the terminal's keys are heeded, where there is one; says which."""
+    with terminal_keys() as keys:
+        if keys is not None:
+            console.print(
+                "[bold]space bar: emergency stop[/bold]; Ctrl-C: stop in good order", highlight=False
+            )
+        yield keys
+
+
+def stop_by(keys: Keys | None) -> EmergencyStop:
+    """The emergency stop that the space bar triggers."""
+    return EmergencyStop() if keys is None else EmergencyStop(keys.emergency)

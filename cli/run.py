@@ -18,7 +18,8 @@ from wpg.cli.options import (
     write_json,
 )
 from wpg.cli.policies import PolicyPath, load_policy
-from wpg.cli.robots import emergency_stop, robot_at
+from wpg.cli.robots import keys_of_terminal, robot_at, stop_by
+from wpg.cli.sources import PutBackMode, SourceKeyFile, SourceOption, link_sources, put_back_by
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
 from wpg.hardware_bridge.realtime import RealtimeConfig
@@ -40,6 +41,9 @@ def run(
     particles: int | None = None,
     stop: Literal["hold", "damp", "release"] = "hold",
     cpu: int | None = None,
+    source: SourceOption = (),
+    source_key: SourceKeyFile = None,
+    put_back: PutBackMode | None = None,
     safety: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None,
     key: KeyFile = None,
     calibration: CalibrationFile = None,
@@ -59,11 +63,14 @@ def run(
             fci://HOST, lerobot:TYPE?port=/dev/ttyACM0; `wpg list` shows every kind.
         duration: End after this many seconds.
         goals: Try this many goals, drawn from the box that the policy was trained on.
-        goal: Try this goal: x y z of the tool in the base frame, m.
+        goal: Try this goal: x y z of the tool, or of the object, in the base frame, m.
         seed: Seed of the goals and of the sampler's noise.
         particles: Particles drawn at each policy step; by default the contract's number.
         stop: How the arm is left: standing, sinking slowly, or without torque.
         cpu: Core that the loop stays on.
+        put_back: When the object lies where no goal can begin, the arm goes out of its way; then the operator is
+            asked to put it back, or it is waited for without asking, or the run ends. By default the operator is
+            asked where there is a terminal, else the run ends.
         safety: Thresholds and workspace in place of the defaults; docs/safety.md has their names.
         artifact_key: Refuse a policy that was not signed with this key (`wpg export --sign-key`).
         log: Write a run log that Foxglove and PlotJuggler open.
@@ -88,7 +95,8 @@ def run(
     prepare_outputs(json)
     driver = robot_at(link, load_description(robot), key=key, calibration=calibration)
     console = Console()
-    with emergency_stop(console) as emergency:
+    sources = link_sources(source, source_key)
+    with keys_of_terminal(console) as keys:
         report = run_policy(
             artifact,
             driver,
@@ -97,7 +105,9 @@ def run(
             num_particles=particles,
             log=log,
             realtime_config=RealtimeConfig(cpu=cpu),
-            emergency=emergency,
+            emergency=stop_by(keys),
+            sources=sources,
+            put_back=put_back_by(put_back, keys, console),
         )
     write_json(json, report)
     _show(report, console)
@@ -120,6 +130,14 @@ def _show(report: RunReport, console: Console) -> None:
     table.add_row("policy", f"p50 {policy.p50:.0f}  p99 {policy.p99:.0f}  max {policy.max:.0f} µs")
     if report.homings:
         table.add_row("went home first", f"{report.homings} times")
+    if report.put_backs:
+        table.add_row("object put back", f"{report.put_backs} times")
+    for source in report.sources:
+        drops = ", ".join(f"{name} {times}" for name, times in source.drops.items())
+        age = f"{source.age_us.p50 / 1e3:.0f} ms old, at most {source.age_us.max / 1e3:.0f}"
+        table.add_row(
+            f"from {source.name}", f"{source.readings:,} readings, {age}; refused: {drops or 'none'}"
+        )
     table.add_row("missed deadlines", str(report.missed_deadlines))
     events = ", ".join(f"{name} {count}" for name, count in report.safety_events.items())
     table.add_row("safety events", events or "none")

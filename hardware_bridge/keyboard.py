@@ -1,4 +1,4 @@
-"""A key of the terminal as an emergency stop."""
+"""Keys of the terminal that a run heeds: an emergency stop, and a word to go on."""
 
 import contextlib
 import os
@@ -6,22 +6,47 @@ import select
 import sys
 import termios
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 EMERGENCY_KEY = b" "
 """The space bar: the largest."""
+ENTER_KEY = b"\n"
+
+
+class Keys:
+    """What has been pressed. Never waits.
+
+    Args:
+        descriptor: of a terminal that hands over each key at once.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._entered = False
+
+    def emergency(self) -> str:
+        """``the space bar`` once that was pressed; else empty."""
+        if not select.select((self._descriptor,), (), (), 0)[0]:
+            return ""
+        pressed = os.read(self._descriptor, 64)
+        self._entered = self._entered or ENTER_KEY in pressed
+        return "the space bar" if EMERGENCY_KEY in pressed else ""
+
+    def enter(self) -> bool:
+        """Whether Enter was among the keys that :meth:`emergency` has taken since the last call."""
+        entered, self._entered = self._entered, False
+        return entered
 
 
 @contextlib.contextmanager
-def emergency_key(descriptor: int | None = None) -> Iterator[Callable[[], str] | None]:
+def terminal_keys(descriptor: int | None = None) -> Iterator[Keys | None]:
     """While open, the terminal hands over each key at once; Ctrl-C stays what it is.
 
     Args:
         descriptor: of the terminal; by default standard input.
 
     Yields:
-        A function that says ``the space bar`` once that was pressed, without ever waiting; None where there
-        is no terminal, or where it belongs to another job.
+        Its keys; None where there is no terminal, or where it belongs to another job.
     """
     if descriptor is None:
         descriptor = _standard_input()
@@ -30,14 +55,8 @@ def emergency_key(descriptor: int | None = None) -> Iterator[Callable[[], str] |
         return
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor, termios.TCSANOW)
-
-    def pressed() -> str:
-        if not select.select((descriptor,), (), (), 0)[0]:
-            return ""
-        return "the space bar" if EMERGENCY_KEY in os.read(descriptor, 64) else ""
-
     try:
-        yield pressed
+        yield Keys(descriptor)
     finally:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
 

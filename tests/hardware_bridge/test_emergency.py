@@ -11,7 +11,7 @@ import pytest
 
 from wpg.hardware_bridge.emergency import EmergencyStop, halt
 from wpg.hardware_bridge.errors import BridgeError, ProtocolError
-from wpg.hardware_bridge.keyboard import emergency_key
+from wpg.hardware_bridge.keyboard import terminal_keys
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.recorder import NoRecorder
@@ -156,11 +156,12 @@ class TestKey:
 
         master, slave = terminal
         before = termios.tcgetattr(slave)
-        with emergency_key(slave) as pressed:
-            assert pressed() == ""
-            os.write(master, b"qx")
-            assert pressed() == ""
-            report, _ = run(EmergencyStop(pressed), lambda: os.write(master, b" "))
+        with terminal_keys(slave) as keys:
+            assert keys.emergency() == ""
+            os.write(master, b"q\nx")
+            assert keys.emergency() == ""
+            assert (keys.enter(), keys.enter()) == (True, False)
+            report, _ = run(EmergencyStop(keys.emergency), lambda: os.write(master, b" "))
         assert report.end_reason == "emergency_stop"
         assert report.message.startswith("by the space bar")
         assert termios.tcgetattr(slave) == before
@@ -168,23 +169,23 @@ class TestKey:
     def test_a_terminal_of_another_job_is_left_alone(self, monkeypatch):
         master, slave = pty.openpty()
         monkeypatch.setattr(os, "tcgetpgrp", lambda descriptor: os.getpgrp() + 1)
-        with emergency_key(slave) as pressed:
-            assert pressed is None
+        with terminal_keys(slave) as keys:
+            assert keys is None
         os.close(master)
         os.close(slave)
 
     def test_without_a_terminal(self):
         read, write = os.pipe()
-        with emergency_key(read) as pressed:
-            assert pressed is None
+        with terminal_keys(read) as keys:
+            assert keys is None
         os.close(read)
         os.close(write)
 
     @pytest.mark.parametrize("standard_input", [None, io.StringIO()])
     def test_without_standard_input(self, standard_input, monkeypatch):
         monkeypatch.setattr("sys.stdin", standard_input)
-        with emergency_key() as pressed:
-            assert pressed is None
+        with terminal_keys() as keys:
+            assert keys is None
 
 
 @pytest.mark.parametrize("signals", [(signal.SIGQUIT,), (signal.SIGINT, signal.SIGINT)])

@@ -1,0 +1,112 @@
+"""Pushing over the bridge: success by how well the cube is seen, beside that in simulation.
+
+    wpg train wpg/PandaPush-v0 --seed 0 --out runs/push
+    python benchmarks/sources.py runs/push/policy.onnx --out benchmarks/results/sources.jsonl
+
+An emulated Panda at its table in one process, `wpg run` in another, poses and commands over UDP.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from wpg.controllers.statistics import wilson_interval
+
+CAMERAS = {
+    "ideal": "rate_hz=200,delay_ms=0",
+    "good": "rate_hz=60,delay_ms=20,noise_mm=0.5,noise_deg=0.5",
+    "ordinary": "rate_hz=30,delay_ms=40,noise_mm=1,noise_deg=1,drop=0.05",
+    "poor": "rate_hz=15,delay_ms=80,noise_mm=3,noise_deg=3,drop=0.1",
+    "ordinary, covered for 0.6 s": "rate_hz=30,delay_ms=40,noise_mm=1,noise_deg=1,drop=0.05,"
+    "hidden_after_s=30,hidden_for_s=0.6",
+}
+"""How the cube is seen, from a laboratory's tracker to a cheap camera in bad light."""
+
+
+def main() -> None:
+    """Simulation first, then every camera; a line of JSON each."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("policy", type=Path)
+    parser.add_argument("--goals", type=int, default=40)
+    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--only", nargs="*", default=None, help="of the cameras")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    cameras = {name: spec for name, spec in CAMERAS.items() if options.only is None or name in options.only}
+    with open(options.out, "a") as out:
+        if options.only is None:
+            add(out, {"camera": "none: simulation", **simulated(options)})
+        for name, spec in cameras.items():
+            add(out, {"camera": name, "spec": spec, **pushed(options, spec)})
+
+
+def add(out: Any, row: dict[str, Any]) -> None:
+    """Write a line, and show it."""
+    row = {"benchmark": "sources", "time": time.strftime("%Y-%m-%d"), **row}
+    low, high = wilson_interval(row["successes"], row["goals"])
+    row["success_ci95"] = [round(low, 4), round(high, 4)]
+    print(json.dumps(row), flush=True)
+    out.write(json.dumps(row) + "\n")
+    out.flush()
+
+
+def simulated(options: argparse.Namespace) -> dict[str, Any]:
+    """Success in the simulator that the policy was trained in."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        command = ["wpg", "evaluate", options.policy, "--episodes", str(options.episodes), "--json", result]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        found = json.loads(result.read_text())
+    return {
+        "goals": options.episodes,
+        "successes": round(found["success_rate"] * options.episodes),
+    }
+
+
+def pushed(options: argparse.Namespace, camera: str) -> dict[str, Any]:
+    """Success over the bridge, with what both ends saw."""
+    with tempfile.TemporaryDirectory() as folder:
+        seen, result, log = (Path(folder) / name for name in ("seen.json", "result.json", "run.mcap"))
+        robot = ["wpg", "emulate", "panda", "--task", "PandaPush", "--link", "udp://127.0.0.1:0"]
+        robot += ["--camera", camera, "--seed", str(options.seed), "--json", str(seen)]
+        emulator = subprocess.Popen(robot, stdout=subprocess.PIPE)
+        assert emulator.stdout is not None
+        try:
+            hello = json.loads(emulator.stdout.readline())
+            run = ["wpg", "run", str(options.policy), "--robot", "panda", "--link", hello["link"]]
+            run += ["--source", f"{','.join(hello['terms'])}={hello['source']}", "--put-back", "wait"]
+            run += ["--goals", str(options.goals), "--seed", str(options.seed)]
+            run += ["--log", str(log), "--json", str(result)]
+            subprocess.run(run, check=False, stdout=subprocess.DEVNULL)
+            again = subprocess.run(["wpg", "replay", str(log)], check=False, stdout=subprocess.DEVNULL)
+        finally:
+            emulator.send_signal(signal.SIGTERM)
+            emulator.wait()
+        report, witness = json.loads(result.read_text()), json.loads(seen.read_text())
+    (source,) = report["sources"]
+    errors = sorted(goal["error_m"] for goal in report["goal_results"])
+    return {
+        "goals": report["goals"],
+        "successes": report["successes"],
+        "error_mm_p50": round(1e3 * errors[len(errors) // 2], 1),
+        "end_reason": report["end_reason"],
+        "put_backs": report["put_backs"],
+        "age_ms": {name: round(value / 1e3, 1) for name, value in source["age_us"].items()},
+        "readings": source["readings"],
+        "drops": source["drops"],
+        "safety_events": report["safety_events"],
+        "missed_deadlines": report["missed_deadlines"],
+        "ticks": report["ticks"],
+        "limit_violations": report["limit_violations"] + witness["commands_outside_limits"],
+        "replayed_bit_for_bit": again.returncode == 0,
+    }
+
+
+if __name__ == "__main__":
+    main()

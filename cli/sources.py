@@ -1,0 +1,85 @@
+"""What a run is told from outside the robot: where sources are, and when an object is back in its place."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Thread
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from wpg.cli.options import UsageError
+from wpg.hardware_bridge.approach import PutBack
+from wpg.hardware_bridge.keyboard import Keys
+from wpg.hardware_bridge.keys import read_key
+from wpg.hardware_bridge.link_source import LinkSource
+
+SourceOption = Annotated[
+    tyro.conf.UseAppendAction[tuple[str, ...]],
+    tyro.conf.arg(
+        metavar="TERM[,TERM]=URL",
+        help_behavior_hint="",
+        help="Where observation terms from outside the robot are sent, e.g. object_pos=udp://127.0.0.1:7710; "
+        "may be repeated (docs/sources.md).",
+    ),
+]
+SourceKeyFile = Annotated[
+    Path | None, tyro.conf.arg(metavar="FILE", help="Key shared with the sources (`wpg key FILE` makes one).")
+]
+PutBackMode = Literal["ask", "wait", "end"]
+
+
+def link_sources(given: Sequence[str], key: Path | None) -> list[LinkSource]:
+    """A source for every link that is named, with all of its terms.
+
+    Raises:
+        UsageError: not ``TERM=URL``.
+        LinkUrlError: no such link.
+        LinkError: another machine's, without a key.
+    """
+    terms: dict[str, list[str]] = {}
+    for text in given:
+        names, _, url = text.partition("=")
+        if not names or not url:
+            raise UsageError(f"--source {text}: expected TERM=URL, e.g. object_pos=udp://127.0.0.1:7710")
+        terms.setdefault(url, []).extend(names.split(","))
+    secret = None if key is None else read_key(key)
+    return [LinkSource(url, names, key=secret) for url, names in terms.items()]
+
+
+def put_back_by(mode: PutBackMode | None, keys: Keys | None, console: Console) -> PutBack | None:
+    """Who sees to it that an object that lies out of reach is put back; None: nobody, the run ends.
+
+    Raises:
+        UsageError: somebody is to be asked, and there is no terminal to ask on.
+    """
+    if mode == "wait":
+        return lambda trouble: True
+    if mode == "ask" and keys is None:
+        raise UsageError("--put-back ask: needs a terminal; --put-back wait goes on by itself")
+    if mode == "end" or keys is None:
+        return None
+    return AskOperator(keys, lambda text: console.print(text, highlight=False))
+
+
+class AskOperator:
+    """Tells the operator where the object should be, and goes on at Enter.
+
+    Args:
+        keys: of the terminal.
+        say: writes a line there; is given a thread of its own, because a terminal may keep it waiting.
+    """
+
+    def __init__(self, keys: Keys, say: Callable[[str], None]) -> None:
+        self._keys = keys
+        self._say = say
+        self._asked = self._ready = False
+
+    def __call__(self, trouble: str) -> bool:
+        """Whether the arm may go on; ``trouble`` is what is wrong with the object's place."""
+        self._ready = (self._keys.enter() and self._asked) or self._ready
+        if trouble and (self._ready or not self._asked):
+            self._asked, self._ready = True, False
+            text = f"[bold]{trouble}[/bold]; put it back, stand clear, press Enter"
+            Thread(target=self._say, args=(text,), daemon=True).start()
+        return self._ready
