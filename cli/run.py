@@ -68,9 +68,9 @@ def run(
         particles: Particles drawn at each policy step; by default the contract's number.
         stop: How the arm is left: standing, sinking slowly, or without torque.
         cpu: Core that the loop stays on.
-        put_back: When the object lies where no goal can begin, the arm goes out of its way; then the operator is
-            asked to put it back, or it is waited for without asking, or the run ends. By default the operator is
-            asked where there is a terminal, else the run ends.
+        put_back: When the object lies where no goal can begin, the arm goes out of the way. Then ask the
+            operator to put it back, wait without asking, or end the run; by default ask where there is a
+            terminal, else end.
         safety: Thresholds and workspace in place of the defaults; docs/safety.md has their names.
         artifact_key: Refuse a policy that was not signed with this key (`wpg export --sign-key`).
         log: Write a run log that Foxglove and PlotJuggler open.
@@ -134,10 +134,8 @@ def _show(report: RunReport, console: Console) -> None:
         table.add_row("object put back", f"{report.put_backs} times")
     for source in report.sources:
         drops = ", ".join(f"{name} {times}" for name, times in source.drops.items())
-        age = f"{source.age_us.p50 / 1e3:.0f} ms old, at most {source.age_us.max / 1e3:.0f}"
-        table.add_row(
-            f"from {source.name}", f"{source.readings:,} readings, {age}; refused: {drops or 'none'}"
-        )
+        age = f"{source.age_us.p50 / 1e3:.0f} ms old, at most {source.age_us.max / 1e3:.0f} ms"
+        table.add_row(source.name, f"{source.readings:,} readings, {age}; refused: {drops or 'none'}")
     table.add_row("missed deadlines", str(report.missed_deadlines))
     events = ", ".join(f"{name} {count}" for name, count in report.safety_events.items())
     table.add_row("safety events", events or "none")

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from wpg.hardware_bridge.keys import read_key, write_key
     from wpg.hardware_bridge.kinematic_robot import KinematicRobot
     from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
+    from wpg.hardware_bridge.link_source import LinkSource
+    from wpg.hardware_bridge.local_source import LocalSource
     from wpg.hardware_bridge.logread import RunRecording, read_log
     from wpg.hardware_bridge.loop import ControlLoop
     from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus, StopMode
     from wpg.hardware_bridge.safety import SafetyConfig
     from wpg.hardware_bridge.session import open_robot, run_policy
+    from wpg.hardware_bridge.source_sender import PoseSender, SourceSender
+    from wpg.hardware_bridge.sources import Reading, Source
 
 # Loaded when first asked for: a training process that wants a description needs neither links nor runtime.
 _MODULES = {
@@ -74,8 +78,12 @@ _MODULES = {
     "JointCommand": "robot",
     "KinematicRobot": "kinematic_robot",
     "LeRobotRobot": "lerobot_robot",
+    "LinkSource": "link_source",
+    "LocalSource": "local_source",
     "LoopConfig": "loop_config",
     "NativeRobot": "native_robot",
+    "PoseSender": "source_sender",
+    "Reading": "sources",
     "RealtimeConfig": "realtime",
     "Robot": "robot",
     "RobotDescription": "description",
@@ -84,6 +92,8 @@ _MODULES = {
     "RunRecording": "logread",
     "RunReport": "report",
     "SafetyConfig": "safety",
+    "Source": "sources",
+    "SourceSender": "source_sender",
     "StopMode": "robot",
     "available_robots": "description",
     "check_joints": "joint_check",
@@ -117,11 +127,15 @@ __all__ = [
     "LeRobotRobot",
     "LifecycleError",
     "LinkError",
+    "LinkSource",
     "LinkUrlError",
+    "LocalSource",
     "LogError",
     "LoopConfig",
     "NativeRobot",
+    "PoseSender",
     "ProtocolError",
+    "Reading",
     "RealtimeConfig",
     "Robot",
     "RobotDescription",
@@ -130,6 +144,8 @@ __all__ = [
     "RunRecording",
     "RunReport",
     "SafetyConfig",
+    "Source",
+    "SourceSender",
     "StaleStateError",
     "StopMode",
     "available_robots",
