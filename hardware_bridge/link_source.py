@@ -112,7 +112,7 @@ class LinkSource:
 
     def _start_session(self) -> None:
         self._session = secrets.randbits(32)
-        self._subscriptions = self._last = 0
+        self._subscriptions = self._last = self._last_us = 0
         self._offset_s, self._offset_at_s = math.inf, 0.0
 
     def _subscribe(self, link: Link, now_s: float) -> None:
@@ -131,10 +131,11 @@ class LinkSource:
             not isinstance(sample, Sample)
             or frame.session != self._session
             or not is_ahead(frame.sequence, self._last)
+            or frame.time_us < self._last_us  # another clock: somebody else in the same session
         ):
             self._foreign += 1
             return None
-        self._last, self._heard = frame.sequence, True
+        self._last, self._last_us, self._heard = frame.sequence, frame.time_us, True
         sent_s = frame.time_us * 1e-6
         # From the source's clock to ours, by the quickest datagram; it may creep as the clocks run apart.
         creep_s = DRIFT * (now_s - self._offset_at_s)

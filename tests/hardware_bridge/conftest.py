@@ -151,6 +151,7 @@ class Trace:
     def __init__(self) -> None:
         self.ticks = []
         self.decisions = []
+        self.readings = []
         self.events = []
         self.at_tick = {}
 
@@ -161,6 +162,9 @@ class Trace:
 
     def decision(self, **record) -> None:
         self.decisions.append(record | {"obs": record["obs"].copy()})
+
+    def source(self, **record) -> None:
+        self.readings.append(record)
 
     def event(self, **record) -> None:
         self.events.append(record)
@@ -182,7 +186,8 @@ def trace() -> Trace:
 def run(bench, reach_policy, trace):
     def run(config=None, *, policy=reach_policy, on=bench, **kwargs):
         config = config or LoopConfig(duration_s=3.0)
-        loop = ControlLoop(on.robot, policy, config, clock=on.clock, recorder=trace, **kwargs)
+        kwargs = {"recorder": trace, **kwargs}
+        loop = ControlLoop(on.robot, policy, config, clock=on.clock, **kwargs)
         report = loop.run()
         assert report.limit_violations == 0
         assert on.witness.commands_outside_limits == 0
