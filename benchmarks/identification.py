@@ -40,6 +40,22 @@ ATTEMPTS = 5
 SECRET = 20_261_124
 FRICTION_NM = np.array([0.54615, 0.87224, 0.64068, 1.2794, 0.83904, 0.30301, 0.56489]) / 2.0
 """Half the range of the sigmoids that Gaz et al. (RA-L 2019) found on a Panda."""
+JOINT_RANGES = {
+    "lag_s": (0.0, 0.03),
+    "coulomb_friction_nm": (0.5, 2.0),
+    "viscous_friction_nm_s_rad": (0.02, 0.1),
+    "stiffness_factor": (0.7, 1.3),
+    "damping_factor": (0.7, 1.3),
+    "joint_pos_offset_rad": (-5e-3, 5e-3),
+}
+"""What every joint of a hidden robot has of its own; dry friction times a Panda's, viscous times its gain."""
+ARM_RANGES = {
+    "action_delay_s": (0.0, 0.12),
+    "payload_kg": (0.0, 2.0),
+    "joint_pos_noise_rad": (0.0, 3e-4),
+    "joint_vel_noise_rad_s": (0.0, 5e-3),
+    "joint_torque_noise_nm": (0.0, 0.3),
+}
 FIELDS = {
     "action_delay_s": "delay",
     "lag_s": "lag",
@@ -57,28 +73,37 @@ IN_ABSOLUTE = {"action_delay_s": (1e3, "ms"), "lag_s": (1e3, "ms"), "joint_pos_o
 def hidden_arm(number: int) -> Effects:
     """The effects of one hidden arm."""
     rng = np.random.default_rng([SECRET, number])
-    assert ROBOT.simulation is not None
     joints = {
         name: JointEffects(
-            lag_s=rng.uniform(0.0, 0.03),
-            coulomb_friction_nm=rng.uniform(0.5, 2.0) * friction,
-            viscous_friction_nm_s_rad=rng.uniform(0.02, 0.1) * damping,
-            stiffness_factor=rng.uniform(0.7, 1.3),
-            damping_factor=rng.uniform(0.7, 1.3),
-            joint_pos_offset_rad=rng.uniform(-5e-3, 5e-3),
+            **{field: rng.uniform(*span) * scale.get(field, 1.0) for field, span in JOINT_RANGES.items()}
         )
-        for name, friction, damping in zip(
-            ROBOT.joint_names, FRICTION_NM.tolist(), ROBOT.simulation.damping_nm_s_rad, strict=True
-        )
+        for name, scale in _scales().items()
     }
-    return Effects(
-        action_delay_s=rng.uniform(0.0, 0.12),
-        payload_kg=rng.uniform(0.0, 2.0),
-        joint_pos_noise_rad=rng.uniform(0.0, 3e-4),
-        joint_vel_noise_rad_s=rng.uniform(0.0, 5e-3),
-        joint_torque_noise_nm=rng.uniform(0.0, 0.3),
-        joints=joints,
-    )
+    return Effects(joints=joints, **{field: rng.uniform(*span) for field, span in ARM_RANGES.items()})
+
+
+def hidden_family() -> Effects:
+    """All that a hidden arm may be."""
+    joints = {
+        name: JointEffects(
+            **{
+                field: (low * scale.get(field, 1.0), high * scale.get(field, 1.0))
+                for field, (low, high) in JOINT_RANGES.items()
+            }
+        )
+        for name, scale in _scales().items()
+    }
+    return Effects(joints=joints, **ARM_RANGES)
+
+
+def _scales() -> dict[str, dict[str, float]]:
+    """By joint: what its frictions are measured in."""
+    assert ROBOT.simulation is not None
+    rows = zip(ROBOT.joint_names, FRICTION_NM.tolist(), ROBOT.simulation.damping_nm_s_rad, strict=True)
+    return {
+        name: {"coulomb_friction_nm": friction, "viscous_friction_nm_s_rad": damping}
+        for name, friction, damping in rows
+    }
 
 
 def over_udp(engine: EngineName, actuators: Path, folder: Path) -> dict[str, Any]:

@@ -2,45 +2,67 @@
 
     python benchmarks/transfer_policies.py --out runs/transfer_policies
 
-Every run learns reach on the plain simulator and is exported at each of `AGES`; young ones fail most goals.
-Some are exported a second time to act by a sampled instead of the best particle, which is worse.
+Every run learns reach in MuJoCo and is exported at each of its family's ages; young ones fail most goals.
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 
-from wpg.cli.artifacts import ExportOptions, export_run
+from wpg.cli.artifacts import export_run
 from wpg.controllers import TrainConfig, resume, train
-from wpg.export.options import SamplerOptions
 
 ENV = "wpg/PandaReach-v0"
-AGES = (4000, 5000, 6500, 8000, 9000, 10_000, 12_000, 16_000, 24_000)
-SAMPLED_AGES = (10_000, 16_000, 24_000)
-SAMPLED = ExportOptions(sampler=SamplerOptions(choice="sample", noise_scale=2.0))
+DELAYS_S = (0.0, 0.12)
+"""Those of the hidden robots."""
 
 
-def main(out: Path, seeds: int = 3) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Runs that differ by their seed."""
+
+    ages: tuple[int, ...]
+    """Environment steps after which a run is exported."""
+    seeds: tuple[int, ...] = (0,)
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+FAMILIES = {
+    "joints": Family(ages=(4000, 6000, 8000, 10_000, 14_000, 24_000), seeds=(0, 1)),
+    "tool": Family(ages=(2000, 4000, 6000, 9000, 12_000), env_kwargs={"control": "tool"}),
+    "late": Family(
+        ages=(6000, 9000, 12_000, 16_000, 20_000, 28_000, 40_000),
+        env_kwargs={"effects": {"action_delay_s": list(DELAYS_S)}},
+    ),
+}
+"""Of the plain simulator, moving the joints or the tool; and of arms that answer late, which see where they
+were sent."""
+
+
+def main(out: Path) -> None:
     """Train and export; a file that exists is left as it is.
 
     Args:
         out: Folder of the policies, and of the runs that they come from.
-        seeds: Runs, seeded from 0.
     """
-    for seed in range(seeds):
-        folder = out / f"run{seed}"
-        for age in AGES:
-            name = f"seed{seed}-{age:05d}"
-            if (out / f"{name}.onnx").exists():
-                continue
-            if folder.exists():
-                resume(folder, steps=age)
-            else:
-                train(TrainConfig(env=ENV, steps=age, seed=seed, eval_period=0), out=folder)
-            if age in SAMPLED_AGES:
-                export_run(folder, out / f"{name}-sampled.onnx", SAMPLED)
-            export_run(folder, out / f"{name}.onnx")
-            print(name, flush=True)
+    for name, family in FAMILIES.items():
+        for seed in family.seeds:
+            folder = out / f"{name}{seed}"
+            config = TrainConfig(
+                env=ENV, env_kwargs=family.env_kwargs, steps=family.ages[0], seed=seed, eval_period=0
+            )
+            for age in family.ages:
+                exported = out / f"{name}{seed}-{age:05d}.onnx"
+                if exported.exists():
+                    continue
+                if folder.exists():
+                    resume(folder, steps=age)
+                else:
+                    train(config, out=folder)
+                export_run(folder, exported)
+                print(exported.stem, flush=True)
 
 
 if __name__ == "__main__":
