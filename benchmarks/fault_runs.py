@@ -150,6 +150,9 @@ class StepWatch:
     def decision(self, **_: object) -> None:
         """Not looked at."""
 
+    def source(self, **_: object) -> None:
+        """Not looked at."""
+
     def event(self, *, name: str, detail: str, **_: object) -> None:
         """Begin to watch when a hold is over."""
         if name == "holding":
