@@ -24,6 +24,7 @@ from servo_sdks import MODELS, PROTOCOLS, Tap, make_environment, run_client, six
 
 from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.emulator import Emulator
+from wpg.hardware_bridge.errors import StaleStateError
 from wpg.hardware_bridge.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.links import open_link
@@ -78,7 +79,7 @@ def driver_cycle(protocol: str, url: str, count: int, *, fast: bool) -> dict[str
     robot.connect()
     robot.arm()
     with realtime(RealtimeConfig()) as warnings:
-        times = cycle(robot.read, lambda: robot.write(command), count)
+        times = cycle(robot.read, lambda: robot.write(command), count, StaleStateError)
     for warning in warnings:
         print(warning, file=sys.stderr)
     robot.close()

@@ -208,7 +208,12 @@ def make_client(sdk: str, port: str) -> Feetech | Dynamixel | LeRobot:
     return Dynamixel(port, fast=sdk.endswith("fast")) if sdk.startswith("dynamixel") else Feetech(port)
 
 
-def cycle(read: Callable[[], object], write: Callable[[], object], count: int) -> dict[str, float]:
+def cycle(
+    read: Callable[[], object],
+    write: Callable[[], object],
+    count: int,
+    failure: type[Exception] = AssertionError,
+) -> dict[str, float]:
     """Wall and processor time of ``count`` cycles, µs a cycle, and how many reads have failed."""
     walls = []
     failed = 0
@@ -217,7 +222,7 @@ def cycle(read: Callable[[], object], write: Callable[[], object], count: int) -
         begin_s = time.perf_counter()
         try:
             read()
-        except AssertionError:
+        except failure:
             failed += 1
         write()
         walls.append(time.perf_counter() - begin_s)
