@@ -8,6 +8,8 @@ SAC moves its actor at every update, CrossQ and `wpg` at every third by default:
 moving it at every one.
 
     taskset -c 0 python benchmarks/update_speed.py race --sb3 PYTHON --sbx PYTHON
+
+SB3 and SBX need `pip install 'gymnasium[mujoco]' tyro` beside stable-baselines3 and sbx-rl.
 """
 
 import json
@@ -25,7 +27,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_
 import tyro
 
 Library = Literal["wpg", "sb3", "sbx", "sbx-crossq"]
-RESULTS = Path(__file__).parent / "results" / "update_speed.json"
+RESULTS = Path(__file__).parent / "results" / "update_speed.jsonl"
 OBS_DIM, ACTION_DIM, HIDDEN, BATCH = 17, 6, 256, 256
 ROWS = 3_000
 """Transitions in the replay memory."""
@@ -117,8 +119,8 @@ def work(library: Library, *, particles: int = 16, period: int = 3, precision: s
         print(ROUND_UPDATES / (time.process_time() - begun), flush=True)
 
 
-def race(sb3: Path, sbx: Path, *, rounds: int = 12, out: Path = RESULTS) -> None:
-    """Measure all in turns, print a table and write it as JSON.
+def race(sb3: Path, sbx: Path, *, rounds: int = 6, out: Path = RESULTS) -> None:
+    """Measure all in turns, print a table and write it as JSON lines.
 
     Args:
         sb3: Interpreter that has stable-baselines3.
@@ -143,8 +145,11 @@ def race(sb3: Path, sbx: Path, *, rounds: int = 12, out: Path = RESULTS) -> None
             best[name] = max(best[name], float(_ask(racer, "go\n")))
     for racer in racers.values():
         racer.communicate(timeout=60)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"updates_per_s": best, "rounds": rounds, "cpu": _cpu()}, indent=1) + "\n")
+    lines = [
+        {"learner": name, "updates_per_s": round(rate, 1), "rounds": rounds, "cpu": _cpu()}
+        for name, rate in best.items()
+    ]
+    out.write_text("".join(json.dumps(line) + "\n" for line in lines))
     print("| one core | updates/s | ÷ SB3 SAC | ÷ SBX SAC |\n|---|---|---|---|")
     for name, rate in best.items():
         print(f"| {name} | {rate:.0f} | {rate / best['SB3 SAC']:.2f} | {rate / best['SBX SAC']:.2f} |")
