@@ -76,6 +76,14 @@ class TestPartialResults:
             bench.robot.read()
         assert bench.clock.now() - before_s < 0.005
 
+    def test_goals_that_are_still_on_the_wire_take_no_time_from_the_answers(self, bench):
+        bus = msgspec.structs.replace(bench.description.bus, baudrate=57_600)
+        slow = type(bench)(msgspec.structs.replace(bench.description, bus=bus))
+        slow.connected()
+        slow.robot.write(slow.at(np.zeros(6)))
+        slow.robot.read()
+        assert not any(slow.robot.misses.values())
+
     def test_who_missed_is_asked_last(self, make_bench):
         bench = make_bench("feetech")
         bench.connected().read()
