@@ -68,9 +68,9 @@ def wilcoxon_p(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def pearson_r(predicted: ArrayLike, measured: ArrayLike) -> float | None:
-    """Pearson's correlation; None where there are fewer than two values, or all are equal."""
+    """Pearson's correlation; None where all values are equal, or two are all: two always lie on a line."""
     pairs = np.array([predicted, measured], np.float64)
-    if pairs.shape[1] < 2 or (pairs == pairs[:, :1]).all(1).any():
+    if pairs.shape[1] < 3 or (pairs == pairs[:, :1]).all(1).any():
         return None
     return float(stats.pearsonr(*pairs).statistic)
 

@@ -19,6 +19,7 @@ def describe(contract: Contract) -> list[Section]:
         _observation(contract),
         _action(contract),
         *_goal(contract),
+        _training(contract),
         _sampler(contract),
         _provenance(contract),
         _golden(contract),
@@ -65,14 +66,12 @@ def _action(contract: Contract) -> Section:
         ("lowest", _row(action.low)),
         ("highest", _row(action.high)),
         ("period", f"{_number(interface.control_dt_s)} s ({_number(1 / interface.control_dt_s)} Hz)"),
-        ("delay in training", f"{_interval(*interface.trained_delay_s)} s"),
     ]
     if action.tool is not None:
         rows[1:1] = [
             ("tool stays in", f"{_row(action.tool.low_m)} to {_row(action.tool.high_m)} m"),
             ("joints return to", f"{_row(action.tool.posture_rad)} rad"),
         ]
-    rows += [(f"{name} in training", _interval(*span)) for name, span in interface.trained_ranges.items()]
     return Section(f"Action ({action.size})", rows)
 
 
@@ -99,6 +98,18 @@ def _start(goal: GoalSpec) -> str:
     if goal.start_spread_rad is None:
         return "anywhere"
     return f"joints within {_number(goal.start_spread_rad)} rad of home"
+
+
+def _training(contract: Contract) -> Section:
+    """What sets the arms apart that it was trained on; of the joints, from the least to the greatest."""
+    interface = contract.interface
+    spans: dict[str, tuple[float, float]] = {}
+    for name, (low, high) in interface.trained_ranges.items():
+        field = name.rpartition(".")[2]
+        least, greatest = spans.get(field, (low, high))
+        spans[field] = min(low, least), max(high, greatest)
+    rows = [("delay_s", _interval(*interface.trained_delay_s))]
+    return Section("Trained with", rows + [(field, _interval(*span)) for field, span in spans.items()])
 
 
 def _sampler(contract: Contract) -> Section:
@@ -170,4 +181,4 @@ def _row(values: Row) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{_number(low)} to {_number(high)}"
+    return _number(low) if low == high else f"{_number(low)} to {_number(high)}"

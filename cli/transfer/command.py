@@ -129,9 +129,9 @@ def _destination(to: str, options: "RobotOptions") -> "Destination":
 
 def _show(result: "TransferResult", console: Console) -> None:
     for policy in result.policies:
-        table = Table(box=None, padding=(0, 2), title=policy.file, title_justify="left")
+        table = Table(box=None, padding=(0, 1), title=policy.file, title_justify="left")
         for heading in ("", "success", "95 %", "return", "joint gap", "action W2"):
-            table.add_column(heading, justify="left" if not heading else "right")
+            table.add_column(heading, justify="left" if not heading else "right", no_wrap=bool(heading))
         for agreement in (policy.unfitted, policy.agreement):
             if agreement is not None:
                 table.add_row(*_row(agreement.simulator), *_gap(agreement))
@@ -144,14 +144,15 @@ def _show(result: "TransferResult", console: Console) -> None:
             f"same success p = {p:.3g}, same error p = {agreement.error_wilcoxon_p:.3g}",
             highlight=False,
         )
-    if result.pearson_r is not None and result.mmrv is not None:
-        console.print(f"r = {result.pearson_r:.3f}, MMRV = {result.mmrv:.3f}", highlight=False)
+    if len(result.policies) > 1:
+        r = "cannot be told" if result.pearson_r is None else f"= {result.pearson_r:.3f}"
+        console.print(f"r {r}, MMRV = {result.mmrv:.3f}", highlight=False)
     console.print(result.sentence, style="bold", highlight=False)
 
 
 def _row(side: "Side") -> tuple[str, str, str, str]:
     low, high = side.success_ci95
-    return side.place, f"{side.success:.1%}", f"{low:.1%} to {high:.1%}", f"{side.return_mean:.1f}"
+    return side.place, f"{side.success:.0%}", f"{100 * low:.0f} to {high:.0%}", f"{side.return_mean:.1f}"
 
 
 def _gap(agreement: "Agreement") -> tuple[str, str]:

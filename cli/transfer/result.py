@@ -74,7 +74,7 @@ class PolicyTransfer(msgspec.Struct, kw_only=True):
     file: str
     policy_sha256: str
     trained_delay_s: Interval
-    """Shortest and longest delay that the policy was trained with."""
+    """Shortest and longest delay that the policy was trained with, the mean lag of the joints included."""
     trials: int
     stopped_early: bool
     verdict: Verdict

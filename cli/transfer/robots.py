@@ -215,9 +215,11 @@ class LoggedRobot(Destination):
         if (found := recording.metadata.get("robot")) != expected:
             raise LogError(f"{path}: expected a run of {expected}, found one of {found}")
         if (found := recording.metadata.get("policy_sha256")) != artifact.digest:
+            other = (
+                "a motion without a policy" if found is None else f"that of another policy ({found[:16]}…)"
+            )
             raise LogError(
-                f"{path}: expected the run of {artifact.path} ({artifact.digest[:16]}…), "
-                f"found that of another policy ({str(found)[:16]}…)"
+                f"{path}: expected the run of {artifact.path} ({artifact.digest[:16]}…), found {other}"
             )
         results = decode_results(recording, str(path))[:count]
         trials = logged_trials(recording, results, artifact, simulator, str(path))

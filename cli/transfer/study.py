@@ -14,7 +14,7 @@ from wpg.cli.transfer.trials import Simulator, Trial, pairing
 from wpg.cli.transfer.verdict import sentence
 from wpg.controllers.comparison import anytime_interval, mcnemar_p, mcnemar_p_anytime, wilcoxon_p
 from wpg.controllers.sequential import SequentialTest, fixed_size, sequential_test
-from wpg.controllers.statistics import bootstrap_interval, wilson_interval
+from wpg.controllers.statistics import Interval, bootstrap_interval, wilson_interval
 from wpg.export.artifact import Artifact
 from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.policy import SampledPolicy
@@ -184,7 +184,7 @@ def _compare(
     result = PolicyTransfer(
         file=str(artifact.path),
         policy_sha256=artifact.digest,
-        trained_delay_s=interface.trained_delay_s,
+        trained_delay_s=_trained_delay(interface),
         trials=len(outcomes),
         stopped_early=early,
         verdict="undecided" if decided is None else test.verdict(sum(outcomes[:decided]), decided),
@@ -206,6 +206,13 @@ def _compare(
         simulations=shown,
         test=test,
     )
+
+
+def _trained_delay(interface: PolicyInterface) -> Interval:
+    """What a replay sees as a delay: that of the way to the arm and back, and the lag of its servos."""
+    lags = [span for name, span in interface.trained_ranges.items() if name.endswith("lag_s")]
+    low, high = np.mean(lags, axis=0) if lags else (0.0, 0.0)
+    return interface.trained_delay_s[0] + float(low), interface.trained_delay_s[1] + float(high)
 
 
 def _decided_after(test: SequentialTest, outcomes: Sequence[bool]) -> int | None:

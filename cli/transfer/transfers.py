@@ -103,11 +103,17 @@ def summarise(studies: Sequence[Study], from_env: str, to: str, actuators: Path 
 def _ranking(
     results: Sequence[PolicyTransfer], chosen: PolicyTransfer, r: float | None, violation: float | None
 ) -> str:
-    """The sentence about several policies: whether simulation picks well, and how its choice fares."""
-    best = max(result.to.success for result in results)
-    correlation = "cannot be correlated" if r is None else f"correlate with r = {r:.2f}"
+    """The sentence about several policies: how simulation's choice fares, and whether it chooses well."""
+    best = max(results, key=lambda result: result.to.success)
+    choice = (
+        "none does better there"
+        if chosen.to.success == best.to.success
+        else f"{Path(best.file).name} does better there, with {best.to.success:.0%}"
+    )
+    agreement = "" if r is None else f"; predicted and measured success correlate with r = {r:.2f}"
+    if violation:
+        agreement += f"; trusting the predicted order loses {violation:.1%} (MMRV)"
     return (
-        f"Of {len(results)} policies simulation prefers {Path(chosen.file).name}, which reaches "
-        f"{chosen.to.success:.0%} where the best reaches {best:.0%}; predicted and measured success "
-        f"{correlation}, and trusting the predicted order loses {violation or 0:.1%} (MMRV)."
+        f"{chosen.sentence} That is {Path(chosen.file).name}, which simulation prefers of {len(results)} "
+        f"policies; {choice}{agreement}."
     )

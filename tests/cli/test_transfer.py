@@ -181,6 +181,12 @@ class TestRobot:
         assert 'src="http' not in page
         assert "url(http" not in page
 
+        both = summarise([found, found], ENV, "the robot", Path("actuators.toml"))
+        assert both.sentence.endswith(
+            "moves.onnx, which simulation prefers of 2 policies; none does better there."
+        )
+        assert (both.pearson_r, both.mmrv) == (None, 0.0)
+
         missed = [replace(trial, success=False) for trial in found.tried]
         promised = [replace(trial, success=True) for trial in found.simulations[-1].trials]
         assert sentence(result, missed, promised).endswith("where the policy was trained for 0 ms.")
@@ -257,10 +263,14 @@ class TestLogs:
         with pytest.raises(LogError, match="its report is missing"):
             LoggedRobot(tmp_path / "cut.mcap").run(artifact, plain, 1, 0, lambda outcomes: False)
 
-    def test_run_of_another_policy(self, artifact, plain, tmp_path):
-        record = RunLog(tmp_path / "other.mcap", {"robot": "panda", "policy_sha256": "00" * 32}, {})
+    @pytest.mark.parametrize(
+        ("metadata", "said"),
+        [({"policy_sha256": "00" * 32}, "that of another policy"), ({}, "a motion without a policy")],
+    )
+    def test_run_of_another_policy_or_of_none(self, metadata, said, artifact, plain, tmp_path):
+        record = RunLog(tmp_path / "other.mcap", {"robot": "panda", **metadata}, {})
         record.close()
-        with pytest.raises(LogError, match="found that of another policy"):
+        with pytest.raises(LogError, match=f"found {said}"):
             LoggedRobot(tmp_path / "other.mcap").run(artifact, plain, 1, 0, lambda outcomes: False)
 
 

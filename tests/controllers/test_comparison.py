@@ -96,8 +96,8 @@ def test_wilcoxon_of_small_samples_by_enumeration():
 def test_pearson():
     assert pearson_r([0.1, 0.5, 0.9], [0.2, 0.4, 0.6]) == pytest.approx(1.0)
     assert pearson_r([0.1, 0.5, 0.9], [0.6, 0.4, 0.2]) == pytest.approx(-1.0)
-    assert pearson_r([0.5], [0.5]) is None
-    assert pearson_r([0.5, 0.5], [0.1, 0.9]) is None
+    assert pearson_r([0.1, 0.5], [0.2, 0.4]) is None
+    assert pearson_r([0.5, 0.5, 0.5], [0.1, 0.4, 0.9]) is None
 
 
 def test_mmrv_by_hand():

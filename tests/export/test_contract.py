@@ -133,6 +133,14 @@ def test_description_shows_what_a_reader_must_know(path):
         assert fact in text
 
 
+def test_description_joins_what_joints_were_trained_with(path):
+    contract, replace = load_artifact(path).contract, msgspec.structs.replace
+    ranges = {"payload_kg": (0.0, 2.0), "joint1.lag_s": (0.01, 0.02), "joint2.lag_s": (0.015, 0.03)}
+    trained = replace(contract.interface, trained_delay_s=(0.08, 0.08), trained_ranges=ranges)
+    (section,) = [s for s in describe(replace(contract, interface=trained)) if s.title == "Trained with"]
+    assert section.rows == [("delay_s", "0.08"), ("payload_kg", "0 to 2"), ("lag_s", "0.01 to 0.03")]
+
+
 def test_every_field_is_documented():
     documented = DOCS.read_text()
     for definition in contract_schema()["$defs"].values():
