@@ -63,7 +63,10 @@ class SimulationModel(Record, frozen=True, kw_only=True):
     """URDF, or MJCF if it ends in ``.xml``: a path, counted from the description's folder; ``package:path``
     for a file that a Python package ships; or ``menagerie:NAME`` for a robot of MuJoCo Menagerie."""
     base_link: str
-    tool_link: str
+    tool_link: str | None = None
+    """The link that stands where the tool is; None: the tool is where ``[tool]`` puts it on the last link."""
+    tool_radius_m: Positive = 0.025
+    """How far hand, flange or jaw reach sideways from the tool, near its tip: objects start beside that."""
     fixed_joints_rad: dict[str, float] = msgspec.field(default_factory=dict)
     """Joints of the model that the policy does not move, and where they stand (rad or m)."""
     stiffness_nm_rad: tuple[Positive, ...]

@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from wpg.export.interface import ObservationTerm, PolicyInterface, ToolControl
+from wpg.export.interface import ObservationTerm, PolicyInterface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import EffectsSource
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import RenderMode, RewardName
-from wpg.sim_envs.object_env import CUBE, OBJECT_TERMS, ObjectEnv, over_table
-from wpg.sim_envs.poses import tool_down
+from wpg.sim_envs.object_env import OBJECT_TERMS, ObjectEnv
 from wpg.sim_envs.scene import Scene
+from wpg.sim_envs.table import Table, lay_table
 from wpg.sim_envs.task_interface import (
     CONTROL_DT_S,
     GOAL_TERM,
@@ -21,7 +21,7 @@ from wpg.sim_envs.task_interface import (
     with_gripper,
 )
 
-POSTURE_TOOL_M = np.array([0.45, 0.0, 0.15])
+POSTURE_TOOL_M = (np.array([0.45, 0.0, 0.15]),)
 HIGHEST_M = 0.20
 """Of goals above the table."""
 HIGHEST_TOOL_M = 0.30
@@ -30,24 +30,27 @@ ON_TABLE = 0.3
 SHORTEST_WAY_M = 0.08
 
 
-def pick_and_place_tool(description: RobotDescription) -> ToolControl:
-    """The gripper points down, and stays over the table."""
-    return over_table(description, tool_down(description, POSTURE_TOOL_M), HIGHEST_TOOL_M)
-
-
-def pick_and_place_interface(description: RobotDescription, control: ControlName = "tool") -> PolicyInterface:
-    """What such a policy sees and commands on this robot; on hardware the cube needs a source.
+def pick_and_place_table(description: RobotDescription) -> Table:
+    """Where this robot grasps: the gripper points down, and stays over the table.
 
     Raises:
-        DescriptionError: the robot has no gripper.
+        DescriptionError: the arm cannot, or has no gripper.
     """
     if description.gripper is None:
         raise DescriptionError(f"robot {description.name} cannot pick and place: it has no [gripper] table")
+    return lay_table(description, POSTURE_TOOL_M, HIGHEST_TOOL_M)
+
+
+def pick_and_place_interface(
+    description: RobotDescription, table: Table, control: ControlName = "tool"
+) -> PolicyInterface:
+    """What such a policy sees and commands on this robot; on hardware the cube needs a source."""
+    assert description.gripper is not None
     opening = ObservationTerm(name="gripper", size=1, source="gripper", unit="m")
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), opening, *OBJECT_TERMS, GOAL_TERM),
-        action=with_gripper(arm_action(control, pick_and_place_tool(description)), description.gripper),
+        action=with_gripper(arm_action(control, table.tool), description.gripper),
         control_dt_s=CONTROL_DT_S,
     )
 
@@ -81,13 +84,13 @@ class PickAndPlaceEnv(ObjectEnv):
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
-        interface = pick_and_place_interface(description, control)
+        table = pick_and_place_table(description)
         super().__init__(
             description=description,
-            tool=pick_and_place_tool(description),
+            table=table,
             engine=engine,
-            scene=Scene(cube=CUBE, gripper=True),
-            interface=interface,
+            scene=Scene(cube=table.cube, gripper=True),
+            interface=pick_and_place_interface(description, table, control),
             reward=reward,
             render_mode=render_mode,
             effects=effects,
@@ -99,6 +102,6 @@ class PickAndPlaceEnv(ObjectEnv):
         while True:
             goal = self._on_table()
             if self.np_random.random() > ON_TABLE:
-                goal[2] += self.np_random.uniform(0.0, HIGHEST_M)
-            if np.linalg.norm(goal - cube) >= SHORTEST_WAY_M:
+                goal[2] += self.np_random.uniform(0.0, self._table.scale * HIGHEST_M)
+            if np.linalg.norm(goal - cube) >= self._table.scale * SHORTEST_WAY_M:
                 return goal

@@ -2,66 +2,52 @@
 
 import numpy as np
 
-from wpg.export.interface import GoalSpec, PolicyInterface, ToolControl
+from wpg.export.interface import GoalSpec, PolicyInterface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import EffectsSource
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import RenderMode, RewardName
-from wpg.sim_envs.object_env import (
-    CUBE,
-    OBJECT_TERMS,
-    TOLERANCE_M,
-    ObjectEnv,
-    goal_area,
-    over_table,
-    table_scale,
-)
-from wpg.sim_envs.poses import tool_down
+from wpg.sim_envs.object_env import OBJECT_TERMS, TOLERANCE_M, ObjectEnv
 from wpg.sim_envs.registration import PUSH_STEPS
 from wpg.sim_envs.scene import Scene
+from wpg.sim_envs.table import Table, lay_table
 from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, ControlName, arm_action, arm_terms
 
-POSTURE_TOOL_M = (np.array([0.33, 0.0, 0.06]), np.array([0.36, 0.0, 0.06]))
-"""Where the tool is in the arm's posture; the second for arms that do not get so near."""
+POSTURE_TOOL_M = tuple(np.array([x, 0.0, 0.06]) for x in (0.33, 0.36, 0.40))
+"""Where the tool is in the arm's posture; the later ones for arms that do not get so near."""
 HIGHEST_TOOL_M = 0.12
 SHORTEST_WAY_M = 0.10
 """Cube and goal are at least this far apart, so that doing nothing never succeeds; less for small arms."""
 
 
-def push_tool(description: RobotDescription) -> ToolControl:
-    """The tool points down, and stays low over the table.
+def push_table(description: RobotDescription) -> Table:
+    """Where this robot pushes: the tool points down, and stays low.
 
     Raises:
         DescriptionError: the arm cannot.
     """
-    nearer = [table_scale(description), 1.0, 1.0]
-    posture = tool_down(description, *(place * nearer for place in POSTURE_TOOL_M))
-    return over_table(description, posture, HIGHEST_TOOL_M)
+    return lay_table(description, POSTURE_TOOL_M, HIGHEST_TOOL_M)
 
 
-def push_interface(description: RobotDescription, control: ControlName = "tool") -> PolicyInterface:
+def push_interface(
+    description: RobotDescription, table: Table, control: ControlName = "tool"
+) -> PolicyInterface:
     """What a push policy sees and commands on this robot; on hardware the cube needs a source."""
+    low, high = table.corners()
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), *OBJECT_TERMS, GOAL_TERM),
-        action=arm_action(control, push_tool(description)),
+        action=arm_action(control, table.tool),
         control_dt_s=CONTROL_DT_S,
-        goal=push_goal(description),
-    )
-
-
-def push_goal(description: RobotDescription) -> GoalSpec:
-    """Where this robot may be asked to push the cube to."""
-    scale = table_scale(description)
-    low, high = goal_area(description)
-    return GoalSpec(
-        achieved="object_pos",
-        low=low,
-        high=high,
-        tolerance_m=TOLERANCE_M * scale,
-        distance_min_m=SHORTEST_WAY_M * scale,
-        horizon_steps=PUSH_STEPS,
+        goal=GoalSpec(
+            achieved="object_pos",
+            low=low,
+            high=high,
+            tolerance_m=TOLERANCE_M * table.scale,
+            distance_min_m=SHORTEST_WAY_M * table.scale,
+            horizon_steps=PUSH_STEPS,
+        ),
     )
 
 
@@ -70,7 +56,8 @@ class PushEnv(ObjectEnv):
 
     The arm starts with its tool anywhere over the table, but not over the cube.
 
-    For arms shorter than 75 cm ways and tolerance are shorter.
+    The area lies where the arm reaches it from every side; where it has to be smaller, so are ways and
+    tolerance. Arms shorter than 75 cm push a cube of 2.5 cm.
 
     Args:
         engine: which physics.
@@ -95,12 +82,13 @@ class PushEnv(ObjectEnv):
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
+        table = push_table(description)
         super().__init__(
             description=description,
-            tool=push_tool(description),
+            table=table,
             engine=engine,
-            scene=Scene(cube=CUBE),
-            interface=push_interface(description, control),
+            scene=Scene(cube=table.cube),
+            interface=push_interface(description, table, control),
             reward=reward,
             render_mode=render_mode,
             effects=effects,
@@ -111,5 +99,5 @@ class PushEnv(ObjectEnv):
         cube = self.robot.cube_state().position_m
         while True:
             goal = self._on_table()
-            if np.linalg.norm(goal - cube) >= self._table_scale * SHORTEST_WAY_M:
+            if np.linalg.norm(goal - cube) >= self._table.scale * SHORTEST_WAY_M:
                 return goal

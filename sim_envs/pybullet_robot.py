@@ -55,8 +55,6 @@ class PyBulletRobot(ServoArm):
         self._arm = slice(joints)
         self._inertia = np.empty((joints + fingers, joints + fingers))
         self._arm_inertia = self._inertia[:joints, :joints]
-        self._diagonal = self._arm_inertia.diagonal()
-        self._diagonal.flags.writeable = True
         with quiet():
             self._client = pybullet.connect(pybullet.GUI if window else pybullet.DIRECT)
         self._window = Window(self._client) if window else None
@@ -244,11 +242,11 @@ class PyBulletRobot(ServoArm):
     def _forces(self) -> Vector:
         """The law of :class:`ServoArm`, its damping taken at the end of the step; and what no motor makes.
 
-        ``(M + A + h (D + R)) q̈ = F − R q̇ + g − b`` predicts the acceleration under ``F = clip(K e − D q̇)``
-        and friction ``R``, where joints at their torque limit have no ``D``. The motor gives
-        ``τ = F − h D q̈ + g``; friction and armature add ``−R (q̇ + h q̈) − A q̈``. This is what MuJoCo's
-        ``implicitfast`` integrator does. Taken at the start of the step, the same damping would shake the arm
-        wherever two joint axes come to lie in one line.
+        ``(M + A + h (D + R)) q̈ = F − R q̇ + g − b`` predicts the acceleration under ``F = K e − D q̇`` and
+        friction ``R``. The motor gives ``τ = clip(F − h D q̈) + g``; friction and armature add
+        ``−R (q̇ + h q̈) − A q̈``. Up to the torque limit this is what MuJoCo's ``implicitfast`` integrator
+        does. Taken at the start of the step, the same damping would shake the arm wherever two joint axes
+        come to lie in one line, and the same limit would spin up a light last link that something hits.
         """
         body, client, effects, zeros = self._body, self._client, self._effects, self._zeros
         states = pybullet.getJointStates(body, self._moving, physicsClientId=client)
@@ -257,29 +255,44 @@ class PyBulletRobot(ServoArm):
         hold = self._compensation(pos) if self._stiff else zeros
         joint_pos, joint_vel, joint_bias, joint_hold = np.array((pos, vel, bias, hold))[:, self._arm]
         drive = self._position_gain * (self._reference - joint_pos) - self._velocity_gain * joint_vel
-        torque: Vector = np.minimum(np.maximum(drive, self._torque_min), self._torque_max)
-        implicit = self._implicit_gain * (torque == drive)
-        torque += joint_hold
         self._inertia[:] = pybullet.calculateMassMatrix(body, pos, physicsClientId=client)
         if effects is None:
-            self._diagonal += implicit
-            # Of a symmetric matrix the transpose, which LAPACK takes without a copy.
-            _, acceleration, _ = dposv(self._arm_inertia.T, torque - joint_bias, overwrite_a=1, overwrite_b=1)
-            torque -= implicit * acceleration
-            self._torque = torque
-            return torque
+            motor, _ = self._motor(drive, joint_hold - joint_bias, self._arm_inertia)
+            self._torque = motor + joint_hold
+            return self._torque
         inertia, joint_bias = effects.mass_factor * self._arm_inertia, effects.mass_factor * joint_bias
         if effects.payload_kg:
             load, weight = self._payload(pos, effects.payload_kg)
             inertia += load
             joint_bias -= weight
         passive = self._step_s * self._friction + effects.armature_kg_m2
-        inertia.ravel()[:: len(inertia) + 1] += implicit + passive
+        inertia.ravel()[:: len(inertia) + 1] += passive
         rubbed = self._friction * joint_vel
-        acceleration = dposv(inertia, torque - joint_bias - rubbed)[1]
-        self._torque = torque - implicit * acceleration
-        torque = self._torque - rubbed - passive * acceleration
+        motor, acceleration = self._motor(drive, joint_hold - joint_bias - rubbed, inertia)
+        self._torque = motor + joint_hold
+        torque: Vector = self._torque - rubbed - passive * acceleration
         return torque
+
+    def _motor(self, drive: Vector, load: Vector, inertia: Vector) -> tuple[Vector, Vector]:
+        """Motor torques without compensation, and accelerations, (num_joints,) each.
+
+        Args:
+            drive: (num_joints,) Nm, the law at the start of the step.
+            load: (num_joints,) Nm, whatever else acts.
+            inertia: (num_joints, num_joints), symmetric; what LAPACK calls its lower half is our upper one.
+        """
+        implicit = self._implicit_gain
+        acceleration = dposv(inertia.T + np.diag(implicit), drive + load)[1]
+        wanted = drive - implicit * acceleration
+        motor: Vector = np.minimum(np.maximum(wanted, self._torque_min), self._torque_max)
+        free = motor == wanted
+        if not free.all():  # where the limit holds there is no damping
+            implicit = implicit * free
+            drive = np.where(free, drive, motor)
+            acceleration = dposv(inertia.T + np.diag(implicit), drive + load)[1]
+            wanted = drive - implicit * acceleration
+            motor = np.minimum(np.maximum(wanted, self._torque_min), self._torque_max)
+        return motor, acceleration
 
     def _payload(self, joint_pos: tuple[float, ...], mass_kg: float) -> tuple[Vector, Vector]:
         """Inertia (J, J) and weight (J,) of a point mass at the tool, as the joints feel them."""

@@ -64,9 +64,14 @@ def load_arm(description: RobotDescription, scene: Scene = EMPTY) -> ArmModel:
         mesh.set("filename", str(_mesh_path(mesh.attrib["filename"], path)))
     above = joints_above(root)
     for name in (model.base_link, model.tool_link):
-        if root.find(f"link[@name='{name}']") is None:
+        if name is not None and root.find(f"link[@name='{name}']") is None:
             raise DescriptionError(f"{path}: has no link {name!r}")
-    tool_link, tool_pose = carrier(above, model.tool_link)
+    if model.tool_link is not None:
+        tool_link, tool_pose = carrier(above, model.tool_link)
+    else:
+        last = description.joint_names[-1]
+        tool_link = next(link for link, joint in above.items() if joint.get("name") == last)
+        tool_pose = description.tool.matrix()
     base_link, _ = carrier(above, model.base_link)
     merge_inertias(root)
     merge_shapes(root)

@@ -10,8 +10,8 @@ from wpg.sim_envs.actuator import Actuator, DelayLine
 from wpg.sim_envs.effects import Effects, JointEffects, Spread, effects_toml, load_effects
 from wpg.sim_envs.engines import ENGINES, make_robot
 from wpg.sim_envs.errors import EffectsError
-from wpg.sim_envs.object_env import CUBE
 from wpg.sim_envs.scene import Scene
+from wpg.sim_envs.table import CUBE
 from wpg.sim_envs.task_interface import task_kwargs
 
 IDS = ["wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"]

@@ -8,7 +8,7 @@ from wpg.hardware_bridge.pipeline import ActionPipeline
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.sim_envs.engines import make_robot
 from wpg.sim_envs.insert import InsertEnv
-from wpg.sim_envs.pick_and_place import PickAndPlaceEnv, pick_and_place_interface
+from wpg.sim_envs.pick_and_place import PickAndPlaceEnv, pick_and_place_interface, pick_and_place_table
 from wpg.sim_envs.scene import Scene
 
 
@@ -63,7 +63,9 @@ def test_scene_with_gripper_needs_one(engine, description):
 def test_driver_that_moves_no_gripper_refuses_the_policy(description):
     for control, expected in {"joints": "7 joints of panda, found 8", "tool": "3 coordinates"}.items():
         with pytest.raises(ContractError, match=f"action size: expected {expected}"):
-            ActionPipeline(pick_and_place_interface(description, control), description)
+            ActionPipeline(
+                pick_and_place_interface(description, pick_and_place_table(description), control), description
+            )
 
 
 @pytest.mark.parametrize("clearance_m", [0.0, -0.001, 1.0])

@@ -1,12 +1,14 @@
 import gymnasium
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.description import load_description, shipped_robots
 from wpg.hardware_bridge.errors import DescriptionError
-from wpg.sim_envs.object_env import AREA_HIGH_M, AREA_LOW_M, CUBE, table_scale
 from wpg.sim_envs.poses import tool_down
-from wpg.sim_envs.push import SHORTEST_WAY_M
+from wpg.sim_envs.push import SHORTEST_WAY_M, push_table
+from wpg.sim_envs.table import CUBE, SMALL_CUBE
+from wpg.sim_envs.task_interface import term_slice
 
 DOWN = np.array([0.0, 0.0, -1.0])
 UP = np.array([0.0, 0.0, 1.0])
@@ -23,8 +25,8 @@ def test_cube_and_goal_lie_apart_on_the_table(env):
     for seed in range(50):
         obs, info = env.reset(seed=seed)
         for place in (obs["achieved_goal"], obs["desired_goal"]):
-            assert (place[:2] >= np.float32(AREA_LOW_M)).all()
-            assert (place[:2] <= np.float32(AREA_HIGH_M)).all()
+            assert (place[:2] >= np.float32([0.40, -0.15])).all()
+            assert (place[:2] <= np.float32([0.60, 0.15])).all()
             assert place[2] == pytest.approx(CUBE.half_size_m)
         assert np.linalg.norm(obs["achieved_goal"] - obs["desired_goal"]) > SHORTEST_WAY_M - 1e-6
         assert not info["is_success"]
@@ -44,36 +46,39 @@ def test_observation_has_the_cubes_rotation(env):
     np.testing.assert_allclose(np.cross(first, second), UP, atol=1e-6)
 
 
-@pytest.mark.parametrize("robot", ["iiwa14", "xarm6"])
-def test_other_arms_push_too(robot):
-    env = gymnasium.make("wpg/PandaPush-v0", robot=robot)
-    obs, _ = env.reset(seed=0)
-    size = load_description(robot).num_joints
-    tool = obs["observation"][2 * size : 2 * size + 3]
-    assert np.linalg.norm(tool - obs["achieved_goal"]) > 0.04
-    env.step(np.zeros(3, np.float32))
-    env.close()
-
-
-@pytest.mark.parametrize("robot", ["so101", "omx"])
+@pytest.mark.parametrize("robot", shipped_robots())
 @pytest.mark.parametrize("env_id", ["wpg/PandaPush-v0", "wpg/PandaPushBullet-v0"])
-def test_small_arms_push_on_a_smaller_table(env_id, robot):
-    """Everywhere a cube or a goal may lie the arm gets to, pointing down; doing nothing never succeeds."""
+def test_every_arm_has_a_table_that_it_reaches(env_id, robot):
+    """Pointing down it gets to every corner; it starts clear of the cube; doing nothing never succeeds."""
     env = gymnasium.make(env_id, robot=robot)
     description = load_description(robot)
-    scale = table_scale(description)
-    assert 0.3 < scale < 0.5
-    for x in (AREA_LOW_M[0], AREA_HIGH_M[0]):
-        for y in (AREA_LOW_M[1], AREA_HIGH_M[1]):
-            tool_down(description, np.array([scale * x, scale * y, CUBE.half_size_m]))
-    for seed in range(20):
+    table = push_table(description)
+    assert table.cube == (SMALL_CUBE if description.bus is not None else CUBE)
+    assert 0.35 <= table.scale <= (1.0 if description.bus is None else 0.5)
+    for x in (table.low_m[0], table.high_m[0]):
+        for y in (table.low_m[1], table.high_m[1]):
+            tool_down(description, np.array([x, y, table.cube.half_size_m]))
+    tool = term_slice(env.unwrapped.interface, "tool_pos")
+    for seed in range(10):
         obs, info = env.reset(seed=seed)
         for place in (obs["achieved_goal"], obs["desired_goal"]):
-            assert (place[:2] >= np.float32(scale * np.array(AREA_LOW_M)) - 1e-6).all()
-            assert (place[:2] <= np.float32(scale * np.array(AREA_HIGH_M)) + 1e-6).all()
+            assert (place[:2] >= np.float32(table.low_m) - 1e-6).all()
+            assert (place[:2] <= np.float32(table.high_m) + 1e-6).all()
+        away = np.linalg.norm(obs["observation"][tool][:2] - obs["achieved_goal"][:2])
+        assert away > table.clearance_m - 2e-3
         assert not info["is_success"]
         assert env.observation_space.contains(env.step(env.action_space.sample())[0])
     env.close()
+
+
+def test_arm_that_points_down_but_reaches_nowhere_is_told_so():
+    """An OpenMANIPULATOR-X with a hand as wide as its reach."""
+    omx = load_description("omx")
+    wide = replace(omx, simulation=replace(omx.simulation, tool_radius_m=0.1))
+    with pytest.raises(
+        DescriptionError, match=r"omx has too little room on the table: .* from 0\.\d\d to 0\.\d\d m"
+    ):
+        push_table(wide)
 
 
 def test_arm_that_cannot_is_told_so():

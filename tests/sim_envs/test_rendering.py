@@ -10,7 +10,7 @@ from wpg.sim_envs.display import VARIABLES
 from wpg.sim_envs.engines import ENGINES, make_robot
 from wpg.sim_envs.errors import RenderError
 from wpg.sim_envs.meshes import obj_parts
-from wpg.sim_envs.object_env import CUBE
+from wpg.sim_envs.table import CUBE
 
 IDS = ["wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"]
 

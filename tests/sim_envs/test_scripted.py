@@ -5,27 +5,33 @@ import numpy as np
 import pytest
 
 from wpg.export.kinematics import ForwardKinematics
+from wpg.sim_envs.task_interface import term_slice
 
 DOWN = np.array([0.0, 0.0, -1.0])
 UP = np.array([0.0, 0.0, 1.0])
+LOW = 0.015 * UP
+LAG_S = 0.1
+"""Of arms on a servo bus."""
 EPISODES = 20
 
 
 class Script:
     """Moves the tool towards a place, pointing down; joints by damped least squares."""
 
-    def __init__(self, interface):
-        self.kinematics = ForwardKinematics(interface.robot.kinematics)
-        self.moves_tool = interface.action.mode == "tool_position_delta"
+    def __init__(self, env):
+        self.interface, self.robot = env.interface, env.robot.description
+        self.kinematics = ForwardKinematics(self.interface.robot.kinematics)
+        self.moves_tool = self.interface.action.mode == "tool_position_delta"
+        self.late = self.interface.action.delta_from == "target"
         self.phase = "approach"
 
     def __call__(self, obs):
-        joint_pos = obs["observation"][:7].astype(np.float64)
-        tool, thing, goal = (
-            values.astype(np.float64)
-            for values in (obs["observation"][14:17], obs["achieved_goal"], obs["desired_goal"])
-        )
-        return self.act(obs["observation"], joint_pos, tool, thing, goal)
+        row = np.concatenate([obs["observation"], obs["desired_goal"]]).astype(np.float64)
+        joint_pos, tool = (row[term_slice(self.interface, name)] for name in ("joint_pos", "tool_pos"))
+        if self.late:
+            joint_pos = row[term_slice(self.interface, "joint_target")][: len(joint_pos)]
+        thing, goal = (obs[name].astype(np.float64) for name in ("achieved_goal", "desired_goal"))
+        return self.act(row, joint_pos, tool, thing, goal)
 
     def towards(self, joint_pos, place, longest_m, across=None):
         """One step, of damped least squares on tool position and direction if joints are moved.
@@ -35,7 +41,7 @@ class Script:
         if self.moves_tool:
             way = place - self.kinematics.tool_position(joint_pos)
             way *= min(1.0, longest_m / (np.linalg.norm(way) + 1e-9))
-            return np.clip(way / 0.05, -1.0, 1.0).astype(np.float32)
+            return np.clip(way / self.interface.action.scale[:3], -1.0, 1.0).astype(np.float32)
 
         def task(joint_pos):
             pose = self.kinematics.tool_pose(joint_pos)
@@ -55,6 +61,8 @@ class Pusher(Script):
     """Above the cube's far side, down, push along the line to the goal, up."""
 
     def act(self, obs, joint_pos, tool, cube, goal):
+        if self.late:  # where the cube will be when the arm answers
+            cube = cube + LAG_S * obs[term_slice(self.interface, "object_vel")] * [1, 1, 0]
         way = goal - cube
         distance = np.linalg.norm(way)
         way /= distance + 1e-9
@@ -63,34 +71,42 @@ class Pusher(Script):
 
     def place(self, tool, cube, way, distance):
         """Where the tool shall go, and how far in one step."""
-        behind = cube - 0.07 * way
-        if self.phase == "approach" and np.linalg.norm(tool - behind - 0.08 * UP) < 0.02:
+        half, tolerance = self.interface.goal.low[2], self.interface.goal.tolerance_m
+        radius = self.robot.simulation.tool_radius_m
+        behind = (cube - (radius + 1.75 * half + 0.01) * way) * [1, 1, 0] + LOW
+        if self.phase == "approach" and np.linalg.norm(tool - behind - 3 * half * UP) < half:
             self.phase = "lower"
-        if self.phase == "lower" and np.linalg.norm(tool - behind) < 0.02:
+        if self.phase == "lower" and np.linalg.norm(tool - behind) < half:
             self.phase = "push"
         along = (tool - cube) @ way
         side = (tool - cube - along * way) * [1, 1, 0]
-        if self.phase == "push" and distance < 0.04 and (distance < 0.015 or along > -0.02):
+        near = distance < 0.8 * tolerance
+        if self.phase == "push" and near and (distance < 0.3 * tolerance or along > -half):
             self.phase = "leave"
-        elif self.phase == "push" and distance > 0.04 and (np.linalg.norm(side) > 0.04 or along > -0.01):
+        elif self.phase == "push" and not near and (np.linalg.norm(side) > 2 * half or along > -half / 2):
             self.phase = "approach"
-        if self.phase == "leave" and distance > 0.04 and tool[2] > 0.07:
+        if self.phase == "leave" and not near and tool[2] > 2.5 * half:
             self.phase = "approach"
+        beside = np.linalg.norm((tool - cube)[:2]) < radius + 2.5 * half
         match self.phase:
+            case "approach" if beside and tool[2] < 2.5 * half:  # or it would drag the cube along
+                return tool + 0.05 * UP, 0.08
             case "approach":
-                return behind + 0.08 * UP, 0.08
+                return behind + 3 * half * UP, 0.08
             case "lower":
                 return behind, 0.08
             case "push":
-                return (cube - 3.0 * side) * [1, 1, 0] + 0.02 * UP, min(0.04, 0.005 + 0.3 * distance)
-        return tool + (0.05 * UP if tool[2] < 0.1 else 0.0), 0.08
+                return (cube - 3.0 * side) * [1, 1, 0] + LOW, min(
+                    0.03, 0.25 * half + (0.3 if self.late else 0.2) * distance
+                )
+        return tool + (0.05 * UP if tool[2] < 4 * half else 0.0), 0.08
 
 
 class Picker(Script):
     """Above the cube, turned to its faces, down, close, to the goal."""
 
     def act(self, obs, joint_pos, tool, cube, goal):
-        face = obs[21:24].astype(np.float64) * [1, 1, 0]
+        face = obs[term_slice(self.interface, "object_rot6d")][:3] * [1, 1, 0]
         finger_line = self.kinematics.tool_pose(joint_pos)[:3, 1]
         side = np.cross(UP, face)
         across = max(face, side, key=lambda line: abs(finger_line @ line))
@@ -130,6 +146,19 @@ class Inserter(Script):
         return self.towards(joint_pos, goal + 0.05 * UP, 0.08)
 
 
+def successes(env, script, episodes):
+    """Of each episode, whether the script solves it."""
+    found = []
+    for seed in range(episodes):
+        obs, _ = env.reset(seed=seed)
+        policy = script(env.unwrapped)
+        for _ in range(env.spec.max_episode_steps):
+            obs, _, _, _, info = env.step(policy(obs))
+        found.append(info["is_success"])
+    env.close()
+    return found
+
+
 @pytest.mark.parametrize("engine", ["", "Bullet"])
 @pytest.mark.parametrize("control", ["joints", "tool"])
 @pytest.mark.parametrize(
@@ -138,13 +167,19 @@ class Inserter(Script):
     ids=["push", "pick", "insert"],
 )
 def test_scripted_policy_solves_it(task, script, control, engine):
-    env = gymnasium.make(f"wpg/Panda{task}{engine}-v0", control=control)
-    successes = []
-    for seed in range(EPISODES):
-        obs, _ = env.reset(seed=seed)
-        policy = script(env.unwrapped.interface)
-        for _ in range(env.spec.max_episode_steps):
-            obs, _, _, _, info = env.step(policy(obs))
-        successes.append(info["is_success"])
-    env.close()
-    assert np.mean(successes) >= 0.95, successes
+    found = successes(gymnasium.make(f"wpg/Panda{task}{engine}-v0", control=control), script, EPISODES)
+    assert np.mean(found) >= 0.95, found
+
+
+@pytest.mark.parametrize("engine", ["", "Bullet"])
+@pytest.mark.parametrize(
+    ("task", "script", "robot"),
+    [
+        *(("Push", Pusher, robot) for robot in ("iiwa14", "xarm6", "so101", "omx")),
+        *(("Insert", Inserter, robot) for robot in ("iiwa14", "xarm6")),
+    ],
+)
+def test_other_arms_do_it_too(task, script, robot, engine):
+    env = gymnasium.make(f"wpg/Panda{task}{engine}-v0", robot=robot, control="tool")
+    found = successes(env, script, EPISODES)
+    assert np.mean(found) >= 0.95, found

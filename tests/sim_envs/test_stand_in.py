@@ -3,7 +3,6 @@ import pytest
 
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus
 from wpg.sim_envs.errors import EngineError
-from wpg.sim_envs.object_env import AREA_HIGH_M, AREA_LOW_M
 from wpg.sim_envs.stand_in import PATIENCE_S, TableStandIn
 
 
@@ -15,7 +14,7 @@ def table(request):
 
 
 def on_table(place) -> bool:
-    return bool((place[:2] >= AREA_LOW_M).all() and (place[:2] <= AREA_HIGH_M).all())
+    return bool((place[:2] >= (0.40, -0.15)).all() and (place[:2] <= (0.60, 0.15)).all())
 
 
 def stand_at_start(table) -> None:
