@@ -1,5 +1,6 @@
 """``wpg check``: one small move per joint, before a policy may move the robot."""
 
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -15,9 +16,15 @@ from wpg.cli.options import (
     prepare_outputs,
     write_json,
 )
+from wpg.cli.policies import load_policy
 from wpg.cli.robots import robot_at
-from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.joint_check import check_joints
+from wpg.cli.sources import SourceKeyFile, SourceOption, link_sources
+from wpg.hardware_bridge.checks import check_interface
+from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.joint_check import JointCheck, check_joints
+from wpg.hardware_bridge.link_source import LinkSource
+from wpg.hardware_bridge.safety import SafetyConfig
+from wpg.hardware_bridge.source_check import TermCheck, watch_sources
 
 LARGEST_TRAVEL_RAD = 0.2
 """Beyond this a move is not small any more."""
@@ -28,25 +35,66 @@ def check(
     *,
     link: str,
     travel: float = 0.05,
+    policy: Annotated[Path | None, tyro.conf.arg(metavar="POLICY")] = None,
+    source: SourceOption = (),
+    source_key: SourceKeyFile = None,
     key: KeyFile = None,
     calibration: CalibrationFile = None,
     json: JsonFile = None,
 ) -> None:
     """Move every joint a little and back, and compare order, sign, scale, lag and noise with the description.
 
+    With a policy, see before whether it fits the robot, and listen to the sources that it needs.
+
     Args:
         robot: A robot's name or the path of its .toml file.
         link: Where the robot is, as for `wpg run`.
         travel: How far each joint moves, rad; 0.2 at most.
+        policy: The policy that is to run; its sources are given by --source, as for `wpg run`.
     """
     if not 0 < travel <= LARGEST_TRAVEL_RAD:
         raise UsageError(
             f"--travel: expected more than 0 and at most {LARGEST_TRAVEL_RAD} rad, found {travel:g}"
         )
+    if policy is None and source:
+        raise UsageError("--source: for which policy? give --policy")
     prepare_outputs(json)
-    driver = robot_at(link, load_description(robot), key=key, calibration=calibration)
+    description = load_description(robot)
+    console = Console()
+    driver = robot_at(link, description, key=key, calibration=calibration)
+    terms = [] if policy is None else _check_policy(policy, description, link_sources(source, source_key))
+    _show_terms(terms, console)
     checks = check_joints(driver, travel_rad=travel)
-    write_json(json, checks)
+    write_json(json, checks if policy is None else {"joints": checks, "sources": terms})
+    _show_joints(checks, console)
+    if not all(joint.ok for joint in checks):
+        raise CommandError(f"{robot} does not do what its description says; no policy should move it")
+    for term in terms:
+        if not term.ok:
+            raise CommandError(f"source of {term.term}: {term.fault}")
+
+
+def _check_policy(policy: Path, description: RobotDescription, sources: list[LinkSource]) -> list[TermCheck]:
+    interface = load_policy(policy).contract.interface
+    check_interface(interface, description, [name for source in sources for name in source.terms])
+    return watch_sources(interface, sources, stale_s=SafetyConfig().source_stale_s)
+
+
+def _show_terms(terms: list[TermCheck], console: Console) -> None:
+    if not terms:
+        return
+    table = Table(box=None, padding=(0, 2))
+    for title in ("term", "rate, Hz", "oldest, ms", "noise", "mean", "verdict"):
+        table.add_column(title)
+    for term in terms:
+        mean = " ".join(f"{number:.3f}" for number in term.value)
+        verdict = "[green]well fed[/green]" if term.ok else f"[red]{term.fault}[/red]"
+        row = (f"{term.rate_hz:.0f}", f"{term.age_ms_max:.0f}", f"{term.noise:.2g}", mean)
+        table.add_row(term.term, *row, verdict)
+    console.print(table)
+
+
+def _show_joints(checks: list[JointCheck], console: Console) -> None:
     table = Table(box=None, padding=(0, 2))
     for title in ("joint", "scale", "lag, ms", "noise, mrad", "verdict"):
         table.add_column(title, justify="left" if title in ("joint", "verdict") else "right")
@@ -54,6 +102,4 @@ def check(
         verdict = "[green]as described[/green]" if joint.ok else f"[red]{joint.fault}[/red]"
         row = (f"{joint.scale:.3f}", f"{1e3 * joint.lag_s:.0f}", f"{1e3 * joint.noise_rad:.3f}")
         table.add_row(joint.joint, *row, verdict)
-    Console().print(table)
-    if not all(joint.ok for joint in checks):
-        raise CommandError(f"{robot} does not do what its description says; no policy should move it")
+    console.print(table)

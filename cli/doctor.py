@@ -1,15 +1,28 @@
 """``wpg doctor``: is this machine ready to run a robot?"""
 
+from pathlib import Path
+from typing import Annotated
+
+import tyro
 from rich.console import Console
 from rich.table import Table
 
 from wpg.cli.options import JsonFile, write_json
-from wpg.hardware_bridge.doctor import diagnose
+from wpg.cli.policies import load_policy
+from wpg.hardware_bridge.doctor import diagnose, sources_needed
 
 
-def doctor(*, json: JsonFile = None) -> None:
-    """Look at real-time rights, kernel, clock, cores, ports and versions; every finding with its fix."""
+def doctor(
+    *, policy: Annotated[Path | None, tyro.conf.arg(metavar="POLICY")] = None, json: JsonFile = None
+) -> None:
+    """Look at real-time rights, kernel, clock, cores, ports and versions; every finding with its fix.
+
+    Args:
+        policy: Also say what this policy needs beside the robot.
+    """
     findings = diagnose()
+    if policy is not None:
+        findings.append(sources_needed(load_policy(policy).contract.interface))
     write_json(json, findings)
     table = Table(box=None, padding=(0, 2))
     for title in ("", "looked at", "found", "to mend it"):

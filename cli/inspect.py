@@ -16,15 +16,20 @@ def inspect(policy: PolicyPath, *, key: Path | None = None, json: bool = False) 
 
     Args:
         key: File with the key that the policy must have been signed with.
-        json: Print the contract as JSON, with digest, signed and golden_max_abs_error: the largest error of
-            any output, in the output's unit.
+        json: Print the contract as JSON, with digest, signed, golden_max_abs_error: the largest error of
+            any output, in the output's unit, and sources: the terms that `wpg run --source` is to feed.
     """
     artifact = load_policy(policy, key)
     error = artifact.verify_golden()
     if json:
         contract: dict[str, Any] = msgspec.to_builtins(artifact.contract)
-        found = {"digest": artifact.digest, "signed": artifact.signed, "golden_max_abs_error": error}
-        print(msgspec.json.encode({**contract, **found}).decode())
+        found: dict[str, Any] = {
+            "digest": artifact.digest,
+            "signed": artifact.signed,
+            "golden_max_abs_error": error,
+        }
+        sources = artifact.contract.interface.external
+        print(msgspec.json.encode({**contract, **found, "sources": sources}).decode())
         return
     console = Console()
     for section in describe(artifact.contract):

@@ -90,10 +90,10 @@ def _limits(axes: Axes, robot: RobotDescription, index: int) -> None:
 
 
 def _tool(figure: FigureBase, recording: RunRecording) -> None:
-    """The tool's way seen from above and from the side, its distance to the goal, the particles' spread."""
+    """Ways of tool and object from above and the side, the distance to the goal, the particles' spread."""
     above, side, distance, spread = figure.subplots(1, 4)
     decision = recording.decision
-    ways = _tool_ways(recording)
+    ways = [*_tool_ways(recording), *_object_way(recording)]
     for axes, (across, up) in ((above, (0, 1)), (side, (0, 2))):
         for label, colour, tool in ways:
             axes.plot(tool[:, across], tool[:, up], color=colour, linewidth=0.8, label=label)
@@ -120,8 +120,8 @@ def _tool_ways(recording: RunRecording) -> list[tuple[str, str, Vector]]:
     From the measured joints; from the decisions alone where the log does not describe the robot.
     """
     robot, state, timing = _description(recording), recording.state, recording.timing
+    decision = recording.decision
     if robot is None or not len(timing) or not len(state):
-        decision = recording.decision
         return [("policy", BLUE, decision["tool_m"])] if len(decision) else []
     kinematics = ForwardKinematics(robot.kinematics())
     tool = np.array([kinematics.tool_position(joint_pos) for joint_pos in state["joint_pos_rad"]])
@@ -130,6 +130,16 @@ def _tool_ways(recording: RunRecording) -> list[tuple[str, str, Vector]]:
     # A gap where the other one goes on, so that no line crosses it.
     ways = (("policy", BLUE, decided), ("way home, waiting", GREY, ~decided))
     return [(label, colour, np.where(own[:, None], tool, np.nan)) for label, colour, own in ways if own.any()]
+
+
+def _object_way(recording: RunRecording) -> list[tuple[str, str, Vector]]:
+    """Label, colour and places (N, 3) m of the object that goals are for; none where they are for a tool."""
+    decision = recording.decision
+    if not len(decision) or np.array_equal(decision["achieved_m"], decision["tool_m"]):
+        return []
+    # A gap where nothing was decided, as while somebody puts it back.
+    pauses = np.flatnonzero(np.diff(decision.time_s) > PAUSE_S) + 1
+    return [("object", ORANGE, np.insert(decision["achieved_m"], pauses, np.nan, axis=0))]
 
 
 def _broken(time_s: Vector, values: Vector) -> tuple[Vector, Vector]:

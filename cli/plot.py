@@ -13,7 +13,7 @@ from wpg.hardware_bridge.logread import read_log
 def plot(
     log: LogPath, *, out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png|FOLDER")] = None
 ) -> None:
-    """Draw a run: joints commanded and measured, the tool's path and its goals, spread, lateness, events.
+    """Draw a run: joints commanded and measured, paths of tool and object, goals, spread, lateness, events.
 
     Args:
         out: One picture, or a new folder with one for each panel; by default one beside the log.

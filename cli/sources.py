@@ -59,7 +59,12 @@ def put_back_by(mode: PutBackMode | None, keys: Keys | None, console: Console) -
         raise UsageError("--put-back ask: needs a terminal; --put-back wait goes on by itself")
     if mode == "end" or keys is None:
         return None
-    return AskOperator(keys, lambda text: console.print(text, highlight=False))
+
+    def say(text: str) -> None:
+        # A terminal may keep its writer waiting, and the loop must not wait.
+        Thread(target=console.print, args=(text,), kwargs={"style": "bold"}, daemon=True).start()
+
+    return AskOperator(keys, say)
 
 
 class AskOperator:
@@ -67,7 +72,7 @@ class AskOperator:
 
     Args:
         keys: of the terminal.
-        say: writes a line there; is given a thread of its own, because a terminal may keep it waiting.
+        say: writes a line there, without waiting.
     """
 
     def __init__(self, keys: Keys, say: Callable[[str], None]) -> None:
@@ -80,6 +85,5 @@ class AskOperator:
         self._ready = (self._keys.enter() and self._asked) or self._ready
         if trouble and (self._ready or not self._asked):
             self._asked, self._ready = True, False
-            text = f"[bold]{trouble}[/bold]; put it back, stand clear, press Enter"
-            Thread(target=self._say, args=(text,), daemon=True).start()
+            self._say(f"{trouble}; put it back, stand clear, press Enter")
         return self._ready

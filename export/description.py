@@ -17,6 +17,7 @@ def describe(contract: Contract) -> list[Section]:
     return [
         _robot(contract),
         _observation(contract),
+        *_sources(contract),
         _action(contract),
         *_goal(contract),
         _training(contract),
@@ -42,6 +43,14 @@ def _observation(contract: Contract) -> Section:
     interface = contract.interface
     rows = [(term.name, _term(term)) for term in interface.observation]
     return Section(f"Observation ({interface.obs_dim})", rows)
+
+
+def _sources(contract: Contract) -> list[Section]:
+    terms = ",".join(contract.interface.external)
+    if not terms:
+        return []
+    rows = [("on a robot", f"wpg run needs --source {terms}=udp://HOST:PORT (docs/sources.md)")]
+    return [Section("From outside the robot", rows)]
 
 
 def _term(term: ObservationTerm) -> str:
@@ -89,15 +98,20 @@ def _goal(contract: Contract) -> list[Section]:
         ("lowest", f"{_row(goal.low)} m"),
         ("highest", f"{_row(goal.high)} m"),
         ("started from", _start(goal)),
+        *([("at least", f"{_number(goal.distance_min_m)} m away at first")] if goal.distance_min_m else []),
         ("reached within", f"{_number(goal.tolerance_m)} m after {goal.horizon_steps} steps"),
     ]
     return [Section("Goal", rows)]
 
 
 def _start(goal: GoalSpec) -> str:
-    if goal.start_spread_rad is None:
-        return "anywhere"
-    return f"joints within {_number(goal.start_spread_rad)} rad of home"
+    beside = goal.start_clearance_m
+    near = goal.start_spread_rad
+    parts = [
+        *([f"joints within {_number(near)} rad of home"] if near is not None else []),
+        *([f"the tool at least {_number(beside)} m beside {goal.achieved}"] if beside is not None else []),
+    ]
+    return ", ".join(parts) or "anywhere"
 
 
 def _training(contract: Contract) -> Section:

@@ -151,6 +151,8 @@ class GoalSpec(Record, frozen=True, kw_only=True):
     """A goal lies at least this far from what is compared with it when it is set."""
     start_spread_rad: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Training started with every joint at most this far from the robot's home; None: from anywhere."""
+    start_clearance_m: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Training started with the tool at least this far beside the object; None: anywhere."""
     horizon_steps: Count
     """Policy steps a goal is given; it is reached when the last of them ends within the tolerance."""
 
@@ -184,22 +186,23 @@ class PolicyInterface(Record, frozen=True, kw_only=True):
         if not self.observation:
             raise ValueError("the interface has no observation terms")
         _require_distinct("observation", [term.name for term in self.observation])
-        if self.goal is not None and self.goal.achieved != "tool_pos":
-            self._require_external(self.goal.achieved, len(self.goal.low))
+        if self.goal is not None:
+            achieved, size = self.goal.achieved, len(self.goal.low)
+            if achieved != "tool_pos" and self.external.get(achieved) != size:
+                raise ValueError(
+                    f"goal is compared with {achieved}: expected tool_pos, or a term from outside of {size} "
+                    f"numbers, found {', '.join(self.external) or 'none'}"
+                )
         for name, (low, high) in {"delay_s": self.trained_delay_s, **self.trained_ranges}.items():
             if not low <= high:
                 raise ValueError(f"trained range of {name} is inverted: {low} to {high}")
 
-    def _require_external(self, name: str, size: int) -> None:
-        """What is compared with the goal has a source, and the goal's size."""
-        sizes = {
+    @property
+    def external(self) -> dict[str, int]:
+        """Observation terms that come from outside the robot, with how many numbers each has at a time."""
+        return {
             term.name: term.size // term.history for term in self.observation if term.source == "external"
         }
-        if sizes.get(name) != size:
-            raise ValueError(
-                f"goal is compared with {name}: expected tool_pos, or a term from outside of {size} numbers, "
-                f"found {', '.join(sizes) or 'none'}"
-            )
 
     @property
     def obs_dim(self) -> int:

@@ -13,6 +13,8 @@ from wpg.hardware_bridge.soft_start import SoftStart
 
 HOME_RAD = 1e-3
 """A joint that is commanded to within this of its home is home."""
+RISES_MAX = 5
+"""Steps upwards at most: an arm may not get as high as its tool's box."""
 PutBack = Callable[[str], bool]
 """Asked at every tick while an object lies elsewhere than in training, with what is wrong, or "" once nothing
 is any more; True lets the arm go on."""
@@ -48,6 +50,7 @@ class Approach:
         self._put_back = put_back
         self._end = end
         self._clock = clock
+        self._rises = 0
         self.homings = 0
         """How often the arm went where training began."""
         self.put_backs = 0
@@ -60,7 +63,8 @@ class Approach:
         else:
             self.homings += 1
             self._decider.reset()
-            self._motion.set_target(self._decider.start_pos)
+            self._rises = RISES_MAX
+            self._set_off()
             self._lifecycle.enter(Phase.HOMING, reason)
 
     def go_on(self, state: RobotState | None, *, seen: bool) -> None:
@@ -74,9 +78,19 @@ class Approach:
             self._wait(state, seen=seen)
             return
         self._soft_start.grow()
-        there = np.allclose(self._motion.joint_pos, self._decider.start_pos, atol=HOME_RAD)
-        if state is not None and there and self._motion.at_rest:
+        there = np.allclose(self._motion.joint_pos, self._motion.target, atol=HOME_RAD)
+        if state is None or not there or not self._motion.at_rest:
+            return
+        if np.allclose(self._motion.target, self._decider.start_pos, atol=HOME_RAD):
             self._arrive(state)
+        else:
+            self._set_off()
+
+    def _set_off(self) -> None:
+        """Up from the table first, where there is one, and then to the start."""
+        up = self._decider.way_up(self._motion.joint_pos) if self._rises > 0 else None
+        self._rises -= 1
+        self._motion.set_target(self._decider.start_pos if up is None else up)
 
     def _arrive(self, state: RobotState) -> None:
         trouble = self._decider.misplaced(state)

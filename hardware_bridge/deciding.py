@@ -70,7 +70,12 @@ class Decider:
 
     def may_start(self, state: RobotState) -> bool:
         """Whether training has started from stances like this one, with the object where it is."""
-        return self._start.suits_arm(state, self._observe.tool_position(state)) and not self.misplaced(state)
+        tool = self._observe.tool_position(state)
+        return self._start.suits_arm(state, tool, self._place(tool)) and not self.misplaced(state)
+
+    def way_up(self, joint_pos: Vector) -> Vector | None:
+        """Where the joints (num_joints,) rad go to leave the table before the arm goes to its start."""
+        return self._start.way_up(joint_pos)
 
     def misplaced(self, state: RobotState) -> str:
         """Where the object should be instead of where it is; empty where all is well."""

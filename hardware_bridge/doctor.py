@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from wpg.export.contract import PolicyInterface
 from wpg.hardware_bridge.links.serial_port import serial_ports
 from wpg.hardware_bridge.timing import LatencyHistogram
 
@@ -49,6 +50,15 @@ def diagnose(root: Path = Path("/")) -> list[Finding]:
         _packages,
     )
     return [finding for check in checks for finding in check(root)]
+
+
+def sources_needed(interface: PolicyInterface) -> Finding:
+    """What a policy sees that the robot does not measure, and the option that feeds it."""
+    terms = ",".join(interface.external)
+    if not terms:
+        return Finding(name="policy's sources", ok=True, detail="none needed")
+    fix = f"give `wpg run --source {terms}=udp://HOST:PORT`; `wpg check --policy` listens to it"
+    return Finding(name="policy's sources", ok=False, detail=f"needs {terms} from outside", fix=fix)
 
 
 def _priority(_: Path) -> list[Finding]:

@@ -15,7 +15,6 @@ from wpg.hardware_bridge.logread import RunRecording
 from wpg.hardware_bridge.pipeline import ObservationPipeline
 from wpg.hardware_bridge.policy import Floats, SampledPolicy
 from wpg.hardware_bridge.robot import RobotState, Vector
-from wpg.hardware_bridge.sources import external_terms
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +181,7 @@ def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -
 def _external(recording: RunRecording, interface: PolicyInterface, time_s: float) -> dict[str, Vector]:
     """Terms from outside as they were at a time; NaN where the log may have lost the newest reading."""
     values = {}
-    for name, size in external_terms(interface).items():
+    for name, size in interface.external.items():
         values[name] = np.full(size, np.nan)
         series = recording.sources.get(name)
         row = -1 if series is None else int(np.searchsorted(series.time_s, time_s, side="right")) - 1

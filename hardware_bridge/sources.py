@@ -79,20 +79,13 @@ class SourceReport(msgspec.Struct, kw_only=True):
     """How old its reading was when the policy decided."""
 
 
-def external_terms(interface: PolicyInterface) -> dict[str, int]:
-    """Observation terms that a source has to feed, with the entries that a reading of each has."""
-    return {
-        term.name: term.size // term.history for term in interface.observation if term.source == "external"
-    }
-
-
 def check_sources(interface: PolicyInterface, terms: Sequence[str]) -> None:
     """Every term from outside has one source, and every source a term.
 
     Raises:
         ContractError: names what is missing or too much, and the option that gives it.
     """
-    needed = external_terms(interface)
+    needed = interface.external
     missing = ",".join(name for name in needed if name not in terms)
     if missing:
         raise ContractError(
@@ -132,7 +125,7 @@ class Feed:
 
     def __init__(self, interface: PolicyInterface, sources: Sequence[Source], clock: Clock) -> None:
         check_sources(interface, [name for source in sources for name in source.terms])
-        self._sizes = external_terms(interface)
+        self._sizes = interface.external
         self._fed = [_Fed(source) for source in sources]
         self._clock = clock
         self.values: dict[str, Vector] = {}

@@ -3,8 +3,10 @@
 import numpy as np
 
 from wpg.export.contract import PolicyInterface
+from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import RobotState, Vector
+from wpg.hardware_bridge.tool_motion import ToolMotion
 
 TOOL_MARGIN_M = 0.02
 """A tool that is kept in a box may stand this far outside: the arm is not exact."""
@@ -15,8 +17,9 @@ REST_M, REST_S = 0.005, 0.5
 class Start:
     """What training began with, as the contract tells it.
 
-    The arm: joints near home where the contract says how near; a tool that is kept in a box, inside of it.
-    An object that goals are for: in the box of the goals, give or take their tolerance.
+    The arm: joints near home where the contract says how near; a tool that is kept in a box, inside of it,
+    and beside the object where the contract says how far. An object that goals are for: in the box of the
+    goals, give or take their tolerance.
 
     Args:
         interface: what the policy was trained for.
@@ -28,6 +31,9 @@ class Start:
         self._home = description.limits("home_rad")
         self._spread_rad = None if goal is None else goal.start_spread_rad
         self._tool_box = None if tool is None else (np.array(tool.low_m), np.array(tool.high_m))
+        self._motion = None if tool is None else ToolMotion(description.kinematics(), tool)
+        self._kinematics = ForwardKinematics(description.kinematics())
+        self._clearance_m = None if goal is None else goal.start_clearance_m
         self._object_box: tuple[Vector, Vector] | None = None
         self._object = ""
         if goal is not None and goal.achieved != "tool_pos":
@@ -39,14 +45,29 @@ class Start:
         self._rest_place = np.full(3, np.inf)
         self._rest_since_s = 0.0
 
-    def suits_arm(self, state: RobotState, tool: Vector) -> bool:
-        """Whether the arm, with its tool at ``tool`` (3,) m, may begin from where it stands."""
+    def suits_arm(self, state: RobotState, tool: Vector, place: Vector) -> bool:
+        """Whether the arm, with tool and object at ``tool`` and ``place`` (3,) m, may begin from here."""
         if self._spread_rad is not None and (np.abs(state.joint_pos - self._home) > self._spread_rad).any():
+            return False
+        if self._clearance_m is not None and np.linalg.norm((tool - place)[:2]) < self._clearance_m:
             return False
         if self._tool_box is None:
             return True
         low, high = self._tool_box
         return bool((tool >= low - TOOL_MARGIN_M).all() and (tool <= high + TOOL_MARGIN_M).all())
+
+    def way_up(self, joint_pos: Vector) -> Vector | None:
+        """Where the joints (num_joints,) rad go for the tool to rise; None where it is high enough.
+
+        A tool that is kept in a box over a table rises to the top of it before it goes home, so that it
+        leaves what stands on the table where it is.
+        """
+        if self._motion is None or self._tool_box is None or self._object_box is None:
+            return None
+        missing_m = self._tool_box[1][2] - self._kinematics.tool_position(joint_pos)[2]
+        if missing_m <= TOOL_MARGIN_M:
+            return None
+        return self._motion.joint_target(np.array([0.0, 0.0, missing_m]), joint_pos)
 
     def misplaced(self, place: Vector) -> str:
         """Where an object at ``place`` (3,) m should be; empty where it may stay, or where there is none."""

@@ -46,6 +46,7 @@ def push_interface(
             high=high,
             tolerance_m=TOLERANCE_M * table.scale,
             distance_min_m=SHORTEST_WAY_M * table.scale,
+            start_clearance_m=table.clearance_m,
             horizon_steps=PUSH_STEPS,
         ),
     )

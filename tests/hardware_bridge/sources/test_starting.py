@@ -1,0 +1,98 @@
+"""Where a goal may begin, for a policy that pushes."""
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.robot import RobotState
+from wpg.hardware_bridge.starting import Start
+from wpg.hardware_bridge.tool_motion import ToolMotion
+
+CUBE = np.array([0.5, 0.0, 0.02])
+
+
+@pytest.fixture(scope="module")
+def interface(description):
+    from wpg.sim_envs.push import push_interface
+
+    return push_interface(description)
+
+
+@pytest.fixture(scope="module")
+def start(interface, description):
+    return Start(interface, description)
+
+
+@pytest.fixture(scope="module")
+def kinematics(description):
+    return ForwardKinematics(description.kinematics())
+
+
+def standing(joint_pos) -> RobotState:
+    blank = np.zeros_like(joint_pos)
+    return RobotState(joint_pos=joint_pos, joint_vel=blank, joint_torque=blank, time_s=0.0, sequence=0)
+
+
+@pytest.fixture(scope="module")
+def low(interface, description, kinematics, start):
+    """Joints with the tool beside the cube, just over the table."""
+    motion, joint_pos = ToolMotion(description.kinematics(), interface.action.tool), start.joint_pos
+    place = CUBE + np.array([0.0, 0.05, 0.0])
+    for _ in range(20):
+        joint_pos = motion.joint_target(place - kinematics.tool_position(joint_pos), joint_pos)
+    return joint_pos
+
+
+class TestArm:
+    def test_starts_from_the_posture_not_from_home(self, start, interface, description, kinematics):
+        home = description.limits("home_rad")
+        assert not start.suits_arm(standing(home), kinematics.tool_position(home), CUBE)
+        tool = kinematics.tool_position(start.joint_pos)
+        assert start.joint_pos.tolist() == list(interface.action.tool.posture_rad)
+        assert start.suits_arm(standing(start.joint_pos), tool, CUBE)
+
+    def test_not_beside_the_object(self, start, low, kinematics):
+        tool = kinematics.tool_position(low)
+        assert not start.suits_arm(standing(low), tool, CUBE)
+        assert start.suits_arm(standing(low), tool, CUBE - np.array([0.0, 0.02, 0.0]))
+
+    def test_rises_before_it_leaves(self, start, low, kinematics, interface):
+        top = interface.action.tool.high_m[2]
+        joint_pos, steps = low, 0
+        while (up := start.way_up(joint_pos)) is not None:
+            joint_pos, steps = up, steps + 1
+        assert 1 <= steps <= 4
+        risen = kinematics.tool_position(joint_pos)
+        np.testing.assert_allclose(risen, [*kinematics.tool_position(low)[:2], top], atol=0.02)
+        # From there on the way in joint space stays over the cube.
+        way = [joint_pos + share * (start.joint_pos - joint_pos) for share in np.linspace(0, 1, 50)]
+        assert min(kinematics.tool_position(q)[2] for q in way) > 2 * CUBE[2]
+
+    def test_a_policy_without_an_object_does_not(self, interface, description, low):
+        goal = replace(interface.goal, achieved="tool_pos", start_clearance_m=None)
+        start = Start(replace(interface, goal=goal), description)
+        assert start.way_up(low) is None
+        assert start.misplaced(CUBE + 10.0) == ""
+
+
+class TestObject:
+    @pytest.mark.parametrize(
+        ("place", "well"),
+        [
+            ((0.5, 0.0, 0.02), True),
+            ((0.36, -0.19, 0.02), True),
+            ((0.34, 0.0, 0.02), False),
+            ((0.5, 0.21, 0.02), False),
+            ((0.5, 0.0, -0.5), False),
+            ((np.nan, 0.0, 0.02), False),
+        ],
+    )
+    def test_lies_in_the_goals_area_give_or_take_the_tolerance(self, start, place, well):
+        assert (start.misplaced(np.array(place)) == "") is well
+
+    def test_rests(self, start):
+        assert not start.rests(CUBE, 0.0)
+        assert not start.rests(CUBE + 0.001, 0.4)
+        assert start.rests(CUBE, 0.6)
+        assert not start.rests(CUBE + 0.02, 0.7)
