@@ -14,7 +14,7 @@ from wpg.controllers.comparison import mmrv, pearson_r
 
 OUT = Path("benchmarks/results/transfer.jsonl")
 PLACES = {"plain": "plain", "fitted": "fitted", "true": "true parameters", "again": "the robot, tried again"}
-EXPERIMENTS = 2000
+EXPERIMENTS = 500
 Row = dict[str, Any]
 
 
