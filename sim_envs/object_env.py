@@ -31,7 +31,7 @@ class ObjectEnv(GoalEnv):
 
     def __init__(self, *, description: RobotDescription, table: Table, **kwargs: Any) -> None:
         self._table = table
-        self.tolerance_m = TOLERANCE_M * table.scale
+        self.tolerance_m = round(TOLERANCE_M * table.scale, 6)
         self._motion = ToolMotion(description.kinematics(), table.tool)
         self._kinematics = ForwardKinematics(description.kinematics())
         self._joint_limits = description.limits("position_min_rad"), description.limits("position_max_rad")

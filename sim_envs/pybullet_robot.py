@@ -191,6 +191,7 @@ class PyBulletRobot(ServoArm):
         self._stiff = stiff
         self._position_gain, self._velocity_gain = self._stiffness * stiff, self._damping * damped
         self._implicit_gain = self._step_s * self._velocity_gain
+        self._implicit_diagonal = np.diag(self._implicit_gain)
         self._torque_min = -self._torque_max
 
     def _rub(self, damping: Vector) -> None:
@@ -242,11 +243,11 @@ class PyBulletRobot(ServoArm):
     def _forces(self) -> Vector:
         """The law of :class:`ServoArm`, its damping taken at the end of the step; and what no motor makes.
 
-        ``(M + A + h (D + R)) q̈ = F − R q̇ + g − b`` predicts the acceleration under ``F = K e − D q̇`` and
-        friction ``R``. The motor gives ``τ = clip(F − h D q̈) + g``; friction and armature add
-        ``−R (q̇ + h q̈) − A q̈``. Up to the torque limit this is what MuJoCo's ``implicitfast`` integrator
-        does. Taken at the start of the step, the same damping would shake the arm wherever two joint axes
-        come to lie in one line, and the same limit would spin up a light last link that something hits.
+        ``(M + A + h (D + R)) q̈ = F − R q̇ + g − b`` predicts the acceleration under ``F = clip(K e − D q̇)``
+        and friction ``R``, where joints at their torque limit have no ``D``. The motor gives
+        ``τ = F − h D q̈ + g``; friction and armature add ``−R (q̇ + h q̈) − A q̈``. This is what MuJoCo's
+        ``implicitfast`` integrator does. Taken at the start of the step, the same damping would shake the arm
+        wherever two joint axes come to lie in one line.
         """
         body, client, effects, zeros = self._body, self._client, self._effects, self._zeros
         states = pybullet.getJointStates(body, self._moving, physicsClientId=client)
@@ -276,23 +277,28 @@ class PyBulletRobot(ServoArm):
     def _motor(self, drive: Vector, load: Vector, inertia: Vector) -> tuple[Vector, Vector]:
         """Motor torques without compensation, and accelerations, (num_joints,) each.
 
+        A joint whose torque at the limit would have to reverse before the step is over keeps its damping, and
+        the limit holds at the end: a light last link that something hits would spin up from step to step.
+
         Args:
             drive: (num_joints,) Nm, the law at the start of the step.
             load: (num_joints,) Nm, whatever else acts.
             inertia: (num_joints, num_joints), symmetric; what LAPACK calls its lower half is our upper one.
         """
-        implicit = self._implicit_gain
-        acceleration = dposv(inertia.T + np.diag(implicit), drive + load)[1]
-        wanted = drive - implicit * acceleration
-        motor: Vector = np.minimum(np.maximum(wanted, self._torque_min), self._torque_max)
-        free = motor == wanted
-        if not free.all():  # where the limit holds there is no damping
-            implicit = implicit * free
-            drive = np.where(free, drive, motor)
-            acceleration = dposv(inertia.T + np.diag(implicit), drive + load)[1]
-            wanted = drive - implicit * acceleration
-            motor = np.minimum(np.maximum(wanted, self._torque_min), self._torque_max)
-        return motor, acceleration
+        gain, low, high = self._implicit_gain, self._torque_min, self._torque_max
+        motor: Vector = np.minimum(np.maximum(drive, low), high)
+        if motor.tolist() == drive.tolist():
+            damped = inertia.T + self._implicit_diagonal
+            acceleration = dposv(damped, drive + load, overwrite_a=1, overwrite_b=1)[1]
+            return motor - gain * acceleration, acceleration
+        free = motor == drive
+        implicit = gain * free
+        acceleration = dposv(inertia.T + np.diag(implicit), motor + load)[1]
+        turns = ~free & (drive * (drive - gain * acceleration) < 0.0)
+        if turns.any():
+            motor, implicit = np.where(turns, drive, motor), gain * (free | turns)
+            acceleration = dposv(inertia.T + np.diag(implicit), motor + load)[1]
+        return np.minimum(np.maximum(motor - implicit * acceleration, low), high), acceleration
 
     def _payload(self, joint_pos: tuple[float, ...], mass_kg: float) -> tuple[Vector, Vector]:
         """Inertia (J, J) and weight (J,) of a point mass at the tool, as the joints feel them."""

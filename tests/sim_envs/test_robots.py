@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 import numpy as np
+import pybullet
 import pytest
 from msgspec import structs
 
@@ -232,3 +233,15 @@ def test_missing_engine_says_how_to_get_it(engine, description, monkeypatch):
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match=rf"pip install {engine}"):
         make_robot(description, engine)
+
+
+def test_a_light_last_link_that_is_hit_comes_to_rest():
+    """Its damping asks for more than the torque limit, which in one step would spin it the other way."""
+    arm = make_robot(load_description("xarm6"), "pybullet")
+    home = arm.description.limits("home_rad")
+    arm.reset(home)
+    last = len(home) - 1
+    pybullet.resetJointState(arm._body, last, home[last], -3.0, physicsClientId=arm._client)
+    arm.advance(0.05)
+    assert abs(arm.read().joint_vel[last]) < 0.1
+    arm.close()
