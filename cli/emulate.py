@@ -86,13 +86,13 @@ def emulate(
     require_at_least(0, seed=seed)
     if task is None and (source is not None or camera):
         raise UsageError("--source and --camera are for an object: give --task, e.g. PandaPush")
+    spec = parse_camera(camera)
     description = load_description(robot)
     secret = None if key is None else read_key(key)
     table = None if task is None else _make_table(task, robot, engine, actuators, seed)
     sender = None if table is None else PoseSender(source or ANY_PORT, key=secret)
     companions: list[Companion] = []
     if table is not None and sender is not None:
-        spec = parse_camera(camera)
         seeing = EmulatedCamera(table.look, sender, spec, seed=seed, now_s=RealClock().now())
         companions = [table, seeing]
     should_stop = StopFlag()

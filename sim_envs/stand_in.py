@@ -71,7 +71,7 @@ class TableStandIn:
     def look(self) -> tuple[Vector, Vector]:
         """The object's place (3,) m and rotation (3, 3) in the base frame."""
         state = self.robot.cube_state()
-        return state.position_m, state.rotation
+        return state.position_m, upright(state.rotation)
 
     def advance_to(self, now_s: float) -> None:
         """Put the object back where that is due."""
@@ -92,3 +92,14 @@ class TableStandIn:
     def _arm_is_at_start(self) -> bool:
         way = self.robot.read().joint_pos - self._start.joint_pos
         return bool(np.abs(way).max() <= AT_START_RAD)
+
+
+def upright(rotation: Vector) -> Vector:
+    """Of the rotations (3, 3) that a cube's looks may stand for, one whose third axis points up.
+
+    A cube that has tipped over looks as it did before, and training never began with one on its side.
+    """
+    up = int(np.abs(rotation[2]).argmax())
+    third = np.copysign(1.0, rotation[2, up]) * rotation[:, up]
+    first = rotation[:, (up + 1) % 3]
+    return np.stack([first, np.cross(third, first), third], axis=1)

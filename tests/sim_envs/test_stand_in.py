@@ -3,7 +3,7 @@ import pytest
 
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus
 from wpg.sim_envs.errors import EngineError
-from wpg.sim_envs.stand_in import PATIENCE_S, TableStandIn
+from wpg.sim_envs.stand_in import PATIENCE_S, TableStandIn, upright
 
 
 @pytest.fixture(params=["mujoco", "pybullet"])
@@ -60,6 +60,20 @@ class TestTable:
         for now_s in (0.0, 5.0, 10.0):
             table.advance_to(now_s)
         assert table.put_backs == 0
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_cube_on_its_side_looks_upright(axis, sign):
+    tipped = np.roll(np.eye(3), axis, axis=1) * sign
+    tipped[:, 0] *= np.linalg.det(tipped)
+    turned = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]) @ tipped
+    seen = upright(turned)
+    np.testing.assert_allclose(seen[:, 2], [0, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(seen @ seen.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(seen) == pytest.approx(1.0)
+    # The same faces, in another order.
+    np.testing.assert_allclose(np.sort(np.abs(seen.T @ turned).ravel()), [0] * 6 + [1] * 3, atol=1e-12)
 
 
 def test_the_seed_decides_where_the_object_lies():

@@ -14,9 +14,9 @@ CUBE = np.array([0.5, 0.0, 0.02])
 
 @pytest.fixture(scope="module")
 def interface(description):
-    from wpg.sim_envs.push import push_interface
+    from wpg.sim_envs.push import push_interface, push_table
 
-    return push_interface(description)
+    return push_interface(description, push_table(description))
 
 
 @pytest.fixture(scope="module")
