@@ -69,7 +69,7 @@ def wpg_updates(num_particles: int, actor_period: int, precision: str) -> Callab
         low_precision=config.low_precision(),
         generator=generator,
     )
-    replay = make_replay(spec, ROWS, env, config.hindsight_ratio)
+    replay = make_replay(spec, ROWS, env, hindsight_ratio=config.hindsight_ratio, kept_share=0.0)
     rng = np.random.default_rng(0)
     for _ in range(ROWS):
         obs, next_obs = rng.normal(size=(2, 1, OBS_DIM))

@@ -13,6 +13,7 @@ import tyro
 
 from wpg.cli.check import check
 from wpg.cli.demo import demo
+from wpg.cli.demonstrate import demonstrate
 from wpg.cli.doctor import doctor
 from wpg.cli.emulate import emulate
 from wpg.cli.evaluate import evaluate
@@ -34,6 +35,7 @@ from wpg.hardware_bridge.faults import FaultSpecError
 
 COMMANDS: dict[str, Command] = {
     "demo": demo,
+    "demonstrate": demonstrate,
     "train": train,
     "evaluate": evaluate,
     "play": play,

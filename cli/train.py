@@ -29,6 +29,7 @@ def train(
     robot: RobotOption = None,
     actuators: ActuatorsFile = None,
     control: ControlOption = None,
+    demonstrations: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None,
     num_envs: int | None = None,
     updates_per_step: float | None = None,
     hidden: int | None = None,
@@ -51,6 +52,7 @@ def train(
         seed: Seed of everything random; by default 0.
         out: Run folder, new; by default runs/ENV-seedS.
         resume: Go on with the run in this folder, to --steps steps if given.
+        demonstrations: Episodes to learn from besides (`wpg demonstrate`): a quarter of every batch.
         num_envs: Environments stepped side by side; by default 8 of a goal environment, 1 of another.
         updates_per_step: Critic updates an environment step; by default 0.2 or 0.4 with goals, 1 without.
         hidden: Width of the two hidden layers of policy and critics; by default 128 with goals, 256 without.
@@ -69,6 +71,7 @@ def train(
         "hidden": hidden,
         "particles": particles,
         "device": device,
+        "demonstrations": None if demonstrations is None else str(demonstrations.resolve()),
         "overlap": False if one_process else None,
     }
     given = {name: value for name, value in options.items() if value is not None}

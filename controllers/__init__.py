@@ -11,12 +11,19 @@ Every error raised on purpose is a `ControllersError`; its tree is drawn in `wpg
 
 from wpg.controllers.config import Select, TrainConfig
 from wpg.controllers.critic import Critic
+from wpg.controllers.demonstrations import (
+    Demonstration,
+    load_demonstrations,
+    record,
+    save_demonstrations,
+)
 from wpg.controllers.environment import EnvSpec, flatten_obs
 from wpg.controllers.errors import (
     CheckpointFormatError,
     CheckpointWriteError,
     ConfigError,
     ControllersError,
+    DemonstrationError,
     DivergenceError,
     EnvProcessError,
     RunFolderError,
@@ -39,6 +46,8 @@ __all__ = [
     "ConfigError",
     "ControllersError",
     "Critic",
+    "Demonstration",
+    "DemonstrationError",
     "DivergenceError",
     "EnvProcessError",
     "EnvSpec",
@@ -58,8 +67,11 @@ __all__ = [
     "evaluate",
     "fit_gibbs",
     "flatten_obs",
+    "load_demonstrations",
     "load_run",
+    "record",
     "resume",
+    "save_demonstrations",
     "train",
     "wilson_interval",
 ]

@@ -69,6 +69,10 @@ class TrainConfig:
     """Critic updates before batch normalisation is corrected towards the running statistics."""
     replay_capacity: int = 1_000_000
     """Transitions kept."""
+    demonstrations: str | None = None
+    """File of episodes to learn from besides (see `wpg.controllers.demonstrations`)."""
+    demonstration_share: float = 0.25
+    """Share of a batch that comes from the demonstrations."""
     hindsight_ratio: float = 0.8
     """Share of a batch whose goals are replaced by goals reached later; goal environments only."""
     log_period: int = 250
@@ -120,7 +124,13 @@ class TrainConfig:
                 raise ConfigError(f"{name} must not be negative, it is {value}")
         if self.gamma is not None and not 0 < self.gamma < 1:
             raise ConfigError(f"gamma must lie between 0 and 1, it is {self.gamma}")
-        for name in ("hindsight_ratio", "stop_at_success", "final_learning_rate", "random_share"):
+        for name in (
+            "demonstration_share",
+            "hindsight_ratio",
+            "stop_at_success",
+            "final_learning_rate",
+            "random_share",
+        ):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], it is {value}")

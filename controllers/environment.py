@@ -56,6 +56,12 @@ class EnvSpec:
         scaled: FloatArray = np.clip(centre + half * action, self.action_low, self.action_high)
         return scaled
 
+    def normalise_action(self, action: FloatArray) -> FloatArray:
+        """From the environment's action box to [−1, 1]; (..., action_dim)."""
+        half = (self.action_high - self.action_low) / 2
+        normalised: FloatArray = np.clip((action - self.action_low) / half - 1, -1, 1)
+        return normalised
+
 
 def make_env(env_id: str, **kwargs: Any) -> Env:
     """`gymnasium.make` with the near misses named; `kwargs` go to the environment.

@@ -5,6 +5,7 @@ ControllersError
 ├── UnknownEnvError (ValueError)        no environment of that name is registered
 ├── UnsupportedEnvError (ValueError)    the environment's spaces are not ones this learner can train on
 ├── EnvProcessError (RuntimeError)      the environments' process ended, or raised what cannot be sent
+├── DemonstrationError (ValueError)     demonstrations cannot be read, or are of another environment
 ├── RunFolderError (OSError)            the run folder exists already, or is not a run folder
 ├── CheckpointWriteError (OSError)      a checkpoint could not be written; the one before it is intact
 ├── CheckpointFormatError (ValueError)  a checkpoint is truncated, foreign or of another version
@@ -30,6 +31,10 @@ class UnsupportedEnvError(ControllersError, ValueError):
 
 class EnvProcessError(ControllersError, RuntimeError):
     """The process that steps the environments ended by itself, or raised what cannot be sent from it."""
+
+
+class DemonstrationError(ControllersError, ValueError):
+    """Demonstrations cannot be read, or are of another environment."""
 
 
 class RunFolderError(ControllersError, OSError):

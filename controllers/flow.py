@@ -39,6 +39,10 @@ class Mixture(NamedTuple):
     stretch: Tensor
     """Stretch w, (B, K, A)."""
 
+    def repeat(self, times: int) -> "Mixture":
+        """The same with every state's row `times` in a row, (B·times, K, A) each."""
+        return Mixture(*(part.repeat_interleave(times, 0) for part in self))
+
 
 def component_log_densities(u: Tensor, mixture: Mixture) -> Tensor:
     """`log N(u; μ_k, Σ_k)`, (B, K)."""

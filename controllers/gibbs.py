@@ -99,7 +99,7 @@ def fit_loss(
     """`flow_weight · −⟨u, sg[v/τ]⟩ − Σ_ik P_ik log N_k(u_i)` over N samples of each of `obs (S, obs_dim)`."""
     particles, states = policy.num_particles, len(obs)
     per_state = -(-max(ROWS // states, particles) // particles) * particles
-    mixture = flow.Mixture(*(part.repeat_interleave(per_state, 0) for part in policy(obs)))  # (S·N, K, A)
+    mixture: flow.Mixture = policy(obs).repeat(per_state)  # (S·N, K, A)
     rows = obs.repeat_interleave(per_state, 0)
     components = torch.arange(len(rows)) % particles
     u = flow.draw(mixture, generator=generator, components=components)

@@ -17,6 +17,8 @@ from wpg.controllers.replay import Batch
 STATISTICS_RATE = 0.05
 """Weight of a batch in the running statistics, once twenty have been seen."""
 ADAM_BETAS = (0.5, 0.999)
+ACTOR_SAMPLES = 4
+"""Actions drawn at every state of a policy update: with one, each particle is moved at one state in K."""
 AVERAGED_SHARE, AVERAGED_UPDATES = 0.2, 500
 """What is evaluated and exported averages the policy over this share of its updates, this many at most."""
 SPREAD_ROWS = 16
@@ -105,7 +107,8 @@ class Learner:
     def _update_policy(self, obs: Tensor) -> None:
         """Move every sample along the Wasserstein velocity, and the temperature towards its entropy."""
         count = self.updates // self.actor_period
-        mixture: flow.Mixture = self.policy(obs, self._use(count, self.norm_warmup / self.actor_period))
+        per_state: flow.Mixture = self.policy(obs, self._use(count, self.norm_warmup / self.actor_period))
+        mixture, obs = per_state.repeat(ACTOR_SAMPLES), obs.repeat_interleave(ACTOR_SAMPLES, 0)
         u = flow.draw(mixture, generator=self.generator)
         with torch.no_grad():
             log_prob, score = flow.log_density_and_score(u, mixture)
@@ -124,7 +127,7 @@ class Learner:
         tau_optimiser.step()
         self.metrics[2] = -log_prob.mean()
         if self.policy.num_particles > 1:
-            some = mixture.mean[:SPREAD_ROWS].detach()
+            some = per_state.mean[:SPREAD_ROWS].detach()
             self.metrics[3] = torch.tanh(some).std(1).mean()
 
     def tau(self) -> float:

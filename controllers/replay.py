@@ -53,12 +53,15 @@ class Transitions(NamedTuple):
 class Replay(ABC):
     """A ring of transitions in one tensor, one transition a row."""
 
-    def __init__(self, capacity: int, columns: list[int]) -> None:
+    def __init__(self, capacity: int, columns: list[int], kept_share: float) -> None:
         self.capacity = capacity
         self.rows = torch.empty(capacity, sum(columns))
         self.columns = columns
         self.size = 0
         self.position = 0
+        self.kept = 0
+        """Rows at the front that are never overwritten, see `keep`."""
+        self.kept_share = kept_share
 
     @abstractmethod
     def add(self, step: Transitions) -> None:
@@ -74,27 +77,43 @@ class Replay(ABC):
 
     def _append(self, rows: Tensor) -> Tensor:
         """Write rows at the ring's head; returns their row numbers."""
-        index = (torch.arange(len(rows)) + self.position) % self.capacity
+        index = self._around(torch.arange(len(rows)) + self.position)
         self.rows[index] = rows
-        self.position = (self.position + len(rows)) % self.capacity
+        self.position = int(self._around(index[-1] + 1))
         self.size = min(self.size + len(rows), self.capacity)
         return index
+
+    def _around(self, index: Tensor) -> Tensor:
+        """Row numbers that went past the ring's end, on the ring; rows that are kept are no part of it."""
+        return torch.where(index < self.capacity, index, index - (self.capacity - self.kept))
+
+    def keep(self) -> None:
+        """Never overwrite what is here now, and draw `kept_share` of every batch from it."""
+        self.kept = self.size
+
+    def _uniform(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Row numbers (B,), uniform over all rows."""
+        return torch.randint(self.size, (batch_size,), generator=generator)
+
+    def _with_kept(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Row numbers (B,), a share of them replaced by ones of rows that are kept."""
+        return _mix(index, torch.arange(self.kept), self.kept_share, generator)
 
     def tensors(self) -> dict[str, Tensor]:
         """Contents for a checkpoint."""
         return {"rows": self.rows[: self.size]}
 
-    def restore(self, tensors: dict[str, Tensor], position: int) -> None:
-        """Take back what `tensors` and `position` said."""
-        self.size, self.position = len(tensors["rows"]), position
+    def restore(self, tensors: dict[str, Tensor], position: int, kept: int) -> None:
+        """Take back what `tensors`, `position` and `kept` said."""
+        self.size, self.position, self.kept = len(tensors["rows"]), position, kept
         self.rows[: self.size] = tensors["rows"]
 
 
 class FlatReplay(Replay):
     """Transitions of an environment with a flat observation; each is usable at once."""
 
-    def __init__(self, spec: EnvSpec, capacity: int) -> None:
-        super().__init__(capacity, [spec.obs_dim, spec.action_dim, 1, 1, spec.obs_dim])
+    def __init__(self, spec: EnvSpec, capacity: int, kept_share: float) -> None:
+        super().__init__(capacity, [spec.obs_dim, spec.action_dim, 1, 1, spec.obs_dim], kept_share)
 
     def add(self, step: Transitions) -> None:
         """See `Replay.add`."""
@@ -106,7 +125,7 @@ class FlatReplay(Replay):
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
         """See `Replay.sample`."""
-        index = torch.randint(self.size, (batch_size,), generator=generator)
+        index = self._with_kept(self._uniform(batch_size, generator), generator)
         obs, action, reward, terminated, next_obs = torch.split(self.rows[index], self.columns, 1)
         return Batch(obs, action, reward[:, 0], terminated[:, 0], next_obs)
 
@@ -126,9 +145,10 @@ class HindsightReplay(Replay):
     Source of the idea: Zhao & Tresp 2018, "Energy-based hindsight experience prioritization".
     """
 
-    def __init__(self, spec: EnvSpec, capacity: int, env: Any, ratio: float) -> None:
+    def __init__(self, spec: EnvSpec, capacity: int, kept_share: float, env: Any, ratio: float) -> None:
         observation, goal = spec.observation_dim, spec.goal_dim
-        super().__init__(capacity, [observation, spec.action_dim, 1, 1, observation, goal, goal])
+        columns = [observation, spec.action_dim, 1, 1, observation, goal, goal]
+        super().__init__(capacity, columns, kept_share)
         self.remaining = torch.zeros(capacity, dtype=torch.long)  # steps after this one in its episode
         self.eventful = torch.zeros(capacity, dtype=torch.bool)
         self._eventful_rows = torch.zeros(0, dtype=torch.long)
@@ -147,7 +167,7 @@ class HindsightReplay(Replay):
 
     def end_episode(self, env: int) -> None:
         """Move the environment's episode into the ring."""
-        episode = self._running.pop(env, [])[-self.capacity :]
+        episode = self._running.pop(env, [])[self.kept - self.capacity :]
         if episode:
             index = self._append(torch.from_numpy(np.stack(episode)))
             self.remaining[index] = torch.arange(len(episode) - 1, -1, -1)
@@ -165,18 +185,14 @@ class HindsightReplay(Replay):
 
     def _draw(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """Row numbers (B,): uniform over all rows, or for a share over those of eventful episodes."""
-        index = torch.randint(self.size, (batch_size,), generator=generator)
-        if not len(self._eventful_rows):
-            return index
-        place = torch.randint(len(self._eventful_rows), (batch_size,), generator=generator)
-        chosen = torch.rand(batch_size, generator=generator) < EVENTFUL_SHARE
-        return torch.where(chosen, self._eventful_rows[place], index)
+        index = _mix(self._uniform(batch_size, generator), self._eventful_rows, EVENTFUL_SHARE, generator)
+        return self._with_kept(index, generator)
 
     def future_rows(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Row numbers drawn uniformly from each row to its episode's end, (B,)."""
         remaining = self.remaining[index] + 1
         ahead = (torch.rand(len(index), generator=generator) * remaining).long()
-        return (index + torch.minimum(ahead, remaining - 1)) % self.capacity
+        return self._around(index + torch.minimum(ahead, remaining - 1))
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
         """See `Replay.sample`; the first `ratio` of the rows are relabelled."""
@@ -202,20 +218,31 @@ class HindsightReplay(Replay):
         kept = {"remaining": self.remaining, "eventful": self.eventful}
         return {**super().tensors(), **{name: values[: self.size] for name, values in kept.items()}}
 
-    def restore(self, tensors: dict[str, Tensor], position: int) -> None:
+    def restore(self, tensors: dict[str, Tensor], position: int, kept: int) -> None:
         """See `Replay.restore`."""
-        super().restore(tensors, position)
+        super().restore(tensors, position, kept)
         self.remaining[: self.size] = tensors["remaining"]
         self.eventful[: self.size] = tensors["eventful"]
         self._eventful_rows = self.eventful[: self.size].nonzero()[:, 0]
+
+
+def _mix(index: Tensor, others: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Row numbers (B,), a share of them replaced by some of `others` (N,), drawn uniformly."""
+    if not len(others):
+        return index
+    place = torch.randint(len(others), index.shape, generator=generator)
+    chosen = torch.rand(index.shape, generator=generator) < share
+    return torch.where(chosen, others[place], index)
 
 
 def _rows(*parts: NDArray[Any]) -> FloatArray:
     return np.concatenate(parts, 1, dtype=np.float32, casting="same_kind")
 
 
-def make_replay(spec: EnvSpec, capacity: int, env: Any, hindsight_ratio: float) -> Replay:
+def make_replay(
+    spec: EnvSpec, capacity: int, env: Any, *, hindsight_ratio: float, kept_share: float
+) -> Replay:
     """The replay memory that fits the environment."""
     if spec.goal_dim:
-        return HindsightReplay(spec, capacity, env, hindsight_ratio)
-    return FlatReplay(spec, capacity)
+        return HindsightReplay(spec, capacity, kept_share, env, hindsight_ratio)
+    return FlatReplay(spec, capacity, kept_share)

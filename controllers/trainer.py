@@ -12,8 +12,15 @@ import torch
 
 from wpg.controllers import checkpoint
 from wpg.controllers.config import TrainConfig
+from wpg.controllers.demonstrations import load_demonstrations
 from wpg.controllers.environment import Env, FloatArray, inspect_env, make_env, make_envs
-from wpg.controllers.errors import CheckpointFormatError, ConfigError, DivergenceError, RunFolderError
+from wpg.controllers.errors import (
+    CheckpointFormatError,
+    ConfigError,
+    DemonstrationError,
+    DivergenceError,
+    RunFolderError,
+)
 from wpg.controllers.evaluation import Evaluation, evaluate
 from wpg.controllers.exploration import Excursions
 from wpg.controllers.flow import draw
@@ -74,7 +81,13 @@ class Trainer:
             generator=generator,
         )
         self.rollout = Rollout(self._make_envs(env_factory), self.spec, config.seed)
-        self.replay = make_replay(self.spec, config.replay_capacity, self.eval_env, config.hindsight_ratio)
+        self.replay = make_replay(
+            self.spec,
+            config.replay_capacity,
+            self.eval_env,
+            hindsight_ratio=config.hindsight_ratio,
+            kept_share=config.demonstration_share,
+        )
         self.excursions = Excursions(self.config.num_envs, self.spec.action_dim, self.config.random_hold)
         self.step = 0
         self.streak = 0
@@ -92,6 +105,20 @@ class Trainer:
         pays = factory is None and self.spec.goal_dim > 0 and has_spare_core()
         apart = pays if config.overlap is None else config.overlap
         return OwnProcess(make, config.num_envs) if apart else InProcess(make())
+
+    def see(self, demonstrations: str) -> None:
+        """Put the episodes of this file into the replay memory, to stay there."""
+        episodes = load_demonstrations(demonstrations, self.spec)
+        rows, most = sum(len(episode.actions) for episode in episodes), self.config.replay_capacity // 2
+        if rows > most:
+            raise DemonstrationError(
+                f"{demonstrations}: expected at most {most:,} steps, half of replay_capacity, found {rows:,}"
+            )
+        for episode in episodes:
+            for step in episode.transitions(self.spec):
+                self.replay.add(step)
+            self.replay.end_episode(0)
+        self.replay.keep()
 
     def run(self, monitor: Monitor) -> TrainResult:
         """Train until steps, success or time say stop; the last act is a checkpoint."""
@@ -197,6 +224,7 @@ class Trainer:
         return {
             "step": self.step,
             "position": self.replay.position,
+            "kept": self.replay.kept,
             "streak": self.streak,
             "last_eval": self.last_eval,
             "rollout": self.rollout.state(),
@@ -224,7 +252,7 @@ class Trainer:
             name.removeprefix("replay."): t for name, t in tensors.items() if name.startswith("replay.")
         }
         self.learner.restore(tensors, state["metadata"]["updates"])
-        self.replay.restore(replay, state["position"])
+        self.replay.restore(replay, state["position"], state["kept"])
         self.rollout.restore(state["rollout"])
         self.step, self.streak = state["step"], state["streak"]
         returned, success = state["last_eval"]
@@ -258,12 +286,19 @@ def train(
         RunFolderError: `out` exists.
         UnknownEnvError, UnsupportedEnvError: the environment cannot be made, or not be learned.
         DivergenceError: a quantity stopped being finite; the last checkpoint is intact.
+        DemonstrationError: the demonstrations cannot be read, or are of another environment.
         CheckpointWriteError: the disk is full; the last checkpoint is intact.
     """
     folder = Path(out)
     if folder.exists():
         raise RunFolderError(f"the run folder {folder} exists already; choose another, or resume it")
     trainer = Trainer(config, folder, env_factory)
+    if config.demonstrations is not None:
+        try:
+            trainer.see(config.demonstrations)
+        except BaseException:
+            trainer.close()
+            raise
     folder.mkdir(parents=True)
     trainer.config.save(folder / CONFIG_NAME)
     return _run(trainer, on_progress, resume_step=None)

@@ -127,6 +127,13 @@ def test_draw_is_stratified():
     assert torch.equal(components.bincount(), torch.full((16,), 4))
 
 
+def test_samples_of_one_state_come_from_as_many_particles():
+    mixture = flow.Mixture(*(torch.arange(3.0).view(3, 1, 1).expand(3, K, A) for _ in range(3))).repeat(K)
+    assert torch.equal(mixture.mean[:, 0, 0], torch.arange(3.0).repeat_interleave(K))
+    components = flow.stratified_components(3 * K, K, torch.Generator().manual_seed(1)).view(3, K)
+    assert torch.equal(components.sort(1).values, torch.arange(K).expand(3, K))
+
+
 def test_critic_target_by_hand():
     reward, terminated = torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1.0])
     next_value, next_log_prob = torch.tensor([5.0, 5.0]), torch.tensor([2.0, 2.0])

@@ -28,7 +28,7 @@ def goal_step(obs, reward, next_obs, terminated=False):
 
 
 def test_flat_replay_returns_what_went_in_and_forgets_the_oldest():
-    replay = FlatReplay(FLAT, capacity=8)
+    replay = FlatReplay(FLAT, 8, 0.0)
     for i in range(11):
         replay.add(flat_step(i, terminated=i == 9))
     batch = replay.sample(400, torch.Generator().manual_seed(0))
@@ -63,7 +63,7 @@ def fill(replay, env, episodes, lengths):
 @pytest.mark.parametrize("capacity", [1000, 40])
 def test_hindsight_goals_are_reached_later_in_the_same_episode(capacity):
     env = ReachToy()
-    replay = HindsightReplay(inspect_env(env), capacity, env, ratio=0.75)
+    replay = HindsightReplay(inspect_env(env), capacity, 0.0, env, ratio=0.75)
     futures = fill(replay, env, episodes=12, lengths=[3, 7, 10])
     batch = replay.sample(4000, torch.Generator().manual_seed(1))
     assert not batch.terminated.any()
@@ -87,7 +87,7 @@ def test_hindsight_goals_are_reached_later_in_the_same_episode(capacity):
 
 def test_an_episode_becomes_usable_when_it_ends():
     env = ReachToy()
-    replay = HindsightReplay(inspect_env(env), 100, env, ratio=0.5)
+    replay = HindsightReplay(inspect_env(env), 100, 0.0, env, ratio=0.5)
     obs, _ = env.reset(seed=0)
     for _ in range(3):
         next_obs, reward, *_ = env.step(np.zeros(2, np.float32))
@@ -104,7 +104,7 @@ def test_terminations_are_recomputed_where_the_environment_can():
             return np.linalg.norm(achieved - desired, axis=-1) <= self.threshold
 
     env = Ending()
-    replay = HindsightReplay(inspect_env(env), 1000, env, ratio=1.0)
+    replay = HindsightReplay(inspect_env(env), 1000, 0.0, env, ratio=1.0)
     fill(replay, env, episodes=5, lengths=[6])
     batch = replay.sample(500, torch.Generator().manual_seed(0))
     assert torch.equal(batch.terminated, batch.reward + 1)
@@ -114,7 +114,7 @@ def test_terminations_are_recomputed_where_the_environment_can():
 def test_half_a_batch_comes_from_episodes_that_changed_something():
     """Nine episodes leave the goal's place alone, the tenth moves it."""
     env = ReachToy()
-    replay = HindsightReplay(inspect_env(env), 200, env, ratio=0.8)
+    replay = HindsightReplay(inspect_env(env), 200, 0.0, env, ratio=0.8)
     for number in range(10):
         for t in range(10):
             place = np.full(2, 0.5 * t if number == 9 else 0.0, np.float32)
@@ -127,7 +127,7 @@ def test_half_a_batch_comes_from_episodes_that_changed_something():
         replay.end_episode(0)
     batch = replay.sample(4000, torch.Generator().manual_seed(0))
     assert float((batch.obs[:, 0] == 9).float().mean()) == pytest.approx(0.55, abs=0.03)
-    copy = HindsightReplay(inspect_env(env), 200, env, ratio=0.8)
-    copy.restore(replay.tensors(), replay.position)
+    copy = HindsightReplay(inspect_env(env), 200, 0.0, env, ratio=0.8)
+    copy.restore(replay.tensors(), replay.position, replay.kept)
     again = copy.sample(4000, torch.Generator().manual_seed(0))
     assert torch.equal(batch.obs, again.obs)

@@ -24,7 +24,9 @@ from wpg.controllers import (
     checkpoint,
     evaluate,
     load_run,
+    record,
     resume,
+    save_demonstrations,
     train,
 )
 from wpg.controllers.critic import Critic
@@ -106,6 +108,21 @@ def test_resumed_equals_uninterrupted(config, factory, tmp_path, kill_at):
     assert unequal == []
     assert state == cut_state
     assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
+
+
+def test_a_resumed_run_has_its_demonstrations_in_the_checkpoint(tmp_path, kill_at):
+    path = tmp_path / "toy.npz"
+    save_demonstrations(path, [record(ReachToy(), lambda obs: np.ones(2), seed=seed)[0] for seed in range(3)])
+    config = small(demonstrations=str(path))
+    train(config, out=tmp_path / "whole", env_factory=ReachToy)
+    kill_at(100)
+    with pytest.raises(KilledError):
+        train(config, out=tmp_path / "cut", env_factory=ReachToy)
+    path.unlink()
+    resume(tmp_path / "cut", env_factory=ReachToy)
+    assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
+    whole = checkpoint.read(tmp_path / "whole" / "checkpoint")[1]
+    assert whole["kept"] == 60
 
 
 def test_run_folder_and_load(tmp_path):

@@ -81,7 +81,7 @@ def test_training_sees_what_single_environments_give():
         envs = make_envs(ID, 2, factory)
         spec, rng = inspect_env(gymnasium.make(ID)), np.random.default_rng(0)
         rollout = Rollout(InProcess(envs), spec, seed=3)
-        replay = make_replay(spec, 1000, gymnasium.make(ID), 0.8)
+        replay = make_replay(spec, 1000, gymnasium.make(ID), hindsight_ratio=0.8, kept_share=0.0)
         rollout.begin_all()
         for _ in range(110):
             rollout.begin_step(rng.uniform(-1, 1, (2, 7)).astype(np.float32))

@@ -1,0 +1,89 @@
+"""``wpg demonstrate``: episodes of a task's script, for training to learn from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from wpg.cli.options import (
+    ActuatorsFile,
+    CommandError,
+    ControlOption,
+    RobotOption,
+    env_kwargs,
+    prepare_outputs,
+    refuse_existing,
+    require_at_least,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def demonstrate(
+    env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")],
+    *,
+    out: Path = Path("demonstrations.npz"),
+    episodes: int = 100,
+    noise: float = 0.3,
+    seed: int = 0,
+    robot: RobotOption = None,
+    actuators: ActuatorsFile = None,
+    control: ControlOption = None,
+) -> None:
+    """Let a task's script play, and keep its episodes for `wpg train --demonstrations`.
+
+    There is a script for every task of wpg with an object. Episodes of your own, from a person or another
+    policy, are written by `wpg.controllers.save_demonstrations`.
+
+    Args:
+        env: Gymnasium id of a task of wpg.
+        out: The file to write; it must not exist.
+        episodes: How many.
+        noise: Largest deviation of the noise on its actions, which lie in [-1, 1]; each episode has its own.
+            What the script does about it is worth learning.
+        seed: Seed of everything random.
+    """
+    require_at_least(1, episodes=episodes)
+    refuse_existing(out, "--out")
+    prepare_outputs(out)
+    import numpy as np  # noqa: PLC0415
+
+    from wpg.controllers import record, save_demonstrations  # noqa: PLC0415  torch: not in the bare bridge
+    from wpg.controllers.environment import make_env  # noqa: PLC0415
+    from wpg.sim_envs.scripts import script_for  # noqa: PLC0415
+
+    task = make_env(env, **env_kwargs(robot=robot, actuators=actuators, control=control))
+    try:
+        script = script_for(task)
+        if script is None:
+            raise CommandError(f"no script plays {env}: there is one for pushing, picking and inserting")
+        rng = np.random.default_rng(seed)
+        played = [
+            record(
+                task,
+                _shaky(script(task.unwrapped), rng, noise * rng.random()),  # type: ignore[arg-type]
+                seed=int(rng.integers(2**31)),
+            )
+            for _ in range(episodes)
+        ]
+    finally:
+        task.close()
+    save_demonstrations(out, [episode for episode, _ in played])
+    solved = sum(bool(success) for _, success in played)
+    Console().print(
+        f"wrote {out}: {episodes} episodes, {solved} solved; next: wpg train {env} --demonstrations {out}"
+    )
+
+
+def _shaky(policy: Any, rng: "np.random.Generator", deviation: float) -> Any:
+    """The policy with normal noise on its actions."""
+
+    def act(obs: Any) -> "NDArray[np.float32]":
+        action: NDArray[np.float32] = policy(obs)
+        action += deviation * rng.standard_normal(action.shape, "float32")
+        return action.clip(-1, 1)
+
+    return act

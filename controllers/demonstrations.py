@@ -1,0 +1,153 @@
+"""Episodes that somebody else played, to learn from: a script, a person, another policy.
+
+Files are `.npz` archives that plain NumPy writes and reads, without objects in them. For E episodes of T
+steps each, laid end to end:
+
+| array | shape | what |
+|---|---|---|
+| `observation`; with goals `achieved_goal`, `desired_goal`, too | (Σ (T+1), size) | as it gives them |
+| `action` | (Σ T, action_dim) | in the environment's units |
+| `reward` | (Σ T,) | |
+| `steps` | (E,) | T of each episode |
+| `terminated` | (E,) | whether the last step terminated it; else it was truncated |
+"""
+
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.controllers.environment import GOAL_KEYS, Env, EnvSpec, FloatArray
+from wpg.controllers.errors import DemonstrationError
+from wpg.controllers.replay import Transitions
+
+Observations = dict[str, NDArray[np.floating]]
+"""Name of each part of an observation: its rows. A flat observation has one part, `observation`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """One episode of T steps."""
+
+    observations: Observations
+    """Each part (T+1, size)."""
+    actions: FloatArray
+    """(T, action_dim), in the environment's units."""
+    rewards: NDArray[np.floating]
+    """(T,)."""
+    terminated: bool
+    """Whether the last step terminated it; else it was truncated."""
+
+    def transitions(self, spec: EnvSpec) -> Iterator[Transitions]:
+        """Its steps as a replay memory takes them, one environment each."""
+        actions = spec.normalise_action(self.actions)
+        last = len(actions) - 1
+        for t in range(len(actions)):
+            obs, next_obs = (self._at(t), self._at(t + 1))
+            if not spec.goal_dim:
+                obs, next_obs = obs["observation"], next_obs["observation"]
+            over = np.array([self.terminated and t == last])
+            yield Transitions(obs, actions[t : t + 1], self.rewards[t : t + 1], over, next_obs)
+
+    def _at(self, t: int) -> Any:
+        return {name: rows[t : t + 1] for name, rows in self.observations.items()}
+
+
+def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple[Demonstration, bool | None]:
+    """Play one episode and keep it.
+
+    Args:
+        env: a Gymnasium environment.
+        policy: from an observation, as the environment gives it, to an action in the environment's units.
+        seed: of the reset.
+
+    Returns:
+        The episode, and the `is_success` of its last step; None where the environment reports none.
+    """
+    obs, _ = env.reset(seed=seed)
+    seen, actions, rewards = [obs], [], []
+    terminated = truncated = False
+    info: dict[str, Any] = {}
+    while not (terminated or truncated):
+        actions.append(np.asarray(policy(obs), np.float32))
+        obs, reward, terminated, truncated, info = env.step(actions[-1])
+        seen.append(obs)
+        rewards.append(float(reward))
+    parts = seen if isinstance(obs, dict) else [{"observation": row} for row in seen]
+    demonstration = Demonstration(
+        observations={name: np.array([part[name] for part in parts]) for name in parts[0]},
+        actions=np.array(actions),
+        rewards=np.array(rewards),
+        terminated=bool(terminated),
+    )
+    success = info.get("is_success")
+    return demonstration, None if success is None else bool(success)
+
+
+def save_demonstrations(path: str | Path, demonstrations: Sequence[Demonstration]) -> None:
+    """Write episodes of one environment into the file `path`."""
+    arrays: dict[str, Any] = {
+        "action": np.concatenate([one.actions for one in demonstrations]),
+        "reward": np.concatenate([one.rewards for one in demonstrations]),
+        "steps": np.array([len(one.actions) for one in demonstrations]),
+        "terminated": np.array([one.terminated for one in demonstrations]),
+    }
+    for name in demonstrations[0].observations:
+        arrays[name] = np.concatenate([one.observations[name] for one in demonstrations])
+    with Path(path).open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
+    """Read episodes of the environment that `spec` tells of.
+
+    Raises:
+        DemonstrationError: there is no such file, it is none of this kind, or it is of another environment.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            arrays: dict[str, NDArray[Any]] = dict(np.load(file, allow_pickle=False))
+    except FileNotFoundError as error:
+        raise DemonstrationError(f"no demonstrations at {path}") from error
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError) as error:
+        raise DemonstrationError(f"{path} is no archive of arrays, or is damaged: {error}") from error
+    names = GOAL_KEYS if spec.goal_dim else GOAL_KEYS[:1]
+    missing = [name for name in (*names, "action", "reward", "steps", "terminated") if name not in arrays]
+    if missing:
+        raise DemonstrationError(f"{path}: the array {missing[0]!r} is missing")
+    steps = arrays["steps"]
+    if steps.ndim != 1 or not len(steps) or not np.issubdtype(steps.dtype, np.integer) or steps.min() < 1:
+        raise DemonstrationError(f"{path}: steps must be whole numbers from 1, one an episode, found {steps}")
+    total, episodes = int(steps.sum()), len(steps)
+    sizes = (spec.observation_dim, spec.goal_dim, spec.goal_dim)
+    expected: dict[str, tuple[int, ...]] = {
+        name: (total + episodes, size) for name, size in zip(names, sizes, strict=False)
+    }
+    expected |= {"action": (total, spec.action_dim), "reward": (total,), "terminated": (episodes,)}
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise DemonstrationError(
+                f"{path}: {spec.env_id} with {total} steps in {episodes} episodes has {name} {shape}, "
+                f"found {arrays[name].shape}"
+            )
+        if not (np.issubdtype(arrays[name].dtype, np.number) or arrays[name].dtype == np.bool_):
+            raise DemonstrationError(f"{path}: {name} must be numbers, found {arrays[name].dtype}")
+        if not np.isfinite(arrays[name]).all():
+            raise DemonstrationError(f"{path}: {name} has entries that are not finite")
+    ends = np.cumsum(steps)[:-1]
+    rows = {name: np.split(arrays[name], np.cumsum(steps + 1)[:-1]) for name in names}
+    return [
+        Demonstration(
+            observations={name: rows[name][index] for name in names},
+            actions=action.astype(np.float32),
+            rewards=reward,
+            terminated=bool(arrays["terminated"][index]),
+        )
+        for index, (action, reward) in enumerate(
+            zip(np.split(arrays["action"], ends), np.split(arrays["reward"], ends), strict=True)
+        )
+    ]

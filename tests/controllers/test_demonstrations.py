@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+import torch
+from toy import ReachToy
+
+from wpg.controllers import (
+    Demonstration,
+    DemonstrationError,
+    TrainConfig,
+    load_demonstrations,
+    record,
+    save_demonstrations,
+    train,
+)
+from wpg.controllers.environment import EnvSpec, inspect_env
+from wpg.controllers.replay import FlatReplay, HindsightReplay, Transitions
+
+FLAT = EnvSpec(
+    env_id="flat",
+    observation_dim=2,
+    goal_dim=0,
+    action_low=np.array([-2.0], np.float32),
+    action_high=np.array([4.0], np.float32),
+    horizon=None,
+)
+
+
+def flat_demonstration(length, *, terminated=True):
+    return Demonstration(
+        observations={"observation": np.arange(2.0 * length + 2).reshape(-1, 2)},
+        actions=np.linspace(-2, 4, length, dtype=np.float32)[:, None],
+        rewards=np.arange(float(length)),
+        terminated=terminated,
+    )
+
+
+def towards_goal(obs):
+    way = obs["desired_goal"] - obs["achieved_goal"]
+    return np.clip(np.array([way[1], way[1]]) * 5, -1, 1)
+
+
+def played(episodes):
+    return [record(ReachToy(), towards_goal, seed=seed)[0] for seed in range(episodes)]
+
+
+def small(**settings):
+    sizes = {"hidden": 16, "batch_size": 16, "num_particles": 4, "num_envs": 2, "random_steps": 60}
+    return TrainConfig(env="toy", steps=240, eval_period=0, **sizes, **settings)
+
+
+def test_what_is_recorded_is_what_was_played():
+    episode, success = record(ReachToy(), towards_goal, seed=3)
+    assert isinstance(success, bool)
+    env = ReachToy()
+    obs, _ = env.reset(seed=3)
+    for t, action in enumerate(episode.actions):
+        for name, rows in episode.observations.items():
+            np.testing.assert_array_equal(rows[t], obs[name])
+        obs, reward, *_ = env.step(action)
+        assert episode.rewards[t] == reward
+    assert len(episode.actions) == env.horizon
+    assert not episode.terminated
+
+
+def test_files_give_back_what_went_in(tmp_path):
+    before = [flat_demonstration(3), flat_demonstration(5, terminated=False)]
+    save_demonstrations(tmp_path / "some.npz", before)
+    after = load_demonstrations(tmp_path / "some.npz", FLAT)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one.observations["observation"], other.observations["observation"])
+        np.testing.assert_array_equal(one.actions, other.actions)
+        np.testing.assert_array_equal(one.rewards, other.rewards)
+        assert one.terminated == other.terminated
+
+
+def test_steps_have_actions_in_the_unit_box_and_end_where_the_episode_terminated():
+    steps = list(flat_demonstration(4).transitions(FLAT))
+    np.testing.assert_allclose(
+        [float(step.action[0, 0]) for step in steps], [-1, -1 / 3, 1 / 3, 1], atol=1e-6
+    )
+    assert [bool(step.terminated[0]) for step in steps] == [False, False, False, True]
+    np.testing.assert_array_equal(steps[1].obs, [[2, 3]])
+    np.testing.assert_array_equal(steps[1].next_obs, [[4, 5]])
+
+
+def archive(path, **changes):
+    arrays = {
+        "observation": np.zeros((4, 2)),
+        "action": np.zeros((3, 1)),
+        "reward": np.zeros(3),
+        "steps": np.array([3]),
+        "terminated": np.array([True]),
+    }
+    kept = {name: values for name, values in (arrays | changes).items() if values is not None}
+    np.savez(path, **kept)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"action": None}, "the array 'action' is missing"),
+        ({"steps": np.array([0])}, r"steps must be whole numbers from 1, one an episode, found \[0\]"),
+        ({"action": np.zeros((3, 7))}, r"3 steps in 1 episodes has action \(3, 1\), found \(3, 7\)"),
+        ({"reward": np.array([0.0, np.nan, 0.0])}, "reward has entries that are not finite"),
+        ({"reward": np.array(["a", "b", "c"])}, "reward must be numbers, found <U1"),
+        ({"reward": np.array([None, 1, 2])}, "is no archive of arrays, or is damaged"),
+    ],
+)
+def test_bad_files_are_refused_by_name(tmp_path, changes, message):
+    path = archive(tmp_path / "bad.npz", **changes)
+    with pytest.raises(DemonstrationError, match=message):
+        load_demonstrations(path, FLAT)
+
+
+def test_no_file_and_another_kind_of_file(tmp_path):
+    with pytest.raises(DemonstrationError, match="no demonstrations at"):
+        load_demonstrations(tmp_path / "none.npz", FLAT)
+    for content in (b"", b"text", b"PK\x03\x04 cut"):
+        (tmp_path / "other").write_bytes(content)
+        with pytest.raises(DemonstrationError, match="no archive of arrays, or is damaged"):
+            load_demonstrations(tmp_path / "other", FLAT)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(DemonstrationError, match="no archive of arrays, or is damaged"):
+        load_demonstrations(tmp_path / "one.npy", FLAT)
+
+
+def test_what_is_kept_stays_and_has_its_share_of_every_batch():
+    replay = FlatReplay(FLAT, 20, 0.25)
+    for step in flat_demonstration(5).transitions(FLAT):
+        replay.add(step)
+    replay.keep()
+    idle = np.zeros((1, 2), np.float32)
+    for number in range(100, 137):
+        reward = np.array([float(number)])
+        replay.add(Transitions(idle, idle[:, :1], reward, np.zeros(1, np.bool_), idle))
+    batch = replay.sample(8000, torch.Generator().manual_seed(0))
+    assert set(batch.reward.tolist()) == {0, 1, 2, 3, 4, *range(122, 137)}
+    shown = float((batch.reward < 5).float().mean())
+    assert shown == pytest.approx(0.25 + 0.75 * 5 / 20, abs=0.02)
+
+
+def test_hindsight_goes_round_the_ring_beside_what_is_kept():
+    env = ReachToy()
+    replay = HindsightReplay(inspect_env(env), 70, 0.5, env, ratio=1.0)
+    for episode in played(1):
+        for step in episode.transitions(inspect_env(env)):
+            replay.add(step)
+        replay.end_episode(0)
+    replay.keep()
+    kept = replay.rows[:20].clone()
+    for episode in played(4):
+        for step in episode.transitions(inspect_env(env)):
+            replay.add(step)
+        replay.end_episode(0)
+    assert torch.equal(replay.rows[:20], kept)
+    last = replay.remaining.argwhere()[:, 0]
+    ends = replay.future_rows(last, torch.Generator().manual_seed(0))
+    assert int(ends.min()) >= 0
+    ring = last[last >= 20]
+    assert int(replay.future_rows(ring, torch.Generator().manual_seed(0)).min()) >= 20
+
+
+def test_too_many_are_refused_and_leave_nothing_behind(tmp_path):
+    save_demonstrations(tmp_path / "toy.npz", played(3))
+    config = small(demonstrations=str(tmp_path / "toy.npz"), replay_capacity=100)
+    with pytest.raises(DemonstrationError, match="at most 50 steps, half of replay_capacity, found 60"):
+        train(config, out=tmp_path / "run", env_factory=ReachToy)
+    assert not (tmp_path / "run").exists()
