@@ -173,7 +173,8 @@ class Feed:
         if age_s <= stale_s:
             return None
         terms = ", ".join(fed.source.terms)
-        return Hazard("stale_source", f"{terms} from {fed.source.name} is {age_s * 1e3:.0f} ms old")
+        age = f"{age_s * 1e3:.0f} ms old"
+        return Hazard("stale_source", f"the reading of {terms} from {fed.source.name} is {age}")
 
     def decided(self) -> None:
         """The policy decides by the present values."""

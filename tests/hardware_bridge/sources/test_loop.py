@@ -132,7 +132,7 @@ class TestStale:
         assert report.end_reason == "goals_done"
         assert bench.witness.holds == 0
         (event,) = [event for event in trace.events if event["name"] == "stale_source"]
-        assert event["detail"].startswith("object_pos from camera is 20")
+        assert event["detail"].startswith("the reading of object_pos from camera is 20")
         assert trace.names[3:7] == ["running", "stale_source", "holding", "running"]
         phases = [record["phase"] for record in trace.ticks]
         # 200 ms after the last reading, and until it is back for 200 ms.
@@ -144,7 +144,7 @@ class TestStale:
         trace.at_tick = {100: lambda: setattr(camera, "covered", True)}
         report = push()
         assert report.end_reason == "stale_source"
-        assert report.message.startswith("held for 2 s: object_pos from camera is 2")
+        assert report.message.startswith("held for 2 s: the reading of object_pos from camera is 2")
         assert report.final_phase == "parked"
         assert bench.arm.status is RobotStatus.HOLDING
 
