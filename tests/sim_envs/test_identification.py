@@ -165,6 +165,7 @@ def run_of(recording, **changes):
         "state": Series(time_s=time_s, columns=state),
         "command": Series(time_s=time_s, columns=command),
         "metadata": {"robot": "panda"},
+        "sources": {},
     }
     return RunRecording(
         **(parts | changes), decision=empty, timing=empty, event=empty, attachments={}, complete=True
