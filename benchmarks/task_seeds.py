@@ -1,6 +1,7 @@
 """Training on a task as ``wpg train`` does it, over several seeds: seconds, and success of the exported file.
 
     python benchmarks/task_seeds.py [--task PandaPush] [--seeds 5] [--out benchmarks/results/PandaPush.jsonl]
+    python benchmarks/task_seeds.py --task PandaPickAndPlace --demonstrations 200 --seeds 3
 
 The file is evaluated on both engines; training has seen MuJoCo alone. A line is written after each seed.
 """
@@ -9,22 +10,28 @@ import json
 import platform
 import statistics
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from wpg.cli.artifacts import export_run
+from wpg.cli.demonstrate import demonstrate
 from wpg.cli.evaluate import evaluate_policy
 from wpg.controllers import TrainConfig, train
 from wpg.sim_envs.registration import TRAIN_STEPS
 from wpg.sim_envs.task_interface import ControlName
 
 
-def trial(config: TrainConfig, episodes: int) -> dict[str, Any]:
-    """Train, export and evaluate one seed."""
+def trial(config: TrainConfig, episodes: int, demonstrations: int) -> dict[str, Any]:
+    """Record demonstrations, if any are wanted; train, export and evaluate one seed."""
     trained, other = config.env, config.env.replace("-v0", "Bullet-v0")
     with tempfile.TemporaryDirectory() as folder:
+        if demonstrations:
+            played = Path(folder) / "played.npz"
+            demonstrate(trained, out=played, episodes=demonstrations, seed=config.seed, **config.env_kwargs)
+            config = replace(config, demonstrations=str(played))
         result = train(config, out=Path(folder) / "run")
         artifact = export_run(result.folder, result.folder / "policy.onnx")
         mujoco, pybullet = (
@@ -33,6 +40,7 @@ def trial(config: TrainConfig, episodes: int) -> dict[str, Any]:
     return {
         "task": trained,
         **config.env_kwargs,
+        "demonstrations": demonstrations,
         "seed": config.seed,
         "steps": result.steps,
         "train_s": round(result.train_seconds + result.eval_seconds, 1),
@@ -51,6 +59,7 @@ def main(
     seeds: int = 5,
     first_seed: int = 0,
     episodes: int = 100,
+    demonstrations: int = 0,
     out: Path | None = None,
 ) -> None:
     """Run every seed and print the worst and the median.
@@ -62,6 +71,7 @@ def main(
         seeds: How many.
         first_seed: The first of them.
         episodes: Episodes of each evaluation.
+        demonstrations: Episodes of the task's script to learn from besides.
         out: Also write a line of JSON a seed to the end of this file.
     """
     rows = []
@@ -72,7 +82,7 @@ def main(
             seed=seed,
             steps=steps or TRAIN_STEPS[task],
         )
-        rows.append(trial(config, episodes))
+        rows.append(trial(config, episodes, demonstrations))
         print(json.dumps(rows[-1]), flush=True)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
