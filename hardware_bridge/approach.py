@@ -56,9 +56,9 @@ class Approach:
         self.put_backs = 0
         """How often an object was waited for there."""
 
-    def begin(self, state: RobotState | None, reason: str = "") -> None:
+    def begin(self, state: RobotState, reason: str = "") -> None:
         """Let the policy start from here, or go first to where it was trained to start from."""
-        if state is None or self._decider.may_start(state):
+        if self._decider.may_start(state):
             self._lifecycle.enter(Phase.RUNNING, reason)
         else:
             self.homings += 1

@@ -213,8 +213,9 @@ class ControlLoop:
         """Hold when something is wrong; else let the policy begin once the arm and the object are ready."""
         if hazard := self._hazard(state, commanded=True):
             self._hold(hazard)
-        elif self._lifecycle.phase is Phase.ARMED and self._phase_age_s() >= self._config.settle_s:
-            self._approach.begin(state)
+        elif self._lifecycle.phase is Phase.ARMED:
+            if state is not None and self._phase_age_s() >= self._config.settle_s:
+                self._approach.begin(state)
         elif self._lifecycle.phase in (Phase.HOMING, Phase.WAITING):
             seen = self._feed.hazard(self._config.safety.source_stale_s) is None
             self._approach.go_on(state, seen=seen)
@@ -267,9 +268,13 @@ class ControlLoop:
             self._metronome.restart()
 
     def _step(self, index: int) -> None:
-        """Ask the policy, with the newest state there is."""
+        """Ask the policy, with the newest state there is; hold where a source's reading is too old."""
         state = self._sensor.state
         if state is None:
+            return
+        # The object may have been out of sight until now: arming and homing do without.
+        if hazard := self._feed.hazard(self._config.safety.source_stale_s):
+            self._hold(hazard)
             return
         # Steps stay on their grid unless a whole one was missed, or the arm was held.
         on_grid = index - self._next_step < self._ticks_per_step

@@ -140,6 +140,13 @@ class TestStale:
         assert phases.index("running", 150) == pytest.approx(200 + 0.2 / 0.005, abs=CAMERA_EVERY + 2)
         assert len(trace.decisions) == 30
 
+    def test_no_step_begins_with_an_old_reading(self, push, camera, trace):
+        trace.at_tick = {1: lambda: setattr(camera, "covered", True)}
+        report = push(LoopConfig(goals=1, settle_s=0.5))
+        assert report.end_reason == "stale_source"
+        assert trace.names[3:6] == ["running", "stale_source", "holding"]
+        assert trace.decisions == []
+
     def test_lasting_silence_ends_the_run(self, push, camera, trace, bench):
         trace.at_tick = {100: lambda: setattr(camera, "covered", True)}
         report = push()
