@@ -1,5 +1,6 @@
 """A source in the bridge's own process."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,7 +25,8 @@ class LocalSource:
         self.name, self.terms = name, tuple(terms)
         self.drops: Mapping[str, int] = {}
         self._clock = clock or RealClock()
-        self._newest: Reading | None = None
+        self._newest: deque[Reading] = deque(maxlen=1)
+        """Filled by one thread, emptied by another."""
 
     def send(self, values: Mapping[str, ArrayLike], time_s: float | None = None) -> None:
         """Hand over values that were measured at once.
@@ -34,15 +36,14 @@ class LocalSource:
             time_s: when they were measured, by ``time.monotonic()``; by default now.
         """
         arrays = {name: np.array(value, np.float64).ravel() for name, value in values.items()}
-        self._newest = Reading(arrays, self._clock.now() if time_s is None else time_s)
+        self._newest.append(Reading(arrays, self._clock.now() if time_s is None else time_s))
 
     def connect(self) -> None:
         """Nothing to open."""
 
     def read(self) -> Reading | None:
         """The newest reading since the last call."""
-        newest, self._newest = self._newest, None
-        return newest
+        return self._newest.pop() if self._newest else None
 
     def close(self) -> None:
         """Nothing to release."""

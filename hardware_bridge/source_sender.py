@@ -9,14 +9,13 @@
         sender.send(position_m, rotation, captured_s)
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from wpg.hardware_bridge.clock import Clock, RealClock
-from wpg.hardware_bridge.link_source import require_datagrams
+from wpg.hardware_bridge.link_source import DATAGRAMS_MAX, require_datagrams
 from wpg.hardware_bridge.links import Link, serve_link
 from wpg.hardware_bridge.protocols.source import (
     AGE_MAX_US,
@@ -101,7 +100,10 @@ class SourceSender:
 
     def _listen(self, now_s: float) -> None:
         """Take note of who asks."""
-        while data := self._link.receive(0.0):
+        for _ in range(DATAGRAMS_MAX):
+            data = self._link.receive(0.0)
+            if not data:
+                break
             for frame in self._frames.feed(data):
                 if isinstance(frame.message, Subscribe):
                     if frame.session != self._session:
@@ -132,7 +134,8 @@ class PoseSender:
         self.url = self._sender.url
         """What ``wpg run --source`` is given."""
         self.terms = (f"{name}_pos", f"{name}_rot6d", f"{name}_vel")
-        self._places: deque[tuple[float, Vector]] = deque()
+        self._places: list[tuple[float, Vector]] = []
+        """Of the last tenth of a second, with their times."""
 
     def send(self, position_m: ArrayLike, rotation: ArrayLike, time_s: float | None = None) -> bool:
         """Send a pose. Never waits.
@@ -153,26 +156,27 @@ class PoseSender:
         if place.shape != (3,):
             raise ValueError(f"position_m: expected 3 numbers, found shape {place.shape}")
         columns = rotation_matrix(rotation)[:, :2].T.ravel()
-        values = (place, columns, self._velocity(time_s, place))
-        return self._sender.send(dict(zip(self.terms, values, strict=True)), time_s)
+        recent = [(at_s, at) for at_s, at in self._places if time_s - at_s <= VELOCITY_WINDOW_S]
+        places = [*recent, (time_s, place)]
+        values = (place, columns, _slope(places))
+        asked = self._sender.send(dict(zip(self.terms, values, strict=True)), time_s)
+        self._places = places  # not before: a pose that is refused says nothing about velocity
+        return asked
 
     def close(self) -> None:
         """Close the link."""
         self._sender.close()
 
-    def _velocity(self, time_s: float, place: Vector) -> Vector:
-        """Slope by least squares, (3,) m/s; zero where there is but one place."""
-        places = self._places
-        places.append((time_s, place))
-        while time_s - places[0][0] > VELOCITY_WINDOW_S:
-            places.popleft()
-        times = np.array([moment for moment, _ in places])
-        times -= times.mean()
-        spread = float(times @ times)
-        if spread == 0.0:
-            return np.zeros(3)
-        slope: Vector = times @ np.array([where for _, where in places]) / spread
-        return slope
+
+def _slope(places: list[tuple[float, Vector]]) -> Vector:
+    """Velocity by least squares, (3,) m/s; zero where there is but one place."""
+    times = np.array([moment for moment, _ in places])
+    times -= times.mean()
+    spread = float(times @ times)
+    if spread == 0.0:
+        return np.zeros(3)
+    slope: Vector = times @ np.array([where for _, where in places]) / spread
+    return slope
 
 
 def rotation_matrix(rotation: ArrayLike) -> Vector:
@@ -187,7 +191,11 @@ def rotation_matrix(rotation: ArrayLike) -> Vector:
         turned = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
         matrix: Vector = np.eye(3) + 2.0 * (w * turned + turned @ turned)
         return matrix
-    if given.shape == (3, 3) and np.allclose(given @ given.T, np.eye(3), atol=1e-3):
+    if (
+        given.shape == (3, 3)
+        and np.linalg.det(given) > 0
+        and np.allclose(given @ given.T, np.eye(3), atol=1e-3)
+    ):
         return given
     raise ValueError(
         f"rotation: expected a quaternion w, x, y, z or a rotation matrix, found {given.tolist()}"

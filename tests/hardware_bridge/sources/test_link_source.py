@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.errors import LinkError, LinkUrlError
 from wpg.hardware_bridge.link_source import SUBSCRIBE_EVERY_S, LinkSource
 from wpg.hardware_bridge.protocols.source import Sample, SourceFrame, encode_source_frame
@@ -108,10 +109,12 @@ class TestForeigners:
         assert ends.source.read() is None
         assert ends.source.drops == {"bad": 2}
 
-    def test_a_flood_does_not_keep_the_loop(self, ends):
-        ends.here.arrived.extend([b"x\0"] * 1000)
-        ends.source.read()
+    def test_a_flood_does_not_keep_the_loop_or_the_sender(self, ends):
+        for wire in (ends.here, ends.there):
+            wire.arrived.extend([b"x\0"] * 1000)
+        ends.exchange(PLACE)
         assert len(ends.here.arrived) > 900
+        assert len(ends.there.arrived) > 900
 
 
 @pytest.mark.parametrize("make", [lambda url: LinkSource(url, ["a"]), SourceSender])
@@ -165,13 +168,23 @@ class TestPoseSender:
         np.testing.assert_allclose(sent[5]["object_vel"], [0.1, 0, 0], atol=1e-12)
         np.testing.assert_allclose(sent[-1]["object_vel"], np.zeros(3))
 
+    def test_a_pose_that_is_refused_says_nothing_about_velocity(self):
+        clock = ManualClock()
+        sender = PoseSender("udp://127.0.0.1:0", clock=clock)
+        for place, ahead_s in (((0.0, np.nan, 0.0), 0.0), (PLACE, 5.0)):
+            with pytest.raises(ValueError, match="expected"):
+                sender.send(place, np.eye(3), clock.now() + ahead_s)
+        clock.advance(0.01)
+        sender.send(PLACE, np.eye(3))
+        sender.close()
+
     def test_quaternion_and_matrix_are_one_rotation(self):
         half = np.deg2rad(30) / 2
         turned = rotation_matrix([2 * np.cos(half), 0, 0, 2 * np.sin(half)])
         np.testing.assert_allclose(turned[:, 0], [np.cos(2 * half), np.sin(2 * half), 0], atol=1e-12)
         np.testing.assert_array_equal(rotation_matrix(turned), turned)
 
-    @pytest.mark.parametrize("wrong", [(0, 0, 0, 0), np.ones((3, 3)), (1, 0, 0), 2 * np.eye(3)])
+    @pytest.mark.parametrize("wrong", [(0, 0, 0, 0), np.ones((3, 3)), (1, 0, 0), 2 * np.eye(3), -np.eye(3)])
     def test_no_rotation(self, wrong):
         with pytest.raises(ValueError, match="expected a quaternion w, x, y, z or a rotation matrix"):
             rotation_matrix(wrong)
