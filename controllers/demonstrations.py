@@ -13,6 +13,7 @@ steps each, laid end to end:
 """
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
             arrays: dict[str, NDArray[Any]] = dict(np.load(file, allow_pickle=False))
     except FileNotFoundError as error:
         raise DemonstrationError(f"no demonstrations at {path}") from error
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, TypeError) as error:
         raise DemonstrationError(f"{path} is no archive of arrays, or is damaged: {error}") from error
     names = GOAL_KEYS if spec.goal_dim else GOAL_KEYS[:1]
     missing = [name for name in (*names, "action", "reward", "steps", "terminated") if name not in arrays]
@@ -134,8 +135,8 @@ def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
                 f"{path}: {spec.env_id} with {total} steps in {episodes} episodes has {name} {shape}, "
                 f"found {arrays[name].shape}"
             )
-        if not (np.issubdtype(arrays[name].dtype, np.number) or arrays[name].dtype == np.bool_):
-            raise DemonstrationError(f"{path}: {name} must be numbers, found {arrays[name].dtype}")
+        if arrays[name].dtype.kind not in "biuf":
+            raise DemonstrationError(f"{path}: {name} must be real numbers, found {arrays[name].dtype}")
         if not np.isfinite(arrays[name]).all():
             raise DemonstrationError(f"{path}: {name} has entries that are not finite")
     ends = np.cumsum(steps)[:-1]

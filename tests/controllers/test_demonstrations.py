@@ -103,7 +103,8 @@ def archive(path, **changes):
         ({"steps": np.array([0])}, r"steps must be whole numbers from 1, one an episode, found \[0\]"),
         ({"action": np.zeros((3, 7))}, r"3 steps in 1 episodes has action \(3, 1\), found \(3, 7\)"),
         ({"reward": np.array([0.0, np.nan, 0.0])}, "reward has entries that are not finite"),
-        ({"reward": np.array(["a", "b", "c"])}, "reward must be numbers, found <U1"),
+        ({"reward": np.array(["a", "b", "c"])}, "reward must be real numbers, found <U1"),
+        ({"reward": np.zeros(3, complex)}, "reward must be real numbers, found complex128"),
         ({"reward": np.array([None, 1, 2])}, "is no archive of arrays, or is damaged"),
     ],
 )
