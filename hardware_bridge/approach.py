@@ -51,14 +51,21 @@ class Approach:
         self._end = end
         self._clock = clock
         self._rises = 0
+        self._trouble = ""
+        """Where an object was that somebody has to put back; empty where nobody has to."""
         self.homings = 0
         """How often the arm went where training began."""
         self.put_backs = 0
-        """How often an object was waited for there."""
+        """How often an object was put back."""
 
     def begin(self, state: RobotState, reason: str = "") -> None:
-        """Let the policy start from here, or go first to where it was trained to start from."""
-        if self._decider.may_start(state):
+        """Let the policy start from here, or go first to where it was trained to start from.
+
+        An object that once lay elsewhere is waited for in any case, also behind a hold: a hand may be at it.
+        """
+        if self._put_back is not None:
+            self._trouble = self._decider.misplaced(state) or self._trouble
+        if not self._trouble and self._decider.may_start(state):
             self._lifecycle.enter(Phase.RUNNING, reason)
         else:
             self.homings += 1
@@ -93,13 +100,14 @@ class Approach:
         self._motion.set_target(self._decider.start_pos if up is None else up)
 
     def _arrive(self, state: RobotState) -> None:
-        trouble = self._decider.misplaced(state)
+        trouble = self._decider.misplaced(state) or self._trouble
         if not trouble:
             self._lifecycle.enter(Phase.RUNNING)
         elif self._put_back is None:
             self._end("out_of_reach", trouble)
         else:
-            self.put_backs += 1
+            self._trouble = trouble
+            self._put_back(trouble)
             self._lifecycle.enter(Phase.WAITING, trouble)
 
     def _wait(self, state: RobotState | None, *, seen: bool) -> None:
@@ -109,5 +117,7 @@ class Approach:
         trouble = self._decider.misplaced(state)
         rests = self._decider.object_rests(state, self._clock.now())
         if self._put_back(trouble) and not trouble and rests and seen:
+            self._trouble = ""
+            self.put_backs += 1
             self._soft_start.begin()
             self._lifecycle.enter(Phase.RUNNING, "put back")

@@ -43,7 +43,7 @@ class Start:
         self.joint_pos: Vector = np.array(tool.posture_rad) if tool and at_posture else self._home
         """(num_joints,) rad, where an arm goes that stands elsewhere."""
         self._rest_place = np.full(3, np.inf)
-        self._rest_since_s = 0.0
+        self._rest_since_s = self._watched_s = 0.0
 
     def suits_arm(self, state: RobotState, tool: Vector, place: Vector) -> bool:
         """Whether the arm, with tool and object at ``tool`` and ``place`` (3,) m, may begin from here."""
@@ -81,6 +81,7 @@ class Start:
 
     def rests(self, place: Vector, now_s: float) -> bool:
         """Whether an object, now at ``place`` (3,) m, lies still. To be asked again and again."""
-        if not np.linalg.norm(place - self._rest_place) <= REST_M:
+        unwatched_s, self._watched_s = now_s - self._watched_s, now_s
+        if unwatched_s > REST_S or not np.linalg.norm(place - self._rest_place) <= REST_M:
             self._rest_place, self._rest_since_s = place.copy(), now_s
         return now_s - self._rest_since_s >= REST_S

@@ -205,6 +205,44 @@ class TestPutBack:
         )
         assert trace.names[3:7] == ["running", "homing", "waiting", "running"]
 
+    def test_a_hold_is_no_leave_to_go_on(self, push, camera, trace, bench):
+        asked = []
+
+        def put_back(trouble):
+            asked.append(trouble)
+            if len(asked) == 40:
+                camera.place = MIDDLE.copy()
+            if len(asked) == 100:
+                bench.clock.advance(0.05)
+            return len(asked) > 300
+
+        trace.at_tick = {60: lambda: setattr(camera, "place", self.AWAY)}
+        report = push(put_back=put_back)
+        assert (report.end_reason, report.put_backs) == ("goals_done", 1)
+        assert report.safety_events["overrun"] == 1
+        behind = trace.names[trace.names.index("holding") :]
+        assert behind.index("waiting") < behind.index("running")
+        assert len(asked) > 300
+
+    def test_an_object_that_is_back_before_the_arm_is_waited_for(self, push, camera, trace):
+        asked = []
+
+        def put_back(trouble):
+            asked.append(trouble)
+            return True
+
+        def back():
+            assert trace.names[-1] == "homing"
+            camera.place = MIDDLE.copy()
+
+        trace.at_tick = {60: lambda: setattr(camera, "place", self.AWAY), 130: back}
+        report = push(put_back=put_back)
+        assert (report.goals, report.put_backs) == (3, 1)
+        assert trace.names[3:7] == ["running", "homing", "waiting", "running"]
+        assert asked[0].startswith("object_pos is at 0.80")
+        waiting = [record for record in trace.ticks if record["phase"] == "waiting"]
+        assert len(waiting) >= 0.5 / 0.005
+
     def test_an_object_in_somebodys_hand_is_not_back(self, push, camera, trace):
         rng = np.random.default_rng(0)
 

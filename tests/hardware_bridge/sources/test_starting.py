@@ -96,3 +96,8 @@ class TestObject:
         assert not start.rests(CUBE + 0.001, 0.4)
         assert start.rests(CUBE, 0.6)
         assert not start.rests(CUBE + 0.02, 0.7)
+
+    def test_does_not_rest_while_nobody_looks(self, start):
+        assert not start.rests(CUBE, 0.0)
+        assert not start.rests(CUBE, 5.0)
+        assert start.rests(CUBE, 5.5)
