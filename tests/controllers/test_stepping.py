@@ -137,7 +137,8 @@ def test_no_process_is_left_behind(number, tmp_path):
     def run():
         ours.close()
         os.setpgrp()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests before have set
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         torch.set_num_threads(1)
         config = small(steps=10_000_000, random_steps=10_000_000, eval_period=0, overlap=True)
         train(config, out=tmp_path / "run", env_factory=Telling)
