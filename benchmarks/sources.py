@@ -49,8 +49,9 @@ def main() -> None:
 def add(out: Any, row: dict[str, Any]) -> None:
     """Write a line, and show it."""
     row = {"benchmark": "sources", "time": time.strftime("%Y-%m-%d"), **row}
-    low, high = wilson_interval(row["successes"], row["goals"])
-    row["success_ci95"] = [round(low, 4), round(high, 4)]
+    if row["goals"]:
+        low, high = wilson_interval(row["successes"], row["goals"])
+        row["success_ci95"] = [round(low, 4), round(high, 4)]
     print(json.dumps(row), flush=True)
     out.write(json.dumps(row) + "\n")
     out.flush()
@@ -94,7 +95,7 @@ def pushed(options: argparse.Namespace, camera: str) -> dict[str, Any]:
     return {
         "goals": report["goals"],
         "successes": report["successes"],
-        "error_mm_p50": round(1e3 * errors[len(errors) // 2], 1),
+        "error_mm_p50": round(1e3 * errors[len(errors) // 2], 1) if errors else None,
         "end_reason": report["end_reason"],
         "put_backs": report["put_backs"],
         "age_ms": {name: round(value / 1e3, 1) for name, value in source["age_us"].items()},

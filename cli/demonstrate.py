@@ -11,6 +11,7 @@ from wpg.cli.options import (
     CommandError,
     ControlOption,
     RobotOption,
+    UsageError,
     env_kwargs,
     prepare_outputs,
     refuse_existing,
@@ -42,11 +43,14 @@ def demonstrate(
         env: Gymnasium id of a task of wpg.
         out: The file to write; it must not exist.
         episodes: How many.
-        noise: Largest deviation of the noise on its actions, which lie in [-1, 1]; each episode has its own.
-            What the script does about it is worth learning.
+        noise: Largest standard deviation of the noise on its actions, which lie in [-1, 1]; each episode has
+            its own. What the script does about it is worth learning.
         seed: Seed of everything random.
     """
     require_at_least(1, episodes=episodes)
+    require_at_least(0, seed=seed)
+    if not 0 <= noise < float("inf"):
+        raise UsageError(f"--noise: expected a deviation of 0 or more, found {noise:g}")
     refuse_existing(out, "--out")
     prepare_outputs(out)
     import numpy as np  # noqa: PLC0415
