@@ -41,6 +41,13 @@ def test_demonstrations_of_another_task_leave_no_run_folder(tmp_path, capsys):
     assert not run.exists()
 
 
+@pytest.mark.parametrize(("option", "value"), [("--seed", "-1"), ("--noise", "-0.1"), ("--noise", "nan")])
+def test_a_value_out_of_range_is_named(tmp_path, capsys, option, value):
+    out = ["--out", str(tmp_path / "some.npz")]
+    assert main(["demonstrate", "wpg/PandaPush-v0", option, value, *out]) == 2
+    assert option in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("other", ["--steps", "--num-envs"])
 def test_resume_keeps_its_own(tmp_path, other, capsys):
     assert main(["train", "--resume", str(tmp_path), "--demonstrations", "x.npz", other, "5"]) == 2
