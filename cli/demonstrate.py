@@ -75,11 +75,17 @@ def demonstrate(
         ]
     finally:
         task.close()
-    save_demonstrations(out, [episode for episode, _ in played])
     solved = sum(bool(success) for _, success in played)
-    Console().print(
-        f"wrote {out}: {episodes} episodes, {solved} solved; next: wpg train {env} --demonstrations {out}"
-    )
+    if not solved:
+        raise CommandError(
+            f"the script solved none of {episodes} episodes of {env}: nothing to learn from them"
+        )
+    save_demonstrations(out, [episode for episode, _ in played])
+    options = {"--robot": robot, "--actuators": actuators, "--control": control, "--demonstrations": out}
+    named = [f"{name} {value}" for name, value in options.items() if value is not None]
+    console = Console()
+    console.print(f"wrote {out}: {solved} of {episodes} episodes solved; next:")
+    console.print(f"wpg train {env} {' '.join(named)}", soft_wrap=True)
 
 
 def _shaky(policy: Any, rng: "np.random.Generator", deviation: float) -> Any:

@@ -90,7 +90,9 @@ def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple
 
 
 def save_demonstrations(path: str | Path, demonstrations: Sequence[Demonstration]) -> None:
-    """Write episodes of one environment into the file `path`."""
+    """Write episodes, one at least, of one environment into the file `path`."""
+    if not demonstrations:
+        raise ValueError("expected demonstrations, found none")
     arrays: dict[str, Any] = {
         "action": np.concatenate([one.actions for one in demonstrations]),
         "reward": np.concatenate([one.rewards for one in demonstrations]),
@@ -115,7 +117,7 @@ def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
     except FileNotFoundError as error:
         raise DemonstrationError(f"no demonstrations at {path}") from error
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, TypeError) as error:
-        raise DemonstrationError(f"{path} is no archive of arrays, or is damaged: {error}") from error
+        raise DemonstrationError(f"{path} is no archive of NumPy's arrays, or is damaged") from error
     names = GOAL_KEYS if spec.goal_dim else GOAL_KEYS[:1]
     missing = [name for name in (*names, "action", "reward", "steps", "terminated") if name not in arrays]
     if missing:

@@ -97,7 +97,10 @@ class Replay(ABC):
 
     def _with_kept(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Row numbers (B,), a share of them replaced by ones of rows that are kept."""
-        return _mix(index, torch.arange(self.kept), self.kept_share, generator)
+        if not self.kept:
+            return index
+        place = torch.randint(self.kept, index.shape, generator=generator)
+        return _mix(index, place, self.kept_share, generator)
 
     def tensors(self) -> dict[str, Tensor]:
         """Contents for a checkpoint."""
@@ -185,7 +188,10 @@ class HindsightReplay(Replay):
 
     def _draw(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """Row numbers (B,): uniform over all rows, or for a share over those of eventful episodes."""
-        index = _mix(self._uniform(batch_size, generator), self._eventful_rows, EVENTFUL_SHARE, generator)
+        index = self._uniform(batch_size, generator)
+        if len(self._eventful_rows):
+            place = torch.randint(len(self._eventful_rows), index.shape, generator=generator)
+            index = _mix(index, self._eventful_rows[place], EVENTFUL_SHARE, generator)
         return self._with_kept(index, generator)
 
     def future_rows(self, index: Tensor, generator: torch.Generator) -> Tensor:
@@ -227,12 +233,8 @@ class HindsightReplay(Replay):
 
 
 def _mix(index: Tensor, others: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Row numbers (B,), a share of them replaced by some of `others` (N,), drawn uniformly."""
-    if not len(others):
-        return index
-    place = torch.randint(len(others), index.shape, generator=generator)
-    chosen = torch.rand(index.shape, generator=generator) < share
-    return torch.where(chosen, others[place], index)
+    """Row numbers (B,), a share of them replaced by `others` (B,)."""
+    return torch.where(torch.rand(index.shape, generator=generator) < share, others, index)
 
 
 def _rows(*parts: NDArray[Any]) -> FloatArray:

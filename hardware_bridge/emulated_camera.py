@@ -38,10 +38,10 @@ class CameraSpec:
         for name in (field.name for field in fields(self)):
             if not 0 <= getattr(self, name) < math.inf:
                 raise FaultSpecError(f"camera {name}: expected 0 or more, found {getattr(self, name)}")
-        if self.drop > 1 or self.rate_hz == 0:
-            raise FaultSpecError(
-                f"camera: expected a probability to drop and a rate, found {self.drop} and {self.rate_hz} Hz"
-            )
+        if self.drop > 1:
+            raise FaultSpecError(f"camera drop: expected a probability, found {self.drop}")
+        if self.rate_hz == 0:
+            raise FaultSpecError("camera rate_hz: expected more than 0, found 0.0")
 
 
 def parse_camera(text: str) -> CameraSpec:

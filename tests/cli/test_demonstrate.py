@@ -9,7 +9,7 @@ def test_a_script_plays_and_training_takes_it(tmp_path, capsys):
     path = tmp_path / "new" / "push.npz"
     assert main(["demonstrate", "wpg/PandaPush-v0", "--episodes", "2", "--out", str(path)]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 episodes, 2 solved; next: wpg train wpg/PandaPush-v0 --demonstrations" in said
+    assert "2 of 2 episodes solved; next: wpg train wpg/PandaPush-v0 --demonstrations" in said
     env = make_env("wpg/PandaPush-v0")
     episodes = load_demonstrations(path, inspect_env(env))
     env.close()

@@ -105,7 +105,7 @@ def archive(path, **changes):
         ({"reward": np.array([0.0, np.nan, 0.0])}, "reward has entries that are not finite"),
         ({"reward": np.array(["a", "b", "c"])}, "reward must be real numbers, found <U1"),
         ({"reward": np.zeros(3, complex)}, "reward must be real numbers, found complex128"),
-        ({"reward": np.array([None, 1, 2])}, "is no archive of arrays, or is damaged"),
+        ({"reward": np.array([None, 1, 2])}, "is no archive of NumPy's arrays, or is damaged"),
     ],
 )
 def test_bad_files_are_refused_by_name(tmp_path, changes, message):
@@ -119,10 +119,10 @@ def test_no_file_and_another_kind_of_file(tmp_path):
         load_demonstrations(tmp_path / "none.npz", FLAT)
     for content in (b"", b"text", b"PK\x03\x04 cut"):
         (tmp_path / "other").write_bytes(content)
-        with pytest.raises(DemonstrationError, match="no archive of arrays, or is damaged"):
+        with pytest.raises(DemonstrationError, match="no archive of NumPy's arrays, or is damaged"):
             load_demonstrations(tmp_path / "other", FLAT)
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(DemonstrationError, match="no archive of arrays, or is damaged"):
+    with pytest.raises(DemonstrationError, match="no archive of NumPy's arrays, or is damaged"):
         load_demonstrations(tmp_path / "one.npy", FLAT)
 
 

@@ -78,8 +78,8 @@ def test_pictures_that_there_was_no_time_for_are_not_made_up_for():
         ("zoom=2", "camera 'zoom': expected one of rate_hz, "),
         ("rate_hz=fast", "camera rate_hz: expected a number, found 'fast'"),
         ("delay_ms=-1", "camera delay_ms: expected 0 or more, found -1.0"),
-        ("rate_hz=0", "camera: expected a probability to drop and a rate, found 0.0 and 0.0 Hz"),
-        ("drop=1.5", "camera: expected a probability to drop and a rate, found 1.5"),
+        ("rate_hz=0", "camera rate_hz: expected more than 0, found 0.0"),
+        ("drop=1.5", "camera drop: expected a probability, found 1.5"),
     ],
 )
 def test_specifications_that_cannot_be(spec, line):
