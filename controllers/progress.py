@@ -40,7 +40,10 @@ class OnProgress(Protocol):
 
 
 class ProgressBar:
-    """A bar on the terminal; use it as a context, and as the `on_progress` of `train`."""
+    """A bar on the terminal; use it as a context, and as the `on_progress` of `train`.
+
+    It shows from the first call on: nothing stands above the line that refuses a training.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         columns = (
@@ -51,16 +54,17 @@ class ProgressBar:
         self._task = self._progress.add_task("training", total=None, line="")
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
 
     def __call__(self, progress: TrainProgress, /) -> None:
         """Move the bar."""
+        self._progress.start()
         self._progress.update(
             self._task, completed=progress.step, total=progress.total_steps, line=progress_line(progress)
         )
