@@ -1,14 +1,14 @@
 """A run log that stays in memory: for runs that are looked at by the process that made them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from wpg.hardware_bridge.log_schema import SCHEMAS, SOURCE_SCHEMA
 from wpg.hardware_bridge.logread import RunRecording, Series
-from wpg.hardware_bridge.policy import Decision, Floats
-from wpg.hardware_bridge.robot import JointCommand, RobotState, Vector
+from wpg.hardware_bridge.recorder import Step, Tick
+from wpg.hardware_bridge.robot import Vector
 
 Row = tuple[float, Sequence[object]]
 """Time, and values in the order of the schema."""
@@ -21,42 +21,25 @@ class MemoryLog:
         self._rows: dict[str, list[Row]] = {name: [] for name in SCHEMAS}
         self._sources: dict[str, list[Row]] = {}
 
-    def tick(
-        self,
-        *,
-        time_s: float,
-        phase: str,
-        state: RobotState | None,
-        command: JointCommand,
-        lateness_s: float,
-        sense_to_act_s: float,
-    ) -> None:
+    def tick(self, **tick: Unpack[Tick]) -> None:
         """One servo period."""
+        time_s, state, command = tick["time_s"], tick["state"], tick["command"]
         if state is not None:
             measured = (state.joint_pos.copy(), state.joint_vel.copy(), state.joint_torque.copy())
             self._add("state", time_s, state.time_s, state.sequence, state.status.name, *measured)
         self._add("command", time_s, command.joint_pos.copy(), command.joint_vel.copy())
-        self._add("timing", time_s, str(phase), lateness_s * 1e6, sense_to_act_s * 1e6)
+        delays = (tick["lateness_s"] * 1e6, tick["sense_to_act_s"] * 1e6)
+        self._add("timing", time_s, str(tick["phase"]), *delays)
 
-    def decision(
-        self,
-        *,
-        time_s: float,
-        obs: Floats,
-        decision: Decision,
-        goal: Vector | None,
-        target: Vector,
-        tool: Vector,
-        achieved: Vector,
-        policy_s: float,
-    ) -> None:
+    def decision(self, **step: Unpack[Step]) -> None:
         """One policy step."""
+        decision, goal, achieved = step["decision"], step["goal"], step["achieved"]
         goal_m = np.zeros(0) if goal is None else goal.copy()
         error_m = 0.0 if goal is None else float(np.linalg.norm(goal - achieved))
-        chosen = (obs.copy(), decision.action.copy(), decision.spread, decision.fresh)
-        places = (goal_m, target.copy(), tool.copy(), achieved.copy())
+        chosen = (step["obs"].copy(), decision.action.copy(), decision.spread, decision.fresh)
+        places = (goal_m, step["target"].copy(), step["tool"].copy(), achieved.copy())
         number = len(self._rows["decision"])
-        self._add("decision", time_s, number, *chosen, *places, error_m, policy_s * 1e6)
+        self._add("decision", step["time_s"], number, *chosen, *places, error_m, step["policy_s"] * 1e6)
 
     def source(self, *, time_s: float, name: str, value: Vector, age_s: float) -> None:
         """A reading of an observation term from outside the robot."""

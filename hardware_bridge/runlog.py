@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Unpack
 
 import msgspec
 import numpy as np
@@ -24,8 +25,8 @@ from wpg.hardware_bridge.log_schema import (
     TickRecord,
 )
 from wpg.hardware_bridge.log_writer import READY
-from wpg.hardware_bridge.policy import Decision, Floats
-from wpg.hardware_bridge.robot import JointCommand, RobotState, Vector
+from wpg.hardware_bridge.recorder import Step, Tick
+from wpg.hardware_bridge.robot import Vector
 
 PIPE_SIZE = 1 << 20
 FINISH_TIMEOUT_S = 30.0
@@ -74,17 +75,9 @@ class RunLog:
         # Until here a full pipe is waited for: contracts are longer than it. From here on nothing waits.
         os.set_blocking(self._pipe, False)
 
-    def tick(
-        self,
-        *,
-        time_s: float,
-        phase: str,
-        state: RobotState | None,
-        command: JointCommand,
-        lateness_s: float,
-        sense_to_act_s: float,
-    ) -> None:
+    def tick(self, **tick: Unpack[Tick]) -> None:
         """One servo period."""
+        state, command = tick["state"], tick["command"]
         measured = None
         if state is not None:
             measured = StateRecord(
@@ -97,42 +90,32 @@ class RunLog:
             )
         self._put(
             TickRecord(
-                time_s=time_s,
-                phase=str(phase),
-                lateness_s=lateness_s,
-                sense_to_act_s=sense_to_act_s,
+                time_s=tick["time_s"],
+                phase=str(tick["phase"]),
+                lateness_s=tick["lateness_s"],
+                sense_to_act_s=tick["sense_to_act_s"],
                 state=measured,
                 joint_pos=command.joint_pos.tobytes(),
                 joint_vel=command.joint_vel.tobytes(),
             )
         )
 
-    def decision(
-        self,
-        *,
-        time_s: float,
-        obs: Floats,
-        decision: Decision,
-        goal: Vector | None,
-        target: Vector,
-        tool: Vector,
-        achieved: Vector,
-        policy_s: float,
-    ) -> None:
+    def decision(self, **step: Unpack[Step]) -> None:
         """One policy step."""
+        decision, goal = step["decision"], step["goal"]
         self._put(
             DecisionRecord(
                 number=self._num_decisions,
-                time_s=time_s,
-                policy_s=policy_s,
+                time_s=step["time_s"],
+                policy_s=step["policy_s"],
                 spread=decision.spread,
                 fresh=decision.fresh,
-                obs=obs.tobytes(),
+                obs=step["obs"].tobytes(),
                 action=np.asarray(decision.action, np.float32).tobytes(),
                 goal=b"" if goal is None else goal.tobytes(),
-                target=target.tobytes(),
-                tool=tool.tobytes(),
-                achieved=achieved.tobytes(),
+                target=step["target"].tobytes(),
+                tool=step["tool"].tobytes(),
+                achieved=step["achieved"].tobytes(),
             )
         )
         self._num_decisions += 1
