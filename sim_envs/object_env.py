@@ -1,19 +1,23 @@
 """What tasks with a cube on the table share."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from wpg.export.interface import ObservationTerm
+from wpg.export.interface import ObservationTerm, PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.tool_motion import ToolMotion
 from wpg.sim_envs.actuator import DelayLine
-from wpg.sim_envs.goal_env import GoalEnv
+from wpg.sim_envs.effects import EffectsSource
+from wpg.sim_envs.engines import EngineName
+from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
 from wpg.sim_envs.poses import moved_to
+from wpg.sim_envs.scene import Scene
 from wpg.sim_envs.table import Table
+from wpg.sim_envs.task_interface import ControlName
 
 TOLERANCE_M = 0.05
 OBJECT_TERMS = (
@@ -25,17 +29,70 @@ OBJECT_TERMS = (
 
 
 class ObjectEnv(GoalEnv):
-    """A task whose goal is a place for the cube's middle."""
+    """A task whose goal is a place for the cube's middle.
+
+    Args:
+        engine: which physics.
+        reward: ``sparse`` or ``dense``.
+        robot: a shipped robot's name or the path of a TOML file.
+        control: what actions move: the ``tool``, or the ``joints``.
+        effects: what sets the arm apart from its model, or an ``actuators.toml``: its content, or its path.
+        target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
+            many as the effects' longest delay asks for.
+        render_mode: None, ``rgb_array``, or ``human`` for a window.
+    """
 
     achieved = "object_pos"
+    gripper: bool
+    """Whether actions open and close one."""
+    shortest_way_m: float
+    """Cube and goal are at least so far apart that doing nothing never succeeds; less for small arms."""
 
-    def __init__(self, *, description: RobotDescription, table: Table, **kwargs: Any) -> None:
-        self._table = table
+    def __init__(
+        self,
+        *,
+        engine: EngineName = "mujoco",
+        reward: RewardName = "sparse",
+        robot: str = "panda",
+        control: ControlName = "tool",
+        effects: EffectsSource = None,
+        target_history: int | None = None,
+        render_mode: RenderMode = None,
+    ) -> None:
+        description = load_description(robot)
+        self._table = table = self._lay_table(description)
         self.tolerance_m = round(TOLERANCE_M * table.scale, 6)
         self._motion = ToolMotion(description.kinematics(), table.tool)
         self._kinematics = ForwardKinematics(description.kinematics())
         self._joint_limits = description.limits("position_min_rad"), description.limits("position_max_rad")
-        super().__init__(description=description, **kwargs)
+        super().__init__(
+            description=description,
+            engine=engine,
+            scene=Scene(cube=table.cube, gripper=self.gripper),
+            interface=self._interface_at(table, description, control),
+            reward=reward,
+            render_mode=render_mode,
+            effects=effects,
+            target_history=target_history,
+        )
+
+    @abstractmethod
+    def _lay_table(self, description: RobotDescription) -> Table:
+        """Where this robot does the task.
+
+        Raises:
+            DescriptionError: it cannot.
+        """
+
+    @abstractmethod
+    def _interface_at(
+        self, table: Table, description: RobotDescription, control: ControlName
+    ) -> PolicyInterface:
+        """What a policy sees and commands on this robot."""
+
+    @abstractmethod
+    def _draw_place(self) -> Vector:
+        """Somewhere for a goal, wherever the cube is, (3,) m."""
 
     def put_down(self) -> None:
         """Lay the cube anywhere on the table, but not where the tool is."""
@@ -53,6 +110,13 @@ class ObjectEnv(GoalEnv):
         self._line = DelayLine(self._observation_delay_s)
         self._line.restart(self._seen())
         return start
+
+    def _draw_goal(self) -> Vector:
+        cube = self.robot.cube_state().position_m
+        while True:
+            goal = self._draw_place()
+            if np.linalg.norm(goal - cube) >= self._table.scale * self.shortest_way_m:
+                return goal
 
     def _beside(self, cube: Vector) -> Vector:
         """The arm with its tool anywhere in its box, but not over the cube, (num_joints,) rad."""

@@ -3,14 +3,10 @@
 import numpy as np
 
 from wpg.export.interface import ObservationTerm, PolicyInterface
-from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.effects import EffectsSource
-from wpg.sim_envs.engines import EngineName
-from wpg.sim_envs.goal_env import RenderMode, RewardName
 from wpg.sim_envs.object_env import OBJECT_TERMS, ObjectEnv
-from wpg.sim_envs.scene import Scene
 from wpg.sim_envs.table import Table, lay_table
 from wpg.sim_envs.task_interface import (
     CONTROL_DT_S,
@@ -60,48 +56,21 @@ class PickAndPlaceEnv(ObjectEnv):
 
     The gripper starts open, anywhere over the table but not over the cube, and points down. The last entry of
     the action is its opening, from closed at -1 to open at 1.
-
-    Args:
-        engine: which physics.
-        reward: ``sparse`` or ``dense``.
-        robot: the name or TOML file of a robot with a gripper.
-        control: what actions move beside the gripper: the ``tool``, or the ``joints``.
-        effects: what sets the arm apart from its model, or an ``actuators.toml``: its content, or its path.
-        target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
-            many as the effects' longest delay asks for.
-        render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
 
-    def __init__(
-        self,
-        *,
-        engine: EngineName = "mujoco",
-        reward: RewardName = "sparse",
-        robot: str = "panda",
-        control: ControlName = "tool",
-        effects: EffectsSource = None,
-        target_history: int | None = None,
-        render_mode: RenderMode = None,
-    ) -> None:
-        description = load_description(robot)
-        table = pick_and_place_table(description)
-        super().__init__(
-            description=description,
-            table=table,
-            engine=engine,
-            scene=Scene(cube=table.cube, gripper=True),
-            interface=pick_and_place_interface(description, table, control),
-            reward=reward,
-            render_mode=render_mode,
-            effects=effects,
-            target_history=target_history,
-        )
+    gripper = True
+    shortest_way_m = SHORTEST_WAY_M
 
-    def _draw_goal(self) -> Vector:
-        cube = self.robot.cube_state().position_m
-        while True:
-            goal = self._on_table()
-            if self.np_random.random() > ON_TABLE:
-                goal[2] += self.np_random.uniform(0.0, self._table.scale * HIGHEST_M)
-            if np.linalg.norm(goal - cube) >= self._table.scale * SHORTEST_WAY_M:
-                return goal
+    def _lay_table(self, description: RobotDescription) -> Table:
+        return pick_and_place_table(description)
+
+    def _interface_at(
+        self, table: Table, description: RobotDescription, control: ControlName
+    ) -> PolicyInterface:
+        return pick_and_place_interface(description, table, control)
+
+    def _draw_place(self) -> Vector:
+        place = self._on_table()
+        if self.np_random.random() > ON_TABLE:
+            place[2] += self.np_random.uniform(0.0, self._table.scale * HIGHEST_M)
+        return place

@@ -3,14 +3,10 @@
 import numpy as np
 
 from wpg.export.interface import GoalSpec, PolicyInterface
-from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.effects import EffectsSource
-from wpg.sim_envs.engines import EngineName
-from wpg.sim_envs.goal_env import RenderMode, RewardName
 from wpg.sim_envs.object_env import OBJECT_TERMS, TOLERANCE_M, ObjectEnv
 from wpg.sim_envs.registration import PUSH_STEPS
-from wpg.sim_envs.scene import Scene
 from wpg.sim_envs.table import Table, lay_table
 from wpg.sim_envs.task_interface import CONTROL_DT_S, GOAL_TERM, ControlName, arm_action, arm_terms
 
@@ -18,7 +14,6 @@ POSTURE_TOOL_M = tuple(np.array([x, 0.0, 0.06]) for x in (0.33, 0.36, 0.40))
 """Where the tool is in the arm's posture; the later ones for arms that do not get so near."""
 HIGHEST_TOOL_M = 0.12
 SHORTEST_WAY_M = 0.10
-"""Cube and goal are at least this far apart, so that doing nothing never succeeds; less for small arms."""
 
 
 def push_table(description: RobotDescription) -> Table:
@@ -59,46 +54,18 @@ class PushEnv(ObjectEnv):
 
     The area lies where the arm reaches it from every side; where it has to be smaller, so are ways and
     tolerance. Arms shorter than 75 cm push a cube of 2.5 cm.
-
-    Args:
-        engine: which physics.
-        reward: ``sparse`` or ``dense``.
-        robot: a shipped robot's name or the path of a TOML file.
-        control: what actions move: the ``tool``, or the ``joints``.
-        effects: what sets the arm apart from its model, or an ``actuators.toml``: its content, or its path.
-        target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
-            many as the effects' longest delay asks for.
-        render_mode: None, ``rgb_array``, or ``human`` for a window.
     """
 
-    def __init__(
-        self,
-        *,
-        engine: EngineName = "mujoco",
-        reward: RewardName = "sparse",
-        robot: str = "panda",
-        control: ControlName = "tool",
-        effects: EffectsSource = None,
-        target_history: int | None = None,
-        render_mode: RenderMode = None,
-    ) -> None:
-        description = load_description(robot)
-        table = push_table(description)
-        super().__init__(
-            description=description,
-            table=table,
-            engine=engine,
-            scene=Scene(cube=table.cube),
-            interface=push_interface(description, table, control),
-            reward=reward,
-            render_mode=render_mode,
-            effects=effects,
-            target_history=target_history,
-        )
+    gripper = False
+    shortest_way_m = SHORTEST_WAY_M
 
-    def _draw_goal(self) -> Vector:
-        cube = self.robot.cube_state().position_m
-        while True:
-            goal = self._on_table()
-            if np.linalg.norm(goal - cube) >= self._table.scale * SHORTEST_WAY_M:
-                return goal
+    def _lay_table(self, description: RobotDescription) -> Table:
+        return push_table(description)
+
+    def _interface_at(
+        self, table: Table, description: RobotDescription, control: ControlName
+    ) -> PolicyInterface:
+        return push_interface(description, table, control)
+
+    def _draw_place(self) -> Vector:
+        return self._on_table()
