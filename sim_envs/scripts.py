@@ -167,7 +167,8 @@ class Picker(Script):
 
     def _face(self) -> Vector:
         """The direction across the object, (3,), that the fingers have to turn to least."""
-        face = self.seen("object_rot6d")[:3] * LEVEL
+        faces = self.seen("object_rot6d").reshape(2, 3) * LEVEL
+        face = max(faces, key=_length)  # of one that lies on its side the other points up
         fingers = self.kinematics.tool_pose(self.joint_pos)[:3, 1]
         across: Vector = max(face, np.cross(UP, face), key=lambda line: abs(float(fingers @ line)))
         return across / _length(across)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from wpg.sim_envs.scripts import Inserter, Picker, Pusher
+from wpg.sim_envs.task_interface import term_slice
 
 EPISODES = 20
 
@@ -32,6 +33,15 @@ def successes(env, script, episodes):
 def test_scripted_policy_solves_it(task, script, control, engine):
     found = successes(gymnasium.make(f"wpg/Panda{task}{engine}-v0", control=control), script, EPISODES)
     assert np.mean(found) >= 0.95, found
+
+
+def test_a_cube_on_its_side_has_faces_too():
+    env = gymnasium.make("wpg/PandaPickAndPlace-v0", control="joints")
+    obs, _ = env.reset(seed=0)
+    rotation = term_slice(env.unwrapped.interface, "object_rot6d")
+    obs["observation"][rotation] = [0, 0, -1, 0, 1, 0]  # its x axis points down
+    assert np.isfinite(Picker(env.unwrapped)(obs)).all()
+    env.close()
 
 
 @pytest.mark.parametrize("engine", ["", "Bullet"])
