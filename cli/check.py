@@ -65,7 +65,7 @@ def check(
     terms = [] if policy is None else _check_policy(policy, description, link_sources(source, source_key))
     _show_terms(terms, console)
     checks = check_joints(driver, travel_rad=travel)
-    write_json(json, checks if policy is None else {"joints": checks, "sources": terms})
+    write_json(json, {"joints": checks, "sources": terms})
     _show_joints(checks, console)
     if not all(joint.ok for joint in checks):
         raise CommandError(f"{robot} does not do what its description says; no policy should move it")

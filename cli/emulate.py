@@ -1,5 +1,6 @@
 """``wpg emulate``: a simulated robot behind real bytes."""
 
+import importlib.util
 import signal
 from pathlib import Path
 from types import FrameType
@@ -9,7 +10,15 @@ import msgspec
 import numpy as np
 import tyro
 
-from wpg.cli.options import JsonFile, KeyFile, UsageError, prepare_outputs, require_at_least, write_json
+from wpg.cli.options import (
+    CommandError,
+    JsonFile,
+    KeyFile,
+    UsageError,
+    prepare_outputs,
+    require_at_least,
+    write_json,
+)
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import ProtocolName, RobotDescription, load_description
 from wpg.hardware_bridge.emulated_camera import EmulatedCamera, parse_camera
@@ -72,8 +81,8 @@ def emulate(
         engine: Physics behind it; kinematic needs no simulator.
         actuators: What sets the arm apart from its model: delay, friction, gains, payload, noise. Ranges are
             drawn from once, by the seed.
-        task: Stand the arm at this task's table, with its object: PandaPush. An object that is out of reach
-            is put back while the arm stands where goals begin.
+        task: Stand the arm at this task's table, with its object: PandaPush, or wpg/PandaPush-v0. An object
+            that is out of reach is put back while the arm stands where goals begin.
         source: Where the object's pose is sent from; by default udp://127.0.0.1:0.
         camera: What sees the object: rate_hz=30,delay_ms=20 unless told otherwise; also noise_mm, noise_deg,
             drop=0.05, and hidden_after_s=5 with hidden_for_s=1.
@@ -136,6 +145,10 @@ def _make_robot(
         if actuators is not None:
             raise UsageError("--actuators needs physics: --engine mujoco or pybullet")
         return KinematicRobot(description)
+    if importlib.util.find_spec(engine) is None:
+        raise CommandError(
+            f"engine {engine} is not installed: pip install 'wpg[train]'; --engine kinematic needs none"
+        )
     from wpg.sim_envs.engines import make_robot  # noqa: PLC0415  the bare bridge has no simulator
 
     if actuators is None:

@@ -66,7 +66,7 @@ def env_kwargs(
         control: what actions move.
 
     Raises:
-        CommandError: there is no such file, or it is no TOML.
+        CommandError: there is no such file, or it holds no effects; names it.
     """
     kwargs: dict[str, Any] = {}
     if robot is not None:
@@ -74,11 +74,14 @@ def env_kwargs(
     if control is not None:
         kwargs["control"] = control
     if actuators is not None:
+        from wpg.sim_envs.effects import Effects  # noqa: PLC0415  needs gymnasium
+
         try:
-            kwargs["effects"] = msgspec.toml.decode(actuators.read_bytes())
+            kwargs["effects"] = msgspec.toml.decode(actuators.read_text())
+            msgspec.convert(kwargs["effects"], Effects)
         except OSError as error:
             raise CommandError(f"{actuators}: cannot be read: {error.strerror}") from error
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             raise CommandError(f"{actuators}: {error}") from error
     return kwargs
 

@@ -2,6 +2,7 @@
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 
 from wpg.hardware_bridge.robot import StopMode, Vector
 from wpg.hardware_bridge.starting import Start
@@ -25,7 +26,7 @@ class TableStandIn:
     is put back: anywhere on the table, as at an episode's start.
 
     Args:
-        task: name of a task with an object.
+        task: a task with an object, by its name or by its id on MuJoCo: PandaPush, wpg/PandaPush-v0.
         robot: a robot's name or the path of its description.
         engine: which physics.
         effects: what sets arm and table apart from their model.
@@ -45,13 +46,16 @@ class TableStandIn:
         effects: EffectsSource = None,
         seed: int = 0,
     ) -> None:
-        if task not in TASKS:
-            raise EngineError(f"unknown task {task!r}: expected one of {', '.join(TASKS)}")
+        name = task.removeprefix("wpg/").removesuffix("-v0")
+        if name not in _tasks_with_an_object():
+            expected = " or ".join(_tasks_with_an_object())
+            raise EngineError(f"no task {task!r} with an object on a table: expected {expected}")
         suffix = "Bullet" if engine == "pybullet" else ""
-        env = gymnasium.make(f"wpg/{task}{suffix}-v0", robot=robot, effects=effects).unwrapped
-        if not isinstance(env, ObjectEnv) or env.interface.goal is None:
+        env = gymnasium.make(f"wpg/{name}{suffix}-v0", robot=robot, effects=effects).unwrapped
+        assert isinstance(env, ObjectEnv)
+        if env.interface.goal is None:
             env.close()
-            raise EngineError(f"task {task} has no object whose place a camera could see")
+            raise EngineError(f"task {name} cannot be played over a link: its goals have no area")
         self._env = env
         self._goal = env.interface.goal
         self._start = Start(env.interface, env.robot.description)
@@ -92,6 +96,11 @@ class TableStandIn:
     def _arm_is_at_start(self) -> bool:
         way = self.robot.read().joint_pos - self._start.joint_pos
         return bool(np.abs(way).max() <= AT_START_RAD)
+
+
+def _tasks_with_an_object() -> list[str]:
+    made_by = {name: load_env_creator(entry) for name, (entry, _) in TASKS.items()}
+    return [name for name, made in made_by.items() if isinstance(made, type) and issubclass(made, ObjectEnv)]
 
 
 def upright(rotation: Vector) -> Vector:

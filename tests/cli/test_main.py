@@ -1,11 +1,13 @@
 """The command line as its users meet it: exit codes, and one clear line for each mistake."""
 
+import importlib.util
 import json
 from importlib import metadata
 
 import pytest
 
 from wpg.cli import main as cli
+from wpg.hardware_bridge.joint_check import JointCheck
 
 
 def run(*args: str) -> int:
@@ -98,6 +100,23 @@ def test_help_is_without_noise(command, capsys):
     assert "--no-" not in shown
 
 
+def test_help_does_not_break_lines_where_the_source_does():
+    def command(*, steps: int = 1) -> None:
+        """Train.
+
+        Ends after
+        300,000 steps.
+
+        Args:
+            steps: As many as it takes:
+                18,000.
+        """
+
+    shown = cli.readable(command).__doc__
+    assert shown == "Train.\n\nEnds after 300,000 steps.\n\nArgs:\n    steps: As many as it takes: 18,000."
+    assert cli.readable(command).__doc__ == shown
+
+
 def test_version(capsys):
     assert run("--version") == 0
     assert capsys.readouterr().out == f"wpg {metadata.version('wpg')}\n"
@@ -183,6 +202,41 @@ def test_play_refuses_what_it_cannot_write(capsys, tmp_path):
 def test_check_moves_little_or_not_at_all(travel, capsys):
     assert run("check", "panda", "--link", "udp://127.0.0.1:1", "--travel", travel) == 2
     assert "--travel: expected" in only_line(capsys.readouterr().err)
+
+
+def test_what_check_writes_has_one_shape(tmp_path, monkeypatch):
+    good = JointCheck(
+        joint="panda_joint1", moved="panda_joint1", scale=1.0, lag_s=0.02, noise_rad=1e-5, fault=""
+    )
+    monkeypatch.setattr("wpg.cli.check.check_joints", lambda driver, travel_rad: [good])
+    assert run("check", *ARM, "--json", str(tmp_path / "check.json")) == 0
+    found = json.loads((tmp_path / "check.json").read_text())
+    assert [joint["joint"] for joint in found["joints"]] == ["panda_joint1"]
+    assert found["sources"] == []
+
+
+def test_an_emulator_without_a_simulator(capsys, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mujoco" else found(name))
+    assert run("emulate", "panda", "--link", "pty:") == 1
+    line = only_line(capsys.readouterr().err)
+    assert "pip install 'wpg[train]'; --engine kinematic needs none" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"action_delay_s = -0.01", "actuators.toml: action_delay_s: expected at least 0, found -0.01"),
+        (b"delay = 1", "actuators.toml: Object contains unknown field `delay`"),
+        (b"delay_s = ", "actuators.toml: Invalid value"),
+        (b"\xff\xfe", "actuators.toml: "),
+    ],
+)
+def test_actuators_that_are_none_are_named(content, line, capsys, tmp_path):
+    file = tmp_path / "actuators.toml"
+    file.write_bytes(content)
+    assert run("evaluate", "p.onnx", "--actuators", str(file)) == 1
+    assert line in only_line(capsys.readouterr().err)
 
 
 def test_no_steps_are_not_the_default_steps(capsys, tmp_path):

@@ -94,7 +94,7 @@ class TestRefused:
             (("--camera", "rate_hz=10"), "give --task, e.g. PandaPush", 2),
             (("--task", "PandaPush", "--engine", "kinematic"), "--task needs physics", 2),
             (("--task", "PandaPush", "--camera", "zoom=2"), "camera 'zoom': expected one of", 2),
-            (("--task", "PandaReach"), "has no object whose place a camera could see", 1),
+            (("--task", "PandaReach"), "no task 'PandaReach' with an object on a table", 1),
         ],
     )
     def test_stand_ins_that_cannot_be(self, options, line, code, capsys):

@@ -89,10 +89,17 @@ def test_the_seed_decides_where_the_object_lies():
 @pytest.mark.parametrize(
     ("task", "line"),
     [
-        ("PandaFly", "unknown task 'PandaFly': expected one of PandaReach, PandaPush"),
-        ("PandaReach", "task PandaReach has no object whose place a camera could see"),
+        ("PandaFly", "no task 'PandaFly' with an object on a table: expected PandaPush or PandaPickAndPlace"),
+        ("wpg/PandaReach-v0", "no task 'wpg/PandaReach-v0' with an object on a table"),
+        ("wpg/PandaPushBullet-v0", "no task 'wpg/PandaPushBullet-v0' with an object on a table"),
     ],
 )
-def test_tasks_without_an_object(task, line):
+def test_tasks_that_cannot_be_emulated(task, line):
     with pytest.raises(EngineError, match=line):
         TableStandIn(task, "panda")
+
+
+def test_an_id_names_a_task_too():
+    table = TableStandIn("wpg/PandaPush-v0", "panda")
+    assert table.robot.cube_state().position_m.shape == (3,)
+    table.robot.close()
