@@ -83,8 +83,8 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"wpg {metadata.version('wpg')}")
         return 0
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            {name: readable(command) for name, command in COMMANDS.items()},
+        tyro.cli(
+            readable(COMMANDS, asked=args[0] if args else ""),
             prog="wpg",
             description="Train a manipulator policy in simulation, export it, run it on the robot. "
             "`wpg --version` says which wpg this is.",

@@ -1,6 +1,7 @@
 """The command line as its users meet it: exit codes, and one clear line for each mistake."""
 
 import importlib.util
+import itertools
 import json
 from importlib import metadata
 
@@ -97,24 +98,30 @@ def test_help_is_without_noise(command, capsys):
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert "None" not in shown
+    assert "default: False" not in shown
+    assert "default: ''" not in shown
     assert "--no-" not in shown
 
 
-def test_help_does_not_break_lines_where_the_source_does():
-    def command(*, steps: int = 1) -> None:
-        """Train.
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_help_breaks_lines_where_the_terminal_ends(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        run(command, "--help")
+    _, text, *_ = capsys.readouterr().out.split("\n\n")
+    lines = text.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    for line, following in itertools.pairwise(lines):
+        has_room = len(f"{line} {following.split()[0]}") <= 80
+        assert line.endswith((".", "?")) or not has_room
 
-        Ends after
-        300,000 steps.
 
-        Args:
-            steps: As many as it takes:
-                18,000.
-        """
-
-    shown = cli.readable(command).__doc__
-    assert shown == "Train.\n\nEnds after 300,000 steps.\n\nArgs:\n    steps: As many as it takes: 18,000."
-    assert cli.readable(command).__doc__ == shown
+def test_help_of_all_has_a_summary_of_each(capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    shown = capsys.readouterr().out
+    assert "Train a policy by Wasserstein policy gradient" in shown
+    assert "config.yaml" not in shown
 
 
 def test_version(capsys):
