@@ -125,13 +125,21 @@ class Emulator:
             now_s = clock.now()
             wait_s = min(arm.next_step_s, device.next_reply_s - LOOK_S) - now_s
             data = link.receive(max(0.0, wait_s) if now_s >= listening_until_s else 0.0)
-            reply = device.feed(data, clock.now()) if data else b""
+            reply = self._feed(data) if data else b""
             if due := device.due(clock.now()):
                 # Who was waiting for this goes on at once, and a wire begins to carry it at once.
                 listening_until_s = clock.now() + self._listen_s
             if reply := reply + due:
                 link.send(reply)
         return self.witness
+
+    def _feed(self, data: bytes) -> bytes:
+        """Answer to what was received; one whose datagrams hold no good frame draws no answers to himself."""
+        frames_ok = self.witness.frames_ok
+        reply = self._device.feed(data, self._clock.now())
+        if self.witness.frames_ok > frames_ok:
+            self._link.answer_sender()
+        return reply
 
     def close(self) -> None:
         """Close link, arm and companions; harmless when called twice."""

@@ -133,6 +133,14 @@ class FaultyLink(Link):
             self._inner.send(late)
         return self._pass(self._inner.receive(timeout_s), self._in)
 
+    def answers_sender(self) -> bool:
+        """As the link that works."""
+        return self._inner.answers_sender()
+
+    def answer_sender(self) -> None:
+        """As the link that works."""
+        self._inner.answer_sender()
+
     def close(self) -> None:
         """Close the link that works."""
         self._inner.close()

@@ -9,6 +9,7 @@
         sender.send(position_m, rotation, captured_s)
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -30,6 +31,8 @@ from wpg.hardware_bridge.robot import Vector
 VELOCITY_WINDOW_S = 0.1
 WANTED_S = 2.0
 """A bridge that has not asked for this long is gone."""
+TAKEN_S = 0.5
+"""Nobody else is heeded until a bridge has not asked for this long: it asks five times a second."""
 
 
 class SourceSender:
@@ -63,7 +66,7 @@ class SourceSender:
         """What ``wpg run --source`` is given."""
         self._session: int | None = None
         self._sequence = 0
-        self._asked_s = 0.0
+        self._asked_s = -math.inf
 
     def send(self, values: Mapping[str, ArrayLike], time_s: float | None = None) -> bool:
         """Send values that were measured at once. Never waits.
@@ -105,10 +108,14 @@ class SourceSender:
             if not data:
                 break
             for frame in self._frames.feed(data):
-                if isinstance(frame.message, Subscribe):
+                if isinstance(frame.message, Subscribe) and self._heeds_sender(now_s):
+                    self._link.answer_sender()
                     if frame.session != self._session:
                         self._session, self._sequence = frame.session, 0
                     self._asked_s = now_s
+
+    def _heeds_sender(self, now_s: float) -> bool:
+        return self._link.answers_sender() or now_s - self._asked_s > TAKEN_S
 
 
 class PoseSender:

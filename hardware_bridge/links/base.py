@@ -48,6 +48,13 @@ class Link(ABC):
             LinkError: the link is dead.
         """
 
+    def answers_sender(self) -> bool:
+        """Whether :meth:`send` goes to whoever sent what was received last."""
+        return True
+
+    def answer_sender(self) -> None:  # noqa: B027  most links have one other end
+        """Let :meth:`send` go to whoever sent what was received last: it was good."""
+
     @abstractmethod
     def close(self) -> None:
         """Release the link; harmless when called twice."""

@@ -50,11 +50,12 @@ class UdpLink(Link):
 
 
 class UdpServerLink(Link):
-    """The robot's end: answers whoever spoke last."""
+    """The robot's end: anybody may speak to it, and it answers whom its user says (:meth:`answer_sender`)."""
 
     def __init__(self, url: LinkUrl) -> None:
         super().__init__(url.text)
         self._peer: Address | None = None
+        self._sender: Address | None = None
         try:
             self._socket, address = _resolve(url)
         except OSError as error:
@@ -67,7 +68,7 @@ class UdpServerLink(Link):
         self.url = bound_url("udp", url.host, self._socket)
 
     def send(self, data: bytes) -> bool:
-        """Send one datagram to the last peer; False while there is none."""
+        """Send one datagram to whom this end answers; False while that is nobody."""
         if self._peer is None:
             return False
         try:
@@ -81,10 +82,18 @@ class UdpServerLink(Link):
 
     def _receive_ready(self) -> bytes:
         try:
-            data, self._peer = self._socket.recvfrom(CHUNK)
+            data, self._sender = self._socket.recvfrom(CHUNK)
         except OSError:
             return b""
         return data
+
+    def answers_sender(self) -> bool:
+        """Whether the last datagram came from whom this end answers."""
+        return self._sender == self._peer
+
+    def answer_sender(self) -> None:
+        """Answer whoever sent the last datagram from now on."""
+        self._peer = self._sender
 
     def close(self) -> None:
         """Close the socket."""

@@ -11,9 +11,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulator import Emulator
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.faults import FaultSpec
+from wpg.hardware_bridge.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.links import open_link
 from wpg.hardware_bridge.loop import ControlLoop
@@ -21,6 +23,7 @@ from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, StopMode
 from wpg.hardware_bridge.safety import SafetyConfig
+from wpg.hardware_bridge.servo_robot import ServoRobotConfig
 from wpg.hardware_bridge.session import open_robot
 
 # Patient with a machine that has other things to do: nothing here measures time.
@@ -51,6 +54,13 @@ while True:
     robot.write(JointCommand(joint_pos=home, joint_vel=0 * home))
     time.sleep(0.005)
 """
+
+
+def patient(description, url):
+    """A driver of either protocol that waits as long as it takes."""
+    if description.bus is None:
+        return patient_robot(description, url)
+    return FeetechRobot(description, url, ServoRobotConfig(margin_s=2.0))
 
 
 def patient_robot(description, url) -> NativeRobot:
@@ -227,6 +237,26 @@ class TestKey:
                 robot.connect()
         finally:
             end()
+
+
+@pytest.mark.parametrize("name", ["panda", "so101"])
+def test_answers_go_to_whoever_asked(name):
+    """On a servo bus they take their time, during which a stranger speaks."""
+    arm = load_description(name)
+    emulator = Emulator(KinematicRobot(arm), "udp://127.0.0.1:0", protocol=arm.protocol)
+    end = serve_in_thread(emulator)
+    stranger = open_link(emulator.url)
+    try:
+        robot = patient(arm, emulator.url)
+        robot.connect()
+        for _ in range(50):
+            stranger.send(b"noise\0")
+            assert robot.read().status is RobotStatus.IDLE
+        robot.close()
+        assert stranger.receive(0.0) == b""
+    finally:
+        end()
+        stranger.close()
 
 
 def test_faults_between_emulator_and_link(description, make_policy):

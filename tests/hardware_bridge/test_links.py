@@ -44,6 +44,8 @@ class TestBackToBack:
     def test_both_ways(self, server, client):
         assert client.send(b"ping")
         assert receive_all(server, 4) == b"ping"
+        server.answer_sender()
+        assert server.answers_sender()
         assert server.send(b"pong")
         assert receive_all(client, 4) == b"pong"
 
@@ -51,6 +53,7 @@ class TestBackToBack:
         data = bytes(range(256)) * 4
         client.send(data)
         assert receive_all(server, len(data)) == data
+        server.answer_sender()
         server.send(data)
         assert receive_all(client, len(data)) == data
 
@@ -75,6 +78,7 @@ class TestBackToBack:
         server.receive(0.01)
         again.send(b"two")
         assert receive_all(server, 3) == b"two"
+        server.answer_sender()
         server.send(b"three")
         assert receive_all(again, 5) == b"three"
         again.close()
@@ -95,6 +99,22 @@ class TestBackToBack:
         server.close()
         with pytest.raises(LinkError):
             server.receive(0.0)
+
+
+def test_a_stranger_draws_no_answers_to_himself():
+    server = serve_link("udp://127.0.0.1:0")
+    client, stranger = open_link(server.url), open_link(server.url)
+    client.send(b"asked")
+    assert receive_all(server, 5) == b"asked"
+    server.answer_sender()
+    stranger.send(b"noise")
+    assert receive_all(server, 5) == b"noise"
+    assert not server.answers_sender()
+    server.send(b"answer")
+    assert receive_all(client, 6) == b"answer"
+    assert stranger.receive(0.0) == b""
+    for link in (server, client, stranger):
+        link.close()
 
 
 def test_send_before_any_client_is_dropped():

@@ -6,8 +6,9 @@ import pytest
 from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.errors import LinkError, LinkUrlError
 from wpg.hardware_bridge.link_source import SUBSCRIBE_EVERY_S, LinkSource
-from wpg.hardware_bridge.protocols.source import Sample, SourceFrame, encode_source_frame
-from wpg.hardware_bridge.source_sender import PoseSender, SourceSender, rotation_matrix
+from wpg.hardware_bridge.links import open_link
+from wpg.hardware_bridge.protocols.source import Sample, SourceFrame, Subscribe, encode_source_frame
+from wpg.hardware_bridge.source_sender import TAKEN_S, PoseSender, SourceSender, rotation_matrix
 
 KEY, PLACE = b"k" * 32, (0.5, -0.25, 0.125)
 
@@ -108,6 +109,28 @@ class TestForeigners:
         ends.here.arrived.extend([b"garbage\0", b"\0\1\2\0"])
         assert ends.source.read() is None
         assert ends.source.drops == {"bad": 2}
+
+    def test_who_speaks_to_a_sender_draws_no_samples_to_himself(self):
+        clock = ManualClock(1000.0)
+        sender = SourceSender("udp://127.0.0.1:0", clock=clock)
+        source = LinkSource(sender.url, ["object_pos"], clock=clock)
+        stranger = open_link(sender.url)
+        source.connect()
+        source.read()  # subscribes
+        assert sender.send({"object_pos": PLACE})
+        subscription = encode_source_frame(SourceFrame(7, 1, 0, Subscribe()), None)
+        for said in (b"garbage\0", subscription):
+            stranger.send(said)
+            assert sender.send({"object_pos": PLACE})
+            assert stranger.receive(0.0) == b""
+        assert source.read().values["object_pos"].tolist() == list(PLACE)
+        # Nobody else asks any more: the other one may.
+        clock.advance(TAKEN_S + 0.01)
+        stranger.send(subscription)
+        assert sender.send({"object_pos": PLACE})
+        assert stranger.receive(5.0)
+        for end in (sender, source, stranger):
+            end.close()
 
     def test_a_flood_does_not_keep_the_loop_or_the_sender(self, ends):
         for wire in (ends.here, ends.there):
