@@ -3,7 +3,8 @@
 One call trains one algorithm on one environment with one seed and appends one JSON line to `--out`;
 `--algorithm wpg` needs this package, the others `pip install sbx-rl sb3-contrib` (in an environment of
 their own if need be). Every algorithm runs with its library's defaults; CrossQ also with a critic as
-wide as the others' (`crossq256`), since its default is four times wider.
+wide as the others' (`crossq256`), since its default is four times wider. Seconds are the process's
+processor time without evaluations, so that other work on the machine counts little.
 
     python benchmarks/learning.py run --algorithm wpg --env HalfCheetah-v5 --seed 0
     python benchmarks/learning.py run --algorithm crossq256 --env HalfCheetah-v5 --seed 0
@@ -44,10 +45,13 @@ def run_wpg(env: str, *, seed: int, steps: int, period: int, episodes: int) -> l
             eval_episodes=episodes,
             checkpoint_period=steps,
         )
+        begun = time.process_time()
         result = train(config, out=Path(folder) / "run")
+        spent = time.process_time() - begun
         with (result.folder / "metrics.csv").open() as file:
             rows = [row for row in csv.DictReader(file) if row["eval_return"]]
-    share = result.train_seconds / (result.train_seconds + result.eval_seconds)
+    wall = result.train_seconds + result.eval_seconds
+    share = result.train_seconds / wall * spent / wall
     return [
         {
             "steps": int(row["step"]),
@@ -72,9 +76,9 @@ def run_peer(
     rows: list[dict[str, float]] = []
     spent = 0.0
     for done in range(period, steps + 1, period):
-        begun = time.perf_counter()
+        begun = time.process_time()
         model.learn(period, reset_num_timesteps=not rows, progress_bar=False)
-        spent += time.perf_counter() - begun
+        spent += time.process_time() - begun
         mean, _ = evaluate_policy(model, evaluation_env, n_eval_episodes=episodes, warn=False)
         rows.append({"steps": done, "return": round(float(mean), 1), "train_s": round(spent, 1)})
     return rows

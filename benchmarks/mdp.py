@@ -106,19 +106,16 @@ class Trial:
             norm_warmup=updates // 4,
             generator=self.generator,
         )
-        for group in self.learner.optimisers["tau"].param_groups:
-            group["lr"] = 0.0  # the temperature is given
 
     def step(self, index: int) -> None:
         """One update, at a step size that falls to 2 %."""
-        for name in ("critic", "policy"):
-            for group in self.learner.optimisers[name].param_groups:
-                group["lr"] = 2e-3 * (1 - 0.98 * index / self.updates)
+        self.learner.set_learning_rate(2e-3 * (1 - 0.98 * index / self.updates))
         state = torch.rand(256, generator=self.generator)
         action = torch.rand(256, generator=self.generator) * 2 - 1
         ended = torch.zeros(256)
         next_obs = observe(successor(state, action))
         self.learner.update(Batch(observe(state), action[:, None], reward(state, action), ended, next_obs))
+        self.learner.log_tau.fill_(math.log(self.tau))  # the temperature is given
 
     @torch.no_grad()
     def log_density(self) -> Tensor:

@@ -36,6 +36,7 @@ def train(
     particles: int | None = None,
     device: str | None = None,
     one_process: bool = False,
+    compile: bool = False,
 ) -> None:
     """Train a policy by Wasserstein policy gradient and export it.
 
@@ -60,6 +61,7 @@ def train(
         device: Torch device of the updates; by default cpu.
         one_process: Step the environments where the policy learns, not in a process of their own meanwhile,
             as it is done with goals where two cores may be used; the results are the same.
+        compile: Compile the updates first, for a minute or two: for long trainings, and for GPUs.
     """
     options = {
         "steps": steps,
@@ -73,6 +75,7 @@ def train(
         "device": device,
         "demonstrations": None if demonstrations is None else str(demonstrations.resolve()),
         "overlap": False if one_process else None,
+        "compile": compile or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     kwargs = env_kwargs(robot=robot, actuators=actuators, control=control)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wpg.controllers.errors import CheckpointFormatError, CheckpointWriteError
 
-VERSION = 3
+VERSION = 4
 FILE_NAME = "state.safetensors"
 
 

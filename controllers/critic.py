@@ -1,5 +1,7 @@
 """Twin action-value networks with batch renormalisation and no target network."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +39,19 @@ class Critic(nn.Module):
         """
         values: Tensor = self.network(torch.cat([obs, action], -1), use)
         return values.squeeze(-1)
+
+    def action_gradient(self, obs: Tensor, action: Tensor) -> Tensor:
+        """`∇_a min_i Q_i(obs, a)` (B, action_dim) of the critic at rest."""
+        values, steps = self.network.record(torch.cat([obs, action], -1), None)
+        least = torch.nn.functional.one_hot(values.squeeze(-1).argmin(0), len(values)).to(values.dtype)
+        grad, _ = self.network.gradients(steps, least.mT.unsqueeze(-1), by_input=True, by_parameters=False)
+        assert grad is not None
+        return grad[:, self.obs_dim :]
+
+    def at_rest(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """`self(obs, action)` as it is now: later updates do not show."""
+        network = self.network.at_rest()
+        return lambda obs, action: network(torch.cat([obs, action], -1)).squeeze(-1)
 
     def folded_layers(self) -> list[tuple[Tensor, Tensor]]:
         """The network at rest as plain layers, ReLU between: [(weight (E, in, out), bias (E, 1, out))].

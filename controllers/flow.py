@@ -43,26 +43,46 @@ class Mixture(NamedTuple):
         """The same with every state's row `times` in a row, (B·times, K, A) each."""
         return Mixture(*(part.repeat_interleave(times, 0) for part in self))
 
+    def choose(self, components: Tensor) -> "Mixture":
+        """The particles that `components (B, N)` names, (B, N, A) each."""
+        index = components.unsqueeze(-1).expand(-1, -1, self.mean.shape[-1])
+        return Mixture(*(part.gather(1, index) for part in self))
+
+    def per_sample(self) -> "Mixture":
+        """The same, to be held against several samples a state, `u (B, N, A)`; (B, 1, K, A) each."""
+        return Mixture(*(part.unsqueeze(1) for part in self))
+
+
+class _Whitened(NamedTuple):
+    """How `u` lies in every particle's kernel."""
+
+    z: Tensor
+    """`(u − μ)/σ`, (..., K, A)."""
+    inverse_std: Tensor
+    """(..., K, A)."""
+    along: Tensor
+    """`w·z`, (..., K)."""
+    room: Tensor
+    """`1 + w·w`, (..., K)."""
+
+
+def _whiten(u: Tensor, mixture: Mixture) -> _Whitened:
+    inverse_std = (-mixture.log_std).exp()
+    z = (u.unsqueeze(-2) - mixture.mean) * inverse_std
+    return _Whitened(z, inverse_std, (mixture.stretch * z).sum(-1), 1 + mixture.stretch.square().sum(-1))
+
 
 def component_log_densities(u: Tensor, mixture: Mixture) -> Tensor:
     """`log N(u; μ_k, Σ_k)`, (B, K)."""
-    return _components(u, mixture)[0]
+    return _component_log_densities(_whiten(u, mixture), mixture)
 
 
-def _components(u: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
-    """`log N(u; μ_k, Σ_k)` (B, K), and `Σ_k⁻¹ (u − μ_k)` (B, K, A).
-
-    By Sherman and Morrison, with `z = (u − μ)/σ`: `Σ⁻¹ (u − μ) = (z − w (w·z)/(1 + w·w)) / σ`.
-    """
-    mean, log_std, w = mixture
-    inverse_std = (-log_std).exp()
-    z = (u.unsqueeze(-2) - mean) * inverse_std  # (B, K, A)
-    room = 1 + w.square().sum(-1)  # (B, K)
-    along = (w * z).sum(-1)
-    pull = (z - w * (along / room).unsqueeze(-1)) * inverse_std
+def _component_log_densities(whitened: _Whitened, mixture: Mixture) -> Tensor:
+    """By Sherman and Morrison: `(u − μ)ᵀ Σ⁻¹ (u − μ) = z·z − (w·z)²/(1 + w·w)`."""
+    z, _, along, room = whitened
     distance = z.square().sum(-1) - along.square() / room
-    log_volume = log_std.sum(-1) + 0.5 * room.log()
-    return -0.5 * (distance + LOG_2PI * mean.shape[-1]) - log_volume, pull
+    log_volume = mixture.log_std.sum(-1) + 0.5 * room.log() + 0.5 * LOG_2PI * z.shape[-1]
+    return -0.5 * distance - log_volume
 
 
 def log_density(u: Tensor, mixture: Mixture) -> Tensor:
@@ -81,9 +101,15 @@ def log_density_and_score(u: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
 
     The score is that of the density over `u`, so without the tanh term.
     """
-    components, pull = _components(u, mixture)
-    score = -(components.softmax(-1).unsqueeze(-1) * pull).sum(-2)
-    return components.logsumexp(-1) - math.log(components.shape[-1]) - log_tanh_jacobian(u), score
+    whitened = _whiten(u, mixture)
+    components = _component_log_densities(whitened, mixture)
+    total = components.logsumexp(-1, keepdim=True)
+    responsibility = (components - total).exp().unsqueeze(-1)
+    # Σ⁻¹ (u − μ) = (z − w (w·z)/(1 + w·w)) / σ
+    z, inverse_std, along, room = whitened
+    pull = (z - mixture.stretch * (along / room).unsqueeze(-1)) * inverse_std
+    score = -(responsibility * pull).sum(-2)
+    return total.squeeze(-1) - math.log(components.shape[-1]) - log_tanh_jacobian(u), score
 
 
 def value_gradient(u: Tensor, q: Callable[[Tensor], Tensor]) -> Tensor:
@@ -127,10 +153,30 @@ def draw(
     device = mixture.mean.device
     if components is None:
         components = stratified_components(rows, num_particles, generator).to(device)
-    index = torch.arange(rows, device=device)
-    chosen = Mixture(*(part[index, components] for part in mixture))
+    chosen = Mixture(*(part.squeeze(1) for part in mixture.choose(components.unsqueeze(1))))
     noise = torch.randn(chosen.mean.shape, generator=generator).to(device)
-    return chosen.mean + spread(noise, chosen.log_std, chosen.stretch)
+    return place(noise, chosen)
+
+
+def place(noise: Tensor, kernel: Mixture) -> Tensor:
+    """`μ + Σ^½ ε` for standard normal ε, all (..., A)."""
+    return kernel.mean + spread(noise, kernel.log_std, kernel.stretch)
+
+
+def place_gradient(grad: Tensor, noise: Tensor, kernel: Mixture) -> Mixture:
+    """Gradient of a loss by the kernel that `u = place(noise, kernel)` came from, for `grad = ∂L/∂u`.
+
+    With `q = sqrt(1 + w·w)` and `g = ∂L/∂u · σ`: `∂L/∂μ = ∂L/∂u`, `∂L/∂log σ = ∂L/∂u (u − μ)`, and
+    `∂L/∂w = (g (w·ε) + ε (w·g) − w (w·g)(w·ε) / (q (1 + q))) / (1 + q)`.
+    """
+    _, log_std, w = kernel
+    length = (1 + w.square().sum(-1, keepdim=True)).sqrt()
+    along = (w * noise).sum(-1, keepdim=True)
+    scaled = grad * log_std.exp()
+    through = (w * scaled).sum(-1, keepdim=True)
+    log_std_grad = scaled * (noise + w * (along / (1 + length)))
+    shrink = w * (through * along / (length * (1 + length)))
+    return Mixture(grad, log_std_grad, (scaled * along + noise * through - shrink) / (1 + length))
 
 
 def spread(noise: Tensor, log_std: Tensor, stretch: Tensor) -> Tensor:
@@ -167,11 +213,12 @@ def critic_target(
     return reward + gamma * (1 - terminated) * (next_value - tau * next_log_prob)
 
 
-def critic_loss(values: Tensor, target: Tensor) -> Tensor:
-    """`½ Σ_i mean (Q_i − y)²`, for values (E, B) and target (B,)."""
-    return 0.5 * (values - target).square().mean(-1).sum()
+def critic_loss(values: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """`½ Σ_i mean (Q_i − y)²` for values (E, B) and target (B,), and its gradient by the values (E, B)."""
+    error = values - target
+    return 0.5 * error.square().mean(-1).sum(), error / error.shape[-1]
 
 
-def temperature_loss(log_tau: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
-    """`−log τ · sg[mean log π + H̄]`: raises τ while the entropy is below its target `H̄`."""
-    return -(log_tau * (log_prob.detach().mean() + target_entropy)).sum()
+def temperature_gradient(log_prob: Tensor, target_entropy: float) -> Tensor:
+    """Gradient by log τ of `−log τ · (mean log π + H̄)`: descent raises τ while the entropy is below `H̄`."""
+    return -(log_prob.mean() + target_entropy)

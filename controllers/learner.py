@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,12 +11,12 @@ from wpg.controllers import flow
 from wpg.controllers.critic import Critic
 from wpg.controllers.network import FoldedMlp
 from wpg.controllers.normalisation import BatchUse
+from wpg.controllers.optimiser import FlatAdam
 from wpg.controllers.policy import ParticlePolicy
 from wpg.controllers.replay import Batch
 
 STATISTICS_RATE = 0.05
 """Weight of a batch in the running statistics, once twenty have been seen."""
-ADAM_BETAS = (0.5, 0.999)
 ACTOR_SAMPLES = 4
 """Actions drawn at every state of a policy update: with one, each particle is moved at one state in K."""
 AVERAGED_SHARE, AVERAGED_UPDATES = 0.2, 500
@@ -41,6 +41,7 @@ class Learner:
         target_entropy: float,
         norm_warmup: int,
         low_precision: bool = False,
+        compiled: bool = False,
         generator: torch.Generator,
     ) -> None:
         self.policy, self.critic, self.generator = policy, critic, generator
@@ -50,19 +51,27 @@ class Learner:
             if isinstance(module, FoldedMlp):
                 module.low_precision = low_precision
         device = next(policy.parameters()).device
-        self.log_tau = torch.tensor(math.log(initial_tau), device=device, requires_grad=True)
+        self.log_tau = torch.tensor(math.log(initial_tau), device=device)
         self.average = copy.deepcopy(policy).requires_grad_(False)
         """The policy's running average: what one update gains, the next may lose, and the average keeps."""
         self.updates = 0
         self.metrics = torch.zeros(len(METRICS), device=device)
-        adam: dict[str, Any] = {"lr": learning_rate, "betas": ADAM_BETAS, "fused": True}
         self.optimisers = {
-            "critic": torch.optim.Adam(critic.parameters(), **adam),
-            "policy": torch.optim.Adam(policy.parameters(), **adam),
-            "tau": torch.optim.Adam([self.log_tau], **adam),
+            "critic": FlatAdam(list(critic.parameters()), learning_rate),
+            "policy": FlatAdam([*policy.parameters(), self.log_tau], learning_rate),
         }
+        self._critic_step, self._policy_step = self._critic_gradient, self._policy_gradient
+        if compiled:
+            self._critic_step = torch.compile(self._critic_gradient, fullgraph=True, dynamic=False)
+            self._policy_step = torch.compile(self._policy_gradient, fullgraph=True, dynamic=False)
+        self._low_precision = low_precision
+        self._rest()
         self._followed = list(policy.state_dict().values())
         self._following = list(self.average.state_dict().values())
+
+    def _rest(self) -> None:
+        self.resting = self.policy.at_rest(low_precision=self._low_precision)
+        """The policy as its last update left it: it acts, and the critics' targets ask it."""
 
     def update(self, batch: Batch) -> None:
         """Move the critics, and every `actor_period`-th time policy and temperature."""
@@ -74,61 +83,104 @@ class Learner:
     def set_learning_rate(self, learning_rate: float) -> None:
         """Set the step size of every optimiser."""
         for optimiser in self.optimisers.values():
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate
+            optimiser.set_learning_rate(learning_rate)
 
     def _use(self, count: int, warmup: float) -> BatchUse:
         """Statistics average over all batches at first, over the last twenty or so later."""
-        return BatchUse(max(STATISTICS_RATE, 1 / (count + 1)), count >= warmup)
+        rate = torch.tensor(max(STATISTICS_RATE, 1 / (count + 1)), device=self.metrics.device)
+        return BatchUse(rate, count >= warmup)
 
+    def _components(self, rows: int, samples: int) -> Tensor:
+        """Which particle each of a state's samples comes from, (rows, samples): balanced over all of them."""
+        drawn = flow.stratified_components(rows * samples, self.policy.num_particles, self.generator)
+        return drawn.view(rows, samples).to(self.metrics.device)
+
+    def _noise(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, self.policy.action_dim, generator=self.generator).to(self.metrics.device)
+
+    @torch.no_grad()
     def _update_critic(self, batch: Batch) -> None:
-        """Both state–action pairs go through in one batch, so that one set of statistics fits both."""
         rows = len(batch.reward)
-        with torch.no_grad():
-            mixture = self.policy(batch.next_obs)
-            next_u = flow.draw(mixture, generator=self.generator)
-            next_log_prob = flow.log_density(next_u, mixture)
-            tau = self.log_tau.exp()
+        gradient, loss, value = self._critic_step(
+            batch,
+            self.resting,
+            self._components(rows, 1),
+            self._noise(rows, 1),
+            self._use(self.updates, self.norm_warmup),
+        )
+        self.optimisers["critic"].step(gradient)
+        self.metrics[0], self.metrics[1] = loss, value
+
+    def _critic_gradient(
+        self,
+        batch: Batch,
+        policy: Callable[[Tensor], flow.Mixture],
+        components: Tensor,
+        noise: Tensor,
+        use: BatchUse,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient by the critic's parameters, end to end; loss, and mean of the next values.
+
+        Both state–action pairs go through in one batch, so that one set of statistics fits both.
+        """
+        rows = len(batch.reward)
+        mixture = policy(batch.next_obs)
+        next_u = flow.place(noise, mixture.choose(components)).squeeze(1)
         states = torch.cat([batch.obs, batch.next_obs])
         actions = torch.cat([batch.action, torch.tanh(next_u)])
-        values = self.critic(states, actions, self._use(self.updates, self.norm_warmup))
-        next_value = values[:, rows:].detach().amin(0)
+        output, steps = self.critic.network.record(torch.cat([states, actions], 1), use)
+        values, next_values = torch.split(output.squeeze(-1), rows, 1)
+        next_value = next_values.amin(0)
         target = flow.critic_target(
-            batch.reward, batch.terminated, next_value, next_log_prob, gamma=self.gamma, tau=tau
+            batch.reward,
+            batch.terminated,
+            next_value,
+            flow.log_density(next_u, mixture),
+            gamma=self.gamma,
+            tau=self.log_tau.exp(),
         )
-        loss = flow.critic_loss(values[:, :rows], target)
-        optimiser = self.optimisers["critic"]
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        self.metrics[0] = loss.detach()
-        self.metrics[1] = next_value.mean()
+        loss, by_values = flow.critic_loss(values, target)
+        by_output = torch.cat([by_values, torch.zeros_like(next_values)], 1).unsqueeze(-1)
+        _, found = self.critic.network.gradients(steps, by_output, by_input=False, by_parameters=True)
+        return _end_to_end(found), loss, next_value.mean()
 
+    @torch.no_grad()
     def _update_policy(self, obs: Tensor) -> None:
-        """Move every sample along the Wasserstein velocity, and the temperature towards its entropy."""
         count = self.updates // self.actor_period
-        per_state: flow.Mixture = self.policy(obs, self._use(count, self.norm_warmup / self.actor_period))
-        mixture, obs = per_state.repeat(ACTOR_SAMPLES), obs.repeat_interleave(ACTOR_SAMPLES, 0)
-        u = flow.draw(mixture, generator=self.generator)
-        with torch.no_grad():
-            log_prob, score = flow.log_density_and_score(u, mixture)
-            gradient = flow.value_gradient(u, lambda action: self.critic(obs, action).amin(0))
-            v = flow.velocity(u, gradient, score, self.log_tau.exp())
-        loss = flow.actor_loss(u, v)
-        optimiser = self.optimisers["policy"]
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        gradient, entropy, spread = self._policy_step(
+            obs,
+            self._components(len(obs), ACTOR_SAMPLES),
+            self._noise(len(obs), ACTOR_SAMPLES),
+            self._use(count, self.norm_warmup / self.actor_period),
+        )
+        self.optimisers["policy"].step(gradient)
         weight = max(1 / AVERAGED_UPDATES, 1 / (1 + AVERAGED_SHARE * count))
         torch._foreach_lerp_(self._following, self._followed, weight)
-        tau_optimiser = self.optimisers["tau"]
-        tau_optimiser.zero_grad()
-        flow.temperature_loss(self.log_tau, log_prob, self.target_entropy).backward()  # type: ignore[no-untyped-call]
-        tau_optimiser.step()
-        self.metrics[2] = -log_prob.mean()
-        if self.policy.num_particles > 1:
-            some = per_state.mean[:SPREAD_ROWS].detach()
-            self.metrics[3] = torch.tanh(some).std(1).mean()
+        self._rest()
+        self.metrics[2], self.metrics[3] = entropy, spread
+
+    def _policy_gradient(
+        self, obs: Tensor, components: Tensor, noise: Tensor, use: BatchUse
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient by the policy's parameters and log τ, end to end; entropy, and spread of the particles.
+
+        Every sample is moved along the Wasserstein velocity, the temperature towards its entropy.
+        """
+        heads, steps = self.policy.network.record(obs, use)
+        mixture = self.policy.mixture(heads)
+        kernels = mixture.choose(components)
+        u = flow.place(noise, kernels)  # (B, N, A)
+        log_prob, score = flow.log_density_and_score(u, mixture.per_sample())
+        action = torch.tanh(u)
+        states = obs.repeat_interleave(ACTOR_SAMPLES, 0)
+        by_action = self.critic.action_gradient(states, action.flatten(0, 1)).view_as(action)
+        v = flow.velocity(u, by_action * (1 - action.square()), score, self.log_tau.exp())
+        by_u = -v / log_prob.numel()  # of −⟨u, sg[v]⟩, averaged over all samples
+        by_heads = self.policy.heads_gradient(heads, components, flow.place_gradient(by_u, noise, kernels))
+        _, found = self.policy.network.gradients(steps, by_heads, by_input=False, by_parameters=True)
+        by_log_tau = flow.temperature_gradient(log_prob, self.target_entropy)
+        spread = torch.tanh(mixture.mean[:SPREAD_ROWS]).std(1, correction=0).mean()
+        return _end_to_end([*found, by_log_tau]), -log_prob.mean(), spread
 
     def tau(self) -> float:
         """Temperature; synchronises the device."""
@@ -147,8 +199,7 @@ class Learner:
         for name, module in self._modules().items():
             found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for name, optimiser in self.optimisers.items():
-            for index, state in optimiser.state_dict()["state"].items():
-                found |= {f"adam.{name}.{index}.{key}": value for key, value in state.items()}
+            found |= {f"adam.{name}.{key}": value for key, value in optimiser.tensors().items()}
         return found
 
     def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
@@ -161,11 +212,8 @@ class Learner:
         for name, module in self._modules().items():
             module.load_state_dict(_under(tensors, f"{name}."))
         for name, optimiser in self.optimisers.items():
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in _under(tensors, f"adam.{name}.").items():
-                index, _, entry = key.partition(".")
-                state.setdefault(int(index), {})[entry] = value
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+            optimiser.restore(_under(tensors, f"adam.{name}."))
+        self._rest()
 
     def first_fault(self, limit: float = 1e8) -> str | None:
         """The name of a quantity that is not finite or beyond `limit`, if any; synchronises the device."""
@@ -178,6 +226,10 @@ class Learner:
             if not math.isfinite(number) or abs(number) > limit:
                 return f"{name} = {number:g}"
         return None
+
+
+def _end_to_end(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

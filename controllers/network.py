@@ -53,11 +53,31 @@ class Step(NamedTuple):
 
     layer: Layer
     x: Tensor
+    """Its input, (E or 1, B, in)."""
     left: Tensor
-    """`x` as it went into the product."""
-    right: Tensor
-    """The folded weight as it went into the product."""
+    """The input as it went into the product."""
+    weight: Tensor
+    """The folded weight as it went into the product, (E, in, out)."""
     norm: BatchNorm | None
+
+
+class PlainMlp:
+    """Plain layers with ReLU between: what a `FoldedMlp` was at rest when this was taken from it."""
+
+    def __init__(self, layers: list[tuple[Tensor, Tensor]], *, low_precision: bool) -> None:
+        first, *hidden, last = layers
+        if low_precision:
+            hidden = [(weight.bfloat16(), bias.bfloat16()) for weight, bias in hidden]
+        self._layers = [first, *hidden, last]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs (E, B, out) of `x (B, in)`."""
+        x = x.unsqueeze(0)
+        for index, (weight, bias) in enumerate(self._layers):
+            x = _affine(x, weight, bias)
+            if index < len(self._layers) - 1:
+                x.relu_()
+        return x
 
 
 class FoldedMlp(nn.Module):
@@ -97,6 +117,65 @@ class FoldedMlp(nn.Module):
         output: Tensor = _Chain.apply(self, use, x, *parameters)  # type: ignore[no-untyped-call]
         return output
 
+    def record(self, x: Tensor, use: BatchUse | None) -> tuple[Tensor, list[Step]]:
+        """`self(x, use)` without autograd, and what `gradients` needs of it."""
+        steps = []
+        x = x.unsqueeze(0)
+        layers = self.own_layers()
+        for index, layer in enumerate(layers):
+            hidden = 0 < index < len(layers) - 1
+            norm = None
+            if use is not None and layer.norm is not None:
+                norm = layer.norm.from_batch(x, use)
+                weight, bias = fold(norm.multiplier, norm.offset, layer.weight, layer.bias)
+            else:
+                weight, bias = layer.at_rest()
+            if self.low_precision and hidden:
+                weight = weight.bfloat16()
+            left = x.to(weight.dtype)
+            steps.append(Step(layer, x, left, weight, norm))
+            x = _affine(left, weight, bias)
+            if index < len(layers) - 1:
+                x.relu_()
+        return x, steps
+
+    def gradients(
+        self, steps: list[Step], grad: Tensor, *, by_input: bool, by_parameters: bool
+    ) -> tuple[Tensor | None, list[Tensor]]:
+        """Gradients by the input (B, in), and by the parameters in the order of `parameters`.
+
+        Of a layer `z = x W' + b + c W`, with `G = ∂L/∂z`, `W' = diag(s) W`, `D = xᵀ G`:
+        `∂L/∂W = diag(s) D + cᵀ ΣG`, `∂L/∂s = Σ_out W·D`, `∂L/∂c = ΣG Wᵀ`, and
+        `∂L/∂x = G W'ᵀ` plus what flows through the statistics.
+
+        Args:
+            steps: from `record`.
+            grad: `∂L/∂output`, (E, B, out).
+            by_input: whether the first is wanted; else it is None.
+            by_parameters: whether the second is wanted; else it is empty.
+        """
+        found: list[Tensor] = []
+        for number, step in reversed(list(enumerate(steps))):
+            low = self.low_precision and (number > 0 or not by_parameters)
+            kind = torch.bfloat16 if low else grad.dtype
+            weight, through = step.weight.to(kind), grad.to(kind)
+            slope = intercept = None
+            if by_parameters:
+                product = _product(step.left.to(kind).mT, through)  # (E, in, out)
+                own, slope, intercept = _parameter_grads(step, product, grad.sum(1, keepdim=True))
+                found = [*own, *found]
+            if number or by_input:
+                grad = _product(through, weight.mT)
+                if slope is not None and intercept is not None:
+                    grad = grad.add_(intercept).addcmul_(step.x, slope)
+            if number:
+                grad = torch.ops.aten.threshold_backward(grad, step.x, 0)
+        return grad.sum(0) if by_input else None, found
+
+    def at_rest(self, *, low_precision: bool = False) -> PlainMlp:
+        """The network at rest, as it is now: later updates of it do not show."""
+        return PlainMlp(self.folded_layers(), low_precision=low_precision)
+
     @torch.no_grad()
     def folded_layers(self) -> list[tuple[Tensor, Tensor]]:
         """The network at rest as plain layers, ReLU between: [(weight (E, in, out), bias (E, 1, out))]."""
@@ -105,67 +184,34 @@ class FoldedMlp(nn.Module):
 
 
 class _Chain(torch.autograd.Function):
-    """The forward and backward pass of `FoldedMlp`."""
+    """`FoldedMlp` for autograd."""
 
     @staticmethod
     def forward(ctx: Any, network: FoldedMlp, use: BatchUse | None, x: Tensor, *parameters: Tensor) -> Tensor:
         del parameters  # autograd has to see them; their values are read from the network
-        layers = network.own_layers()
-        ctx.steps = []
-        x = x.unsqueeze(0)
-        for index, layer in enumerate(layers):
-            norm = None
-            if use is not None and layer.norm is not None:
-                norm = layer.norm.from_batch(x, use)
-                weight, bias = fold(norm.multiplier, norm.offset, layer.weight, layer.bias)
-            else:
-                weight, bias = layer.at_rest()
-            low = network.low_precision and 0 < index < len(layers) - 1
-            left, right = (x.bfloat16(), weight.bfloat16()) if low else (x, weight)
-            ctx.steps.append(Step(layer, x, left, right, norm))
-            x = _affine(left, right, bias)
-            if index < len(layers) - 1:
-                x.relu_()
-        return x
+        ctx.network = network
+        output, ctx.steps = network.record(x, use)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        """Gradient of a layer `z = x W' + b + c W`, with `G = ∂L/∂z`, `W' = diag(s) W`, `D = xᵀ G`.
-
-        `∂L/∂W = diag(s) D + cᵀ ΣG`, `∂L/∂s = Σ_out W·D`, `∂L/∂c = ΣG Wᵀ`, and
-        `∂L/∂x = G W'ᵀ` plus what flows through the statistics.
-        """
-        grad = grads[0]
-        wants_input, wants_parameters = ctx.needs_input_grad[2], any(ctx.needs_input_grad[3:])
-        found: list[Tensor | None] = []
-        for number, step in reversed(list(enumerate(ctx.steps))):
-            through = grad.to(step.left.dtype)
-            slope = intercept = None
-            if wants_parameters:
-                own, slope, intercept = _parameter_grads(step, grad, through)
-                found = [*own, *found]
-            if number or wants_input:
-                grad = _product(through, step.right.mT)
-                if slope is not None and intercept is not None:
-                    grad = grad.add_(intercept).addcmul_(step.x, slope)
-            if number:
-                torch.ops.aten.threshold_backward.grad_input(grad, step.x, 0, grad_input=grad)
-        if not wants_parameters:
-            found = [None] * (len(ctx.needs_input_grad) - 3)
-        return None, None, grad.sum(0) if wants_input else None, *found
+        by_input, by_parameters = ctx.needs_input_grad[2], any(ctx.needs_input_grad[3:])
+        input_grad, found = ctx.network.gradients(
+            ctx.steps, grads[0], by_input=by_input, by_parameters=by_parameters
+        )
+        missing = [None] * (len(ctx.needs_input_grad) - 3)
+        return None, None, input_grad, *(found or missing)
 
 
 def _parameter_grads(
-    step: Step, grad: Tensor, through: Tensor
+    step: Step, product: Tensor, bias_grad: Tensor
 ) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
     """Gradients in the order of `own_parameters`, then slope and intercept of the statistics' share."""
-    product = _product(step.left.mT, through)  # (E, in, out)
-    bias_grad = grad.sum(1, keepdim=True)
     layer, norm = step.layer, step.norm
     if norm is None or layer.norm is None:
         return [product, bias_grad], None, None
     multiplier_grad = (layer.weight * product).sum(2).unsqueeze(1)
-    offset_grad = _product(bias_grad, layer.weight.mT)
+    offset_grad = torch.bmm(bias_grad, layer.weight.mT)
     weight_grad = product.mul_(norm.multiplier.mT).addcmul_(norm.offset.mT, bias_grad)
     backward = layer.norm.backward(norm, step.x.shape[1], multiplier_grad, offset_grad)
     scale_grad, shift_grad, slope, intercept = backward
@@ -173,18 +219,22 @@ def _parameter_grads(
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`x weight + bias` in float32, for x (E or 1, B, in) and weight (E, in, out)."""
+    """`x weight + bias` in float32, for x (E or 1, B, in), weight (E, in, out) and bias (E, 1, out)."""
+    x = x.to(weight.dtype)
     if weight.dtype == torch.bfloat16 or weight.shape[2] == 1:
         return _product(x, weight).add_(bias)
     return torch.baddbmm(bias, x.expand(len(weight), -1, -1), weight)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Batch of matrix products, out in float32; one row or one column is not worth a call of BLAS."""
+    """Batch of matrix products, bfloat16 out in float32; one row or column is not worth a call of BLAS."""
     if a.shape[2] == 1:
-        return a * b
+        return _widen(a) * b
     if b.shape[2] == 1:
-        return (a * b.mT).sum(2, keepdim=True)
+        return (_widen(a) * b.mT).sum(2, keepdim=True)
     members = max(len(a), len(b))
-    product = torch.bmm(a.expand(members, -1, -1), b.expand(members, -1, -1))
-    return product.float() if product.dtype == torch.bfloat16 else product
+    return _widen(torch.bmm(a.expand(members, -1, -1), b.expand(members, -1, -1)))
+
+
+def _widen(x: Tensor) -> Tensor:
+    return x.float() if x.dtype == torch.bfloat16 else x

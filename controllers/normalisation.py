@@ -27,7 +27,7 @@ HIDDEN_EPSILON = 1e-3
 class BatchUse(NamedTuple):
     """How a training batch is used by the normalisations it passes through."""
 
-    rate: float
+    rate: Tensor | float
     """Weight of this batch in the running statistics."""
     renormalise: bool
     """Correct towards the running statistics; off while these are still young."""

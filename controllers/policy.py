@@ -1,6 +1,7 @@
 """Particle policy: K particles a state, convolved with a learned heat kernel."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -56,12 +57,37 @@ class ParticlePolicy(nn.Module):
         With `use` the batch's own statistics normalise it and the running statistics follow. Without,
         the statistics are frozen, and the parameters of a normalised trunk are constants.
         """
-        heads = self.network(obs, use)[0].view(-1, 3, self.num_particles, self.action_dim)
+        return self.mixture(self.network(obs, use))
+
+    def at_rest(self, *, low_precision: bool = False) -> Callable[[Tensor], flow.Mixture]:
+        """`self(obs)` as it is now: later updates do not show."""
+        network = self.network.at_rest(low_precision=low_precision)
+        return lambda obs: self.mixture(network(obs))
+
+    def mixture(self, heads: Tensor) -> flow.Mixture:
+        """Particles and kernels that the network's output says."""
+        heads = heads.view(-1, 3, self.num_particles, self.action_dim)
         return flow.Mixture(
             heads[:, 0],
             heads[:, 1].clamp(LOG_STD_MIN, LOG_STD_MAX),
             heads[:, 2].clamp(-STRETCH_MAX, STRETCH_MAX),
         )
+
+    def heads_gradient(self, heads: Tensor, components: Tensor, grads: flow.Mixture) -> Tensor:
+        """Gradient of a loss by the network's output, of its shape.
+
+        Args:
+            heads: the output.
+            components: particles that were chosen, (B, N).
+            grads: gradient by what was chosen, (B, N, A) each.
+        """
+        found = torch.zeros_like(heads).view(-1, 3, self.num_particles, self.action_dim)
+        index = components[:, None, :, None].expand(-1, 3, -1, self.action_dim)
+        found.scatter_add_(2, index, torch.stack(grads, 1))
+        raw = heads.view_as(found)
+        found[:, 1] *= (raw[:, 1] >= LOG_STD_MIN) & (raw[:, 1] <= LOG_STD_MAX)
+        found[:, 2] *= raw[:, 2].abs() <= STRETCH_MAX
+        return found.view_as(heads)
 
     def folded_layers(self) -> list[tuple[Tensor, Tensor]]:
         """The network at rest as plain layers, ReLU between: [(weight (in, out), bias (1, out))].
@@ -87,11 +113,9 @@ class ParticlePolicy(nn.Module):
         rows, device = len(obs), mixture.mean.device
         order = torch.rand(rows, self.num_particles, generator=generator).argsort(-1).to(device)
         repeats = -(-num_samples // self.num_particles)
-        index = order.repeat(1, repeats)[:, :num_samples]  # (B, N)
-        index = index.unsqueeze(-1).expand(-1, -1, self.action_dim)
-        mean, log_std, stretch = (part.gather(1, index) for part in mixture)
+        components = order.repeat(1, repeats)[:, :num_samples]  # (B, N)
         noise = torch.randn(rows, num_samples, self.action_dim, generator=generator).to(device)
-        return torch.tanh(mean + flow.spread(noise, log_std, stretch))
+        return torch.tanh(flow.place(noise, mixture.choose(components)))
 
     def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
         """`log π(action|obs)` (B,) in action space, for `action (B, A)` in [−1, 1]."""

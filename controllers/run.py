@@ -14,7 +14,7 @@ from wpg.controllers.environment import EnvSpec, FloatArray
 from wpg.controllers.errors import CheckpointFormatError, RunFolderError
 from wpg.controllers.evaluation import Act
 from wpg.controllers.flow import spread
-from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, STRETCH_MAX, ParticlePolicy
+from wpg.controllers.policy import ParticlePolicy
 
 CONFIG_NAME = "config.yaml"
 CHECKPOINT_NAME = "checkpoint"
@@ -57,27 +57,20 @@ def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Sele
     The networks are taken as they are now, folded: later updates of them do not show.
     """
     generator = torch.Generator().manual_seed(seed)
-    policy_layers, critic_layers = policy.folded_layers(), critic.folded_layers()
-    heads = (3, policy.num_particles, policy.action_dim)
+    mixture, values = policy.at_rest(), critic.at_rest()
 
     def choose(obs: torch.Tensor) -> torch.Tensor:
-        mean, log_std, stretch = _feed(policy_layers, obs).view(heads)  # (K, A) each
+        mean, log_std, stretch = (part[0] for part in mixture(obs))  # (K, A) each
         if select == "mean":
             return torch.tanh(mean.mean(0))
         if select == "sample":
             index = int(torch.randint(policy.num_particles, (), generator=generator))
             noise = torch.randn(policy.action_dim, generator=generator).to(mean.device)
-            kernel = (
-                log_std[index].clamp(LOG_STD_MIN, LOG_STD_MAX),
-                stretch[index].clamp(-STRETCH_MAX, STRETCH_MAX),
-            )
-            return torch.tanh(mean[index] + spread(noise, *kernel))
+            return torch.tanh(mean[index] + spread(noise, log_std[index], stretch[index]))
         particles = torch.tanh(mean)
-        pairs = torch.cat([obs.expand(len(particles), -1), particles], 1)
-        values = _feed(critic_layers, pairs.expand(critic.ensemble, -1, -1))[..., 0].amin(0)  # (K,)
-        return particles[values.argmax()]
+        return particles[values(obs.expand(len(particles), -1), particles).amin(0).argmax()]
 
-    device = policy_layers[0][0].device
+    device = next(policy.parameters()).device
 
     @torch.inference_mode()
     def act(obs: FloatArray) -> FloatArray:
@@ -85,15 +78,6 @@ def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Sele
         return spec.scale_action(action.cpu().numpy())
 
     return act
-
-
-def _feed(layers: list[tuple[torch.Tensor, torch.Tensor]], x: torch.Tensor) -> torch.Tensor:
-    """Plain layers with ReLU between."""
-    for index, (weight, bias) in enumerate(layers):
-        x = x @ weight + bias
-        if index < len(layers) - 1:
-            x.relu_()
-    return x
 
 
 def spec_to_json(spec: EnvSpec) -> dict[str, Any]:

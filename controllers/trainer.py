@@ -25,6 +25,7 @@ from wpg.controllers.evaluation import Evaluation, evaluate
 from wpg.controllers.exploration import Excursions
 from wpg.controllers.flow import draw
 from wpg.controllers.learner import Learner
+from wpg.controllers.memory import keep_freed_memory
 from wpg.controllers.metrics import MetricsLog
 from wpg.controllers.monitor import Monitor
 from wpg.controllers.picture import draw_training
@@ -78,6 +79,7 @@ class Trainer:
             target_entropy=self.config.target_entropy,
             norm_warmup=config.norm_warmup,
             low_precision=config.low_precision(),
+            compiled=config.compile,
             generator=generator,
         )
         self.rollout = Rollout(self._make_envs(env_factory), self.spec, config.seed)
@@ -164,7 +166,7 @@ class Trainer:
         generator = self.learner.generator
         if self.step < self.config.random_steps:
             return self.excursions.mix(np.zeros_like(self.excursions.held), 1.0, generator)
-        mixture = self.learner.policy(torch.from_numpy(self.rollout.obs).to(self.config.device))
+        mixture = self.learner.resting(torch.from_numpy(self.rollout.obs).to(self.config.device))
         actions: FloatArray = torch.tanh(draw(mixture, generator=generator)).cpu().numpy()
         return self.excursions.mix(actions, self.config.random_share, generator)
 
@@ -350,6 +352,7 @@ def resume(
 def _run(trainer: Trainer, on_progress: OnProgress | None, *, resume_step: int | None) -> TrainResult:
     threads = torch.get_num_threads()
     flushed = torch.set_flush_denormal(True)
+    keep_freed_memory()
     try:
         torch.set_num_threads(trainer.config.threads)
         with MetricsLog(trainer.folder, resume_step=resume_step) as log:

@@ -142,13 +142,22 @@ def test_critic_target_by_hand():
 
 
 def test_critic_loss_by_hand():
-    values = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
-    assert flow.critic_loss(values, torch.tensor([0.0, 0.0])).item() == pytest.approx((1 + 4 + 9) / 4)
+    values = torch.tensor([[1.0, 2.0], [3.0, 0.0]], requires_grad=True)
+    loss, gradient = flow.critic_loss(values, torch.tensor([0.0, 0.0]))
+    assert loss.item() == pytest.approx((1 + 4 + 9) / 4)
+    assert torch.allclose(gradient, torch.autograd.grad(loss, values)[0])
+
+
+def test_gradient_of_a_placed_sample_equals_autograd():
+    kernel = flow.Mixture(*(torch.randn(8, A, dtype=torch.float64, requires_grad=True) for _ in range(3)))
+    noise, grad = torch.randn(2, 8, A, dtype=torch.float64)
+    expected = torch.autograd.grad(flow.place(noise, kernel), kernel, grad)
+    for ours, theirs in zip(flow.place_gradient(grad, noise, kernel), expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-10)
 
 
 @pytest.mark.parametrize(("log_prob", "grows"), [(5.0, True), (-5.0, False)])
 def test_temperature_rises_while_entropy_is_below_its_target(log_prob, grows):
-    log_tau = torch.tensor(0.0, requires_grad=True)
-    flow.temperature_loss(log_tau, torch.full((3,), log_prob), 2.0).backward()
-    assert log_tau.grad.item() == pytest.approx(-(log_prob + 2.0))
-    assert (log_tau.grad.item() < 0) == grows
+    gradient = flow.temperature_gradient(torch.full((3,), log_prob), 2.0)
+    assert gradient.item() == pytest.approx(-(log_prob + 2.0))
+    assert (gradient.item() < 0) == grows

@@ -1,0 +1,104 @@
+"""The update's gradients against autograd on its losses."""
+
+import pytest
+import torch
+
+from wpg.controllers import flow
+from wpg.controllers.critic import Critic
+from wpg.controllers.learner import ACTOR_SAMPLES, Learner
+from wpg.controllers.normalisation import BatchUse
+from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.replay import Batch
+
+ROWS, OBS, ACTION, K = 32, 5, 3, 4
+STILL = BatchUse(0.0, False)
+"""Running statistics stay as they are, so that the same gradient can be taken twice."""
+
+
+@pytest.fixture
+def learner():
+    generator = torch.Generator().manual_seed(0)
+    policy = ParticlePolicy(OBS, ACTION, num_particles=K, hidden=16, generator=generator)
+    made = Learner(
+        policy,
+        Critic(OBS, ACTION, hidden=16, generator=generator),
+        gamma=0.9,
+        learning_rate=1e-3,
+        actor_period=1,
+        initial_tau=0.2,
+        target_entropy=-1.0,
+        norm_warmup=0,
+        generator=generator,
+    )
+    for _ in range(3):
+        made.update(make_batch(generator))
+    return made
+
+
+def make_batch(generator):
+    obs, next_obs = torch.randn(2, ROWS, OBS, generator=generator)
+    action = torch.rand(ROWS, ACTION, generator=generator) * 2 - 1
+    reward = torch.randn(ROWS, generator=generator)
+    return Batch(obs, action, reward, (reward > 1).float(), next_obs)
+
+
+def flat(gradients):
+    return torch.cat([gradient.reshape(-1) for gradient in gradients])
+
+
+def test_critic_gradient_equals_autograd(learner):
+    batch = make_batch(torch.Generator().manual_seed(1))
+    components, noise = torch.arange(ROWS).unsqueeze(1) % K, torch.randn(ROWS, 1, ACTION)
+    with torch.no_grad():
+        ours, loss, _ = learner._critic_gradient(batch, learner.resting, components, noise, STILL)
+        mixture = learner.policy(batch.next_obs)
+        next_u = flow.place(noise, mixture.choose(components)).squeeze(1)
+        next_log_prob = flow.log_density(next_u, mixture)
+    states, actions = (
+        torch.cat([batch.obs, batch.next_obs]),
+        torch.cat([batch.action, next_u.tanh()]),
+    )
+    values = learner.critic(states, actions, STILL)
+    target = flow.critic_target(
+        batch.reward,
+        batch.terminated,
+        values[:, ROWS:].detach().amin(0),
+        next_log_prob,
+        gamma=0.9,
+        tau=learner.tau(),
+    )
+    expected, _ = flow.critic_loss(values[:, :ROWS], target)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.allclose(
+        ours, flat(torch.autograd.grad(expected, list(learner.critic.parameters()))), atol=1e-5
+    )
+
+
+def test_policy_gradient_equals_autograd(learner):
+    obs = torch.randn(ROWS, OBS)
+    components, noise = torch.randint(K, (ROWS, ACTOR_SAMPLES)), torch.randn(ROWS, ACTOR_SAMPLES, ACTION)
+    with torch.no_grad():
+        ours, entropy, _ = learner._policy_gradient(obs, components, noise, STILL)
+    mixture = learner.policy(obs, STILL)
+    u = flow.place(noise, mixture.choose(components)).flatten(0, 1)
+    states, repeated = obs.repeat_interleave(ACTOR_SAMPLES, 0), mixture.repeat(ACTOR_SAMPLES)
+    with torch.no_grad():
+        log_prob, score = flow.log_density_and_score(u, repeated)
+    gradient = flow.value_gradient(u, lambda action: learner.critic(states, action).amin(0))
+    loss = flow.actor_loss(u, flow.velocity(u, gradient, score, learner.tau()))
+    expected = flat(torch.autograd.grad(loss, list(learner.policy.parameters())))
+    assert entropy.item() == pytest.approx(-log_prob.mean().item(), rel=1e-5)
+    assert torch.allclose(ours[:-1], expected, atol=1e-5)
+    assert ours[-1].item() == pytest.approx(-(log_prob.mean().item() - 1.0), rel=1e-4)
+
+
+def test_gradient_of_the_action_value_equals_autograd(learner):
+    obs, action = torch.randn(ROWS, OBS), (torch.rand(ROWS, ACTION) * 2 - 1).requires_grad_(True)
+    (expected,) = torch.autograd.grad(learner.critic(obs, action).amin(0).sum(), action)
+    assert torch.allclose(learner.critic.action_gradient(obs, action.detach()), expected, atol=1e-5)
+
+
+def test_nothing_changes_at_rest_until_the_next_update(learner):
+    obs = torch.randn(ROWS, OBS)
+    for ours, theirs in zip(learner.resting(obs), learner.policy(obs), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
