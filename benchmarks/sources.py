@@ -1,7 +1,9 @@
-"""Pushing over the bridge: success by how well the cube is seen, beside that in simulation.
+"""Pushing, or picking, over the bridge: success by how well the cube is seen, beside that in simulation.
 
     wpg train wpg/PandaPush-v0 --seed 0 --out runs/push
     python benchmarks/sources.py runs/push/policy.onnx --out benchmarks/results/sources.jsonl
+    python benchmarks/sources.py runs/pick/policy.onnx --task PandaPickAndPlace --goals 20 --episodes 100
+        --only simulation good ordinary --out benchmarks/results/picking.jsonl
 
 An emulated Panda at its table in one process, `wpg run` in another, poses and commands over UDP.
 """
@@ -32,18 +34,19 @@ def main() -> None:
     """Simulation first, then every camera; a line of JSON each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("policy", type=Path)
+    parser.add_argument("--task", choices=["PandaPush", "PandaPickAndPlace"], default="PandaPush")
     parser.add_argument("--goals", type=int, default=40)
     parser.add_argument("--episodes", type=int, default=200)
-    parser.add_argument("--only", nargs="*", default=None, help="of the cameras")
+    parser.add_argument("--only", nargs="*", default=None, help="of the cameras, and simulation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     cameras = {name: spec for name, spec in CAMERAS.items() if options.only is None or name in options.only}
     with open(options.out, "a") as out:
-        if options.only is None:
-            add(out, {"camera": "none: simulation", **simulated(options)})
+        if options.only is None or "simulation" in options.only:
+            add(out, {"task": options.task, "camera": "none: simulation", **simulated(options)})
         for name, spec in cameras.items():
-            add(out, {"camera": name, "spec": spec, **pushed(options, spec)})
+            add(out, {"task": options.task, "camera": name, "spec": spec, **played(options, spec)})
 
 
 def add(out: Any, row: dict[str, Any]) -> None:
@@ -70,11 +73,11 @@ def simulated(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def pushed(options: argparse.Namespace, camera: str) -> dict[str, Any]:
+def played(options: argparse.Namespace, camera: str) -> dict[str, Any]:
     """Success over the bridge, with what both ends saw."""
     with tempfile.TemporaryDirectory() as folder:
         seen, result, log = (Path(folder) / name for name in ("seen.json", "result.json", "run.mcap"))
-        robot = ["wpg", "emulate", "panda", "--task", "PandaPush", "--link", "udp://127.0.0.1:0"]
+        robot = ["wpg", "emulate", "panda", "--task", options.task, "--link", "udp://127.0.0.1:0"]
         robot += ["--camera", camera, "--seed", str(options.seed), "--json", str(seen)]
         emulator = subprocess.Popen(robot, stdout=subprocess.PIPE)
         assert emulator.stdout is not None

@@ -19,6 +19,7 @@ from wpg.cli.options import (
 from wpg.cli.policies import load_policy
 from wpg.cli.robots import robot_at
 from wpg.cli.sources import SourceKeyFile, SourceOption, link_sources
+from wpg.export.contract import PolicyInterface
 from wpg.hardware_bridge.checks import check_interface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.joint_check import JointCheck, check_joints
@@ -44,7 +45,8 @@ def check(
 ) -> None:
     """Move every joint a little and back, and compare order, sign, scale, lag and noise with the description.
 
-    With a policy, see before whether it fits the robot, and listen to the sources that it needs.
+    A gripper stays as it is. With a policy, see before whether it fits the robot, and listen to the sources
+    that it needs.
 
     Args:
         robot: A robot's name or the path of its .toml file.
@@ -62,11 +64,16 @@ def check(
     description = load_description(robot)
     console = Console()
     driver = robot_at(link, description, key=key, calibration=calibration)
-    terms = [] if policy is None else _check_policy(policy, description, link_sources(source, source_key))
+    interface = None if policy is None else load_policy(policy).contract.interface
+    terms = (
+        [] if interface is None else _check_policy(interface, description, link_sources(source, source_key))
+    )
     _show_terms(terms, console)
-    checks = check_joints(driver, travel_rad=travel)
+    checks = check_joints(driver, travel_rad=travel, interface=interface)
     write_json(json, {"joints": checks, "sources": terms})
     _show_joints(checks, console)
+    if description.gripper is not None:
+        console.print("The gripper was left as it is: try it by hand, with nothing between its fingers.")
     if not all(joint.ok for joint in checks):
         raise CommandError(f"{robot} does not do what its description says; no policy should move it")
     for term in terms:
@@ -74,8 +81,9 @@ def check(
             raise CommandError(f"source of {term.term}: {term.fault}")
 
 
-def _check_policy(policy: Path, description: RobotDescription, sources: list[LinkSource]) -> list[TermCheck]:
-    interface = load_policy(policy).contract.interface
+def _check_policy(
+    interface: PolicyInterface, description: RobotDescription, sources: list[LinkSource]
+) -> list[TermCheck]:
     check_interface(interface, description, [name for source in sources for name in source.terms])
     return watch_sources(interface, sources, stale_s=SafetyConfig().source_stale_s)
 

@@ -144,15 +144,16 @@ def _make_robot(
     if engine == "kinematic":
         if actuators is not None:
             raise UsageError("--actuators needs physics: --engine mujoco or pybullet")
-        return KinematicRobot(description)
+        return KinematicRobot(description, gripper=True)
     if importlib.util.find_spec(engine) is None:
         raise CommandError(
             f"engine {engine} is not installed: pip install 'wpg[train]'; --engine kinematic needs none"
         )
     from wpg.sim_envs.engines import make_robot  # noqa: PLC0415  the bare bridge has no simulator
+    from wpg.sim_envs.scene import Scene  # noqa: PLC0415
 
     if actuators is None:
-        return make_robot(description, engine)
+        return make_robot(description, engine, scene=Scene(gripper=_models_gripper(description)))
     return _make_other_robot(description, engine, actuators, seed)
 
 
@@ -167,8 +168,13 @@ def _make_other_robot(
     effects = load_effects(actuators, description)
     assert effects is not None
     rng = np.random.default_rng(seed)
-    robot = make_robot(description, engine, scene=Scene(payload=True))
+    robot = make_robot(description, engine, scene=Scene(payload=True, gripper=_models_gripper(description)))
     robot.apply(effects.draw(rng, description), rng)
     robot.reset(description.limits("home_rad"))
     robot.stop(StopMode.HOLD)
     return robot
+
+
+def _models_gripper(description: RobotDescription) -> bool:
+    """Whether the physics engines can move a gripper."""
+    return description.gripper is not None and description.gripper.joints is not None

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,6 +19,9 @@ from wpg.hardware_bridge.robot import Vector
 DPI = 110
 WIDTH_IN = 11.0
 COLUMNS = 4
+LEFT_IN = 0.57
+"""Where the panels' axes begin, and those of events where no event has a long name."""
+CHARACTER_IN = 0.068
 FLOOR_US = 0.5
 PAUSE_S = 0.5
 PHASE_COLOURS = {
@@ -53,25 +56,21 @@ def panel_picture(recording: RunRecording, name: str) -> bytes:
 
 def _height_in(recording: RunRecording, name: str) -> float:
     if name == "joints":
-        num_joints: int = recording.command["joint_pos_rad"].shape[1]
-        return 1.7 * -(-num_joints // COLUMNS)
+        return 1.7 * -(-len(_axes(recording)) // COLUMNS)
     return {"tool": 3.2, "timing": 2.4, "events": 1.9}[name]
 
 
 def _joints(figure: FigureBase, recording: RunRecording) -> None:
-    """Commanded and measured position of every joint, between its limits."""
-    commanded, measured = recording.command, recording.state
-    count = commanded["joint_pos_rad"].shape[1]
-    robot = _description(recording)
+    """Commanded and measured position of every joint, and of the gripper, between its limits."""
+    shown = _axes(recording)
+    count = len(shown)
     panels = figure.subplots(-(-count // COLUMNS), COLUMNS, squeeze=False, sharex=True).ravel()
-    for index, axes in enumerate(panels[:count]):
-        axes.plot(commanded.time_s, commanded["joint_pos_rad"][:, index], color=ORANGE, linewidth=1.6)
-        if len(measured):
-            axes.plot(measured.time_s, measured["joint_pos_rad"][:, index], color=BLUE, linewidth=0.8)
-        axes.set_title(f"joint {index + 1}" if robot is None else robot.joint_names[index])
+    for axes, axis in zip(panels, shown, strict=False):
+        axes.plot(recording.command.time_s, axis.commanded, color=ORANGE, linewidth=1.6)
+        axes.plot(recording.state.time_s, axis.measured, color=BLUE, linewidth=0.8)
+        axes.set_title(axis.name)
         axes.tick_params(labelsize=7, labelbottom=True)
-        if robot is not None:
-            _limits(axes, robot, index)
+        _draw_limits(axes, axis.limits)
     for axes in panels[count:]:
         axes.set_axis_off()
     panels[0].set_ylabel("rad")
@@ -80,11 +79,41 @@ def _joints(figure: FigureBase, recording: RunRecording) -> None:
     panels[-1].legend(handles, ["commanded", "measured"], frameon=False, **place)
 
 
-def _limits(axes: Axes, robot: RobotDescription, index: int) -> None:
-    """The joint's limits, where they are not far beyond what is drawn."""
+class _Axis(NamedTuple):
+    """What is drawn of a joint, or of the gripper."""
+
+    name: str
+    commanded: Vector
+    """(T,) rad or m."""
+    measured: Vector
+    """(N,)."""
+    limits: tuple[float, ...]
+    """Empty where the log does not describe the robot."""
+
+
+def _axes(recording: RunRecording) -> list[_Axis]:
+    robot, command, state = _description(recording), recording.command, recording.state
+    num_joints: int = command["joint_pos_rad"].shape[1]
+    names = [f"joint {number}" for number in range(1, num_joints + 1)]
+    limits: list[tuple[float, ...]] = [()] * num_joints
+    if robot is not None:
+        names = list(robot.joint_names)
+        limits = [(joint.position_min_rad, joint.position_max_rad) for joint in robot.joints]
+    columns = [*command["joint_pos_rad"].T]
+    measured = [*state["joint_pos_rad"].T] if len(state) else [np.zeros(0)] * num_joints
+    if command["gripper_m"].shape[1]:
+        names.append("gripper, m")
+        limits.append(() if robot is None or robot.gripper is None else (0.0, robot.gripper.opening_max_m))
+        columns.append(command["gripper_m"][:, 0])
+        measured.append(state["gripper_m"][:, 0] if len(state) else np.zeros(0))
+    return list(map(_Axis, names, columns, measured, limits))
+
+
+def _draw_limits(axes: Axes, limits: tuple[float, ...]) -> None:
+    """An axis's limits, where they are not far beyond what is drawn."""
     low, high = axes.get_ylim()
-    joint, room = robot.joints[index], high - low
-    for limit in (joint.position_min_rad, joint.position_max_rad):
+    room = high - low
+    for limit in limits:
         if low - room < limit < high + room:
             axes.axhline(limit, color=GREY, linewidth=1, linestyle="--")
 
@@ -101,10 +130,11 @@ def _tool(figure: FigureBase, recording: RunRecording) -> None:
             goals = _goals(recording)
             if goals.size:
                 axes.plot(goals[:, across], goals[:, up], "o", color=GREEN, markersize=4, label="goals")
-                axes.legend(frameon=False)
         axes.set(xlabel="x, m", ylabel="yz"[up - 1] + ", m", aspect="equal", adjustable="datalim")
     above.set_title("tool from above")
     side.set_title("tool from the side")
+    handles, labels = above.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=max(len(labels), 1), frameon=False)
     for axes, column, factor, title in (
         (distance, "goal_error_m", 1e3, "distance to goal, mm"),
         (spread, "spread", 1.0, "spread of the particles"),
@@ -174,8 +204,6 @@ def _timing(figure: FigureBase, recording: RunRecording) -> None:
 
 def _events(figure: FigureBase, recording: RunRecording) -> None:
     """Phases as colours, and every safety event on a line of its name."""
-    axes = figure.subplots()
-    _phases(axes, recording, labelled=True)
     phases = set(recording.timing["phase"]) | {"connected", "checked", "parked", "fault"}
     events = [
         (time_s, name)
@@ -183,9 +211,14 @@ def _events(figure: FigureBase, recording: RunRecording) -> None:
         if name not in phases
     ]
     names = list(dict.fromkeys(name for _, name in events))
+    counted = [f"{name} ({[n for _, n in events].count(name)})" for name in names]
+    left = max([LEFT_IN, *(CHARACTER_IN * (len(label) + 2) for label in counted)]) / WIDTH_IN
+    axes = figure.add_axes((left, 0.32, 0.99 - left, 0.5))
+    _phases(axes, recording, labelled=True)
     for time_s, name in events:
         axes.plot(time_s, names.index(name), "|", color="#a02020", markersize=12, markeredgewidth=1.5)
-    axes.set_yticks(range(len(names)), [f"{name} ({[n for _, n in events].count(name)})" for name in names])
+    axes.set_yticks(range(len(names)), counted)
+    axes.spines["left"].set_visible(False)
     title = "phases and safety events" if names else "phases; no safety events"
     if others := _counted(recording, names):
         title = f"phases and safety events; without a time of their own: {others}"
@@ -212,8 +245,10 @@ def _phases(axes: Axes, recording: RunRecording, *, labelled: bool = False) -> N
         shown.add(phase)
         colour = PHASE_COLOURS.get(phase, "white")
         axes.axvspan(timing.time_s[start], timing.time_s[end], color=colour, linewidth=0, label=label)
+    if len(timing) > 1:
+        axes.set_xlim(0, timing.time_s[-1])
     if labelled:
-        axes.legend(frameon=False, ncols=len(shown), loc="lower right", bbox_to_anchor=(1, 1))
+        axes.legend(frameon=False, ncols=max(len(shown), 1), loc="upper right", bbox_to_anchor=(1, -0.2))
 
 
 def _description(recording: RunRecording) -> RobotDescription | None:

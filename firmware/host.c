@@ -1,4 +1,4 @@
-/* A device on this machine: three joints that follow with a lag, served on a pseudo-terminal or a UDP port.
+/* A device on this machine: three joints and a gripper that follow with a lag, on a pseudo-terminal or a UDP port.
  *
  *     host pty | host udp PORT | host stdin    [KEYFILE]
  *
@@ -22,14 +22,16 @@
 
 #include "wpg_device.h"
 
-enum { JOINTS = 3 };
+enum { AXES = 4 };
 #define LAG_S 0.02
 
-static const wpg_joint joints[JOINTS] = {
-    {"base", -2.5f, 2.5f, 2.0f}, {"shoulder", -1.5f, 1.5f, 2.0f}, {"elbow", -2.0f, 2.0f, 2.0f}};
+static const wpg_joint axes[AXES] = {{"base", -2.5f, 2.5f, 2.0f},
+                                     {"shoulder", -1.5f, 1.5f, 2.0f},
+                                     {"elbow", -2.0f, 2.0f, 2.0f},
+                                     {"gripper", 0.0f, 0.06f, 0.2f}}; /* m, m/s */
 
 typedef struct {
-    double position[JOINTS], target[JOINTS], velocity[JOINTS];
+    double position[AXES], target[AXES], velocity[AXES];
     uint64_t moved_us;
     int output;
     bool is_udp, has_peer;
@@ -54,7 +56,7 @@ static void move(host_arm *arm, uint64_t now) {
     double share = 1.0 - exp(-dt_s / LAG_S);
     if (now <= arm->moved_us) return;
     arm->moved_us = now;
-    for (int i = 0; i < JOINTS; i++) {
+    for (int i = 0; i < AXES; i++) {
         double step = (arm->target[i] - arm->position[i]) * share;
         arm->position[i] += step;
         arm->velocity[i] = step / dt_s;
@@ -73,7 +75,7 @@ static void send_bytes(void *context, const uint8_t *data, size_t size) {
 
 static void measure(void *context, float *position, float *velocity, float *torque) {
     host_arm *arm = context;
-    for (int i = 0; i < JOINTS; i++) {
+    for (int i = 0; i < AXES; i++) {
         position[i] = (float)arm->position[i];
         velocity[i] = (float)arm->velocity[i];
         torque[i] = 0.0f;
@@ -82,7 +84,7 @@ static void measure(void *context, float *position, float *velocity, float *torq
 
 static void drive(void *context, const float *position, const float *velocity) {
     host_arm *arm = context;
-    for (int i = 0; i < JOINTS; i++) arm->target[i] = (double)position[i] + LAG_S * (double)velocity[i];
+    for (int i = 0; i < AXES; i++) arm->target[i] = (double)position[i] + LAG_S * (double)velocity[i];
 }
 
 static void stop(void *context, wpg_stop_mode mode) {
@@ -150,7 +152,7 @@ static void serve(wpg_device *device, host_arm *arm) {
 
 int main(int argc, char **argv) {
     static const wpg_hooks hooks = {send_bytes, measure, drive, stop, random_number};
-    wpg_config config = {"desk_arm", joints, JOINTS, 100000, 50000, NULL, 0};
+    wpg_config config = {"desk_arm", axes, AXES, 100000, 50000, NULL, 0};
     static uint8_t key[WPG_KEY_MAX];
     static wpg_device device;
     static host_arm arm;

@@ -44,6 +44,7 @@ typedef enum {
     WPG_WRONG_SIZE = 6
 } wpg_refusal;
 
+/* A gripper is one more, named "gripper", behind the joints: its opening in m, from 0, and m/s. */
 typedef struct {
     const char *name;
     float position_min_rad, position_max_rad, velocity_max_rad_s;

@@ -14,7 +14,7 @@ from wpg.hardware_bridge.soft_start import SoftStart
 HOME_RAD = 1e-3
 """A joint that is commanded to within this of its home is home."""
 RISES_MAX = 5
-"""Steps upwards at most: an arm may not get as high as its tool's box."""
+"""Steps upwards at most, and downwards: an arm may not get as high as its tool's box."""
 PutBack = Callable[[str], bool]
 """Asked at every tick while an object lies elsewhere than in training, with what is wrong, or "" once nothing
 is any more; True lets the arm go on."""
@@ -50,7 +50,9 @@ class Approach:
         self._put_back = put_back
         self._end = end
         self._clock = clock
-        self._rises = 0
+        self._descents = self._rises = 0
+        self._lets_go = False
+        """The gripper is still to be opened."""
         self._trouble = ""
         """Where an object was that somebody has to put back; empty where nobody has to."""
         self.homings = 0
@@ -70,8 +72,13 @@ class Approach:
         else:
             self.homings += 1
             self._decider.reset()
-            self._rises = RISES_MAX
-            self._set_off()
+            self._descents = self._rises = RISES_MAX
+            self._lets_go = self._decider.must_open(state)
+            if self._lets_go:
+                # What it holds, and how high, is seen once it stands.
+                self._motion.set_target(self._motion.stop_pos)
+            else:
+                self._set_off(state)
             self._lifecycle.enter(Phase.HOMING, reason)
 
     def go_on(self, state: RobotState | None, *, seen: bool) -> None:
@@ -86,15 +93,25 @@ class Approach:
             return
         self._soft_start.grow()
         there = np.allclose(self._motion.joint_pos, self._motion.target, atol=HOME_RAD)
-        if state is None or not there or not self._motion.at_rest:
+        if state is None or not (there and self._motion.at_rest and self._motion.gripper_is_there):
             return
-        if np.allclose(self._motion.target, self._decider.start_pos, atol=HOME_RAD):
+        at_start = np.allclose(self._motion.target, self._decider.start_pos, atol=HOME_RAD)
+        if at_start and not self._lets_go:
             self._arrive(state)
         else:
-            self._set_off()
+            self._set_off(state)
 
-    def _set_off(self) -> None:
-        """Up from the table first, where there is one, and then to the start."""
+    def _set_off(self, state: RobotState) -> None:
+        """Set down what the gripper holds and let go of it, then up from the table, and then to the start."""
+        if self._lets_go:
+            down = self._decider.way_down(state, self._motion.joint_pos) if self._descents > 0 else None
+            self._descents -= 1
+            if down is None:
+                self._lets_go = False
+                self._motion.set_opening(np.inf)
+            else:
+                self._motion.set_target(down)
+            return
         up = self._decider.way_up(self._motion.joint_pos) if self._rises > 0 else None
         self._rises -= 1
         self._motion.set_target(self._decider.start_pos if up is None else up)

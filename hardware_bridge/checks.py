@@ -8,7 +8,7 @@ from wpg.export.contract import ContractError, PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError
-from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
+from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline, no_gripper
 from wpg.hardware_bridge.robot import RobotState, RobotStatus
 from wpg.hardware_bridge.sources import check_sources
 
@@ -30,7 +30,29 @@ def check_interface(
     check_sources(interface, sources)
     ObservationPipeline(interface)
     ActionPipeline(interface, description)
+    if needs_gripper(interface, description) and description.gripper is None:
+        raise ContractError(no_gripper(description))
     ticks_per_step(interface, description)
+
+
+def needs_gripper(interface: PolicyInterface, description: RobotDescription) -> bool:
+    """The policy moves a gripper, or sees how far it is open.
+
+    Raises:
+        ContractError: its action is no command of this robot.
+    """
+    sees = any(term.source == "gripper" for term in interface.observation)
+    return sees or ActionPipeline(interface, description).moves_gripper
+
+
+def check_gripper(interface: PolicyInterface, description: RobotDescription, state: RobotState) -> None:
+    """The robot at hand has the gripper that the policy needs: not every driver, or firmware, moves it.
+
+    Raises:
+        ContractError: it reports none.
+    """
+    if state.gripper_m is None and needs_gripper(interface, description):
+        raise ContractError(no_gripper(description))
 
 
 def check_robot(interface: PolicyInterface, description: RobotDescription) -> None:

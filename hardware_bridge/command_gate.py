@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from wpg.hardware_bridge.axes import axis_names
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import Vector
@@ -21,14 +22,21 @@ class CommandGate:
         description: the robot's limits.
         witness: where it is counted.
         resolution_rad: what positions arrive rounded to.
+        gripper: commands are of a gripper, too, whose opening stands behind the joints.
     """
 
     def __init__(
-        self, description: RobotDescription, witness: EmulatorWitness, resolution_rad: float = 0.0
+        self,
+        description: RobotDescription,
+        witness: EmulatorWitness,
+        resolution_rad: float = 0.0,
+        *,
+        gripper: bool = False,
     ) -> None:
         self._num_joints = description.num_joints
+        self._num_axes = len(axis_names(description, gripper=gripper))
         self._witness = witness
-        self.judge = CommandJudge(description, resolution_rad)
+        self.judge = CommandJudge(description, resolution_rad, gripper=gripper)
         self._armed_at: Vector | None = None
         self.tick = 0
         """Tick of the last command that was followed."""
@@ -36,7 +44,7 @@ class CommandGate:
         """Why the last command was not followed."""
 
     def start(self, joint_pos: Vector) -> None:
-        """Begin anew from an arm that was armed at rest at ``joint_pos`` (num_joints,) rad."""
+        """Begin anew from an arm that was armed at rest at ``joint_pos`` (num_axes,)."""
         self.judge.start(joint_pos)
         self._armed_at = joint_pos
         self.refusal = Refusal.NONE
@@ -45,7 +53,7 @@ class CommandGate:
         """Whether the device is to follow."""
         if not armed:
             return self.refuse(Refusal.NOT_ARMED)
-        if len(joint_pos) != self._num_joints:
+        if len(joint_pos) != self._num_axes:
             return self.refuse(Refusal.WRONG_SIZE)
         outside = self.judge.judge(joint_pos, joint_vel, tick)
         # An acceleration is witnessed but followed: refusing it would only make the next command worse.
@@ -62,7 +70,7 @@ class CommandGate:
         self.judge.accept(joint_pos, tick)
         self.tick = tick
         if self._armed_at is not None:
-            step_rad = float(np.abs(joint_pos - self._armed_at).max())
+            step_rad = float(np.abs(joint_pos - self._armed_at)[: self._num_joints].max())
             self._witness.first_step_rad_max = max(self._witness.first_step_rad_max, step_rad)
             self._armed_at = None
 

@@ -38,15 +38,17 @@ class Decider:
         goal = policy.interface.goal
         self._achieved = "tool_pos" if goal is None else goal.achieved
         self._feed = feed
-        self._start = Start(policy.interface, description)
         self._observe = ObservationPipeline(policy.interface)
         self._act = ActionPipeline(policy.interface, description)
+        self._start = Start(policy.interface, description, opens=self._act.moves_gripper)
         self._clock = clock
         self._recorder = recorder
         self.goals = goals
         self.policy_time = LatencyHistogram()
         self.spread = 0.0
         """Of the particles at the last step, in the action's unit."""
+        self.opening_m: float | None = None
+        """How far the gripper is to open since the last step; None where the policy moves none."""
 
     def reset(self) -> None:
         """The policy does not have the arm any more: what it saw says nothing about what comes."""
@@ -76,6 +78,14 @@ class Decider:
     def way_up(self, joint_pos: Vector) -> Vector | None:
         """Where the joints (num_joints,) rad go to leave the table before the arm goes to its start."""
         return self._start.way_up(joint_pos)
+
+    def must_open(self, state: RobotState) -> bool:
+        """Whether the gripper is to be opened before a goal may begin."""
+        return not self._start.is_open(state)
+
+    def way_down(self, state: RobotState, joint_pos: Vector) -> Vector | None:
+        """Where the joints (num_joints,) rad go to set down what the gripper holds; None where nothing is."""
+        return self._start.way_down(joint_pos, self._place(self._observe.tool_position(state)))
 
     def misplaced(self, state: RobotState) -> str:
         """Where the object should be instead of where it is; empty where all is well."""
@@ -124,6 +134,7 @@ class Decider:
         )
         if not np.isfinite(decision.action).all():
             return None
+        self.opening_m = self._act.gripper_opening_m(decision.action)
         return self._act.joint_target(decision.action, state.joint_pos, target)
 
     def _place(self, tool: Vector) -> Vector:

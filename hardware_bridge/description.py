@@ -8,6 +8,7 @@ A package adds a robot by an entry point that bears its name; behind it stands t
 """
 
 import importlib.util
+import operator
 from importlib import resources
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -56,6 +57,10 @@ class JointDescription(Record, frozen=True, kw_only=True):
             )
 
 
+def _rises(values: tuple[float, ...]) -> bool:
+    return all(map(operator.lt, values, values[1:]))
+
+
 class SimulationModel(Record, frozen=True, kw_only=True):
     """How the physics engines build this robot."""
 
@@ -84,7 +89,8 @@ class ServoBusDescription(Record, frozen=True, kw_only=True):
     servos: tuple[ServoId, ...]
     """Identifier of each joint's servo."""
     others: dict[str, ServoId] = msgspec.field(default_factory=dict)
-    """Servos that the policy does not move, e.g. a gripper's: they are held where they stand."""
+    """Servos that turn no joint: they are held where they stand, but for one named ``gripper`` that the
+    ``[gripper.servo]`` table tells how to move."""
     baudrate: Annotated[int, msgspec.Meta(gt=0)] = 1_000_000
 
     def __post_init__(self) -> None:
@@ -93,20 +99,40 @@ class ServoBusDescription(Record, frozen=True, kw_only=True):
             raise ValueError(f"bus.servos: identifiers repeat: {', '.join(map(str, ids))}")
 
 
-class GripperDescription(Record, frozen=True, kw_only=True):
-    """Two fingers that open as one."""
+class GripperServo(Record, frozen=True, kw_only=True):
+    """How far a gripper is open at some counts of its bus servo; in between it is as on straight lines."""
 
-    joints: tuple[str, str]
-    """The fingers' sliding joints in the simulation's model; each moves by half the opening."""
+    counts: tuple[int, ...]
+    openings_m: tuple[Annotated[float, msgspec.Meta(ge=0)], ...]
+    """Rising."""
+
+    def __post_init__(self) -> None:
+        if len(self.counts) < 2 or len(self.counts) != len(self.openings_m):
+            raise ValueError(
+                f"gripper.servo: expected as many openings_m as counts, two at least, "
+                f"found {len(self.openings_m)} and {len(self.counts)}"
+            )
+        if not (_rises(self.openings_m) and (_rises(self.counts) or _rises(self.counts[::-1]))):
+            raise ValueError("gripper.servo: expected rising openings_m, and counts that rise or fall alike")
+
+
+class GripperDescription(Record, frozen=True, kw_only=True):
+    """Fingers that open as one."""
+
     opening_max_m: Positive
     """Between the pads."""
     speed_max_m_s: Positive
     """Of the opening."""
     force_n: Positive
     """With which it closes."""
-    pad_size_m: tuple[Positive, Positive, Positive]
+    servo: GripperServo | None = None
+    """Of a gripper on a servo bus."""
+    joints: tuple[str, str] | None = None
+    """The fingers' sliding joints in the simulation's model; each moves by half the opening. None: engines
+    cannot move them."""
+    pad_size_m: tuple[Positive, Positive, Positive] = (0.02, 0.008, 0.02)
     """Width, thickness and height of a pad."""
-    pad_height_m: float
+    pad_height_m: float = 0.0
     """Middle of the pads on the finger's link."""
 
 
@@ -142,6 +168,14 @@ class RobotDescription(Record, frozen=True, kw_only=True):
             raise ValueError(f"robot {self.name}: joint names repeat: {', '.join(names)}")
         if self.bus is not None and len(self.bus.servos) != len(self.joints):
             raise ValueError(f"bus.servos: expected {len(self.joints)} values, found {len(self.bus.servos)}")
+        if self.gripper is not None and self.gripper.servo is not None:
+            if self.bus is None or "gripper" not in self.bus.others:
+                raise ValueError("gripper.servo: expected a servo named gripper in bus.others, found none")
+            if self.gripper.servo.openings_m[-1] > self.gripper.opening_max_m:
+                raise ValueError(
+                    f"gripper.servo: expected openings_m up to opening_max_m {self.gripper.opening_max_m}, "
+                    f"found {self.gripper.servo.openings_m[-1]}"
+                )
         if self.simulation is not None:
             for field in ("stiffness_nm_rad", "damping_nm_s_rad"):
                 found = len(getattr(self.simulation, field))

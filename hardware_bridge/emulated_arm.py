@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from wpg.hardware_bridge.axes import as_command, in_row
 from wpg.hardware_bridge.command_gate import CommandGate
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.goal_judge import GoalJudge
@@ -34,11 +35,12 @@ class EmulatedArm:
             robot.description.limits, ("position_min_rad", "position_max_rad", "velocity_max_rad_s")
         )
         self.witness = EmulatorWitness(robot=robot.description.name)
-        self._gate = CommandGate(robot.description, self.witness, resolution_rad)
         judge = CommandJudge(robot.description, resolution_rad)
         self._goal_judge = GoalJudge(judge, robot.description.servo_dt_s)
         robot.connect()
         self.state = robot.read()
+        grips = self.state.gripper_m is not None
+        self._gate = CommandGate(robot.description, self.witness, resolution_rad, gripper=grips)
         self._reference = self.state.joint_pos
 
     @property
@@ -70,7 +72,7 @@ class EmulatedArm:
         """Enable torque at the present position."""
         self._robot.arm()
         self._observe()
-        self._gate.start(self.state.joint_pos)
+        self._gate.start(in_row(self.state.joint_pos, self.state.gripper_m))
         self._goal_judge.start(self.state.joint_pos)
         self._goal = None
         self._last_command_s = now_s
@@ -83,25 +85,27 @@ class EmulatedArm:
         self._observe()
         count(self.witness.stops, mode.name.lower())
 
-    def command(self, joint_pos: Vector, joint_vel: Vector, tick: int, now_s: float) -> None:
-        """Follow a set-point, or refuse it: not armed, not finite, outside the limits."""
+    def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:
+        """Follow a set-point of every axis, or refuse it: not armed, not finite, outside the limits."""
         armed = self.status is RobotStatus.ARMED
-        if self._gate.lets_pass(joint_pos, joint_vel, tick, armed=armed):
-            self._robot.write(JointCommand(joint_pos=joint_pos, joint_vel=joint_vel))
+        if self._gate.lets_pass(position, velocity, tick, armed=armed):
+            self._robot.write(as_command(position, velocity, self.description.num_joints))
             self._last_command_s = now_s
 
-    def head_for(self, joint_pos: Vector, now_s: float) -> None:
-        """Follow a goal as a bus servo does: it is never refused, but approached at the joint's speed only.
+    def head_for(self, joint_pos: Vector, now_s: float, gripper_m: float | None = None) -> None:
+        """Follow goals as bus servos do: never refused, but approached at their own speed only.
 
         Goals carry no tick: they are judged by their arrival.
         """
         outside = self._goal_judge.judge(joint_pos, now_s)
         self.witness.saw_command(Refusal.NONE, outside)
-        self._gate.accept(joint_pos, self._goal_judge.tick)
+        self._gate.accept(in_row(joint_pos, self.state.gripper_m), self._goal_judge.tick)
         if self._goal is None:
             self._reference = self.state.joint_pos.copy()
         self._goal = np.clip(joint_pos, self._low, self._high)
         self._last_command_s = now_s
+        if gripper_m is not None:
+            self._write_reference(gripper_m)
 
     def heard(self, now_s: float) -> None:
         """Something other than a command that keeps the watchdog quiet."""
@@ -134,7 +138,11 @@ class EmulatedArm:
     def _approach(self, goal: Vector, duration_s: float) -> None:
         reach = self._speed * duration_s
         self._reference = self._reference + np.clip(goal - self._reference, -reach, reach)
-        self._robot.write(JointCommand(joint_pos=self._reference, joint_vel=np.zeros_like(goal)))
+        self._write_reference()
+
+    def _write_reference(self, gripper_m: float | None = None) -> None:
+        rest = np.zeros_like(self._reference)
+        self._robot.write(JointCommand(joint_pos=self._reference, joint_vel=rest, gripper_m=gripper_m))
 
     @property
     def next_step_s(self) -> float:

@@ -6,8 +6,9 @@ What ``wpg check`` does before a policy may move a new robot, or one that was ta
 import numpy as np
 from numpy.typing import NDArray
 
+from wpg.export.contract import PolicyInterface
 from wpg.export.kinematics import Record
-from wpg.hardware_bridge.checks import check_stance
+from wpg.hardware_bridge.checks import check_gripper, check_stance
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError, StaleStateError
@@ -53,23 +54,31 @@ class JointCheck(Record, frozen=True, kw_only=True):
         return self.moved not in ("", self.joint) or (self.moved == self.joint and self.scale < 0)
 
 
-def check_joints(robot: Robot, *, travel_rad: float = 0.05, clock: Clock | None = None) -> list[JointCheck]:
-    """Move every joint by ``travel_rad`` and back, one after the other, slowly.
+def check_joints(
+    robot: Robot,
+    *,
+    travel_rad: float = 0.05,
+    interface: PolicyInterface | None = None,
+    clock: Clock | None = None,
+) -> list[JointCheck]:
+    """Move every joint by ``travel_rad`` and back, one after the other, slowly; a gripper stays as it is.
 
     Stops at the first joint whose faults make further moves a risk: the wrong joint moved, or the wrong way.
 
     Args:
         robot: not yet connected; closed at the end.
         travel_rad: how far; away from the nearer limit.
+        interface: of the policy that is to run: a gripper that it needs is looked for first.
         clock: the time it runs in.
 
     Raises:
         BridgeError: the robot cannot be reached, or stops answering; it has been told to hold.
+        ContractError: the policy needs a gripper, and the robot reports none.
     """
     mover = _Mover(robot, clock or RealClock())
     robot.connect()
     try:
-        start = mover.arm()
+        start = mover.arm(interface)
         checks: list[JointCheck] = []
         try:
             for index in range(robot.description.num_joints):
@@ -95,12 +104,16 @@ class _Mover:
         self._metronome = Metronome(robot.description.servo_dt_s, clock)
         self.dt_s = robot.description.servo_dt_s
 
-    def arm(self) -> Vector:
+    def arm(self, interface: PolicyInterface | None) -> Vector:
         """Arm where the robot stands; returns where that is, (num_joints,) rad."""
-        check_stance(self._sensor.first(), self._robot.description)
+        state, description = self._sensor.first(), self._robot.description
+        check_stance(state, description)
+        if interface is not None:
+            check_gripper(interface, description, state)
         self._robot.arm()
-        start = self._sensor.first().joint_pos
-        self._motion.start(start)
+        state = self._sensor.first()
+        start = state.joint_pos
+        self._motion.start(start, state.gripper_m)
         self._motion.set_pace(PACE)
         self._metronome.restart()
         return start

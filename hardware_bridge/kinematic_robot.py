@@ -6,6 +6,7 @@ import numpy as np
 
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.gripper import GripperSetpoint
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 
 _STATUS_OF_STOP = {
@@ -21,11 +22,15 @@ class KinematicRobot:
     Args:
         description: the robot.
         lag_s: time constant of every joint.
+        gripper: the description's gripper moves, too, at its speed; it is closed at first.
     """
 
-    def __init__(self, description: RobotDescription, lag_s: float = 0.02) -> None:
+    def __init__(self, description: RobotDescription, lag_s: float = 0.02, *, gripper: bool = False) -> None:
         self._description = description
         self._lag_s = lag_s
+        self._gripper = None
+        if gripper and description.gripper is not None:
+            self._gripper = GripperSetpoint(description.gripper, 0.0)
         self._kinematics = ForwardKinematics(description.kinematics())
         self._status = RobotStatus.IDLE
         self._time_s = 0.0
@@ -65,12 +70,15 @@ class KinematicRobot:
             time_s=self._time_s,
             sequence=self._sequence,
             status=self._status,
+            gripper_m=None if self._gripper is None else self._gripper.opening_m,
         )
 
     def write(self, command: JointCommand) -> JointCommand:
         """Follow a set-point; where the arm is not armed, the one that it stands at is returned instead."""
         if self._status is RobotStatus.ARMED:
             self._target = command.joint_pos + self._lag_s * command.joint_vel
+            if self._gripper is not None and command.gripper_m is not None:
+                self._gripper.set_target(command.gripper_m)
             return command
         return JointCommand(joint_pos=self._target.copy(), joint_vel=np.zeros_like(self._target))
 
@@ -84,6 +92,8 @@ class KinematicRobot:
         before = self._pos
         self._pos = before + (self._target - before) * -math.expm1(-duration_s / self._lag_s)
         self._vel = (self._pos - before) / duration_s
+        if self._gripper is not None:
+            self._gripper.step(duration_s)
         self._time_s += duration_s
         self._sequence += 1
 

@@ -13,10 +13,13 @@ _NUMBER = {"type": "number"}
 _INTEGER = {"type": "integer"}
 _STRING = {"type": "string"}
 _NUMBERS = {"type": "array", "items": _NUMBER}
+_OPENING = {**_NUMBERS, "maxItems": 1, "default": []}
+"""Empty where there is no gripper; older logs lack it."""
 
 
-def _schema(**properties: object) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": sorted(properties)}
+def _schema(**properties: dict[str, Any]) -> dict[str, Any]:
+    required = sorted(name for name, kind in properties.items() if "default" not in kind)
+    return {"type": "object", "properties": properties, "required": required}
 
 
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -27,8 +30,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         joint_pos_rad=_NUMBERS,
         joint_vel_rad_s=_NUMBERS,
         joint_torque_nm=_NUMBERS,
+        gripper_m=_OPENING,
     ),
-    "command": _schema(joint_pos_rad=_NUMBERS, joint_vel_rad_s=_NUMBERS),
+    "command": _schema(joint_pos_rad=_NUMBERS, joint_vel_rad_s=_NUMBERS, gripper_m=_OPENING),
     "decision": _schema(
         number=_INTEGER,
         obs=_NUMBERS,
@@ -74,6 +78,7 @@ class StateRecord(_Record, frozen=True, kw_only=True):
     joint_pos: bytes
     joint_vel: bytes
     joint_torque: bytes
+    gripper_m: float | None
 
 
 class TickRecord(_Record, frozen=True, kw_only=True):
@@ -87,6 +92,7 @@ class TickRecord(_Record, frozen=True, kw_only=True):
     joint_pos: bytes
     """As commanded."""
     joint_vel: bytes
+    gripper_m: float | None
 
 
 class DecisionRecord(_Record, frozen=True, kw_only=True):

@@ -92,12 +92,14 @@ class LogWriter:
                 joint_pos_rad=_floats(record.state.joint_pos),
                 joint_vel_rad_s=_floats(record.state.joint_vel),
                 joint_torque_nm=_floats(record.state.joint_torque),
+                gripper_m=_opening(record.state.gripper_m),
             )
         self._add(
             "/command",
             record.time_s,
             joint_pos_rad=_floats(record.joint_pos),
             joint_vel_rad_s=_floats(record.joint_vel),
+            gripper_m=_opening(record.gripper_m),
         )
         self._add(
             "/timing",
@@ -133,6 +135,10 @@ class LogWriter:
 def _floats(data: bytes) -> list[float]:
     values: list[float] = np.frombuffer(data, np.float64).tolist()
     return values
+
+
+def _opening(gripper_m: float | None) -> list[float]:
+    return [] if gripper_m is None else [gripper_m]
 
 
 def copy_records(source: IO[bytes], writer: LogWriter) -> None:

@@ -120,7 +120,9 @@ def _series(schema: dict[str, Any], found: _Collected, topic: str) -> Series:
     times_ns, messages = found.times_ns[topic], found.messages[topic]
     columns: dict[str, NDArray[Any]] = {}
     for name, kind in schema["properties"].items():
-        values = [message[name] for message in messages]
+        values = [
+            message.get(name, kind["default"]) if "default" in kind else message[name] for message in messages
+        ]
         columns[name] = np.array(values, dtype=object if kind["type"] == "string" else None)
     return Series(
         time_s=(np.array(times_ns, dtype=np.int64) - found.start_ns).astype(np.float64) / 1e9, columns=columns

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from wpg.hardware_bridge.approach import Approach, PutBack
-from wpg.hardware_bridge.checks import check_interface, check_stance, ticks_per_step
+from wpg.hardware_bridge.checks import check_gripper, check_interface, check_stance, ticks_per_step
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.deciding import Decider
 from wpg.hardware_bridge.emergency import EmergencyStop, halt
@@ -64,6 +64,7 @@ class ControlLoop:
     ) -> None:
         terms = [name for source in sources for name in source.terms]
         check_interface(policy.interface, robot.description, terms)
+        self._interface = policy.interface
         self._robot = robot
         self._config = config
         self._clock = clock or RealClock()
@@ -112,6 +113,7 @@ class ControlLoop:
             StaleStateError: one of them says nothing.
             ProtocolError: another robot answers, or it does not arm.
             BridgeError: the arm stands where it must not be armed.
+            ContractError: the policy needs a gripper, and the robot reports none.
 
         In all these cases torque was never enabled; later failures end the run with a report instead.
         """
@@ -120,6 +122,7 @@ class ControlLoop:
             self._lifecycle.enter(Phase.CONNECTED)
             state = self._sensor.first()
             check_stance(state, self._robot.description)
+            check_gripper(self._interface, self._robot.description, state)
             self._guard.check_start(state.joint_pos)
             self._feed.connect()
             self._lifecycle.enter(Phase.CHECKED)
@@ -159,7 +162,8 @@ class ControlLoop:
 
     def _start_from_here(self) -> None:
         """The robot has just armed: commands begin where it stands."""
-        self._motion.start(self._sensor.first().joint_pos)
+        state = self._sensor.first()
+        self._motion.start(state.joint_pos, state.gripper_m)
         self._soft_start.begin()
         self._decider.reset()
         self._lifecycle.enter(Phase.ARMED)
@@ -292,6 +296,8 @@ class ControlLoop:
         if target is not None:
             place, spread = self._motion.joint_pos, self._decider.spread
             self._motion.set_target(self._guard.shorten(target, place, spread))
+            if self._decider.opening_m is not None:
+                self._motion.set_opening(self._decider.opening_m)
         else:
             self._hold(Hazard("non_finite_action", "the policy's action is not finite"))
 

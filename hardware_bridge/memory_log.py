@@ -26,8 +26,10 @@ class MemoryLog:
         time_s, state, command = tick["time_s"], tick["state"], tick["command"]
         if state is not None:
             measured = (state.joint_pos.copy(), state.joint_vel.copy(), state.joint_torque.copy())
-            self._add("state", time_s, state.time_s, state.sequence, state.status.name, *measured)
-        self._add("command", time_s, command.joint_pos.copy(), command.joint_vel.copy())
+            about = (state.time_s, state.sequence, state.status.name)
+            self._add("state", time_s, *about, *measured, _opening(state.gripper_m))
+        sent = (command.joint_pos.copy(), command.joint_vel.copy(), _opening(command.gripper_m))
+        self._add("command", time_s, *sent)
         delays = (tick["lateness_s"] * 1e6, tick["sense_to_act_s"] * 1e6)
         self._add("timing", time_s, str(tick["phase"]), *delays)
 
@@ -59,6 +61,10 @@ class MemoryLog:
     def _add(self, channel: str, time_s: float, *values: object) -> None:
         """Values in the order of the channel's schema."""
         self._rows[channel].append((time_s, values))
+
+
+def _opening(gripper_m: float | None) -> Vector:
+    return np.zeros(0) if gripper_m is None else np.array([gripper_m])
 
 
 def _series(schema: dict[str, Any], rows: list[Row]) -> Series:

@@ -1,6 +1,10 @@
 """The way of a command to the robot: set-point, safety filter, driver, and an audit of what was sent."""
 
+from dataclasses import replace
+
+from wpg.hardware_bridge.axes import in_row, positions, velocities
 from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.gripper import GripperSetpoint
 from wpg.hardware_bridge.robot import JointCommand, Robot, Vector
 from wpg.hardware_bridge.safety import SafetyFilter
 from wpg.hardware_bridge.setpoints import SetpointGenerator
@@ -10,6 +14,9 @@ from wpg.hardware_bridge.witness import CommandJudge, count
 class Motion:
     """Moves the arm from where it stands towards a target, one servo period at a time.
 
+    A gripper that the robot reports moves along, at its own speed; while the arm brakes, or stands braked, it
+    stays as it is, and so goes on holding what it holds.
+
     Args:
         robot: what is commanded.
     """
@@ -17,9 +24,12 @@ class Motion:
     def __init__(self, robot: Robot) -> None:
         description = robot.description
         self._robot = robot
-        self._setpoints = SetpointGenerator(description, description.servo_dt_s)
-        self._filter = SafetyFilter(description, description.servo_dt_s)
+        self._dt_s = description.servo_dt_s
+        self._setpoints = SetpointGenerator(description, self._dt_s)
+        self._filter = SafetyFilter(description, self._dt_s)
         self._judge = CommandJudge(description)
+        self._gripper: GripperSetpoint | None = None
+        self._pace = 1.0
         self._tick = 0
         self.limit_violations = 0
         """Commands that left the published limits, by an audit that knows nothing of the filter."""
@@ -49,23 +59,43 @@ class Motion:
         """Where braking from now on ends, (num_joints,) rad."""
         return self._filter.stop_pos
 
-    def start(self, joint_pos: Vector) -> None:
-        """Begin from an arm that was armed at rest at ``joint_pos`` (num_joints,) rad."""
+    @property
+    def gripper_is_there(self) -> bool:
+        """The gripper is commanded to where it is to go, or there is none."""
+        return self._gripper is None or self._gripper.is_there
+
+    def start(self, joint_pos: Vector, gripper_m: float | None = None) -> None:
+        """Begin from an arm that was armed at rest at ``joint_pos`` (num_joints,) rad.
+
+        ``gripper_m`` is the opening that the robot reports; None where it moves no gripper.
+        """
         self._filter.start(joint_pos)
         self._setpoints.reset(joint_pos)
-        self._judge.start(joint_pos)
+        gripper = self._robot.description.gripper
+        self._gripper = None if gripper_m is None or gripper is None else GripperSetpoint(gripper, gripper_m)
+        opening_m = None if self._gripper is None else gripper_m
+        self._judge = CommandJudge(self._robot.description, gripper=self._gripper is not None)
+        self._judge.start(in_row(joint_pos, opening_m))
 
     def resume(self) -> None:
         """Go on after braking, from the last command sent."""
         self._setpoints.reset(self._filter.joint_pos)
+        if self._gripper is not None:
+            self._gripper.start(self._gripper.opening_m)
 
     def set_pace(self, pace: float) -> None:
         """Part of the usual speed to use, in (0, 1]."""
+        self._pace = pace
         self._setpoints.set_pace(pace)
 
     def set_target(self, joint_pos: Vector) -> None:
         """Head for ``joint_pos`` (num_joints,) rad."""
         self._setpoints.set_target(joint_pos)
+
+    def set_opening(self, opening_m: float) -> None:
+        """Open, or close, the gripper to this; ``inf`` opens it wide."""
+        if self._gripper is not None:
+            self._gripper.set_target(opening_m)
 
     def follow(self) -> JointCommand:
         """Send the next command towards the target; returns what was sent.
@@ -86,6 +116,8 @@ class Motion:
         Raises:
             LinkError: the link is dead.
         """
+        if self._gripper is not None:
+            self._gripper.step(self._pace * self._dt_s)
         return self._send(self._filter.follow(command))
 
     def brake(self) -> JointCommand:
@@ -97,10 +129,15 @@ class Motion:
         return self._send(self._filter.brake())
 
     def _send(self, command: JointCommand) -> JointCommand:
+        if self._gripper is not None:
+            command = replace(command, gripper_m=self._gripper.opening_m)
         sent = self._robot.write(command)
+        if sent.gripper_m is None:
+            sent = replace(sent, gripper_m=command.gripper_m)
         self._filter.sent(sent)
         self._tick += 1
-        if self._judge.judge(sent.joint_pos, sent.joint_vel, self._tick):
+        position = positions(sent)
+        if self._judge.judge(position, velocities(sent), self._tick):
             self.limit_violations += 1
-        self._judge.accept(sent.joint_pos, self._tick)
+        self._judge.accept(position, self._tick)
         return sent

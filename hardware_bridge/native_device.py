@@ -5,6 +5,7 @@ import secrets
 from collections import OrderedDict
 from typing import Protocol
 
+from wpg.hardware_bridge.axes import axis_names, in_row
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.protocols.framing import is_ahead
 from wpg.hardware_bridge.protocols.native import (
@@ -66,8 +67,8 @@ class NativeArm(Protocol):
         """Leave motion."""
         ...
 
-    def command(self, joint_pos: Vector, joint_vel: Vector, tick: int, now_s: float) -> None:
-        """Follow a set-point, or refuse it."""
+    def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:
+        """Follow a set-point of every axis, or refuse it."""
         ...
 
 
@@ -156,7 +157,7 @@ class NativeDevice:
             watchdog_us=round(description.watchdog_s * 1e6),
             servo_rate_mhz=round(description.servo_rate_hz * 1e3),
             robot=description.name,
-            joint_names=description.joint_names,
+            joint_names=axis_names(description, gripper=self._arm.state.gripper_m is not None),
         )
 
     def _command(self, session: int, command: Command, now_s: float) -> None:
@@ -175,14 +176,15 @@ class NativeDevice:
     def _state(self, request: Frame) -> State:
         state = self._arm.state
         commands = state.status is not RobotStatus.ARMED or request.session == self._commander
+        unmeasured = None if state.gripper_m is None else 0.0
         return State(
             reply_to=request.sequence,
             tick=self._arm.tick,
             status=state.status,
             refusal=self._arm.refusal if commands else Refusal.NOT_COMMANDER,
-            joint_pos=state.joint_pos,
-            joint_vel=state.joint_vel,
-            joint_torque=state.joint_torque,
+            joint_pos=in_row(state.joint_pos, state.gripper_m),
+            joint_vel=in_row(state.joint_vel, unmeasured),
+            joint_torque=in_row(state.joint_torque, unmeasured),
         )
 
     def _encode(self, session: int, message: Message) -> bytes:

@@ -2,11 +2,13 @@
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wpg.hardware_bridge.axes import as_command, axis_limits, axis_names, positions, velocities
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
@@ -41,6 +43,9 @@ _STATUS_OF_STOP = {
 class NativeRobot:
     """Driver of the native protocol over any link.
 
+    A gripper is one more axis behind the joints. A device without that axis is driven all the same: its
+    states tell of no gripper then.
+
     Args:
         description: the robot that is expected to answer.
         link: URL, or what opens the link.
@@ -65,11 +70,6 @@ class NativeRobot:
         self._read_timeout_s = read_timeout_s or description.servo_dt_s / 2
         self._connect_timeout_s = connect_timeout_s
         self._clock = clock or RealClock()
-        self._low, self._high = float32_inside(
-            description.limits("position_min_rad"), description.limits("position_max_rad")
-        )
-        speed = description.limits("velocity_max_rad_s")
-        self._slowest, self._fastest = float32_inside(-speed, speed)
         self._link: Link | None = None
         self._forget()
 
@@ -80,6 +80,14 @@ class NativeRobot:
         self._tick = 0
         self._time_us = -1
         self._num_states = 0
+        self._set_axes(gripper=False)
+
+    def _set_axes(self, *, gripper: bool) -> None:
+        limits = axis_limits(self._description, gripper=gripper)
+        self._low, self._high = float32_inside(limits.low, limits.high)
+        self._slowest, self._fastest = float32_inside(-limits.velocity, limits.velocity)
+        self._opening_m = 0.0 if gripper else None
+        """Where the gripper was told to go, from arming on; None where the device has none."""
 
     @property
     def description(self) -> RobotDescription:
@@ -121,6 +129,7 @@ class NativeRobot:
             raise ProtocolError(f"the robot does not arm: it reports {state.status.name}")
         if state.refusal is Refusal.NOT_COMMANDER:
             raise ProtocolError("the robot does not arm: another client commands it")
+        self._opening_m = self._as_robot_state(state).gripper_m
 
     def read(self) -> RobotState:
         """State that answers this call's own poll; where that is late, the newest that came meanwhile.
@@ -135,17 +144,20 @@ class NativeRobot:
         """Send a set-point.
 
         Returns:
-            What was sent: clipped to the position and velocity limits, in the wire's float32.
+            What was sent: clipped to the position and velocity limits, in the wire's float32. A gripper that
+            the command leaves open stays where it was told to be.
 
         Raises:
             LinkError: the link is dead.
         """
-        sent = JointCommand(
-            joint_pos=_float32(np.clip(command.joint_pos, self._low, self._high)),
-            joint_vel=_float32(np.clip(command.joint_vel, self._slowest, self._fastest)),
-        )
+        if self._opening_m is None or command.gripper_m is None:
+            command = replace(command, gripper_m=self._opening_m)
+        position = _float32(np.clip(positions(command), self._low, self._high))
+        velocity = _float32(np.clip(velocities(command), self._slowest, self._fastest))
         self._tick = (self._tick + 1) & 0xFFFFFFFF
-        self._send(Command(self._tick, sent.joint_pos, sent.joint_vel))
+        self._send(Command(self._tick, position, velocity))
+        sent = as_command(position, velocity, self._description.num_joints)
+        self._opening_m = sent.gripper_m
         return sent
 
     def stop(self, mode: StopMode) -> None:
@@ -201,10 +213,11 @@ class NativeRobot:
         return "A robot with another key does not answer either"
 
     def _check(self, identity: Identity) -> None:
-        description = self._description
+        description, names = self._description, identity.joint_names
+        grips = description.gripper is not None and len(names) > description.num_joints
         for what, expected, found in (
             ("robot", description.name, identity.robot),
-            ("joints", ", ".join(description.joint_names), ", ".join(identity.joint_names)),
+            ("joints", ", ".join(axis_names(description, gripper=grips)), ", ".join(names)),
             ("servo rate", f"{description.servo_rate_hz:g} Hz", f"{identity.servo_rate_mhz / 1e3:g} Hz"),
         ):
             if expected != found:
@@ -214,6 +227,7 @@ class NativeRobot:
                 f"link {self._connected.url}: watchdog: expected at most "
                 f"{description.watchdog_s * 1e3:g} ms, found {identity.watchdog_us / 1e3:g} ms"
             )
+        self._set_axes(gripper=grips)
 
     def _request(self, message: Message) -> State:
         """Send until answered."""
@@ -255,14 +269,14 @@ class NativeRobot:
         return True
 
     def _as_robot_state(self, state: State) -> RobotState:
-        if len(state.joint_pos) != self._description.num_joints:
-            raise StaleStateError(
-                f"state of {len(state.joint_pos)} joints, expected {self._description.num_joints}"
-            )
+        if len(state.joint_pos) != len(self._low):
+            raise StaleStateError(f"state of {len(state.joint_pos)} axes, expected {len(self._low)}")
+        joints = slice(self._description.num_joints)
         return RobotState(
-            joint_pos=state.joint_pos,
-            joint_vel=state.joint_vel,
-            joint_torque=state.joint_torque,
+            joint_pos=state.joint_pos[joints],
+            joint_vel=state.joint_vel[joints],
+            joint_torque=state.joint_torque[joints],
+            gripper_m=None if self._opening_m is None else float(state.joint_pos[joints.stop]),
             time_s=self._time_us * 1e-6,
             sequence=self._num_states,
             status=state.status,

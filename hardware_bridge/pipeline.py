@@ -128,12 +128,15 @@ class ActionPipeline:
     Args:
         interface: what the policy commands.
         description: the robot.
-        gripper: the robot's driver moves a gripper; its opening (m) is the action's last entry.
+
+    Attributes:
+        moves_gripper: the opening (m) of the robot's gripper is the action's last entry.
+
+    Raises:
+        ContractError: the action is no command of this robot.
     """
 
-    def __init__(
-        self, interface: PolicyInterface, description: RobotDescription, *, gripper: bool = False
-    ) -> None:
+    def __init__(self, interface: PolicyInterface, description: RobotDescription) -> None:
         action, self._num_joints = interface.action, description.num_joints
         self._mode, self._from_target = action.mode, action.delta_from == "target"
         if self._mode not in ("joint_position", "joint_position_delta", "tool_position_delta"):
@@ -148,10 +151,11 @@ class ActionPipeline:
                 raise ContractError(f"action posture: expected {what}, found {len(action.tool.posture_rad)}")
             self._tool = ToolMotion(description.kinematics(), action.tool)
             self._size, what = 3, f"3 coordinates of the tool of {description.name}"
-        if action.size != self._size + gripper:
-            raise ContractError(
-                f"action size: expected {what}{' and its gripper' if gripper else ''}, found {action.size}"
-            )
+        self.moves_gripper = action.size == self._size + 1
+        if action.size != self._size + self.moves_gripper:
+            raise ContractError(f"action size: expected {what}, found {action.size}")
+        if self.moves_gripper and description.gripper is None:
+            raise ContractError(no_gripper(description))
         self._low = description.limits("position_min_rad")
         self._high = description.limits("position_max_rad")
 
@@ -173,4 +177,9 @@ class ActionPipeline:
 
     def gripper_opening_m(self, action: NDArray[np.floating]) -> float | None:
         """How far the gripper shall open; None where the policy moves none."""
-        return float(action[self._size]) if len(action) > self._size else None
+        return float(action[self._size]) if self.moves_gripper else None
+
+
+def no_gripper(description: RobotDescription) -> str:
+    """What is wrong where a policy needs a gripper, and this robot, or its driver, moves none."""
+    return f"gripper: the policy needs one, found none that moves on this {description.name}"

@@ -99,7 +99,8 @@ class _Player:
         """Arm where the robot stands."""
         check_stance(self._sensor.first(), self._robot.description)
         self._robot.arm()
-        self.motion.start(self._sensor.first().joint_pos)
+        state = self._sensor.first()
+        self.motion.start(state.joint_pos, state.gripper_m)
         self._metronome.restart()
 
     def play(self, path: MotionPath) -> None:

@@ -162,12 +162,14 @@ def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -
             continue
         pipeline.reset()
         goal = np.asarray(decision["goal_m"][row], np.float64)
+        opening = states["gripper_m"][state]
         measured = RobotState(
             joint_pos=states["joint_pos_rad"][state],
             joint_vel=states["joint_vel_rad_s"][state],
             joint_torque=states["joint_torque_nm"][state],
             time_s=0.0,
             sequence=0,
+            gripper_m=float(opening[0]) if len(opening) else None,
         )
         obs = pipeline.observe(
             measured,

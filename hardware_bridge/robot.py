@@ -53,7 +53,7 @@ class RobotState:
     """Counts states; a repeated number is a repeated measurement."""
     status: RobotStatus = RobotStatus.ARMED
     gripper_m: float | None = None
-    """Opening of the gripper, where the robot has one that the policy moves."""
+    """Opening of the gripper; None where there is none that this robot moves by commands."""
     fault: str = ""
     """What the device says is wrong, where it says so."""
 
@@ -67,7 +67,7 @@ class JointCommand:
     joint_vel: Vector
     """(num_joints,) rad/s, feed-forward."""
     gripper_m: float | None = None
-    """Opening of the gripper; None: as before."""
+    """Opening that the gripper is to have; None: as before."""
 
 
 @runtime_checkable

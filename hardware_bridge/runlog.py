@@ -87,6 +87,7 @@ class RunLog:
                 joint_pos=state.joint_pos.tobytes(),
                 joint_vel=state.joint_vel.tobytes(),
                 joint_torque=state.joint_torque.tobytes(),
+                gripper_m=state.gripper_m,
             )
         self._put(
             TickRecord(
@@ -97,6 +98,7 @@ class RunLog:
                 state=measured,
                 joint_pos=command.joint_pos.tobytes(),
                 joint_vel=command.joint_vel.tobytes(),
+                gripper_m=command.gripper_m,
             )
         )
 

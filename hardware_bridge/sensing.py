@@ -37,6 +37,7 @@ class Sensor:
             return None
         # A sum is finite only if all its terms are, and costs a third of three calls of isfinite.
         total = float(state.joint_pos.sum() + state.joint_vel.sum() + state.joint_torque.sum())
+        total += state.gripper_m or 0.0
         if total - total != 0.0:
             self.stale_reads += 1
             return None

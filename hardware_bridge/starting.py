@@ -12,21 +12,28 @@ TOOL_MARGIN_M = 0.02
 """A tool that is kept in a box may stand this far outside: the arm is not exact."""
 REST_M, REST_S = 0.005, 0.5
 """An object rests when it has not moved further for as long."""
+OPEN_SHARE = 0.9
+"""Of its range, from where on a gripper is open."""
+SET_DOWN_M = 0.005
+"""An object is let go of no higher than this."""
 
 
 class Start:
     """What training began with, as the contract tells it.
 
     The arm: joints near home where the contract says how near; a tool that is kept in a box, inside of it,
-    and beside the object where the contract says how far. An object that goals are for: in the box of the
-    goals, give or take their tolerance.
+    and beside the object where the contract says how far. A gripper that the policy moves: open, where goals
+    are for an object. An object that goals are for: in the box of the goals, give or take their tolerance.
 
     Args:
         interface: what the policy was trained for.
         description: the arm.
+        opens: the policy moves the gripper.
     """
 
-    def __init__(self, interface: PolicyInterface, description: RobotDescription) -> None:
+    def __init__(
+        self, interface: PolicyInterface, description: RobotDescription, *, opens: bool = False
+    ) -> None:
         goal, tool = interface.goal, interface.action.tool
         self._home = description.limits("home_rad")
         self._spread_rad = None if goal is None else goal.start_spread_rad
@@ -39,6 +46,10 @@ class Start:
         if goal is not None and goal.achieved != "tool_pos":
             self._object = goal.achieved
             self._object_box = np.array(goal.low) - goal.tolerance_m, np.array(goal.high) + goal.tolerance_m
+            self._rest_height_m = goal.low[2]
+        self._open_m = 0.0
+        if opens and self._object_box is not None and description.gripper is not None:
+            self._open_m = OPEN_SHARE * description.gripper.opening_max_m
         at_posture = tool is not None and self._spread_rad is None
         self.joint_pos: Vector = np.array(tool.posture_rad) if tool and at_posture else self._home
         """(num_joints,) rad, where an arm goes that stands elsewhere."""
@@ -47,6 +58,8 @@ class Start:
 
     def suits_arm(self, state: RobotState, tool: Vector, place: Vector) -> bool:
         """Whether the arm, with tool and object at ``tool`` and ``place`` (3,) m, may begin from here."""
+        if not self.is_open(state):
+            return False
         if self._spread_rad is not None and (np.abs(state.joint_pos - self._home) > self._spread_rad).any():
             return False
         if self._clearance_m is not None and np.linalg.norm((tool - place)[:2]) < self._clearance_m:
@@ -68,6 +81,23 @@ class Start:
         if missing_m <= TOOL_MARGIN_M:
             return None
         return self._motion.joint_target(np.array([0.0, 0.0, missing_m]), joint_pos)
+
+    def is_open(self, state: RobotState) -> bool:
+        """Whether the gripper is as far open as it is to be; also where there is none that is to be."""
+        return state.gripper_m is None or state.gripper_m >= self._open_m
+
+    def way_down(self, joint_pos: Vector, place: Vector) -> Vector | None:
+        """Where the joints (num_joints,) rad go to set down an object at ``place`` (3,) m.
+
+        None where it stands already, or is not at the tool, and where tools are kept in no box.
+        """
+        if self._motion is None or self._object_box is None:
+            return None
+        height_m = place[2] - self._rest_height_m
+        away_m = np.linalg.norm(place - self._kinematics.tool_position(joint_pos))
+        if height_m <= SET_DOWN_M or away_m > 2.0 * self._rest_height_m:
+            return None
+        return self._motion.joint_target(np.array([0.0, 0.0, -height_m]), joint_pos)
 
     def misplaced(self, place: Vector) -> str:
         """Where an object at ``place`` (3,) m should be; empty where it may stay, or where there is none."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from wpg.hardware_bridge.axes import axis_limits, in_row
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import Vector
@@ -81,20 +82,27 @@ class CommandJudge:
     Args:
         description: the robot's limits.
         resolution_rad: what positions arrive rounded to; rounding is no speed either.
+        gripper: the opening of a gripper stands behind the joints, and is judged alike.
     """
 
-    def __init__(self, description: RobotDescription, resolution_rad: float = 0.0) -> None:
+    def __init__(
+        self, description: RobotDescription, resolution_rad: float = 0.0, *, gripper: bool = False
+    ) -> None:
         self._resolution_rad = resolution_rad
-        self._low = description.limits("position_min_rad")
-        self._high = description.limits("position_max_rad")
-        self._velocity = description.limits("velocity_max_rad_s")
-        self._acceleration = description.limits("acceleration_max_rad_s2")
+        self._num_joints = description.num_joints
+        limits = axis_limits(description, gripper=gripper)
+        self._low, self._high, self._velocity, self._acceleration = limits
         self._dt_s = description.servo_dt_s
-        self.start(description.limits("home_rad"))
+        self.start(in_row(description.limits("home_rad"), 0.0 if gripper else None))
 
     def start(self, joint_pos: Vector) -> None:
-        """Begin anew from an arm at rest at ``joint_pos`` (num_joints,) rad."""
-        self._last = self._before = _Seen(joint_pos.copy(), np.zeros_like(joint_pos), None, 1, starting=True)
+        """Begin anew from an arm at rest at ``joint_pos`` (num_axes,).
+
+        A gripper may stand a little outside of its range: what it measures, or holds, is not exact.
+        """
+        last = joint_pos.copy()
+        last[self._num_joints :] = np.clip(last, self._low, self._high)[self._num_joints :]
+        self._last = self._before = _Seen(last, np.zeros_like(last), None, 1, starting=True)
 
     @property
     def last_periods(self) -> int:

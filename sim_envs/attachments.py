@@ -27,7 +27,7 @@ def attach(
 def _add_pads(root: Element, gripper: GripperDescription) -> None:
     """Boxes in place of the fingers' meshes: flat faces hold an object by more than one point."""
     width, thickness, height = gripper.pad_size_m
-    for name in gripper.joints:
+    for name in gripper.joints or ():
         joint = root.find(f"joint[@name='{name}']")
         child = None if joint is None else joint.find("child")
         link = None if child is None else root.find(f"link[@name='{child.attrib['link']}']")

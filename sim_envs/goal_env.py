@@ -104,7 +104,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         self.render_mode = render_mode
         self._reward = reward
         self._observe = ObservationPipeline(interface)
-        self._act = ActionPipeline(interface, description, gripper=scene.gripper)
+        self._act = ActionPipeline(interface, description)
         self._setpoints = SetpointGenerator(description, description.servo_dt_s)
         self._ticks = round(interface.control_dt_s / description.servo_dt_s)
         self._scale, self._offset = np.array(interface.action.scale), np.array(interface.action.offset)

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from wpg.export.interface import ObservationTerm, PolicyInterface
+from wpg.export.interface import GoalSpec, ObservationTerm, PolicyInterface
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.object_env import OBJECT_TERMS, ObjectEnv
+from wpg.sim_envs.object_env import OBJECT_TERMS, TOLERANCE_M, ObjectEnv
+from wpg.sim_envs.registration import PICK_AND_PLACE_STEPS
 from wpg.sim_envs.table import Table, lay_table
 from wpg.sim_envs.task_interface import (
     CONTROL_DT_S,
@@ -43,11 +44,21 @@ def pick_and_place_interface(
     """What such a policy sees and commands on this robot; on hardware the cube needs a source."""
     assert description.gripper is not None
     opening = ObservationTerm(name="gripper", size=1, source="gripper", unit="m")
+    low, (x, y, z) = table.corners()
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), opening, *OBJECT_TERMS, GOAL_TERM),
         action=with_gripper(arm_action(control, table.tool), description.gripper),
         control_dt_s=CONTROL_DT_S,
+        goal=GoalSpec(
+            achieved="object_pos",
+            low=low,
+            high=(x, y, round(z + table.scale * HIGHEST_M, 6)),
+            tolerance_m=round(TOLERANCE_M * table.scale, 6),
+            distance_min_m=round(SHORTEST_WAY_M * table.scale, 6),
+            start_clearance_m=table.clearance_m,
+            horizon_steps=PICK_AND_PLACE_STEPS,
+        ),
     )
 
 

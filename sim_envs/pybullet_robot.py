@@ -164,7 +164,7 @@ class PyBulletRobot(ServoArm):
             pybullet.resetJointState(self._body, joint, position, 0.0, physicsClientId=self._client)
 
     def _open(self, opening_m: float) -> None:
-        gripper = self._gripper
+        gripper = self._description.gripper
         pybullet.setJointMotorControlArray(
             self._body,
             self._fingers,

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.gripper import GripperSetpoint
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 from wpg.sim_envs.actuator import Actuator, Sensor
 from wpg.sim_envs.effects import DrawnEffects
@@ -46,8 +47,8 @@ class ServoArm(ABC):
         self._torque_max = description.limits("torque_max_nm")
         self._lead_s = self._lead()
         self._reference = reference
-        self._gripper = description.gripper if scene.gripper else None
-        self._opening_m = self._opening_goal_m = 0.0
+        gripper = description.gripper if scene.gripper else None
+        self._gripper = None if gripper is None else GripperSetpoint(gripper, 0.0)
         self.table_height_m = 0.0
         self._actuator: Actuator | None = None
         self._sensor: Sensor | None = None
@@ -74,9 +75,9 @@ class ServoArm(ABC):
         self._num_steps = 0
         self._place(joint_pos)
         if self._gripper is not None:
-            self._opening_m = self._opening_goal_m = self._gripper.opening_max_m
-            self._place_fingers(self._opening_m)
-            self._open(self._opening_m)
+            self._gripper.start(np.inf)
+            self._place_fingers(self._gripper.opening_m)
+            self._open(self._gripper.opening_m)
         self.arm()
         if self._sensor is not None:
             self._sensor.restart(self._measure())
@@ -118,7 +119,11 @@ class ServoArm(ABC):
     def write(self, command: JointCommand) -> JointCommand:
         """Follow a set-point; where the arm is not armed, the command that holds it is returned instead."""
         if self._status is not RobotStatus.ARMED:
-            return JointCommand(joint_pos=self._reference.copy(), joint_vel=np.zeros_like(self._reference))
+            return JointCommand(
+                joint_pos=self._reference.copy(),
+                joint_vel=np.zeros_like(self._reference),
+                gripper_m=None if self._gripper is None else self._gripper.opening_m,
+            )
         self._aim_gripper(command.gripper_m)
         if self._actuator is not None:
             reference = command.joint_pos + self._lead_s * command.joint_vel
@@ -141,7 +146,7 @@ class ServoArm(ABC):
         references = self._lead_s * joint_vel + joint_pos
         self._num_steps += steps * len(references)
         for tick, reference in enumerate(references):
-            if self._opening_m == self._opening_goal_m:  # nothing but the arm moves from here on
+            if self._gripper is None or self._gripper.is_there:  # nothing but the arm moves from here on
                 self._integrate(references[tick:], steps)
                 break
             self._move_gripper(tick_s)
@@ -211,15 +216,12 @@ class ServoArm(ABC):
 
     def _aim_gripper(self, opening_m: float | None) -> None:
         if self._gripper is not None and opening_m is not None:
-            self._opening_goal_m = min(max(opening_m, 0.0), self._gripper.opening_max_m)
+            self._gripper.set_target(opening_m)
 
     def _move_gripper(self, duration_s: float) -> None:
         """Move the fingers' set-point towards where they shall go."""
-        way = self._opening_goal_m - self._opening_m
-        if way and self._gripper is not None:
-            furthest_m = duration_s * self._gripper.speed_max_m_s
-            self._opening_m += min(max(way, -furthest_m), furthest_m)
-            self._open(self._opening_m)
+        if self._gripper is not None and not self._gripper.is_there:
+            self._open(self._gripper.step(duration_s))
 
     def _brake(self) -> None:
         """Servo on at the present position."""

@@ -88,12 +88,16 @@ def gripper_joints(description: RobotDescription, scene: Scene) -> tuple[str, ..
     """The joints that move beside the arm's own.
 
     Raises:
-        DescriptionError: the scene needs a gripper and the robot has none.
+        DescriptionError: the scene needs a gripper and the robot has none, or its model has none.
     """
     if not scene.gripper:
         return ()
     if description.gripper is None:
         raise DescriptionError(f"robot {description.name} cannot grasp: it has no [gripper] table")
+    if description.gripper.joints is None:
+        raise DescriptionError(
+            f"robot {description.name} cannot grasp: its [gripper] names no joints of the model"
+        )
     return description.gripper.joints
 
 

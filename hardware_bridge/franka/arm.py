@@ -134,11 +134,11 @@ class FciArm:
         count(self.witness.stops, mode.name.lower())
         self._hold()
 
-    def command(self, joint_pos: Vector, joint_vel: Vector, tick: int, now_s: float) -> None:
+    def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:
         """Follow a set-point, or refuse it: not armed, not finite, outside the limits."""
         armed = self.status is RobotStatus.ARMED
-        if self._gate.lets_pass(joint_pos, joint_vel, tick, armed=armed):
-            self._stream.push(JointCommand(joint_pos=joint_pos, joint_vel=joint_vel))
+        if self._gate.lets_pass(position, velocity, tick, armed=armed):
+            self._stream.push(JointCommand(joint_pos=position, joint_vel=velocity))
             self._last_command_s = now_s
 
     def cycle(self, now_s: float) -> None:

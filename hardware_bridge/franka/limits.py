@@ -42,7 +42,7 @@ def flange_position(description: RobotDescription, joint_pos: Vector) -> NDArray
 
 
 def inside_fci(description: RobotDescription) -> RobotDescription:
-    """The same robot with limits that the interface lets through.
+    """The same robot with limits that the interface lets through, without its hand, which it does not move.
 
     Raises:
         DescriptionError: this is no Franka arm, or it is commanded too often to keep its jerk limited.
@@ -53,7 +53,7 @@ def inside_fci(description: RobotDescription) -> RobotDescription:
             f"found {description.name} with {description.num_joints}"
         )
     joints = tuple(_tightened(joint, index) for index, joint in enumerate(description.joints))
-    tightened = msgspec.structs.replace(description, joints=joints)
+    tightened = msgspec.structs.replace(description, joints=joints, gripper=None)
     # The jerk of a uniform cubic B-spline through points whose second difference is bounded by a dt².
     acceleration, jerk = (tightened.limits(name) for name in ("acceleration_max_rad_s2", "jerk_max_rad_s3"))
     rate_max_hz = float((jerk / (2 * acceleration)).min())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wpg.cli import main as cli
-from wpg.cli.log_pictures import _counted, _tool_ways
+from wpg.cli.log_pictures import _axes, _counted, _tool_ways
 from wpg.export.contract import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface, Provenance
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
@@ -272,6 +272,19 @@ class TestPlot:
                 assert (~np.isnan(places[:, 0]) ^ shown).all()
         distance = np.linalg.norm(decided[shown][:, None] - recording.decision["tool_m"][None], axis=2)
         assert distance.min(axis=0).max() < 0.01
+
+    def test_a_gripper_is_drawn_behind_the_joints(self, log):
+        recording = read_log(log)
+        assert [axis.name for axis in _axes(recording)] == [f"joint {number}" for number in range(1, 8)]
+        opened = {
+            name: replace(series, columns=series.columns | {"gripper_m": np.full((len(series), 1), 0.04)})
+            for name, series in (("command", recording.command), ("state", recording.state))
+        }
+        described = {"description.json": msgspec.json.encode(load_description("panda"))}
+        gripper = _axes(replace(recording, **opened, attachments=described))[-1]
+        assert (gripper.name, gripper.limits) == ("gripper, m", (0.0, 0.08))
+        assert (gripper.commanded == 0.04).all()
+        assert len(gripper.measured) == len(recording.state)
 
     def test_a_folder_of_panels(self, log, tmp_path, capsys):
         assert run("plot", log, "--out", tmp_path / "pictures") == 0

@@ -45,6 +45,15 @@ def longer_tool(interface):
     return robot(interface, kinematics=replace(interface.robot.kinematics, tool=tool))
 
 
+def pick():
+    """Moves the gripper, and sees no object."""
+    from wpg.sim_envs.pick_and_place import pick_and_place_interface, pick_and_place_table
+
+    interface = pick_and_place_interface(PANDA, pick_and_place_table(PANDA))
+    seen = tuple(term for term in interface.observation if term.source != "external")
+    return replace(interface, observation=seen, goal=None)
+
+
 EXTERNAL = ObservationTerm(name="object_pos", size=3, source="external", unit="m")
 
 MISMATCHES = {
@@ -69,6 +78,7 @@ MISMATCHES = {
     "action size: expected 7 joints of panda, found 6": (
         lambda i: action(i, size=6, scale=(0.1,) * 6, offset=(0.0,) * 6)
     ),
+    "gripper: the policy needs one, found none that moves on this panda": lambda i: pick(),
     "control_dt: the policy's 0.033 s is no multiple of the servo period 0.005 s": (
         lambda i: replace(i, control_dt_s=0.033)
     ),
@@ -77,8 +87,9 @@ MISMATCHES = {
 
 @pytest.mark.parametrize("says", MISMATCHES)
 def test_refused_with_its_message(reach, says):
-    check_interface(reach, PANDA)
+    handless = replace(PANDA, gripper=None)
+    check_interface(reach, handless)
     with pytest.raises(ContractError) as refusal:
-        check_interface(MISMATCHES[says](reach), PANDA)
+        check_interface(MISMATCHES[says](reach), handless)
     assert says in str(refusal.value)
     assert says in DOCS.read_text()

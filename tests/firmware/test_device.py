@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -79,22 +80,24 @@ def robot(host, description):
     robot.close()
 
 
-def at(*joint_pos):
-    return JointCommand(joint_pos=np.array(joint_pos), joint_vel=np.zeros(3))
+def at(*joint_pos, gripper_m=None):
+    return JointCommand(joint_pos=np.array(joint_pos), joint_vel=np.zeros(3), gripper_m=gripper_m)
 
 
 def test_tells_who_it_is(robot):
     state = robot.read()
     np.testing.assert_array_equal(state.joint_pos, np.zeros(3))
+    assert state.gripper_m == 0.0
     assert state.status is RobotStatus.IDLE
 
 
 def test_follows_an_armed_bridge(robot, host):
     robot.arm()
     for step in range(1, 40):
-        robot.write(at(0.01 * step, 0.0, -0.01 * step))
+        robot.write(at(0.01 * step, 0.0, -0.01 * step, gripper_m=0.001 * step))
         state = robot.read()
     assert state.status is RobotStatus.ARMED
+    assert 0.0 < state.gripper_m <= 0.039
     robot.stop(StopMode.HOLD)
     robot.close()
     counts = host.end()
@@ -124,14 +127,21 @@ def test_holds_when_nobody_commands(robot, host):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -2.6, 2.6, 1.0])
 def test_refuses_what_is_outside_its_limits(robot, host, bad):
     robot.arm()
-    robot._send(Command(1, np.array([bad, 0.0, 0.0]), np.zeros(3)))
+    robot._send(Command(1, np.array([bad, 0.0, 0.0, 0.0]), np.zeros(4)))
     np.testing.assert_array_equal(robot.read().joint_pos, np.zeros(3))
-    robot._send(Command(2, np.zeros(2), np.zeros(2)))
-    robot._send(Command(3, np.zeros(3), np.array([0.0, 9.0, 0.0])))
+    robot._send(Command(2, np.zeros(3), np.zeros(3)))
+    robot._send(Command(3, np.zeros(4), np.array([0.0, 9.0, 0.0, 0.0])))
+    robot._send(Command(4, np.array([0.0, 0.0, 0.0, 0.01]), np.zeros(4)))
     robot.read()
     robot.close()
     counts = host.end()
-    assert (counts["commands_ok"], counts["commands_refused"]) == (0, 3)
+    assert (counts["commands_ok"], counts["commands_refused"]) == (0, 4)
+
+
+def test_its_gripper_needs_a_description(host, description):
+    bare = msgspec.structs.replace(description, gripper=None)
+    with pytest.raises(ProtocolError, match=r"expected base, shoulder, elbow, found base, .* elbow, gripper"):
+        NativeRobot(bare, host.hello["link"], connect_timeout_s=1.0).connect()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +160,7 @@ def test_stops(robot, mode, status):
 
 def test_recorded_and_foreign_frames_do_nothing(robot, host):
     robot.arm()
-    command = Command(1, np.zeros(3), np.zeros(3))
+    command = Command(1, np.zeros(4), np.zeros(4))
     recorded = encode_frame(Frame(robot._session, robot._sequence + 1, 0, command))
     for _ in range(3):
         robot._connected.send(recorded)

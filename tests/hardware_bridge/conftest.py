@@ -29,10 +29,17 @@ def description() -> RobotDescription:
 class Bench:
     """A driver on an emulated arm, everything on one manual clock."""
 
-    def __init__(self, description: RobotDescription, faults: FaultSpec | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        description: RobotDescription,
+        faults: FaultSpec | None = None,
+        seed: int = 0,
+        *,
+        gripper: bool = False,
+    ) -> None:
         self.description = description
         self.clock = ManualClock()
-        self.simulated = KinematicRobot(description)
+        self.simulated = KinematicRobot(description, gripper=gripper)
         self.arm = EmulatedArm(self.simulated, self.clock.now())
         self.device = NativeDevice(self.arm)
         self.link = LoopbackLink(self.device, self.arm, self.clock)

@@ -60,12 +60,24 @@ def test_scene_with_gripper_needs_one(engine, description):
         make_robot(bare, engine, scene=Scene(gripper=True))
 
 
-def test_driver_that_moves_no_gripper_refuses_the_policy(description):
-    for control, expected in {"joints": "7 joints of panda, found 8", "tool": "3 coordinates"}.items():
-        with pytest.raises(ContractError, match=f"action size: expected {expected}"):
-            ActionPipeline(
-                pick_and_place_interface(description, pick_and_place_table(description), control), description
-            )
+@pytest.mark.parametrize("control", ["joints", "tool"])
+def test_last_entry_of_the_action_is_the_opening(description, control):
+    interface = pick_and_place_interface(description, pick_and_place_table(description), control)
+    pipeline = ActionPipeline(interface, description)
+    assert pipeline.moves_gripper
+    action = np.append(np.zeros(interface.action.size - 1, np.float32), np.float32(0.03))
+    assert pipeline.gripper_opening_m(action) == np.float32(0.03)
+    bare = msgspec.structs.replace(description, gripper=None)
+    with pytest.raises(ContractError, match="gripper: the policy needs one"):
+        ActionPipeline(interface, bare)
+
+
+def test_gripper_that_no_engine_can_move_is_named(engine, description):
+    unmodelled = msgspec.structs.replace(
+        description, gripper=msgspec.structs.replace(description.gripper, joints=None)
+    )
+    with pytest.raises(DescriptionError, match=r"panda cannot grasp: its \[gripper\] names no joints"):
+        make_robot(unmodelled, engine, scene=Scene(gripper=True))
 
 
 @pytest.mark.parametrize("clearance_m", [0.0, -0.001, 1.0])

@@ -29,9 +29,16 @@ def kinematics(description):
     return ForwardKinematics(description.kinematics())
 
 
-def standing(joint_pos) -> RobotState:
+def standing(joint_pos, gripper_m=None) -> RobotState:
     blank = np.zeros_like(joint_pos)
-    return RobotState(joint_pos=joint_pos, joint_vel=blank, joint_torque=blank, time_s=0.0, sequence=0)
+    return RobotState(
+        joint_pos=joint_pos,
+        joint_vel=blank,
+        joint_torque=blank,
+        time_s=0.0,
+        sequence=0,
+        gripper_m=gripper_m,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +108,36 @@ class TestObject:
         assert not start.rests(CUBE, 0.0)
         assert not start.rests(CUBE, 5.0)
         assert start.rests(CUBE, 5.5)
+
+
+class TestGripper:
+    @pytest.fixture
+    def picking(self, interface, description):
+        return Start(interface, description, opens=True)
+
+    def test_begins_open(self, picking, kinematics, description):
+        tool = kinematics.tool_position(picking.joint_pos)
+        for gripper_m, begins in ((0.08, True), (0.073, True), (0.071, False), (0.0, False)):
+            state = standing(picking.joint_pos, gripper_m)
+            assert picking.suits_arm(state, tool, CUBE) is begins
+            assert picking.is_open(state) is begins
+
+    def test_is_of_no_matter_to_a_policy_that_moves_none(self, start):
+        assert start.is_open(standing(start.joint_pos, 0.0))
+        assert start.is_open(standing(start.joint_pos))
+
+    def test_what_it_holds_is_set_down(self, picking, kinematics):
+        joint_pos = picking.joint_pos
+        place = kinematics.tool_position(joint_pos)
+        offset = np.array([0.01, 0.0, 0.0])
+        steps = 0
+        while (down := picking.way_down(joint_pos, place + offset)) is not None:
+            joint_pos, steps = down, steps + 1
+            place = kinematics.tool_position(joint_pos)
+        assert 1 <= steps <= 5
+        assert 0.015 < place[2] < 0.026
+
+    def test_what_it_does_not_hold_is_not(self, picking, kinematics):
+        tool = kinematics.tool_position(picking.joint_pos)
+        assert picking.way_down(picking.joint_pos, tool + np.array([0.05, 0.0, 0.0])) is None
+        assert picking.way_down(picking.joint_pos, CUBE) is None
