@@ -68,7 +68,9 @@ def six_servo_arm(protocol: str) -> RobotDescription:
     joints = [msgspec.structs.replace(joint, home_rad=0.0) for joint in arm.joints]
     joints.append(msgspec.structs.replace(joints[-1], name="gripper"))
     bus = msgspec.structs.replace(arm.bus, model=MODELS[protocol], servos=(1, 2, 3, 4, 5, 6), others={})
-    return msgspec.structs.replace(arm, joints=tuple(joints), protocol=protocol, bus=bus, simulation=None)
+    return msgspec.structs.replace(
+        arm, joints=tuple(joints), gripper=None, protocol=protocol, bus=bus, simulation=None
+    )
 
 
 @contextmanager

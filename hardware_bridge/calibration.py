@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
@@ -27,6 +28,41 @@ class MotorCalibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GripperCalibration:
+    """Which count of the gripper's servo is which opening: straight lines between N points."""
+
+    counts: Vector
+    """(N,) rising, or falling."""
+    openings_m: Vector
+    """(N,) rising."""
+
+    def to_m(self, counts: float) -> float:
+        """Opening at a count; beyond the ends that of the nearer end."""
+        turn = np.sign(self.counts[-1] - self.counts[0])
+        return float(np.interp(turn * counts, turn * self.counts, self.openings_m))
+
+    def to_counts(self, opening_m: float) -> int:
+        """The count nearest to an opening, inside of the ends."""
+        return round(float(np.interp(opening_m, self.openings_m, self.counts)))
+
+    @property
+    def counts_per_m(self) -> float:
+        """The most counts that an opening takes."""
+        return float(np.abs(np.diff(self.counts) / np.diff(self.openings_m)).max())
+
+    def calibrated(self, motor: MotorCalibration) -> "GripperCalibration":
+        """The same openings between the ends of a motor's range, its first end closed.
+
+        With ``drive_mode`` 1 its last.
+        """
+        share = (self.counts - self.counts[0]) / (self.counts[-1] - self.counts[0])
+        closed, opened = motor.range_min, motor.range_max
+        if motor.drive_mode:
+            closed, opened = opened, closed
+        return GripperCalibration(counts=closed + share * (opened - closed), openings_m=self.openings_m)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServoCalibration:
     """``q = sign (counts - zero) 2π / 4096`` for every joint.
 
@@ -40,6 +76,8 @@ class ServoCalibration:
     low_rad: Vector
     """(num_joints,) ends of the servos' ranges."""
     high_rad: Vector
+    gripper: GripperCalibration | None = None
+    """None where the description does not tell how to move one."""
     motors: tuple[MotorCalibration, ...] = ()
     """What the file says the servos hold; empty without a file."""
 
@@ -80,13 +118,22 @@ def default_calibration(description: RobotDescription) -> ServoCalibration:
         sign=np.ones(count),
         low_rad=np.full(count, -half_turn),
         high_rad=np.full(count, half_turn - RAD_PER_COUNT),
+        gripper=_described_gripper(description),
     )
+
+
+def _described_gripper(description: RobotDescription) -> GripperCalibration | None:
+    if description.gripper is None or description.gripper.servo is None:
+        return None
+    servo = description.gripper.servo
+    return GripperCalibration(counts=np.array(servo.counts, float), openings_m=np.array(servo.openings_m))
 
 
 def load_calibration(path: Path, description: RobotDescription) -> ServoCalibration:
     """Read the JSON file that LeRobot writes when an arm is calibrated.
 
-    Joints are found by name. As in LeRobot's degrees, a joint's zero is the middle of its range.
+    Joints are found by name. As in LeRobot's degrees, a joint's zero is the middle of its range. A gripper
+    that the description tells how to move is closed where its range begins, and open where it ends.
 
     Raises:
         DescriptionError: the file cannot be read, or is not this arm's; names file, joint and expectation.
@@ -108,9 +155,12 @@ def calibration_of(
     Raises:
         DescriptionError: a joint is missing, has another servo, or has no range.
     """
-    servos = () if description.bus is None else description.bus.servos
+    bus, gripper = description.bus, _described_gripper(description)
+    expected = {} if bus is None else dict(zip(description.joint_names, bus.servos, strict=True))
+    if bus is not None and gripper is not None:
+        expected[GRIPPER] = bus.others[GRIPPER]
     found = []
-    for name, servo in zip(description.joint_names, servos, strict=True):
+    for name, servo in expected.items():
         motor = motors.get(name)
         if motor is None:
             raise DescriptionError(f"{origin}: no motor {name!r}; it has {', '.join(motors) or 'none'}")
@@ -122,11 +172,13 @@ def calibration_of(
                 f"found {motor.range_min} to {motor.range_max}"
             )
         found.append(motor)
-    half_rad = np.array([(motor.range_max - motor.range_min) / 2 for motor in found]) * RAD_PER_COUNT
+    joints = found[: description.num_joints]
+    half_rad = np.array([(motor.range_max - motor.range_min) / 2 for motor in joints]) * RAD_PER_COUNT
     return ServoCalibration(
-        zero_counts=np.array([(motor.range_min + motor.range_max) / 2 for motor in found]),
-        sign=np.array([-1.0 if motor.drive_mode else 1.0 for motor in found]),
+        zero_counts=np.array([(motor.range_min + motor.range_max) / 2 for motor in joints]),
+        sign=np.array([-1.0 if motor.drive_mode else 1.0 for motor in joints]),
         low_rad=-half_rad,
         high_rad=half_rad,
+        gripper=None if gripper is None else gripper.calibrated(found[-1]),
         motors=tuple(found),
     )

@@ -18,7 +18,7 @@ def check_servos(
 
     Args:
         bus: who is asked.
-        names: name of every servo; those of the calibrated joints come first.
+        names: name of every servo.
         model: what they should be.
         calibration: what their tables should hold, where it was read from a file.
 
@@ -36,7 +36,8 @@ def check_servos(
         )
     check_register(bus, names, model.model, "model", (model.number,))
     check_register(bus, names, model.operating_mode, "operating mode", model.position_modes)
-    for servo, motor in zip(names, calibration.motors, strict=False):
+    for motor in calibration.motors:
+        servo = motor.id
         for register, expected in (
             (model.homing_offset, motor.homing_offset),
             (model.min_position, motor.range_min),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.calibration import default_calibration
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
 from wpg.hardware_bridge.errors import BridgeError
@@ -77,7 +78,7 @@ class ServoDevice:
     """Servos on one bus. Answers leave no earlier than the wire and the servos' return delays allow.
 
     A servo whose torque is off stands still until torque is off everywhere: then the arm is released. A servo
-    without a joint is where its goal is.
+    without a joint is where its goal is, but for the gripper's, where the simulated arm moves one.
 
     Args:
         arm: what the servos move.
@@ -112,7 +113,12 @@ class ServoDevice:
             Instruction.SYNC_WRITE: self._sync_write,
         }
         self._joints = [servo for servo in self.servos.values() if servo.joint is not None]
-        self._loose = [servo for servo in self.servos.values() if servo.joint is None]
+        self._gripper = None
+        if self._calibration.gripper is not None and arm.state.gripper_m is not None:
+            self._gripper = self.servos[self.names[GRIPPER]]
+        self._loose = [
+            servo for servo in self.servos.values() if servo.joint is None and servo is not self._gripper
+        ]
         share_nm = arm.description.limits("torque_max_nm") / 1000
         self._effort_unit_nm = self.model.effort_unit_nm or share_nm
         self._state: RobotState | None = None
@@ -190,6 +196,9 @@ class ServoDevice:
             servo.set(model.present_position, values[0])
             servo.set(model.present_velocity, values[1])
             servo.set(model.present_effort, values[2])
+        gripper = self._calibration.gripper
+        if self._gripper is not None and gripper is not None and state.gripper_m is not None:
+            self._gripper.set(model.present_position, gripper.to_counts(state.gripper_m))
 
     def _addressed(self, packet: Packet) -> list[EmulatedServo]:
         chosen = self.servos if packet.servo == BROADCAST else (packet.servo,)
@@ -309,7 +318,14 @@ class ServoDevice:
         angles = self._calibration.to_rad(counts)
         for servo in enabled:
             goal[servo.joint] = angles[servo.joint]
-        self._arm.head_for(goal, now_s)
+        self._arm.head_for(goal, now_s, self._opening_goal_m())
+
+    def _opening_goal_m(self) -> float | None:
+        """How far the gripper is to be open; None where its servo has no torque, or moves none."""
+        gripper = self._calibration.gripper
+        if self._gripper is None or gripper is None or not self._gripper.torque:
+            return None
+        return gripper.to_m(self._gripper.get(self.model.goal_position))
 
 
 class FeetechDevice(ServoDevice):

@@ -27,8 +27,8 @@ class ServoReadings:
     """Stands in for servos that miss, for a while.
 
     Args:
-        names: of the joints, by servo, in order.
-        speed_rad_s: (num_joints,) the joints' speed limits.
+        names: of what the servos move, by servo, in order: joints, and perhaps a gripper behind them.
+        speed_rad_s: (num_servos,) how fast they turn at most.
         missing_max: more servos than this without an answer make a reading stale.
         patience: so does one that has missed more often than this in a row.
     """
@@ -47,13 +47,13 @@ class ServoReadings:
         self._missed = dict.fromkeys(names, 0)
         """How often in a row."""
         self.last = np.zeros((len(names), 3))
-        """(num_joints, 3) position, velocity and effort of each joint, in its servo's units."""
+        """(num_servos, 3) position, velocity and effort, in the servo's units."""
         self.order = tuple(names)
         """Servos as they should be asked: who missed comes last, to hold nobody up."""
         self.complete = True
         """Nobody missed last time."""
         self.misses = dict.fromkeys(names.values(), 0)
-        """How often each joint's servo did not answer, or not plausibly."""
+        """How often each servo did not answer, or not plausibly, by name."""
 
     def take(self, servo: int, measured: Measurement, now_s: float) -> None:
         """One servo's answer to what all were asked at ``now_s``.

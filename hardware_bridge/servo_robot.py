@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.calibration import ServoCalibration, default_calibration
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
@@ -16,7 +17,7 @@ from wpg.hardware_bridge.protocols.servo import ServoProtocol, Status
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 from wpg.hardware_bridge.servo_bus import ATTEMPTS, ServoBus
 from wpg.hardware_bridge.servo_checks import check_register, check_servos
-from wpg.hardware_bridge.servo_models import servo_bus
+from wpg.hardware_bridge.servo_models import RAD_PER_COUNT, servo_bus
 from wpg.hardware_bridge.servo_readings import Measurement, ServoReadings
 
 HOLD_RAD = 0.1
@@ -45,7 +46,8 @@ class ServoRobot(ABC):
     asked last, so that they hold nobody up.
 
     Positions travel as counts, 1.5 mrad each: :meth:`write` returns what it sent before rounding, clipped to
-    the counts inside the limits. The feed-forward velocity is not sent.
+    the counts inside the limits. The feed-forward velocity is not sent. A gripper whose servo the description
+    tells how to move is read and commanded in the same transactions.
 
     Args:
         description: the arm; its ``[bus]`` table names the servos.
@@ -76,6 +78,7 @@ class ServoRobot(ABC):
         self._effort_unit = sign * (self._model.effort_unit_nm or share_nm)
         self._clock = clock or RealClock(spin_s=0.0)
         self._joints = self._servo_bus.servos
+        self._gripper = self._calibration.gripper
         self._servos = (*self._joints, *self._servo_bus.others.values())
         self._names = dict(
             zip(self._servos, (*description.joint_names, *self._servo_bus.others), strict=True)
@@ -84,13 +87,20 @@ class ServoRobot(ABC):
         self._forget()
 
     def _forget(self) -> None:
+        moved, speed_rad_s = self._joints, self._description.limits("velocity_max_rad_s")
+        if self._gripper is not None and self._description.gripper is not None:
+            moved = (*moved, self._servo_bus.others[GRIPPER])
+            turn_rad_s = self._description.gripper.speed_max_m_s * self._gripper.counts_per_m * RAD_PER_COUNT
+            speed_rad_s = np.append(speed_rad_s, turn_rad_s)
         self._readings = ServoReadings(
-            {servo: self._names[servo] for servo in self._joints},
-            self._description.limits("velocity_max_rad_s"),
+            {servo: self._names[servo] for servo in moved},
+            speed_rad_s,
             missing_max=self._config.missing_max,
             patience=self._config.patience,
         )
         self._goal: Vector | None = None
+        self._opening_m: float | None = None
+        """Where the gripper was sent last."""
         self._sequence = 0
         self._status = RobotStatus.IDLE
         self.fault = ""
@@ -98,7 +108,7 @@ class ServoRobot(ABC):
 
     @property
     def misses(self) -> dict[str, int]:
-        """How often each joint's servo did not answer, or not plausibly."""
+        """How often each servo that moves did not answer, or not plausibly."""
         return self._readings.misses
 
     @property
@@ -146,7 +156,7 @@ class ServoRobot(ABC):
             LinkError: the link is dead.
         """
         self._hold_here()
-        self._goal = None
+        self._goal = self._opening_m = None
         self._status = RobotStatus.ARMED
 
     def read(self) -> RobotState:
@@ -179,8 +189,12 @@ class ServoRobot(ABC):
         """
         joint_pos = np.minimum(np.maximum(command.joint_pos, self._low), self._high)
         self._goal = joint_pos
-        self._send_counts(self._counts(joint_pos))
-        return JointCommand(joint_pos=joint_pos, joint_vel=np.zeros_like(joint_pos))
+        opening_m = None if self._gripper is None else command.gripper_m
+        if opening_m is not None and self._description.gripper is not None:
+            opening_m = min(max(opening_m, 0.0), self._description.gripper.opening_max_m)
+            self._opening_m = opening_m
+        self._send_counts(self._counts(joint_pos, opening_m))
+        return JointCommand(joint_pos=joint_pos, joint_vel=np.zeros_like(joint_pos), gripper_m=opening_m)
 
     def stop(self, mode: StopMode) -> None:
         """Hold or release, and make sure of it by reading the servos back.
@@ -230,25 +244,30 @@ class ServoRobot(ABC):
         """Whatever must be set before torque is enabled."""
 
     def _state(self, time_s: float) -> RobotState:
-        counts, velocity, effort = self._readings.last.T
+        counts, velocity, effort = self._readings.last[: self._description.num_joints].T
+        opened = self._readings.last[-1, 0]
         return RobotState(
             joint_pos=self._calibration.to_rad(counts),
             joint_vel=velocity * self._velocity_unit,
             joint_torque=effort * self._effort_unit,
             time_s=time_s,
             sequence=self._sequence,
+            gripper_m=None if self._gripper is None else self._gripper.to_m(opened),
             status=RobotStatus.FAULT if self.fault else self._status,
         )
 
     def _hold_here(self) -> None:
-        """Torque on with goals where the arm stands; read back that both are so."""
+        """Torque on with goals where the arm stands; read back that both are so.
+
+        An armed gripper keeps its goal, however far off it stands: it may be holding something.
+        """
         self._before_torque()
         present = self._connected.registers(self._servos, self._model.present_position)
         goals = dict(present)
         if self._goal is not None and self._status is RobotStatus.ARMED:
             stands = self._calibration.to_rad(np.array([present[servo] for servo in self._joints], float))
-            if np.abs(stands - self._goal).max() < HOLD_RAD:
-                goals |= self._counts(self._goal)
+            near = np.abs(stands - self._goal).max() < HOLD_RAD
+            goals |= self._counts(self._goal if near else stands, self._opening_m)
         # Before torque, so that nothing jumps; after it too, since enabling sets some servos' goals.
         self._send_counts(goals)
         self._set_torque(on=True)
@@ -258,10 +277,13 @@ class ServoRobot(ABC):
                 return
         raise ProtocolError("hold: the servos do not take the goals that they were given")
 
-    def _counts(self, joint_pos: Vector) -> dict[int, int]:
-        """Goals of the joints' servos."""
+    def _counts(self, joint_pos: Vector, opening_m: float | None) -> dict[int, int]:
+        """Goals of the joints' servos, and of the gripper's where it is to have one."""
         counts = np.rint(self._calibration.to_counts(joint_pos)).astype(int).tolist()
-        return dict(zip(self._joints, counts, strict=True))
+        goals = dict(zip(self._joints, counts, strict=True))
+        if self._gripper is not None and opening_m is not None:
+            goals[self._servo_bus.others[GRIPPER]] = self._gripper.to_counts(opening_m)
+        return goals
 
     def _send_counts(self, goals: dict[int, int]) -> None:
         register = self._model.goal_position

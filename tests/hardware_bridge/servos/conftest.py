@@ -29,7 +29,9 @@ def six_servo_arm(protocol: str) -> RobotDescription:
     joints = [msgspec.structs.replace(joint, home_rad=0.0) for joint in arm.joints]
     joints.append(msgspec.structs.replace(joints[-1], name="gripper"))
     bus = msgspec.structs.replace(arm.bus, model=MODELS[protocol], servos=(1, 2, 3, 4, 5, 6), others={})
-    return msgspec.structs.replace(arm, joints=tuple(joints), protocol=protocol, bus=bus, simulation=None)
+    return msgspec.structs.replace(
+        arm, joints=tuple(joints), protocol=protocol, bus=bus, simulation=None, gripper=None
+    )
 
 
 class BusLoopback(LoopbackLink):
@@ -61,7 +63,10 @@ class ServoBench:
     ) -> None:
         self.description = description
         self.clock = ManualClock(100.0)
-        self.arm = EmulatedArm(KinematicRobot(description), self.clock.now(), RAD_PER_COUNT)
+        simulated = KinematicRobot(description, gripper=description.gripper is not None)
+        if simulated._gripper is not None:
+            simulated._gripper.start(0.04)
+        self.arm = EmulatedArm(simulated, self.clock.now(), RAD_PER_COUNT)
         self.device = make_device(description.protocol, self.arm)
         assert isinstance(self.device, ServoDevice)
         self.link = BusLoopback(self.device, self.arm, self.clock)
