@@ -35,7 +35,9 @@ ROUND_UPDATES = 120
 """Updates of one round; a call of SBX does them all, which is the fastest it can."""
 
 
-def wpg_updates(num_particles: int, actor_period: int, precision: str) -> Callable[[int], None]:
+def wpg_updates(
+    num_particles: int, actor_period: int, precision: str, *, compiled: bool = False
+) -> Callable[[int], None]:
     """Ours: `update(count)`."""
     import gymnasium  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
@@ -44,11 +46,10 @@ def wpg_updates(num_particles: int, actor_period: int, precision: str) -> Callab
     from wpg.controllers.config import TrainConfig  # noqa: PLC0415
     from wpg.controllers.environment import inspect_env  # noqa: PLC0415
     from wpg.controllers.learner import Learner  # noqa: PLC0415
+    from wpg.controllers.processor import tuned  # noqa: PLC0415
     from wpg.controllers.replay import Transitions, make_replay  # noqa: PLC0415
     from wpg.controllers.run import build_networks  # noqa: PLC0415
 
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     env = gymnasium.make("HalfCheetah-v5")
     spec = inspect_env(env)
     wanted = TrainConfig(
@@ -67,6 +68,7 @@ def wpg_updates(num_particles: int, actor_period: int, precision: str) -> Callab
         target_entropy=config.target_entropy,
         norm_warmup=0,
         low_precision=config.low_precision(),
+        compiled=compiled,
         generator=generator,
     )
     replay = make_replay(spec, ROWS, env, hindsight_ratio=config.hindsight_ratio, kept_share=0.0)
@@ -77,8 +79,9 @@ def wpg_updates(num_particles: int, actor_period: int, precision: str) -> Callab
         replay.add(Transitions(obs, action, rng.normal(size=1), np.zeros(1, np.bool_), next_obs))
 
     def update(count: int) -> None:
-        for _ in range(count):
-            learner.update(replay.sample(BATCH, generator))
+        with tuned(1):
+            for _ in range(count):
+                learner.update(replay.sample(BATCH, generator))
 
     return update
 
@@ -101,7 +104,14 @@ def peer_updates(library: Library) -> Callable[[int], None]:
     return lambda count: model.train(count, BATCH)
 
 
-def work(library: Library, *, particles: int = 16, period: int = 3, precision: str = "auto") -> None:
+def work(
+    library: Library,
+    *,
+    particles: int = 16,
+    period: int = 3,
+    precision: str = "auto",
+    compiled: bool = False,
+) -> None:
     """Answer every line of standard input with the updates per second of one round.
 
     Args:
@@ -109,8 +119,12 @@ def work(library: Library, *, particles: int = 16, period: int = 3, precision: s
         particles: Particles of `wpg`.
         period: Critic updates to one of `wpg`'s actor.
         precision: Of `wpg`'s hidden layers: auto, float32 or bfloat16.
+        compiled: Compile `wpg`'s update.
     """
-    update = wpg_updates(particles, period, precision) if library == "wpg" else peer_updates(library)
+    if library == "wpg":
+        update = wpg_updates(particles, period, precision, compiled=compiled)
+    else:
+        update = peer_updates(library)
     update(ROUND_UPDATES)  # compiles what is compiled
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -129,11 +143,19 @@ def race(sb3: Path, sbx: Path, *, rounds: int = 6, out: Path = RESULTS) -> None:
         out: File to write.
     """
     own = [
-        (f"wpg, K = {k}, actor every {period}, {precision}", [sys.executable, "wpg", k, period, precision])
-        for k, period in ((8, 3), (16, 3), (16, 1))
-        for precision in ("bfloat16", "float32")
+        (8, 3, "bfloat16", False),
+        (16, 3, "bfloat16", False),
+        (16, 1, "bfloat16", False),
+        (8, 3, "float32", False),
+        (16, 3, "float32", False),
+        (8, 3, "bfloat16", True),
+        (16, 3, "bfloat16", True),
     ]
-    racers = {name: _start(*[str(part) for part in parts]) for name, parts in own}
+    racers = {}
+    for particles, period, precision, compiled in own:
+        name = f"wpg, K = {particles}, actor every {period}, {precision}{', compiled' if compiled else ''}"
+        options = ["--particles", str(particles), "--period", str(period), "--precision", precision]
+        racers[name] = _start(sys.executable, "wpg", *options, *(["--compiled"] if compiled else []))
     racers["SB3 SAC"] = _start(str(sb3), "sb3")
     racers["SBX SAC"] = _start(str(sbx), "sbx")
     racers["SBX CrossQ"] = _start(str(sbx), "sbx-crossq")
@@ -155,10 +177,7 @@ def race(sb3: Path, sbx: Path, *, rounds: int = 6, out: Path = RESULTS) -> None:
         print(f"| {name} | {rate:.0f} | {rate / best['SB3 SAC']:.2f} | {rate / best['SBX SAC']:.2f} |")
 
 
-def _start(
-    python: str, library: str, particles: str = "16", period: str = "3", precision: str = "auto"
-) -> subprocess.Popen[str]:
-    options = ["--particles", particles, "--period", period, "--precision", precision]
+def _start(python: str, library: str, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [python, __file__, "work", "--library", library, *options],
         stdin=subprocess.PIPE,

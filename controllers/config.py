@@ -11,6 +11,7 @@ import torch
 
 from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import ConfigError
+from wpg.controllers.processor import processor_features
 from wpg.controllers.stepping import can_fork
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -188,7 +189,7 @@ class TrainConfig:
     def low_precision(self) -> bool:
         """Whether products of the hidden layers are to be taken in bfloat16."""
         if self.precision == "auto":
-            return self.device == "cpu" and bool(_processor_features().get("avx512_bf16"))
+            return self.device == "cpu" and bool(processor_features().get("avx512_bf16"))
         return self.precision == "bfloat16"
 
     def save(self, path: Path) -> None:
@@ -263,8 +264,3 @@ def default_random_steps(spec: EnvSpec, steps: int) -> int:
     """
     wanted = max(20 * (spec.horizon or 50), steps // 30) if spec.goal_dim else 5000
     return min(wanted, steps // 4)
-
-
-def _processor_features() -> dict[str, Any]:
-    probe = getattr(torch.cpu, "get_capabilities", None)  # not in the oldest supported torch
-    return {} if probe is None else dict(probe())

@@ -25,10 +25,10 @@ from wpg.controllers.evaluation import Evaluation, evaluate
 from wpg.controllers.exploration import Excursions
 from wpg.controllers.flow import draw
 from wpg.controllers.learner import Learner
-from wpg.controllers.memory import keep_freed_memory
 from wpg.controllers.metrics import MetricsLog
 from wpg.controllers.monitor import Monitor
 from wpg.controllers.picture import draw_training
+from wpg.controllers.processor import tuned
 from wpg.controllers.progress import OnProgress
 from wpg.controllers.replay import make_replay
 from wpg.controllers.rollout import Rollout
@@ -350,12 +350,8 @@ def resume(
 
 
 def _run(trainer: Trainer, on_progress: OnProgress | None, *, resume_step: int | None) -> TrainResult:
-    threads = torch.get_num_threads()
-    flushed = torch.set_flush_denormal(True)
-    keep_freed_memory()
     try:
-        torch.set_num_threads(trainer.config.threads)
-        with MetricsLog(trainer.folder, resume_step=resume_step) as log:
+        with tuned(trainer.config.threads), MetricsLog(trainer.folder, resume_step=resume_step) as log:
             monitor = Monitor(
                 trainer.config,
                 trainer.learner,
@@ -368,7 +364,4 @@ def _run(trainer: Trainer, on_progress: OnProgress | None, *, resume_step: int |
         draw_training(trainer.folder)
         return result
     finally:
-        torch.set_num_threads(threads)
-        if flushed:
-            torch.set_flush_denormal(False)
         trainer.close()

@@ -54,10 +54,7 @@ def test_critic_gradient_equals_autograd(learner):
         mixture = learner.policy(batch.next_obs)
         next_u = flow.place(noise, mixture.choose(components)).squeeze(1)
         next_log_prob = flow.log_density(next_u, mixture)
-    states, actions = (
-        torch.cat([batch.obs, batch.next_obs]),
-        torch.cat([batch.action, next_u.tanh()]),
-    )
+    states, actions = torch.cat([batch.obs, batch.next_obs]), torch.cat([batch.action, next_u.tanh()])
     values = learner.critic(states, actions, STILL)
     target = flow.critic_target(
         batch.reward,
