@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from fault_runs import ARMS
+from fault_runs import ARMS, arm_outside
 
 from wpg.controllers import Critic, ParticlePolicy
 from wpg.export import Provenance
@@ -157,6 +157,7 @@ def reported(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "commands_ok": 0,
         "commands_outside_limits": 0,
+        "arm_outside": [],
         "sudden_by_arrival": 0,
         "limit_violations": 0,
         "hold_ms_max": 0.0,
@@ -178,6 +179,7 @@ def reported(folder: Path) -> dict[str, Any]:
             "commands_ok": saw["commands_ok"],
             "commands_outside_limits": sum(outside.values()),
             "outside": outside,
+            "arm_outside": arm_outside(description, saw, by_hand=False),
             "sudden_by_arrival": sudden,
             "hold_ms_max": saw["hold_delay_ms_max"],
             "coasting_ms_max": saw["coasting_ms_max"],

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from wpg.export.contract import ActionTerm, ObservationTerm, PolicyInterface
@@ -214,6 +215,7 @@ def run_in_process(protocol: str, kind: str, seed: int) -> dict[str, Any]:
         "commands_ok": witness.commands_ok,
         "commands_outside_limits": sum(outside.values()),
         "outside": outside,
+        "arm_outside": arm_outside(description, msgspec.to_builtins(witness), by_hand=True),
         "sudden_by_arrival": sudden,
         "hold_ms_max": witness.hold_delay_ms_max,
         "coasting_ms_max": witness.coasting_ms_max,
@@ -221,3 +223,24 @@ def run_in_process(protocol: str, kind: str, seed: int) -> dict[str, Any]:
         "jump_share_max": round(max(watch.jump_share_max, first_share), 4),
         "frames_bad": witness.frames_bad,
     }
+
+
+def arm_outside(description: RobotDescription, saw: dict[str, Any], *, by_hand: bool) -> list[str]:
+    """Limits that servos on a bus have let the arm leave, as its emulator measured it.
+
+    Args:
+        description: the arm; empty is returned for one that refuses commands itself.
+        saw: the witness.
+        by_hand: the clock was. An emulator that falls behind in real time catches up at once: no speed, that.
+    """
+    if description.bus is None:
+        return []
+    low, high = description.limits("position_min_rad"), description.limits("position_max_rad")
+    fastest = np.array(saw["joint_vel_max"])
+    beyond = np.maximum(low - saw["joint_pos_min"], saw["joint_pos_max"] - high)
+    outside = []
+    if (beyond > 1e-6).any():
+        outside.append("position")
+    if by_hand and (fastest > (1 + 1e-6) * description.limits("velocity_max_rad_s")).any():
+        outside.append("velocity")
+    return outside

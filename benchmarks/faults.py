@@ -1,6 +1,7 @@
 """Fault campaign: seeded runs over all protocols and fault kinds, with the emulator as the witness of safety.
 
     python benchmarks/faults.py [--runs 1000] [--processes 40] [--out benchmarks/results/faults.jsonl]
+    python benchmarks/faults.py --runs 600 --processes 0 --protocol feetech --kind truncate [--out ...]
 
 Most runs join the real driver, loop, safety filter and emulated device in one process, in the time of a
 clock that is moved by hand; a policy that acts wildly moves the arm. ``--processes`` of them are real
@@ -24,8 +25,11 @@ HOLD_MS = 100.0
 
 def unsafe(row: dict[str, Any]) -> list[str]:
     """What a run did that it must not."""
+    # Wrong goals that a sum of eight bits lets pass are the line's: there the servos keep the arm inside.
+    wrong = 0 if row["protocol"] == "feetech" else row["commands_outside_limits"]
     checks = {
-        "commands outside limits": row["commands_outside_limits"] == 0 and row["limit_violations"] == 0,
+        "commands outside limits": wrong == 0 and row["limit_violations"] == 0,
+        "arm outside limits": not row["arm_outside"],
         "hang": not row["hang"],
         "late hold": row["hold_ms_max"] <= HOLD_MS and row["coasting_ms_max"] <= HOLD_MS,
         "moving at the end": not row["moving_at_end"],
@@ -39,9 +43,9 @@ def unsafe(row: dict[str, Any]) -> list[str]:
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """One line a fault kind."""
     lines = [
-        "| fault | runs | outside limits | hangs | hold ms max | held | went on | largest step after a hold "
-        "| sudden by arrival | not safe |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| fault | runs | outside limits | arm outside | hangs | hold ms max | held | went on "
+        "| largest step after a hold | sudden by arrival | not safe |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for kind in dict.fromkeys(row["kind"] for row in rows):
         mine = [row for row in rows if row["kind"] == kind]
@@ -53,9 +57,11 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         share = max(row["jump_share_max"] for row in mine)
         went_on = sum(row["recoveries"] for row in mine)
         bad = sum(bool(row["unsafe"]) for row in mine)
+        left = sum(bool(row["arm_outside"]) for row in mine)
         lines.append(
-            f"| {kind} | {len(mine)} | {total['commands_outside_limits']} | {total['hang']} | {late_ms:.0f} "
-            f"| {total['holds']} | {went_on} | {100 * share:.0f} % | {total['sudden_by_arrival']} | {bad} |"
+            f"| {kind} | {len(mine)} | {total['commands_outside_limits']} | {left} | {total['hang']} "
+            f"| {late_ms:.0f} | {total['holds']} | {went_on} | {100 * share:.0f} % "
+            f"| {total['sudden_by_arrival']} | {bad} |"
         )
     return lines
 
@@ -66,18 +72,22 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="of all runs; by default each in turn")
+    parser.add_argument("--kind", choices=KINDS, help="of the runs in one process; by default each in turn")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     began_s = time.monotonic()
     rows = []
+    protocols = (options.protocol,) if options.protocol else PROTOCOLS
+    kinds = (options.kind,) if options.kind else tuple(KINDS)
     for number in range(options.runs - options.processes):
-        protocol = PROTOCOLS[number % len(PROTOCOLS)]
-        kind = list(KINDS)[number // len(PROTOCOLS) % len(KINDS)]
+        protocol = protocols[number % len(protocols)]
+        kind = kinds[number // len(protocols) % len(kinds)]
         rows.append(run_in_process(protocol, kind, seed=options.seed + number))
     with ProcessRuns() as processes:
         for number in range(options.processes):
-            protocol = PROTOCOLS[number % len(PROTOCOLS)]
-            kind = PROCESS_KINDS[number // len(PROTOCOLS) % len(PROCESS_KINDS)]
+            protocol = protocols[number % len(protocols)]
+            kind = PROCESS_KINDS[number // len(protocols) % len(PROCESS_KINDS)]
             rows.append(processes.run(protocol, kind, seed=options.seed + number))
     for row in rows:
         row["unsafe"] = unsafe(row)

@@ -24,7 +24,9 @@ from wpg.hardware_bridge.checks import check_interface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.joint_check import JointCheck, check_joints
 from wpg.hardware_bridge.link_source import LinkSource
+from wpg.hardware_bridge.robot import Robot, notices_of
 from wpg.hardware_bridge.safety import SafetyConfig
+from wpg.hardware_bridge.servo_robot import ServoRobot
 from wpg.hardware_bridge.source_check import TermCheck, watch_sources
 
 LARGEST_TRAVEL_RAD = 0.2
@@ -41,6 +43,7 @@ def check(
     source_key: SourceKeyFile = None,
     key: KeyFile = None,
     calibration: CalibrationFile = None,
+    set_limits: bool = False,
     json: JsonFile = None,
 ) -> None:
     """Move every joint a little and back, and compare order, sign, scale, lag and noise with the description.
@@ -53,6 +56,8 @@ def check(
         link: Where the robot is, as for `wpg run`.
         travel: How far each joint moves, rad; 0.2 at most.
         policy: The policy that is to run; its sources are given by --source, as for `wpg run`.
+        set_limits: Before, write the joints' limits for good into Dynamixel servos that would take goals
+            beyond them. The arm must be without torque.
     """
     if not 0 < travel <= LARGEST_TRAVEL_RAD:
         raise UsageError(
@@ -64,16 +69,20 @@ def check(
     description = load_description(robot)
     console = Console()
     driver = robot_at(link, description, key=key, calibration=calibration)
+    if set_limits:
+        _set_limits(driver, console)
     interface = None if policy is None else load_policy(policy).contract.interface
     terms = (
         [] if interface is None else _check_policy(interface, description, link_sources(source, source_key))
     )
     _show_terms(terms, console)
     checks = check_joints(driver, travel_rad=travel, interface=interface)
-    write_json(json, {"joints": checks, "sources": terms})
+    write_json(json, {"joints": checks, "sources": terms, "notices": notices_of(driver)})
     _show_joints(checks, console)
     if description.gripper is not None:
         console.print("The gripper was left as it is: try it by hand, with nothing between its fingers.")
+    for notice in notices_of(driver):
+        console.print(f"[yellow]notice[/yellow] {notice}", highlight=False)
     if not all(joint.ok for joint in checks):
         raise CommandError(f"{robot} does not do what its description says; no policy should move it")
     for term in terms:
@@ -86,6 +95,18 @@ def _check_policy(
 ) -> list[TermCheck]:
     check_interface(interface, description, [name for source in sources for name in source.terms])
     return watch_sources(interface, sources, stale_s=SafetyConfig().source_stale_s)
+
+
+def _set_limits(driver: Robot, console: Console) -> None:
+    if not isinstance(driver, ServoRobot):
+        raise CommandError("--set-limits: expected an arm on a servo bus, this one has a controller")
+    driver.connect()
+    try:
+        changed = driver.keep_limits()
+        for line in changed or ["nothing to write: the servos keep their joints' limits, or are told them"]:
+            console.print(line, highlight=False)
+    finally:
+        driver.close()
 
 
 def _show_terms(terms: list[TermCheck], console: Console) -> None:

@@ -1,7 +1,9 @@
 """Which count of a servo is which angle of its joint."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,6 +14,16 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.servo_models import CENTRE_COUNTS, COUNTS_PER_TURN, RAD_PER_COUNT
+
+
+class Span(NamedTuple):
+    """Counts from one to the other, both included."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}"
 
 
 class MotorCalibration(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,11 +101,11 @@ class ServoCalibration:
         """Counts of angles, not rounded, (num_joints,)."""
         return self.zero_counts + self.sign * joint_pos / RAD_PER_COUNT
 
-    def limits_rad(self, description: RobotDescription) -> tuple[Vector, Vector]:
-        """The widest angles that are whole counts inside the joints' and the servos' ranges.
+    def spans(self, description: RobotDescription) -> tuple[Span, ...]:
+        """The widest spans of counts inside the joints' and the servos' ranges.
 
         Raises:
-            DescriptionError: a joint has no such angle.
+            DescriptionError: a joint has no such count.
         """
         low = np.maximum(description.limits("position_min_rad"), self.low_rad)
         high = np.minimum(description.limits("position_max_rad"), self.high_rad)
@@ -105,8 +117,12 @@ class ServoCalibration:
                 f"joint {description.joint_names[index]}: no angle within both the joint's limits and the "
                 "range of its calibration"
             )
-        inside = np.stack([self.to_rad(lowest), self.to_rad(highest)])
-        return inside.min(axis=0), inside.max(axis=0)
+        return tuple(map(Span, lowest.astype(int).tolist(), highest.astype(int).tolist()))
+
+    def ends_rad(self, spans: Sequence[Span]) -> tuple[Vector, Vector]:
+        """Lowest and highest angle of each joint's span, two (num_joints,)."""
+        ends = np.stack([self.to_rad(counts) for counts in np.array(spans, dtype=np.float64).T])
+        return ends.min(axis=0), ends.max(axis=0)
 
 
 def default_calibration(description: RobotDescription) -> ServoCalibration:

@@ -3,10 +3,11 @@
 import math
 
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
+from wpg.hardware_bridge.emulated_servo import EmulatedServo
 from wpg.hardware_bridge.protocols.dynamixel import ALERT, DynamixelProtocol
 from wpg.hardware_bridge.protocols.servo import BROADCAST, Instruction, Packet, Status
 from wpg.hardware_bridge.robot import RobotStatus
-from wpg.hardware_bridge.servo_device import EmulatedServo, ServoDevice
+from wpg.hardware_bridge.servo_device import ServoDevice
 from wpg.hardware_bridge.servo_models import (
     DXL_HARDWARE_ERROR,
     DXL_INDIRECT_ADDRESS,
@@ -25,7 +26,11 @@ _FIRMWARE = Register(6, 1)
 
 
 class DynamixelDevice(ServoDevice):
-    """X-series servos: bus watchdog, indirect addresses, refusals, fast and bulk instructions, reboot."""
+    """X-series servos: bus watchdog, indirect addresses, refusals, fast and bulk instructions, reboot.
+
+    Range errors refuse goals outside the position limits in position mode, and profile velocities over the
+    velocity limit; access errors refuse EEPROM registers while torque is on (ROBOTIS e-Manual, XM430-W350).
+    """
 
     def __init__(self, arm: EmulatedArm, protocol: DynamixelProtocol) -> None:
         super().__init__(arm, protocol)
@@ -96,6 +101,8 @@ class DynamixelDevice(ServoDevice):
             return ERROR_RANGE
         if at == self.model.goal_position.address and not self._in_range(servo, data):
             return ERROR_RANGE
+        if at == self.model.goal_speed.address and not self._is_speed(servo, data):
+            return ERROR_RANGE
         enabling = at == self.model.torque_enable.address and data[:1] == b"\1" and not servo.torque
         error = super()._store(servo, at, data)
         if enabling:
@@ -109,6 +116,10 @@ class DynamixelDevice(ServoDevice):
         if servo.get(self.model.operating_mode) != 3:
             return True
         return servo.get(self.model.min_position) <= goal <= servo.get(self.model.max_position)
+
+    def _is_speed(self, servo: EmulatedServo, data: bytes) -> bool:
+        limit = self.model.speed_limit
+        return limit is None or servo.is_timed or self.model.goal_speed.decode(data) <= servo.get(limit)
 
     def _set_watchdog(self) -> None:
         """The arm holds as soon as the most impatient of its servos would."""

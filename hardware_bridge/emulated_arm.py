@@ -31,9 +31,7 @@ class EmulatedArm:
         self._advanced_to_s = now_s
         self._last_command_s = self._last_heard_s = now_s
         self._step_s = physics_step_s(robot.description)
-        self._low, self._high, self._speed = map(
-            robot.description.limits, ("position_min_rad", "position_max_rad", "velocity_max_rad_s")
-        )
+        self._speed = self._speed_max = robot.description.limits("velocity_max_rad_s")
         self.witness = EmulatorWitness(robot=robot.description.name)
         judge = CommandJudge(robot.description, resolution_rad)
         self._goal_judge = GoalJudge(judge, robot.description.servo_dt_s)
@@ -92,17 +90,33 @@ class EmulatedArm:
             self._robot.write(as_command(position, velocity, self.description.num_joints))
             self._last_command_s = now_s
 
-    def head_for(self, joint_pos: Vector, now_s: float, gripper_m: float | None = None) -> None:
+    def head_for(
+        self,
+        joint_pos: Vector,
+        now_s: float,
+        *,
+        target: Vector,
+        speed_rad_s: Vector,
+        gripper_m: float | None = None,
+    ) -> None:
         """Follow goals as bus servos do: never refused, but approached at their own speed only.
 
-        Goals carry no tick: they are judged by their arrival.
+        Goals carry no tick: they are judged by their arrival, and as they came, whatever the servos let pass.
+
+        Args:
+            joint_pos: (num_joints,) rad, what was asked for.
+            now_s: when.
+            target: (num_joints,) rad, what of it the servos take.
+            speed_rad_s: (num_joints,) at which they let themselves go there.
+            gripper_m: how far the gripper is to be open; None: as before.
         """
         outside = self._goal_judge.judge(joint_pos, now_s)
         self.witness.saw_command(Refusal.NONE, outside)
         self._gate.accept(in_row(joint_pos, self.state.gripper_m), self._goal_judge.tick)
         if self._goal is None:
             self._reference = self.state.joint_pos.copy()
-        self._goal = np.clip(joint_pos, self._low, self._high)
+        self._goal = target
+        self._speed = np.minimum(speed_rad_s, self._speed_max)
         self._last_command_s = now_s
         if gripper_m is not None:
             self._write_reference(gripper_m)

@@ -46,10 +46,12 @@ class FeetechRobot(ServoRobot):
         return ", ".join(bits) or f"error {status.error:#04x}"
 
     def _before_torque(self) -> None:
-        """No ramp and no speed limit of the servo's own: the set-points have theirs."""
+        """No ramp of the servo's own: the set-points have theirs."""
         ramp = STS_ACCELERATION.encode(ACCELERATION_MAX)
         self._connected.sync_write(STS_ACCELERATION.address, dict.fromkeys(self._servos, ramp))
-        self._connected.sync_write(STS_GOAL_TIME.address, dict.fromkeys(self._servos, bytes(4)))
+        self._connected.sync_write(STS_GOAL_TIME.address, dict.fromkeys(self._servos, bytes(2)))
+        if others := tuple(self._servo_bus.others.values()):
+            self._connected.sync_write(self._model.goal_speed.address, dict.fromkeys(others, bytes(2)))
 
 
 def _signed(value: int, bit: int) -> int:

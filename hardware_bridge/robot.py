@@ -115,6 +115,21 @@ class Robot(Protocol):
 
 
 @runtime_checkable
+class NoticingRobot(Robot, Protocol):
+    """A robot that says what about it is not as it should be, although it can be driven."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """A line each, with what mends it; known once connected."""
+        ...
+
+
+def notices_of(robot: Robot) -> tuple[str, ...]:
+    """What a robot says of itself, where it does."""
+    return robot.notices if isinstance(robot, NoticingRobot) else ()
+
+
+@runtime_checkable
 class SimulatedRobot(Robot, Protocol):
     """A robot whose time is ours to advance."""
 

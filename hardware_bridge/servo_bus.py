@@ -141,15 +141,29 @@ class ServoBus:
             StaleStateError: not all of them answer; names who does not.
             LinkError: the link is dead.
         """
-        values: dict[int, int] = {}
+        return self.values(servos, (register,))[register]
+
+    def values(self, servos: Sequence[int], registers: Sequence[Register]) -> dict[Register, dict[int, int]]:
+        """Several registers of several servos, read with all between them until all have answered.
+
+        Raises:
+            StaleStateError: not all of them answer; names who does not.
+            LinkError: the link is dead.
+        """
+        start = min(register.address for register in registers)
+        size = max(register.address + register.size for register in registers) - start
+        data: dict[int, bytes] = {}
         for _ in range(ATTEMPTS):
-            missing = [servo for servo in servos if servo not in values]
-            answers = self.sync_read(missing, register.address, register.size)
-            values |= {servo: register.decode(status.data) for servo, status in answers.items()}
-            if len(values) == len(servos):
-                return values
-        silent = ", ".join(str(servo) for servo in servos if servo not in values)
-        raise StaleStateError(f"link {self.url}: no answer from servo {silent}; {len(values)} others answer")
+            missing = [servo for servo in servos if servo not in data]
+            answers = self.sync_read(missing, start, size)
+            data |= {servo: status.data for servo, status in answers.items()}
+            if len(data) == len(servos):
+                return {
+                    it: {servo: it.decode(data[servo][it.address - start :]) for servo in servos}
+                    for it in registers
+                }
+        silent = ", ".join(str(servo) for servo in servos if servo not in data)
+        raise StaleStateError(f"link {self.url}: no answer from servo {silent}; {len(data)} others answer")
 
     def _insist(self, packet: Packet, size: int) -> Status:
         name = Instruction(packet.code).name.lower()

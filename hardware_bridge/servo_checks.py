@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from wpg.hardware_bridge.calibration import ServoCalibration
+from wpg.hardware_bridge.calibration import ServoCalibration, Span
 from wpg.hardware_bridge.errors import LinkError, ProtocolError
 from wpg.hardware_bridge.servo_bus import ServoBus
 from wpg.hardware_bridge.servo_models import Register, ServoModel
@@ -12,7 +12,11 @@ ROUNDS = 20
 
 
 def check_servos(
-    bus: ServoBus, names: Mapping[int, str], model: ServoModel, calibration: ServoCalibration
+    bus: ServoBus,
+    names: Mapping[int, str],
+    model: ServoModel,
+    calibration: ServoCalibration,
+    spans: Mapping[int, Span],
 ) -> None:
     """All servos answer, are of the right model, follow positions, and hold the calibration that was given.
 
@@ -21,6 +25,7 @@ def check_servos(
         names: name of every servo.
         model: what they should be.
         calibration: what their tables should hold, where it was read from a file.
+        spans: limits of the calibrated joints, which a driver that did not get to close has left in them.
 
     Raises:
         LinkError: no servo answers.
@@ -38,16 +43,17 @@ def check_servos(
     check_register(bus, names, model.operating_mode, "operating mode", model.position_modes)
     for motor in calibration.motors:
         servo = motor.id
+        told = spans.get(servo, Span(motor.range_min, motor.range_max))
         for register, expected in (
-            (model.homing_offset, motor.homing_offset),
-            (model.min_position, motor.range_min),
-            (model.max_position, motor.range_max),
+            (model.homing_offset, (motor.homing_offset,)),
+            (model.min_position, (motor.range_min, told.low)),
+            (model.max_position, (motor.range_max, told.high)),
         ):
             found = bus.read(servo, register)
-            if found != expected:
+            if found not in expected:
                 raise ProtocolError(
                     f"servo {servo} ({names[servo]}): register {register.address}: the calibration says "
-                    f"{expected}, found {found}; the file is another arm's, or the arm was calibrated anew"
+                    f"{expected[0]}, found {found}; the file is another arm's, or the arm was calibrated anew"
                 )
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.calibration import default_calibration
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
+from wpg.hardware_bridge.emulated_servo import EmulatedServo
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.protocols.servo import BROADCAST, Instruction, Packet, ServoProtocol, Status
-from wpg.hardware_bridge.robot import RobotState, RobotStatus, StopMode
-from wpg.hardware_bridge.servo_models import CENTRE_COUNTS, Register, ServoModel, servo_bus
+from wpg.hardware_bridge.robot import RobotState, RobotStatus, StopMode, Vector
+from wpg.hardware_bridge.servo_models import servo_bus
 
 BITS_PER_BYTE = 10
 """On the wire, start and stop bit included."""
@@ -20,58 +21,6 @@ SILENCE_S = 0.02
 """A packet that has begun is forgotten after this long."""
 BOOT_S = 0.25
 """A servo that has started anew is deaf for this long."""
-
-
-class EmulatedServo:
-    """One servo's table.
-
-    Args:
-        identifier: its address on the bus.
-        joint: the joint it turns; None for one that the simulated arm does not have.
-    """
-
-    def __init__(self, model: ServoModel, identifier: int, joint: int | None) -> None:
-        self.model = model
-        self.identifier = identifier
-        self.joint = joint
-        self.table = bytearray(model.table_size)
-        self.pending: tuple[int, bytes] | None = None
-        """A write that waits for action."""
-        self.error = 0
-        """Error bits of every status; a test or a fault sets them."""
-        self.is_dead = False
-        """Its cable is off: it neither hears nor answers."""
-        self.restart()
-        self.set(model.model, model.number)
-        self.set(model.identifier, identifier)
-        self.set(model.present_position, CENTRE_COUNTS)
-        self.set(model.goal_position, CENTRE_COUNTS)
-
-    def restart(self) -> None:
-        """All that is not in the EEPROM is as after switching on; the goal is where the servo stands."""
-        present = self.get(self.model.present_position)
-        end = self.model.eeprom_end
-        is_new = not any(self.table)
-        self.table[end:] = bytes(len(self.table) - end)
-        for register, value in self.model.defaults:
-            if is_new or register.address >= end:
-                self.set(register, value)
-        self.set(self.model.present_position, present)
-        self.set(self.model.goal_position, present)
-        self.pending, self.error = None, 0
-
-    def get(self, register: Register) -> int:
-        """Value of a register."""
-        return register.decode(self.table[register.address : register.address + register.size])
-
-    def set(self, register: Register, value: int) -> None:
-        """Change a register, whoever may write it."""
-        self.table[register.address : register.address + register.size] = register.encode(value)
-
-    @property
-    def torque(self) -> bool:
-        """Whether the servo holds and follows its goal."""
-        return self.get(self.model.torque_enable) == 1
 
 
 class ServoDevice:
@@ -291,9 +240,7 @@ class ServoDevice:
         """Write registers; what is read-only keeps its value. Returns the error to answer with."""
         if address + len(data) > self.model.table_size:
             return self._refused_range()
-        for at, value in enumerate(data, address):
-            if not any(start <= at < end for start, end in self.model.read_only):
-                servo.table[at] = value
+        servo.write(address, data)
         self._commanded |= any(
             register.address < address + len(data) and address < register.address + register.size
             for register in (self.model.torque_enable, self.model.goal_position)
@@ -313,12 +260,18 @@ class ServoDevice:
             return
         if status is not RobotStatus.ARMED:
             self._arm.arm(now_s)
-        goal = self._arm.state.joint_pos.copy()
-        counts = np.array([servo.get(self.model.goal_position) for servo in self._joints], dtype=np.float64)
-        angles = self._calibration.to_rad(counts)
-        for servo in enabled:
-            goal[servo.joint] = angles[servo.joint]
-        self._arm.head_for(goal, now_s, self._opening_goal_m())
+        self._arm.head_for(
+            self._goals([servo.get(self.model.goal_position) for servo in self._joints]),
+            now_s,
+            target=self._goals([servo.target for servo in self._joints]),
+            speed_rad_s=np.array([servo.speed_rad_s for servo in self._joints]),
+            gripper_m=self._opening_goal_m(),
+        )
+
+    def _goals(self, counts: list[int]) -> Vector:
+        """Angles of goals, (num_joints,) rad; where a servo has no torque, of where its joint stands."""
+        angles = self._calibration.to_rad(np.array(counts, dtype=np.float64))
+        return np.where([servo.torque for servo in self._joints], angles, self._arm.state.joint_pos)
 
     def _opening_goal_m(self) -> float | None:
         """How far the gripper is to be open; None where its servo has no torque, or moves none."""
@@ -329,7 +282,12 @@ class ServoDevice:
 
 
 class FeetechDevice(ServoDevice):
-    """Feetech servos. They have no watchdog: without commands they stand at their last goals."""
+    """Feetech servos. They have no watchdog: without commands they stand at their last goals.
+
+    A goal outside the position limits stays in its register; the servo heads for the nearer limit
+    (huggingface/lerobot#3585). EEPROM registers that are written while the lock is 1 are lost with the supply
+    (Feetech, memory table of the magnetic encoding STS servo).
+    """
 
     def __init__(self, arm: EmulatedArm, protocol: ServoProtocol) -> None:
         super().__init__(arm, protocol)

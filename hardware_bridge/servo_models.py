@@ -59,8 +59,17 @@ class ServoModel:
     operating_mode: Register
     position_modes: tuple[int, ...]
     """Operating modes in which the servo follows a position."""
+    limited_modes: tuple[int, ...]
+    """Those of them in which it heeds its position limits."""
     torque_enable: Register
     goal_position: Register
+    goal_speed: Register
+    """How fast the servo goes to its goal at most, in the velocity's unit; 0: as fast as it can."""
+    speed_limit: Register | None
+    """The most that may be written there; None: no such limit."""
+    drive_mode: Register | None
+    timed_drive: int
+    """Bit of the drive mode by which the goal speed is no speed, but a time."""
     present_position: Register
     present_velocity: Register
     present_effort: Register
@@ -71,6 +80,11 @@ class ServoModel:
     """Present position = encoder + sign * homing offset."""
     table_size: int
     eeprom_end: int
+    eeprom_lock: Register | None
+    """While it is 1, what is written below the EEPROM's end holds until power is cut, and is not kept.
+
+    None: it is always kept.
+    """
     read_only: tuple[tuple[int, int], ...]
     """Spans of addresses, the last one excluded."""
     defaults: tuple[tuple[Register, int], ...]
@@ -90,8 +104,13 @@ STS3215 = ServoModel(
     homing_offset=Register(31, 2, 11),
     operating_mode=Register(33, 1),
     position_modes=(0,),
+    limited_modes=(0,),
     torque_enable=Register(40, 1),
     goal_position=Register(42, 2, 15),
+    goal_speed=Register(46, 2, 15),
+    speed_limit=None,
+    drive_mode=None,
+    timed_drive=0,
     present_position=Register(56, 2, 15),
     present_velocity=Register(58, 2, 15),
     present_effort=Register(60, 2, 10),
@@ -100,6 +119,7 @@ STS3215 = ServoModel(
     homing_sign=-1,
     table_size=87,
     eeprom_end=40,
+    eeprom_lock=Register(55, 1),
     read_only=((0, 5), (56, 71)),
     defaults=(
         (Register(0, 1), 3),  # firmware 3.10
@@ -120,7 +140,7 @@ STS3215 = ServoModel(
         0x20: "overload",
     },
 )
-"""Feetech STS3215; memory table of the "Magnetic Encoding STS Servo"."""
+"""Feetech STS3215; memory table of the "Magnetic Encoding STS Servo", speeds in the unit of its delivery."""
 
 XM430_W350 = ServoModel(
     protocol="dynamixel",
@@ -133,8 +153,13 @@ XM430_W350 = ServoModel(
     homing_offset=Register(20, 4, "twos"),
     operating_mode=Register(11, 1),
     position_modes=(3, 4, 5),
+    limited_modes=(3,),
     torque_enable=Register(64, 1),
     goal_position=Register(116, 4, "twos"),
+    goal_speed=Register(112, 4),
+    speed_limit=Register(44, 4),
+    drive_mode=Register(10, 1),
+    timed_drive=4,
     present_position=Register(132, 4, "twos"),
     present_velocity=Register(128, 4, "twos"),
     present_effort=Register(126, 2, "twos"),
@@ -143,6 +168,7 @@ XM430_W350 = ServoModel(
     homing_sign=1,
     table_size=661,
     eeprom_end=64,
+    eeprom_lock=None,
     read_only=((0, 7), (70, 71), (120, 147)),
     defaults=(
         (Register(6, 1), 46),  # firmware
@@ -178,7 +204,7 @@ DXL_INDIRECT_COUNT = 28
 
 STS_ACCELERATION = Register(41, 1)
 STS_GOAL_TIME = Register(44, 2)
-"""Followed by the goal speed; 0: as fast as possible."""
+"""0: as fast as the goal speed lets it."""
 
 MODELS = {"sts3215": STS3215, "xm430-w350": XM430_W350}
 

@@ -1,5 +1,6 @@
 """Driver of an arm whose joints are servos on one bus; what the two protocols share."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.calibration import ServoCalibration, default_calibration
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.errors import LinkError, ProtocolError
+from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
 from wpg.hardware_bridge.links import Link, open_link
 from wpg.hardware_bridge.protocols.servo import ServoProtocol, Status
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 from wpg.hardware_bridge.servo_bus import ATTEMPTS, ServoBus
 from wpg.hardware_bridge.servo_checks import check_register, check_servos
+from wpg.hardware_bridge.servo_limits import ServoLimits
 from wpg.hardware_bridge.servo_models import RAD_PER_COUNT, servo_bus
 from wpg.hardware_bridge.servo_readings import Measurement, ServoReadings
 
@@ -72,7 +74,8 @@ class ServoRobot(ABC):
         self._config = config or ServoRobotConfig()
         self._servo_bus, self._model = servo_bus(description, self.protocol.name)
         self._calibration = calibration or default_calibration(description)
-        self._low, self._high = self._calibration.limits_rad(description)
+        spans = self._calibration.spans(description)
+        self._spans = dict(zip(self._servo_bus.servos, spans, strict=True))
         sign, share_nm = self._calibration.sign, description.limits("torque_max_nm") / 1000
         self._velocity_unit = sign * self._model.velocity_unit_rad_s
         self._effort_unit = sign * (self._model.effort_unit_nm or share_nm)
@@ -87,6 +90,8 @@ class ServoRobot(ABC):
         self._forget()
 
     def _forget(self) -> None:
+        self._limits: ServoLimits | None = None
+        self._low, self._high = self._calibration.ends_rad(tuple(self._spans.values()))
         moved, speed_rad_s = self._joints, self._description.limits("velocity_max_rad_s")
         if self._gripper is not None and self._description.gripper is not None:
             moved = (*moved, self._servo_bus.others[GRIPPER])
@@ -117,6 +122,11 @@ class ServoRobot(ABC):
         return self._description
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """Where servos do not keep their joints' limits by themselves, or narrower ones."""
+        return () if self._limits is None else self._limits.notices
+
+    @property
     def frames_bad(self) -> int:
         """Packets received that were damaged."""
         return self._connected.decoder.packets_bad
@@ -139,9 +149,11 @@ class ServoRobot(ABC):
             clock=self._clock,
         )
         try:
-            check_servos(self._bus, self._names, self._model, self._calibration)
+            check_servos(self._bus, self._names, self._model, self._calibration, self._spans)
             delays = self._bus.registers(self._servos, self._model.return_delay)
             self._bus.return_delay_s = max(delays.values()) * 2e-6
+            self._limits = ServoLimits(self._bus, self._model, self._description, self._spans)
+            self._low, self._high = self._calibration.ends_rad(tuple(self._limits.allowed.values()))
             self._configure()
         except BaseException:
             self.close()
@@ -150,11 +162,15 @@ class ServoRobot(ABC):
     def arm(self) -> None:
         """Enable torque of every servo where it stands, read back that it is, and follow commands.
 
+        From then on the servos keep the joints' limits by themselves, as far as they can be told to.
+
         Raises:
-            ProtocolError: a servo refuses, or its torque is not on afterwards.
+            ProtocolError: a joint stands outside its limits, a servo refuses, or its torque is not on then.
             StaleStateError: a servo does not answer.
             LinkError: the link is dead.
         """
+        self._before_torque()
+        self._own_limits.tell()
         self._hold_here()
         self._goal = self._opening_m = None
         self._status = RobotStatus.ARMED
@@ -206,6 +222,7 @@ class ServoRobot(ABC):
         """
         match mode:
             case StopMode.HOLD:
+                self._before_torque()
                 self._hold_here()
                 self._status = RobotStatus.HOLDING
             case StopMode.RELEASE:
@@ -216,9 +233,25 @@ class ServoRobot(ABC):
                     f"stop: {self._servo_bus.model} servos cannot damp; expected hold or release"
                 )
 
+    def keep_limits(self) -> list[str]:
+        """Write the joints' limits for good into servos that cannot be told otherwise, torque off.
+
+        Returns:
+            What was changed, a line a servo.
+
+        Raises:
+            ProtocolError: torque is on, or a servo does not take its limits.
+            StaleStateError: a servo does not answer.
+            LinkError: the link is dead.
+        """
+        return self._own_limits.keep()
+
     def close(self) -> None:
-        """Release the link. The servos stay as they are."""
+        """Release the link. The servos stay as they are; their own position limits are theirs again."""
         if self._bus is not None:
+            if self._limits is not None:
+                with contextlib.suppress(BridgeError):
+                    self._limits.put_back()
             self._bus.close()
             self._bus = None
 
@@ -261,13 +294,13 @@ class ServoRobot(ABC):
 
         An armed gripper keeps its goal, however far off it stands: it may be holding something.
         """
-        self._before_torque()
         present = self._connected.registers(self._servos, self._model.present_position)
         goals = dict(present)
         if self._goal is not None and self._status is RobotStatus.ARMED:
             stands = self._calibration.to_rad(np.array([present[servo] for servo in self._joints], float))
             near = np.abs(stands - self._goal).max() < HOLD_RAD
             goals |= self._counts(self._goal if near else stands, self._opening_m)
+        goals = self._own_limits.clip(goals)
         # Before torque, so that nothing jumps; after it too, since enabling sets some servos' goals.
         self._send_counts(goals)
         self._set_torque(on=True)
@@ -302,3 +335,9 @@ class ServoRobot(ABC):
         if self._bus is None:
             raise LinkError("the robot is not connected: call connect() first")
         return self._bus
+
+    @property
+    def _own_limits(self) -> ServoLimits:
+        if self._limits is None:
+            raise LinkError("the robot is not connected: call connect() first")
+        return self._limits

@@ -21,7 +21,7 @@ from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.report import RunReport
-from wpg.hardware_bridge.robot import Robot
+from wpg.hardware_bridge.robot import Robot, notices_of
 from wpg.hardware_bridge.runlog import RunLog
 from wpg.hardware_bridge.signals import stop_on_signals
 from wpg.hardware_bridge.sources import Source
@@ -109,7 +109,7 @@ def run_policy(
         )
         with realtime(realtime_config or RealtimeConfig()) as warnings:
             report = loop.run()
-        report.warnings.extend(warnings)
+        report.warnings.extend((*warnings, *notices_of(robot)))
         if run_log is not None:
             run_log.attach("report.json", msgspec.json.encode(report))
             run_log.close()

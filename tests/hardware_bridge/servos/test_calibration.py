@@ -71,7 +71,7 @@ class TestFile:
 
     def test_range_that_leaves_nothing(self, write):
         calibration = load_calibration(write(wrist_flex={"range_min": 100, "range_max": 101}), SO101)
-        low, high = calibration.limits_rad(SO101)
+        low, high = calibration.ends_rad(calibration.spans(SO101))
         assert (low <= high).all()
         assert high[3] - low[3] == pytest.approx(2 * np.pi / 4096)
 
@@ -88,7 +88,7 @@ def test_counts_are_exact(counts, calibrated):
 
 def test_limits_are_whole_counts_inside(write):
     for calibration in (default_calibration(SO101), load_calibration(write(), SO101)):
-        low, high = calibration.limits_rad(SO101)
+        low, high = calibration.ends_rad(calibration.spans(SO101))
         for limit in (low, high):
             counts = calibration.to_counts(limit)
             np.testing.assert_allclose(counts, np.rint(counts), atol=1e-9)

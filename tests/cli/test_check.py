@@ -1,0 +1,60 @@
+"""``wpg check`` on servos with limits of their own, in the time of a clock that is moved by hand."""
+
+import functools
+
+import pytest
+
+from wpg.cli import main as cli
+from wpg.hardware_bridge.clock import ManualClock
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
+from wpg.hardware_bridge.emulated_arm import EmulatedArm
+from wpg.hardware_bridge.emulator import make_device
+from wpg.hardware_bridge.joint_check import check_joints
+from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.loopback import LoopbackLink
+from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
+
+
+@pytest.fixture
+def check(monkeypatch, capsys):
+    """Runs ``wpg check omx`` on emulated servos; its exit code, and all that it says."""
+    description, clock = load_description("omx"), ManualClock(100.0)
+    arm = EmulatedArm(KinematicRobot(description), clock.now(), RAD_PER_COUNT)
+    device = make_device("dynamixel", arm)
+    driver = DynamixelRobot(description, lambda: LoopbackLink(device, arm, clock), clock=clock)
+    monkeypatch.setattr("wpg.cli.check.robot_at", lambda *_, **__: driver)
+    monkeypatch.setattr("wpg.cli.check.check_joints", functools.partial(check_joints, clock=clock))
+
+    def run(*options: str) -> tuple[int, str]:
+        code = cli.main(("check", "omx", "--link", "pty:", *options))
+        said = capsys.readouterr()
+        return code, " ".join((said.out + said.err).split())
+
+    return run
+
+
+def test_servos_that_would_take_goals_beyond_are_named(check):
+    code, said = check()
+    assert code == 0
+    assert "notice servo 12 (joint2): takes goals from 0 to 4095, its joint's limits are 1071 to 3025" in said
+
+
+def test_limits_are_written_when_asked(check):
+    # A held arm would refuse: this one was never armed.
+    code, said = check("--set-limits")
+    assert code == 0
+    assert "servo 12 (joint2): took goals from 0 to 4095, now 1071 to 3025" in said
+    assert "notice" not in said
+
+
+def test_limits_are_not_written_into_a_held_arm(check):
+    assert check()[0] == 0
+    code, said = check("--set-limits")
+    assert code == 1
+    assert "servo 12 (joint2): its limits can be written without torque only: release the arm" in said
+
+
+def test_limits_of_what_has_no_servos(monkeypatch, capsys):
+    assert cli.main(("check", "panda", "--link", "udp://127.0.0.1:1", "--set-limits")) == 1
+    assert "--set-limits: expected an arm on a servo bus" in " ".join(capsys.readouterr().err.split())
