@@ -99,3 +99,19 @@ def test_nothing_changes_at_rest_until_the_next_update(learner):
     obs = torch.randn(ROWS, OBS)
     for ours, theirs in zip(learner.resting(obs), learner.policy(obs), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_each_half_of_the_update_is_one_graph(learner):
+    """What `compiled` needs; that a compiler is there and works on it is left to `benchmarks/update_speed.py`."""
+    batch = make_batch(torch.Generator().manual_seed(1))
+    whole = {"fullgraph": True, "backend": "eager"}
+    components, noise = torch.randint(K, (ROWS, ACTOR_SAMPLES)), torch.randn(ROWS, ACTOR_SAMPLES, ACTION)
+    with torch.no_grad():
+        for gradient, inputs in (
+            (learner._critic_gradient, (batch, learner.resting, components[:, :1], noise[:, :1], STILL)),
+            (learner._policy_gradient, (batch.obs, components, noise, STILL)),
+        ):
+            for ours, theirs in zip(
+                gradient(*inputs), torch.compile(gradient, **whole)(*inputs), strict=True
+            ):
+                assert torch.allclose(ours, theirs, atol=1e-6)
