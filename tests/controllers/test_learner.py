@@ -102,7 +102,7 @@ def test_nothing_changes_at_rest_until_the_next_update(learner):
 
 
 def test_each_half_of_the_update_is_one_graph(learner):
-    """What `compiled` needs; that a compiler is there and works on it is left to `benchmarks/update_speed.py`."""
+    """What `compiled` needs; what a compiler makes of it is left to `benchmarks/update_speed.py`."""
     batch = make_batch(torch.Generator().manual_seed(1))
     whole = {"fullgraph": True, "backend": "eager"}
     components, noise = torch.randint(K, (ROWS, ACTOR_SAMPLES)), torch.randn(ROWS, ACTOR_SAMPLES, ACTION)
