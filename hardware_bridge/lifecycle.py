@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from enum import StrEnum
 
+from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.errors import LifecycleError
 
 
@@ -51,12 +52,20 @@ class Lifecycle:
     """Holds the phase and lets only the drawn transitions happen.
 
     Args:
+        clock: whose time phases last by.
         on_change: told of every new phase, and why.
     """
 
-    def __init__(self, on_change: Callable[[Phase, str], None] | None = None) -> None:
+    def __init__(self, clock: Clock, on_change: Callable[[Phase, str], None]) -> None:
+        self._clock = clock
         self._on_change = on_change
+        self._since_s = clock.now()
         self.phase = Phase.UNCONFIGURED
+
+    @property
+    def age_s(self) -> float:
+        """How long the phase has lasted."""
+        return self._clock.now() - self._since_s
 
     def enter(self, phase: Phase, reason: str = "") -> None:
         """Go on to ``phase``.
@@ -68,5 +77,5 @@ class Lifecycle:
             possible = ", ".join(sorted(_NEXT[self.phase])) or "none"
             raise LifecycleError(f"from phase {self.phase} to {phase}: possible are {possible}")
         self.phase = phase
-        if self._on_change is not None:
-            self._on_change(phase, reason)
+        self._since_s = self._clock.now()
+        self._on_change(phase, reason)

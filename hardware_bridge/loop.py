@@ -19,7 +19,7 @@ from wpg.hardware_bridge.motion import Motion
 from wpg.hardware_bridge.parking import park
 from wpg.hardware_bridge.policy import Policy
 from wpg.hardware_bridge.recorder import NoRecorder, Recorder
-from wpg.hardware_bridge.report import RunReport
+from wpg.hardware_bridge.report import RunReport, report_run
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus
 from wpg.hardware_bridge.sensing import Sensor
 from wpg.hardware_bridge.soft_start import SoftStart
@@ -83,7 +83,7 @@ class ControlLoop:
             clock=self._clock,
             recorder=self._recorder,
         )
-        self._lifecycle = Lifecycle(self._on_phase)
+        self._lifecycle = Lifecycle(self._clock, self._on_phase)
         self._motion = Motion(robot)
         self._guard = Guard(robot.description, config.safety)
         self._sensor = Sensor(robot, self._clock)
@@ -103,7 +103,7 @@ class ControlLoop:
         self._end_reason = ""
         self._message = ""
         self._next_step = 0
-        self._start_s = self._phase_s = self._clock.now()
+        self._start_s = self._clock.now()
 
     def run(self) -> RunReport:
         """Do everything, and leave the robot safe whatever happens.
@@ -175,7 +175,7 @@ class ControlLoop:
                 return
             self._tick(index)
             if self._lifecycle.phase is Phase.STOPPING and (
-                self._motion.at_rest or self._phase_age_s() > STOPPING_TIMEOUT_S
+                self._motion.at_rest or self._lifecycle.age_s > STOPPING_TIMEOUT_S
             ):
                 return
 
@@ -218,7 +218,7 @@ class ControlLoop:
         if hazard := self._hazard(state, commanded=True):
             self._hold(hazard)
         elif self._lifecycle.phase is Phase.ARMED:
-            if state is not None and self._phase_age_s() >= self._config.settle_s:
+            if state is not None and self._lifecycle.age_s >= self._config.settle_s:
                 self._approach.begin(state)
         elif self._lifecycle.phase in (Phase.HOMING, Phase.WAITING):
             seen = self._feed.hazard(self._config.safety.source_stale_s) is None
@@ -253,7 +253,7 @@ class ControlLoop:
         if hazard := self._hazard(state, commanded=False):
             cause = hazard
             self._holds.persists(hazard, self._clock.now())
-        if self._phase_age_s() > timeout_s:
+        if self._lifecycle.age_s > timeout_s:
             self._end(cause.name, f"held for {timeout_s:g} s: {cause.detail}")
         elif state is not None and self._motion.at_rest and self._holds.is_well(self._clock.now()):
             self._go_on(state)
@@ -326,38 +326,22 @@ class ControlLoop:
         self._lifecycle.enter(Phase.PARKED if parking.confirmed else Phase.FAULT, parking.trouble)
 
     def _on_phase(self, phase: Phase, reason: str) -> None:
-        self._phase_s = self._clock.now()
-        self._recorder.event(time_s=self._phase_s - self._start_s, name=phase, detail=reason)
+        self._recorder.event(time_s=self._clock.now() - self._start_s, name=phase, detail=reason)
 
     def _event(self, name: str, detail: str) -> None:
         count(self._events, name)
         self._recorder.event(time_s=self._clock.now() - self._start_s, name=name, detail=detail)
 
-    def _phase_age_s(self) -> float:
-        return self._clock.now() - self._phase_s
-
     def _report(self) -> RunReport:
-        beat, results = self._metronome, self._decider.results
-        events = self._events | self._motion.events | self._guard.events
-        if self._sensor.stale_reads:
-            events["stale_read"] = self._sensor.stale_reads
-        return RunReport(
-            rate_hz=round(beat.beats / beat.active_s, 3) if beat.beats else 0.0,
-            ticks=beat.beats,
-            duration_s=beat.active_s,
-            missed_deadlines=beat.missed,
-            lateness_us=beat.lateness.summary(),
-            policy_us=self._decider.policy_time.summary(),
-            sense_to_act_us=self._sense_to_act.summary(),
-            lateness_bars=beat.lateness.bars(),
-            safety_events=events,
-            homings=self._approach.homings,
-            put_backs=self._approach.put_backs,
+        return report_run(
+            self._metronome,
+            self._sensor,
+            self._decider,
+            self._approach,
+            self._motion,
+            events=self._events | self._motion.events | self._guard.events,
+            sense_to_act=self._sense_to_act,
             sources=self._feed.report(),
-            limit_violations=self._motion.limit_violations,
-            goals=len(results),
-            successes=sum(result.reached for result in results),
-            goal_results=results,
             end_reason=self._end_reason,
             message=self._message,
             final_phase=self._lifecycle.phase,

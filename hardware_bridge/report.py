@@ -2,9 +2,14 @@
 
 import msgspec
 
+from wpg.hardware_bridge.approach import Approach
+from wpg.hardware_bridge.deciding import Decider
 from wpg.hardware_bridge.goals import GoalResult
+from wpg.hardware_bridge.metronome import Metronome
+from wpg.hardware_bridge.motion import Motion
+from wpg.hardware_bridge.sensing import Sensor
 from wpg.hardware_bridge.sources import SourceReport
-from wpg.hardware_bridge.timing import LatencySummary
+from wpg.hardware_bridge.timing import LatencyHistogram, LatencySummary
 
 COMPLETED = ("goals_done", "duration", "stopped")
 """End reasons of a run that did what it was asked."""
@@ -46,7 +51,7 @@ class RunReport(msgspec.Struct, kw_only=True):
     final_phase: str
     """``parked`` when the robot confirmed that it stopped, else ``fault``."""
     warnings: list[str] = msgspec.field(default_factory=list)
-    """What would make the loop more punctual, and how to grant it."""
+    """What would make the loop more punctual, or the robot safer, and how to grant it."""
     log_dropped: int = 0
     """Records that the run log could not take."""
     log_error: str = ""
@@ -56,3 +61,42 @@ class RunReport(msgspec.Struct, kw_only=True):
     def completed(self) -> bool:
         """The run did what it was asked, and the robot has confirmed that it stopped."""
         return self.end_reason in COMPLETED and self.final_phase == "parked"
+
+
+def report_run(
+    beat: Metronome,
+    sensor: Sensor,
+    decider: Decider,
+    approach: Approach,
+    motion: Motion,
+    *,
+    events: dict[str, int],
+    sense_to_act: LatencyHistogram,
+    sources: list[SourceReport],
+    end_reason: str,
+    message: str,
+    final_phase: str,
+) -> RunReport:
+    """Figures of a run that is over, from the parts of its loop."""
+    stale = {"stale_read": sensor.stale_reads} if sensor.stale_reads else {}
+    return RunReport(
+        rate_hz=round(beat.beats / beat.active_s, 3) if beat.beats else 0.0,
+        ticks=beat.beats,
+        duration_s=beat.active_s,
+        missed_deadlines=beat.missed,
+        lateness_us=beat.lateness.summary(),
+        policy_us=decider.policy_time.summary(),
+        sense_to_act_us=sense_to_act.summary(),
+        lateness_bars=beat.lateness.bars(),
+        safety_events=events | stale,
+        homings=approach.homings,
+        put_backs=approach.put_backs,
+        sources=sources,
+        limit_violations=motion.limit_violations,
+        goals=len(decider.results),
+        successes=sum(result.reached for result in decider.results),
+        goal_results=decider.results,
+        end_reason=end_reason,
+        message=message,
+        final_phase=final_phase,
+    )

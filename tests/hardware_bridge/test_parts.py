@@ -93,11 +93,15 @@ class TestLifecycle:
     @pytest.mark.parametrize("end", Phase)
     def test_every_transition(self, start, end):
         changes = []
-        lifecycle = Lifecycle(lambda phase, reason: changes.append((phase, reason)))
+        clock = ManualClock(7.0)
+        lifecycle = Lifecycle(clock, lambda phase, reason: changes.append((phase, reason)))
         lifecycle.phase = start
+        clock.advance(0.5)
+        assert lifecycle.age_s == 0.5
         if end in _NEXT[start]:
             lifecycle.enter(end, "why")
             assert changes == [(end, "why")]
+            assert lifecycle.age_s == 0.0
         else:
             with pytest.raises(LifecycleError, match=f"from phase {start} to {end}"):
                 lifecycle.enter(end)
