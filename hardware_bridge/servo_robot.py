@@ -234,16 +234,7 @@ class ServoRobot(ABC):
                 )
 
     def keep_limits(self) -> list[str]:
-        """Write the joints' limits for good into servos that cannot be told otherwise, torque off.
-
-        Returns:
-            What was changed, a line a servo.
-
-        Raises:
-            ProtocolError: torque is on, or a servo does not take its limits.
-            StaleStateError: a servo does not answer.
-            LinkError: the link is dead.
-        """
+        """Write the joints' limits into servos that cannot be told otherwise, by :meth:`ServoLimits.keep`."""
         return self._own_limits.keep()
 
     def close(self) -> None:
