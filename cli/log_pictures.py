@@ -213,7 +213,8 @@ def _events(figure: FigureBase, recording: RunRecording) -> None:
     names = list(dict.fromkeys(name for _, name in events))
     counted = [f"{name} ({[n for _, n in events].count(name)})" for name in names]
     left = max([LEFT_IN, *(CHARACTER_IN * (len(label) + 2) for label in counted)]) / WIDTH_IN
-    axes = figure.add_axes((left, 0.32, 0.99 - left, 0.5))
+    axes = figure.subplots()
+    axes.set_position((left, 0.32, 0.99 - left, 0.5))
     _phases(axes, recording, labelled=True)
     for time_s, name in events:
         axes.plot(time_s, names.index(name), "|", color="#a02020", markersize=12, markeredgewidth=1.5)

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from wpg.cli.options import CommandError, LogPath, UsageError
+from wpg.cli.options import CommandError, LogPath, UsageError, prepare_outputs
 from wpg.hardware_bridge.logread import read_log
 
 
@@ -23,6 +23,8 @@ def plot(
     path = log.with_suffix(".png") if out is None else out
     if path.suffix not in ("", ".png"):
         raise UsageError(f"--out {path}: expected a .png file or a folder")
+    if path.suffix:
+        prepare_outputs(path)
     recording = read_log(log)
     if not len(recording.command):
         raise CommandError(f"{log}: holds no /command messages: the run, or the log, ended before the first")
@@ -30,7 +32,6 @@ def plot(
     if not recording.complete:
         console.print(f"[yellow]warning[/yellow] {log} ends in the middle; drawn up to there", soft_wrap=True)
     if path.suffix == ".png":
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(one_picture(recording, log.name))
         console.print(f"drawn: {path}", soft_wrap=True)
         return
