@@ -84,7 +84,7 @@ def demonstrate(
     options = {"--robot": robot, "--actuators": actuators, "--control": control, "--demonstrations": out}
     named = [f"{name} {value}" for name, value in options.items() if value is not None]
     console = Console()
-    console.print(f"wrote {out}: {solved} of {episodes} episodes solved; next:")
+    console.print(f"wrote {out}: {solved} of {episodes} episodes solved; next:", soft_wrap=True)
     console.print(f"wpg train {env} {' '.join(named)}", soft_wrap=True)
 
 

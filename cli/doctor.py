@@ -7,7 +7,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.options import JsonFile, write_json
+from wpg.cli.options import JsonFile, prepare_outputs, write_json
 from wpg.cli.policies import load_policy
 from wpg.hardware_bridge.doctor import diagnose, sources_needed
 
@@ -20,6 +20,7 @@ def doctor(
     Args:
         policy: Also say what this policy needs beside the robot.
     """
+    prepare_outputs(json)
     findings = diagnose()
     if policy is not None:
         findings.append(sources_needed(load_policy(policy).contract.interface))

@@ -16,4 +16,4 @@ def key(file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE"
         file: The file to write; it must not exist.
     """
     write_key(file)
-    Console().print(f"wrote {file}; give both ends --key {file}")
+    Console().print(f"wrote {file}; give both ends --key {file}", soft_wrap=True)

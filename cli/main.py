@@ -105,8 +105,15 @@ def main(args: Sequence[str] | None = None) -> int:
         # What wpg raises on purpose carries a message for its user; a defect keeps its trace.
         if not (type(error).__module__.startswith("wpg.") or isinstance(error, OSError)):
             raise
-        return _fail(str(error), code=2 if isinstance(error, USAGE) else 1)
+        return _fail(_reason(error), code=2 if isinstance(error, USAGE) else 1)
     return 0
+
+
+def _reason(error: Exception) -> str:
+    """What the error says, that of the operating system without its number."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _fail(message: str, code: int = 1) -> int:

@@ -1,5 +1,6 @@
 """Option types that several subcommands share."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -100,7 +101,7 @@ def prepare_outputs(*paths: Path | None) -> None:
     """Find out before the work whether its results can be written: what is there is replaced by them.
 
     Raises:
-        CommandError: a folder stands where a file is to be written.
+        CommandError: a folder stands where a file is to be written, or nothing may be written there.
         OSError: the folder for the file cannot be made.
     """
     for path in paths:
@@ -108,7 +109,12 @@ def prepare_outputs(*paths: Path | None) -> None:
             continue
         if path.is_dir():
             raise CommandError(f"{path}: expected the name of a file, found a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise CommandError(f"{path}: {error.filename} is no folder") from error
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise CommandError(f"{path}: may not be written")
 
 
 def write_json(path: Path | None, result: Any) -> None:

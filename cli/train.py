@@ -112,7 +112,8 @@ def _train(env: str | None, folder: Path, settings: dict[str, Any]) -> None:
     returned, success = _number(result.return_mean, ".1f"), _number(result.success_rate, ".0%")
     console.print(
         f"{result.steps:,} steps in {result.train_seconds:.0f} s, stopped by {result.stopped_by}; "
-        f"last evaluation: return {returned}, success {success}"
+        f"last evaluation: return {returned}, success {success}",
+        soft_wrap=True,
     )
     console.print(f"exported to {artifact}; next: wpg evaluate {result.folder}", soft_wrap=True)
 

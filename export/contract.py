@@ -245,7 +245,7 @@ def read_interface(path: Path | str) -> PolicyInterface:
         return msgspec.toml.decode(Path(path).read_bytes(), type=PolicyInterface)
     except OSError as error:
         raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ContractError(f"{path}: {error}") from error
 
 

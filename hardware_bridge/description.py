@@ -273,6 +273,8 @@ def _read(path: Path) -> RobotDescription:
         description = _decode(path.read_text(), str(path))
     except OSError as error:
         raise DescriptionError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DescriptionError(f"{path}: {error}") from error
     simulation = description.simulation
     if simulation is not None and ":" not in simulation.model:
         simulation = msgspec.structs.replace(simulation, model=str(path.parent / simulation.model))

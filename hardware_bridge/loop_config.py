@@ -57,7 +57,7 @@ def load_safety(path: Path) -> SafetyConfig:
         return msgspec.convert(found, SafetyConfig)
     except OSError as error:
         raise DescriptionError(f"{path}: cannot be read: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DescriptionError(f"{path}: {error}") from error
 
 

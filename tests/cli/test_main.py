@@ -215,7 +215,7 @@ def test_what_check_writes_has_one_shape(tmp_path, monkeypatch):
     good = JointCheck(
         joint="panda_joint1", moved="panda_joint1", scale=1.0, lag_s=0.02, noise_rad=1e-5, fault=""
     )
-    monkeypatch.setattr("wpg.cli.check.check_joints", lambda driver, travel_rad: [good])
+    monkeypatch.setattr("wpg.cli.check.check_joints", lambda driver, **options: [good])
     assert run("check", *ARM, "--json", str(tmp_path / "check.json")) == 0
     found = json.loads((tmp_path / "check.json").read_text())
     assert [joint["joint"] for joint in found["joints"]] == ["panda_joint1"]
@@ -244,6 +244,37 @@ def test_actuators_that_are_none_are_named(content, line, capsys, tmp_path):
     file.write_bytes(content)
     assert run("evaluate", "p.onnx", "--actuators", str(file)) == 1
     assert line in only_line(capsys.readouterr().err)
+
+
+def test_files_that_are_no_text_are_named(capsys, tmp_path):
+    file = tmp_path / "file.toml"
+    file.write_bytes(b"\xff\xfe")
+    for args in (
+        ("check", str(file), "--link", "pty:"),
+        ("run", "p.onnx", *TO_ARM, "--goals", "1", "--safety", str(file)),
+    ):
+        assert run(*args) == 1
+        assert f"{file}: 'utf-8' codec can't decode" in only_line(capsys.readouterr().err)
+
+
+def test_places_that_cannot_be_written_are_known_first(capsys, tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    assert run("evaluate", "p.onnx", "--json", str(file / "result.json")) == 1
+    assert only_line(capsys.readouterr().err) == f"wpg: {file / 'result.json'}: {file} is no folder"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert run("evaluate", "p.onnx", "--json", str(file)) == 1
+    assert only_line(capsys.readouterr().err) == f"wpg: {file}: may not be written"
+
+
+def test_what_the_system_refuses_has_no_number(capsys, monkeypatch):
+    def refused() -> None:
+        """Train."""
+        raise PermissionError(13, "Permission denied", "/run")
+
+    monkeypatch.setitem(cli.COMMANDS, "train", refused)
+    assert run("train") == 1
+    assert only_line(capsys.readouterr().err) == "wpg: /run: Permission denied"
 
 
 def test_no_steps_are_not_the_default_steps(capsys, tmp_path):

@@ -134,3 +134,10 @@ def test_interface_that_does_not_hold_together(tmp_path, old, new, says):
         read_interface(file)
     assert says in str(caught.value)
     assert str(file) in str(caught.value)
+
+
+def test_interface_that_is_no_text(tmp_path):
+    file = tmp_path / "interface.toml"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ContractError, match=r"interface\.toml: 'utf-8' codec"):
+        read_interface(file)
