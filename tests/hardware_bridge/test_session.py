@@ -10,6 +10,7 @@ from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.errors import BridgeError, LogError
 from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.realtime import RealtimeConfig
 from wpg.hardware_bridge.replay import replay
@@ -117,6 +118,23 @@ def test_stop_request_is_honoured(artifact, emulator, description):
         should_stop=lambda: "asked",
     )
     assert (report.end_reason, report.message) == ("stopped", "asked")
+
+
+class LooseRobot(NativeRobot):
+    """One that has something to say."""
+
+    notices = ("joint1: a screw is loose",)
+
+
+def test_what_a_robot_notices_is_a_warning(artifact, emulator, description):
+    report = run_policy(
+        artifact,
+        LooseRobot(description, emulator.url),
+        LoopConfig(duration_s=60.0),
+        realtime_config=ORDINARY,
+        should_stop=lambda: "asked",
+    )
+    assert report.warnings[-1] == "joint1: a screw is loose"
 
 
 def test_artefact_of_another_robot(artifact, description):
