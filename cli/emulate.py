@@ -81,8 +81,9 @@ def emulate(
         engine: Physics behind it; kinematic needs no simulator.
         actuators: What sets the arm apart from its model: delay, friction, gains, payload, noise. Ranges are
             drawn from once, by the seed.
-        task: Stand the arm at this task's table, with its object: PandaPush, or wpg/PandaPush-v0. An object
-            that is out of reach is put back while the arm stands where goals begin.
+        task: Stand the arm at this task's table, with its object: PandaPush, PandaPickAndPlace, or an id such
+            as wpg/PandaPush-v0. An object that is out of reach is put back while the arm stands where goals
+            begin.
         source: Where the object's pose is sent from; by default udp://127.0.0.1:0.
         camera: What sees the object: rate_hz=30,delay_ms=20 unless told otherwise; also noise_mm, noise_deg,
             drop=0.05, and hidden_after_s=5 with hidden_for_s=1.

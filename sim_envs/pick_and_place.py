@@ -7,6 +7,7 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.object_env import OBJECT_TERMS, TOLERANCE_M, ObjectEnv
+from wpg.sim_envs.reach import arm_size
 from wpg.sim_envs.registration import PICK_AND_PLACE_STEPS
 from wpg.sim_envs.table import Table, lay_table
 from wpg.sim_envs.task_interface import (
@@ -18,10 +19,12 @@ from wpg.sim_envs.task_interface import (
     with_gripper,
 )
 
-POSTURE_TOOL_M = (np.array([0.45, 0.0, 0.15]),)
+POSTURE_TOOL_M = tuple(np.array([x, 0.0, z]) for x, z in ((0.45, 0.15), (0.36, 0.06)))
+"""Where the tool is in the arm's posture; the later ones for arms that do not get so far, pointing down."""
 HIGHEST_M = 0.20
 """Of goals above the table."""
-HIGHEST_TOOL_M = 0.30
+HIGHEST_TOOL_M, HIGHEST_TOOL_SMALL_M = 0.30, 0.12
+"""For arms shorter than 75 cm the second."""
 ON_TABLE = 0.3
 """Share of goals that lie on the table."""
 SHORTEST_WAY_M = 0.08
@@ -35,7 +38,8 @@ def pick_and_place_table(description: RobotDescription) -> Table:
     """
     if description.gripper is None:
         raise DescriptionError(f"robot {description.name} cannot pick and place: it has no [gripper] table")
-    return lay_table(description, POSTURE_TOOL_M, HIGHEST_TOOL_M)
+    highest_m = HIGHEST_TOOL_M if arm_size(description) == 1.0 else HIGHEST_TOOL_SMALL_M
+    return lay_table(description, POSTURE_TOOL_M, highest_m)
 
 
 def pick_and_place_interface(

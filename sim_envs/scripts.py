@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.goal_env import GoalEnv, Observation
 from wpg.sim_envs.insert import InsertEnv
@@ -187,6 +188,29 @@ class Inserter(Script):
         if self.phase == "lower":
             return self.towards(goal, 0.02)
         return self.towards(goal + 0.05 * UP, FAST_M)
+
+
+class ScriptedPolicy:
+    """A script in the place of a policy that the bridge runs.
+
+    Args:
+        env: whose task is to be solved; it is not stepped.
+        script: what solves it, begun anew with every goal.
+    """
+
+    def __init__(self, env: GoalEnv, script: type[Script]) -> None:
+        self.interface = env.interface
+        self._env, self._make = env, script
+        self.reset()
+
+    def act(self, obs: Action) -> Decision:
+        """The command (action_dim,) for an observation (obs_dim,), in the interface's units."""
+        action = self._script(self._env.split(obs))
+        return Decision(self._env.scale_action(action).astype(np.float32))
+
+    def reset(self) -> None:
+        """Another goal begins, or the arm was held."""
+        self._script = self._make(self._env)
 
 
 def _length(way: Vector) -> float:

@@ -1,0 +1,97 @@
+"""Picking over emulated links by the script of the demonstrations: without a policy's errors.
+
+    python benchmarks/picking.py --goals 20 --out benchmarks/results/picking.jsonl
+
+The arm at its table in one process, the loop in another, the cube seen by an emulated camera: the Panda by
+native frames over UDP, the OpenMANIPULATOR-X by Dynamixel packets over a pseudo-terminal. For policies see
+sources.py.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from wpg.controllers.statistics import wilson_interval
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.link_source import LinkSource
+from wpg.hardware_bridge.loop import ControlLoop
+from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
+from wpg.hardware_bridge.report import RunReport
+from wpg.hardware_bridge.session import open_robot
+from wpg.sim_envs.scripts import Picker, ScriptedPolicy
+
+LINKS = {"panda": "udp://127.0.0.1:0", "omx": "pty:"}
+CAMERA = "rate_hz=60,delay_ms=20,noise_mm=0.5,noise_deg=0.5"
+
+
+def main() -> None:
+    """Every arm; a line of JSON each."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--robots", nargs="+", choices=list(LINKS), default=list(LINKS))
+    parser.add_argument("--goals", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    with open(options.out, "a") as out:
+        for robot in options.robots:
+            row = {"benchmark": "picking", "time": time.strftime("%Y-%m-%d"), "robot": robot}
+            row |= {"by": "script", "camera": CAMERA, **picked(robot, options.goals, options.seed)}
+            print(json.dumps(row), flush=True)
+            out.write(json.dumps(row) + "\n")
+
+
+def picked(robot: str, goals: int, seed: int) -> dict[str, Any]:
+    """What both ends saw of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        seen = Path(folder) / "seen.json"
+        command = ["wpg", "emulate", robot, "--task", "PandaPickAndPlace", "--link", LINKS[robot]]
+        command += ["--camera", CAMERA, "--seed", str(seed), "--json", str(seen)]
+        emulator = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert emulator.stdout is not None
+        try:
+            report = play(robot, json.loads(emulator.stdout.readline()), goals, seed)
+        finally:
+            emulator.send_signal(signal.SIGTERM)
+            emulator.wait()
+        witness = json.loads(seen.read_text())
+    errors = sorted(goal.error_m for goal in report.goal_results)
+    return {
+        "goals": report.goals,
+        "successes": report.successes,
+        "success_ci95": [round(end, 4) for end in wilson_interval(report.successes, report.goals)],
+        "error_mm_p50": round(1e3 * errors[len(errors) // 2], 1),
+        "end_reason": report.end_reason,
+        "homings": report.homings,
+        "put_backs": report.put_backs,
+        "safety_events": report.safety_events,
+        "missed_deadlines": report.missed_deadlines,
+        "ticks": report.ticks,
+        "limit_violations": report.limit_violations + witness["commands_outside_limits"],
+        "emulator_late_ms_max": witness["late_ms_max"],
+    }
+
+
+def play(robot: str, hello: dict[str, Any], goals: int, seed: int) -> RunReport:
+    """The control loop against an emulator that has said where it is."""
+    env: Any = gymnasium.make("wpg/PandaPickAndPlace-v0", robot=robot).unwrapped
+    loop = ControlLoop(
+        open_robot(load_description(robot), hello["link"]),
+        ScriptedPolicy(env, Picker),
+        LoopConfig(goals=goals, seed=seed),
+        sources=[LinkSource(hello["source"], hello["terms"])],
+        put_back=lambda trouble: True,
+    )
+    with realtime(RealtimeConfig()):
+        return loop.run()
+
+
+if __name__ == "__main__":
+    main()
