@@ -34,17 +34,23 @@ class Driver(Protocol):
     def __call__(
         self, description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
     ) -> Robot:
-        """Driver of ``description`` at ``url``; key and calibration are None where none was given."""
+        """Driver of ``description`` at ``url``; key and calibration are None where none was given.
+
+        Raises:
+            LinkUrlError: one was given that this protocol has no use for.
+        """
         ...
 
 
 def _native(description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None) -> Robot:
+    _refuse("native", calibration=calibration)
     return NativeRobot(description, url, key=key)
 
 
 def _feetech(
     description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
 ) -> Robot:
+    _refuse("feetech", key=key)
     calibrated = None if calibration is None else load_calibration(calibration, description)
     return FeetechRobot(description, url, calibration=calibrated)
 
@@ -52,18 +58,28 @@ def _feetech(
 def _dynamixel(
     description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
 ) -> Robot:
+    _refuse("dynamixel", key=key)
     calibrated = None if calibration is None else load_calibration(calibration, description)
     return DynamixelRobot(description, url, calibration=calibrated)
 
 
 def _fci(description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None) -> Robot:
+    _refuse("fci", key=key, calibration=calibration)
     return FrankaRobot(description, url)
 
 
 def _lerobot(
     description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
 ) -> Robot:
+    _refuse("lerobot", key=key, calibration=calibration)
     return LeRobotRobot(description, url)
+
+
+def _refuse(protocol: str, **options: object) -> None:
+    """Nothing that was asked for is left out in silence."""
+    for name, value in options.items():
+        if value is not None:
+            raise LinkUrlError(f"protocol {protocol} takes no {name}: leave it out")
 
 
 _SHIPPED: dict[str, Driver] = {

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from wpg.hardware_bridge import drivers
-from wpg.hardware_bridge.errors import DescriptionError
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.errors import DescriptionError, LinkUrlError
 from wpg.hardware_bridge.franka.robot import FrankaRobot
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
@@ -80,3 +81,19 @@ def test_package_that_is_broken(description, brought, monkeypatch):
     monkeypatch.setattr(EntryPoint, "load", load)
     with pytest.raises(DescriptionError, match="protocol 'can': gone:open_can cannot be loaded: No module"):
         open_robot(description, "can://can0")
+
+
+@pytest.mark.parametrize(
+    ("robot", "url", "option"),
+    [
+        ("panda", "udp://127.0.0.1:7777", "calibration"),
+        ("so101", "serial:///dev/ttyUSB0", "key"),
+        ("omx", "serial:///dev/ttyUSB0", "key"),
+        ("panda", "fci://127.0.0.1", "key"),
+        ("panda", "fci://127.0.0.1", "calibration"),
+    ],
+)
+def test_what_a_protocol_has_no_use_for_is_refused(tmp_path, robot, url, option):
+    given = {"key": b"k" * 32, "calibration": tmp_path / "arm.json"}
+    with pytest.raises(LinkUrlError, match=f"takes no {option}: leave it out"):
+        open_robot(load_description(robot), url, **{option: given[option]})
