@@ -153,11 +153,13 @@ def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -
     )
     period_s = 1.5 / float(recording.metadata["servo_rate_hz"])
     states, ticks, decision = recording.state, recording.timing.time_s, recording.decision
+    gaps = np.diff(ticks, append=ticks[-1:]) > period_s
     for row, time_s in enumerate(decision.time_s):
         # The state is logged with the time at which it was asked for, before the decision's.
         tick = int(np.searchsorted(ticks, time_s, side="right")) - 1
         state = int(np.searchsorted(states.time_s, time_s, side="right")) - 1
-        if tick < 0 or state < 0 or time_s - ticks[tick] > period_s:
+        # Where a tick is missing, it may be the decision's own.
+        if tick < 0 or state < 0 or time_s - ticks[tick] > period_s or gaps[tick]:
             yield None
             continue
         pipeline.reset()

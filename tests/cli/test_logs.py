@@ -192,6 +192,20 @@ class TestReplay:
         found = json.loads((tmp_path / "replay.json").read_text())
         assert (found["equal"], found["missing"]) == (110, 10)
 
+    def test_a_decision_whose_own_tick_the_log_lost_is_not_held_against_the_one_before(self, log, tmp_path):
+        def change(topic, message):
+            if topic == "/decision":
+                change.loses = message["number"] == 50
+            lost = change.loses and topic in ("/state", "/timing")
+            change.loses = change.loses and topic != "/timing"
+            return None if lost else message
+
+        change.loses = False
+        path = changed(log, tmp_path / "gap.mcap", change)
+        assert run("replay", path, "--json", tmp_path / "replay.json") == 0
+        found = json.loads((tmp_path / "replay.json").read_text())
+        assert (found["observations_equal"], found["observations_unchecked"]) == (119, 1)
+
     def test_ticks_that_the_log_lost_leave_observations_unchecked(self, log, tmp_path):
         def change(topic, message):
             lost = topic in ("/state", "/timing") and change.ticks > 900
