@@ -15,8 +15,7 @@ STILL = BatchUse(0.0, False)
 """Running statistics stay as they are, so that the same gradient can be taken twice."""
 
 
-@pytest.fixture
-def learner():
+def make_learner():
     generator = torch.Generator().manual_seed(0)
     policy = ParticlePolicy(OBS, ACTION, num_particles=K, hidden=16, generator=generator)
     made = Learner(
@@ -33,6 +32,11 @@ def learner():
     for _ in range(3):
         made.update(make_batch(generator))
     return made
+
+
+@pytest.fixture
+def learner():
+    return make_learner()
 
 
 def make_batch(generator):
@@ -104,14 +108,19 @@ def test_nothing_changes_at_rest_until_the_next_update(learner):
 def test_each_half_of_the_update_is_one_graph(learner):
     """What `compiled` needs; what a compiler makes of it is left to `benchmarks/update_speed.py`."""
     batch = make_batch(torch.Generator().manual_seed(1))
-    whole = {"fullgraph": True, "backend": "eager"}
     components, noise = torch.randint(K, (ROWS, ACTOR_SAMPLES)), torch.randn(ROWS, ACTOR_SAMPLES, ACTION)
+    other, use = make_learner(), BatchUse(torch.tensor(0.5), False)
+    of_critic = batch, learner.resting, components[:, :1], noise[:, :1], use
+    of_policy = batch.obs, components, noise, use
+    whole = {"fullgraph": True, "backend": "aot_eager"}
     with torch.no_grad():
-        for gradient, inputs in (
-            (learner._critic_gradient, (batch, learner.resting, components[:, :1], noise[:, :1], STILL)),
-            (learner._policy_gradient, (batch.obs, components, noise, STILL)),
-        ):
-            for ours, theirs in zip(
-                gradient(*inputs), torch.compile(gradient, **whole)(*inputs), strict=True
-            ):
-                assert torch.allclose(ours, theirs, atol=1e-6)
+        expected = *learner._critic_gradient(*of_critic), *learner._policy_gradient(*of_policy)
+        found = (
+            *torch.compile(other._critic_gradient, **whole)(*of_critic),
+            *torch.compile(other._policy_gradient, **whole)(*of_policy),
+        )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+    statistics = other.tensors()
+    for name, tensor in learner.tensors().items():  # running statistics have moved
+        assert torch.allclose(statistics[name], tensor, atol=1e-6), name
