@@ -1,7 +1,6 @@
 """Picking by the control loop: a scripted policy, a device's bytes, and physics behind them, on one clock."""
 
 import numpy as np
-import pytest
 
 from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
@@ -15,9 +14,6 @@ from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
 from wpg.sim_envs.scripts import Picker, ScriptedPolicy
 from wpg.sim_envs.stand_in import TableStandIn
-
-DRIVERS = {"panda": NativeRobot, "omx": DynamixelRobot}
-GOALS = 2
 
 
 class Eyes(LocalSource):
@@ -35,43 +31,47 @@ class Eyes(LocalSource):
         return super().read()
 
 
-@pytest.fixture(params=[("panda", "mujoco"), ("panda", "pybullet"), ("omx", "pybullet")], ids="-".join)
-def table(request):
-    table = TableStandIn("PandaPickAndPlace", *request.param, seed=1)
-    yield table
-    table.robot.close()
-
-
-def test_every_cube_comes_to_its_goal_and_is_set_down(table):
+def picked(table, driver, goals):
+    """Have the script pick over the arm's own protocol; what the run recorded."""
     description, clock = table.robot.description, LivingClock()
-    resolution = RAD_PER_COUNT if description.bus else 0.0
+    resolution = 0.0 if description.bus is None else RAD_PER_COUNT
     arm = clock.arm = EmulatedArm(table.robot, clock.now(), resolution)
     link = LoopbackLink(make_device(description.protocol, arm), arm, clock)
-    log, eyes, policy = MemoryLog(), Eyes(table, clock), ScriptedPolicy(table._env, Picker)
-    loop = ControlLoop(
-        DRIVERS[description.name](description, lambda: link, clock=clock),
+    log, policy = MemoryLog(), ScriptedPolicy(table._env, Picker)
+    report = ControlLoop(
+        driver(description, lambda: link, clock=clock),
         policy,
-        LoopConfig(goals=GOALS, seed=0),
+        LoopConfig(goals=goals, seed=0),
         clock=clock,
-        sources=[eyes],
+        sources=[Eyes(table, clock)],
         put_back=lambda trouble: True,
         recorder=log,
-    )
-    report = loop.run()
-    assert (report.end_reason, report.successes) == ("goals_done", GOALS)
+    ).run()
+    assert (report.end_reason, report.successes) == ("goals_done", goals)
     assert report.limit_violations == arm.witness.commands_outside_limits == 0
     assert report.safety_events == {}
     recording = log.recording()
+    opening, widest_m = recording.command["gripper_m"], description.gripper.opening_max_m
+    assert 0.0 <= opening.min() < 2 * policy.interface.goal.low[2]
+    assert opening.max() <= widest_m
+    return recording
+
+
+def test_cubes_come_to_their_goals_and_are_set_down_between_them():
+    table = TableStandIn("PandaPickAndPlace", "panda", "mujoco", seed=1)
+    recording = picked(table, NativeRobot, 2)
     opening, phase = recording.command["gripper_m"][:, 0], recording.timing["phase"]
-    half_m = policy.interface.goal.low[2]
-    assert opening.min() < 2 * half_m
-    assert opening.max() <= description.gripper.opening_max_m
-    # Between goals it is let go of where it stands, not dropped.
-    first = np.flatnonzero(
-        (phase == "homing") & (np.arange(len(phase)) > np.flatnonzero(phase == "running")[0])
-    )[0]
-    opens = first + np.flatnonzero(np.diff(opening[first:]) > 0)[0]
-    assert opening[opens] < 2 * half_m
-    height = recording.sources["object_pos"]["value"][:, 2]
-    then = np.searchsorted(recording.sources["object_pos"].time_s, recording.command.time_s[opens])
-    assert height[then] < half_m + 0.012
+    after = np.flatnonzero(phase == "running")[0]
+    homing = after + np.flatnonzero(phase[after:] == "homing")[0]
+    opens = homing + np.flatnonzero(np.diff(opening[homing:]) > 0)[0]
+    assert opening[opens] < 0.04
+    cube = recording.sources["object_pos"]
+    then = np.searchsorted(cube.time_s, recording.command.time_s[opens])
+    assert cube["value"][then, 2] < 0.03
+    table.robot.close()
+
+
+def test_over_a_servo_bus():
+    table = TableStandIn("PandaPickAndPlace", "omx", "pybullet", seed=1)
+    picked(table, DynamixelRobot, 1)
+    table.robot.close()
