@@ -1,12 +1,12 @@
 """Fit the particle policy to a given action value: the actor's half of the algorithm alone.
 
-Two gradients share the work. The Wasserstein flow carries samples to where the Gibbs density
+Three gradients share the work. The Wasserstein flow carries samples to where the Gibbs density
 `exp(q/τ)` is; it is local, so it settles how particles lie within a mode and not how many a mode gets.
-Importance-weighted maximum likelihood, with every particle held to its equal share of the mass, moves
-particles between modes. The flow leads while the temperature is still high, and fades as it falls.
+It leads while the temperature is still high, and fades as it falls. The likelihood of importance-weighted
+samples, `KL(Gibbs ‖ π)`, goes on to the end. Equal particles do not leave a mode that they have settled in,
+though: where one would raise the likelihood in the place of another, it is drawn there.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -30,7 +30,10 @@ FADED = 0.25
 """Share of the iterations after which the flow has faded out."""
 SPEED_LIMIT = 30.0
 """Bound of the velocity, in units of the temperature."""
-SINKHORN_SWEEPS = 20
+TIE = 0.85
+"""Of two moves, the one that gains this share of the other's gain is about as good."""
+LEAST_GAIN = 0.5
+"""What a move must gain, in multiples of what moving a particle of no use gains, about 1/K nat."""
 
 
 def fit_gibbs(
@@ -78,6 +81,7 @@ def fit_gibbs(
             obs,
             tau=tau * max(HEAT ** (1 - done / COOLED), 1.0),
             flow_weight=max(1 - done / FADED, 0.0),
+            least_gain=LEAST_GAIN / num_particles,
             generator=generator,
         )
         optimiser.zero_grad()
@@ -94,42 +98,57 @@ def fit_loss(
     *,
     tau: float,
     flow_weight: float,
+    least_gain: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """`flow_weight · −⟨u, sg[v/τ]⟩ − Σ_ik P_ik log N_k(u_i)` over N samples of each of `obs (S, obs_dim)`."""
+    """Loss over N samples of each of `obs (S, obs_dim)`.
+
+    `flow_weight · −⟨u, sg[v/τ]⟩ − Σ_i w_i log π(u_i) + |θ_k − sg θ_j|²`, the last for the move that is best.
+    """
     particles, states = policy.num_particles, len(obs)
     per_state = -(-max(ROWS // states, particles) // particles) * particles
-    mixture: flow.Mixture = policy(obs).repeat(per_state)  # (S·N, K, A)
+    at_states: flow.Mixture = policy(obs)
+    mixture = at_states.repeat(per_state)  # (S·N, K, A)
     rows = obs.repeat_interleave(per_state, 0)
     components = torch.arange(len(rows)) % particles
     u = flow.draw(mixture, generator=generator, components=components)
     point = u.detach()
     with torch.no_grad():
         log_prob, score = flow.log_density_and_score(point, mixture)
-        v = flow.velocity(point, flow.value_gradient(point, lambda a: q(rows, a)), score, tau) / tau
-        log_weight = (q(rows, torch.tanh(point)) / tau - log_prob).view(states, per_state).log_softmax(-1)
+        weight = (q(rows, torch.tanh(point)) / tau - log_prob).view(states, per_state).softmax(-1)
     log_likelihood = flow.component_log_densities(point, mixture).view(states, per_state, particles)
-    coupling = balanced_coupling(log_likelihood.detach(), log_weight)
-    likelihood = (coupling * log_likelihood).sum((1, 2)).mean()
-    if not flow_weight:
-        return -likelihood
-    return flow_weight * flow.actor_loss(u, v.clamp(-SPEED_LIMIT, SPEED_LIMIT)) - likelihood
+    likelihood = (weight * log_likelihood.logsumexp(-1)).sum(-1).mean()
+    heads = torch.cat(at_states, -1)
+    way = (heads.unsqueeze(2) - heads.detach().unsqueeze(1)).square().sum(-1)  # (S, K, K)
+    move = best_move(move_gains(log_likelihood.detach().softmax(-1), weight), way.detach(), least_gain)
+    loss = (way * move).sum((1, 2)).mean() - likelihood
+    if flow_weight:
+        v = flow.velocity(point, flow.value_gradient(point, lambda a: q(rows, a)), score, tau) / tau
+        loss = loss + flow_weight * flow.actor_loss(u, v.clamp(-SPEED_LIMIT, SPEED_LIMIT))
+    return loss
 
 
-def balanced_coupling(log_likelihood: Tensor, log_weight: Tensor) -> Tensor:
-    """Soft assignment `P (S, N, K)` of weighted samples to particles of equal mass.
+@torch.no_grad()
+def move_gains(posterior: Tensor, weight: Tensor) -> Tensor:
+    """What the likelihood gains, in nat, with particle k put where particle j is, (S, K, K).
 
-    `Σ_k P_ik = w_i` and `Σ_i P_ik = 1/K`, with P as near to the posterior `r_ik` as these allow; where
-    the mixture has the target's density, it is the posterior. Source: Cuturi 2013, "Sinkhorn distances".
+    The density is `π · (1 − r_k + r_j)` then: `KL(Gibbs ‖ π)` falls by `Σ_i w_i log(1 − r_ik + r_ij)`.
 
     Args:
-        log_likelihood: `log N_k(u_i)`, (S, N, K).
-        log_weight: `log w_i`, normalised over each state's samples, (S, N).
+        posterior: `r_ik`, of every particle for every sample, (S, N, K).
+        weight: `w_i`, normalised over each state's samples, (S, N).
     """
-    share = -math.log(log_likelihood.shape[-1])
-    potential = torch.zeros_like(log_likelihood[:, :1])  # (S, 1, K)
-    rows = log_weight.unsqueeze(-1)
-    for _ in range(SINKHORN_SWEEPS):
-        rows = log_weight.unsqueeze(-1) - (log_likelihood + potential).logsumexp(2, keepdim=True)
-        potential = share - (log_likelihood + rows).logsumexp(1, keepdim=True)
-    return (log_likelihood + rows + potential).exp()
+    change = posterior.unsqueeze(-2) - posterior.unsqueeze(-1)  # (S, N, K, K)
+    return (weight[..., None, None] * change.clamp_min(-1 + 1e-6).log1p()).sum(1)
+
+
+def best_move(gains: Tensor, way: Tensor, least_gain: float) -> Tensor:
+    """The move to be made in each state, as one True in (S, K, K), or none where none gains `least_gain`.
+
+    The particle is the one that gains most. Of aims that are about as good the nearest is taken, so that a
+    particle on its way keeps its aim.
+    """
+    most = gains.amax((1, 2), keepdim=True)
+    good = (gains.amax(2, keepdim=True) == most) & (gains > (TIE * most).clamp_min(least_gain))
+    way = torch.where(good, way, torch.inf)
+    return good & (way == way.amin((1, 2), keepdim=True))

@@ -1,12 +1,13 @@
 """The fit to densities that are known on a grid."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
 from wpg.controllers import fit_gibbs
-from wpg.controllers.gibbs import balanced_coupling
+from wpg.controllers.gibbs import best_move, move_gains
 
 CENTRES = torch.tensor([[-0.6, -0.6], [0.6, -0.5], [-0.5, 0.6], [0.55, 0.6]])
 HEIGHTS = torch.tensor([1.0, 0.95, 0.9, 0.85])
@@ -69,20 +70,35 @@ def test_same_seed_same_fit_and_observations_can_be_sampled():
     assert low < high
 
 
-def test_coupling_has_both_margins():
+def test_gain_of_a_move_is_the_change_in_likelihood():
+    """Against brute force: every particle put where every other is, the likelihood taken anew."""
     generator = torch.Generator().manual_seed(0)
-    log_likelihood = torch.randn(3, 32, 4, generator=generator)
-    log_weight = torch.randn(3, 32, generator=generator).log_softmax(-1)
-    coupling = balanced_coupling(log_likelihood, log_weight)
-    assert torch.allclose(coupling.sum(1), torch.full((3, 4), 0.25), atol=1e-5)
-    assert torch.allclose(coupling.sum(2), log_weight.exp(), atol=1e-4)
+    density = torch.rand(2, 9, 4, generator=generator) + 0.1  # of every particle at every sample
+    weight = torch.rand(2, 9, generator=generator).softmax(-1)
+    gains = move_gains(density / density.sum(-1, keepdim=True), weight)
+    for k, j in itertools.product(range(4), repeat=2):
+        moved = density.clone()
+        moved[..., k] = moved[..., j]
+        expected = (weight * (moved.sum(-1) / density.sum(-1)).log()).sum(-1)
+        assert torch.allclose(gains[:, k, j], expected, atol=1e-6)
 
 
-def test_coupling_is_the_posterior_where_the_mixture_is_right():
-    """Two particles, mirrored samples of equal weight: the posterior is balanced already."""
-    log_likelihood = torch.tensor([[[0.0, -1.5], [-1.5, 0.0]]])
-    coupling = balanced_coupling(log_likelihood, torch.full((1, 2), math.log(0.5)))
-    assert torch.allclose(coupling, log_likelihood.softmax(-1) / 2, atol=1e-6)
+def test_a_particle_leaves_an_overcrowded_mode():
+    """Three particles share a mode of a fifth of the mass, one has the rest."""
+    posterior = torch.tensor([[[1 / 3, 1 / 3, 1 / 3, 0], [0, 0, 0, 1.0]]])
+    gains = move_gains(posterior, torch.tensor([[0.2, 0.8]]))
+    assert gains[0, 0, 3].item() == pytest.approx(0.2 * math.log(2 / 3) + 0.8 * math.log(2))
+    way = torch.ones(1, 4, 4)
+    way[0, 1, 3] = 0.5
+    assert best_move(gains, way, 0.1).nonzero().tolist() == [[0, 1, 3]]
+    assert not best_move(gains, way, 0.5).any()
+
+
+def test_of_aims_that_are_about_as_good_the_nearest_is_taken():
+    gains = torch.zeros(1, 3, 3)
+    gains[0, 0] = torch.tensor([0.0, 0.10, 0.09])
+    way = torch.tensor([[[0.0, 2.0, 1.0]]]).expand(1, 3, 3)
+    assert best_move(gains, way, 0.02).nonzero().tolist() == [[0, 0, 2]]
 
 
 @pytest.mark.parametrize("tau", [0.5])
