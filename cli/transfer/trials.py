@@ -19,6 +19,7 @@ from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.goals import GoalResult
 from wpg.hardware_bridge.logread import RunRecording
+from wpg.hardware_bridge.pipeline import ActionPipeline
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import Effects
@@ -100,6 +101,7 @@ class Simulator:
         term = interface.action
         self._scale, self._offset = np.array(term.scale, np.float32), np.array(term.offset, np.float32)
         self._joints = term_slice(self.arm.interface, "joint_pos")
+        self._grips = ActionPipeline(interface, found).moves_gripper
 
     def run(
         self,
@@ -135,7 +137,6 @@ class Simulator:
         achieved = np.array([row["achieved_goal"] for row in rows], np.float64)
         goal = rows[0]["desired_goal"].astype(np.float64)
         error_m = float(np.linalg.norm(achieved[-1] - goal))
-        grips = len(openings) and self._scale.size > self.arm.robot.description.num_joints
         return Trial(
             goal_m=goal,
             success=error_m <= self.arm.tolerance_m if as_measured else bool(info["is_success"]),
@@ -147,7 +148,7 @@ class Simulator:
             steps=ticks * np.arange(len(rows)),
             command_pos_rad=np.concatenate([pos for pos, _ in commands]),
             command_vel_rad_s=np.concatenate([vel for _, vel in commands]),
-            gripper_m=np.repeat(openings, ticks) if grips else None,
+            gripper_m=np.repeat(openings, ticks) if self._grips else None,
         )
 
     def replay(self, trial: Trial, seed: int, options: dict[str, Any] | None = None) -> Vector:

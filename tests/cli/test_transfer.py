@@ -1,9 +1,11 @@
 """``wpg transfer``: paired trials, on an environment and on an emulated robot whose time is moved by hand."""
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium
 import msgspec
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from wpg.cli.transfer.verdict import sentence
 from wpg.controllers.critic import Critic
 from wpg.controllers.policy import ParticlePolicy
 from wpg.export.contract import Provenance
+from wpg.export.interface import PolicyInterface
 from wpg.export.reader import load_artifact
 from wpg.export.sources import policy_source
 from wpg.export.writer import write_artifact
@@ -52,14 +55,11 @@ def description():
     return load_description("panda")
 
 
-@pytest.fixture(scope="module")
-def path(description, tmp_path_factory) -> Path:
-    """A policy that knows nothing but moves, and sees more targets than the arms here are late by."""
+def write_policy(file: Path, interface: PolicyInterface, env_id: str) -> Path:
+    """A policy that knows nothing but moves."""
     torch.set_num_threads(1)
-    interface = for_late_arm(reach_interface(description), 2)
     generator = torch.Generator().manual_seed(0)
     sizes = (interface.obs_dim, interface.action.size)
-    file = tmp_path_factory.mktemp("policy") / "moves.onnx"
     write_artifact(
         file,
         policy_source(
@@ -69,10 +69,17 @@ def path(description, tmp_path_factory) -> Path:
         ),
         interface=interface,
         provenance=Provenance(
-            env_id=ENV, seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="00" * 32
+            env_id=env_id, seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="00" * 32
         ),
     )
     return file
+
+
+@pytest.fixture(scope="module")
+def path(description, tmp_path_factory) -> Path:
+    """Sees more targets than the arms here are late by."""
+    interface = for_late_arm(reach_interface(description), 2)
+    return write_policy(tmp_path_factory.mktemp("policy") / "moves.onnx", interface, ENV)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +148,17 @@ class TestPairs:
 
 
 class TestSimulators:
+    @pytest.mark.parametrize(("task", "grips"), [("PandaPickAndPlace", True), ("PandaPush", False)])
+    def test_the_gripper_is_a_part_of_what_was_told(self, tmp_path, task, grips):
+        env_id = f"wpg/{task}-v0"
+        with closing(gymnasium.make(env_id)) as env:
+            file = write_policy(tmp_path / "moves.onnx", env.unwrapped.interface, env_id)
+        artifact = load_artifact(file)
+        with closing(Simulator(env_id, artifact)) as simulator:
+            trial = simulator.run(SampledPolicy(artifact, 0), 0)
+        assert (trial.gripper_m is not None) == grips
+        assert not grips or len(trial.gripper_m) == len(trial.command_pos_rad)
+
     def test_the_same_simulator_agrees_with_itself(self, artifact, plain):
         result = study(artifact, {PLAIN: plain}, OtherEnvironment(ENV, None), StudyConfig(trials=4)).result
         agreement = result.agreement
