@@ -1,18 +1,18 @@
-"""What several modes are worth: a panda that must pass a column on its left or on its right.
+"""What several modes are worth: a panda that passes a column on its left or on its right.
 
-In training the tool starts and the goal lies anywhere around the column. In the tests it starts in front
-of it, the goal lies behind it, and both ways are as long; then one is closed by a wall that training never
-saw. A guard that knows the wall refuses every action that would lead into it within three steps; of 16
-actions drawn from the policy, the allowed one with the best value is taken. A policy that kept both ways
-has one left.
+The policy says once, before the arm moves, by which via-point the tool goes to its goal. In training, starts
+lie in front of the column and goals behind it; in the tests both ways are about as long, and one may be
+closed by a wall that training never saw. Of 16 via-points drawn from the policy the one with the best value
+is driven. A guard that knows the wall plays all 16 in a kinematic model of the arm and takes the best of
+those that touch nothing; where none is left the arm stays. A policy that kept both ways has one left.
 
-The column and the wall are for the tool's point alone. Reward: −1 a step away from the goal, −5 a step in
-the column; hindsight relabelling for all. `particles` is this package's policy with K = 16, `gaussian` the
-same with K = 1, `sac` Stable-Baselines3's SAC with HER (`pip install stable-baselines3`).
+The column and the wall are for the tool's point alone. Reward: minus the seconds it takes, and −2 where the
+column is met. `particles` is this package's policy with K = 16, `gaussian` the same with K = 1, `sac`
+Stable-Baselines3's SAC (`pip install stable-baselines3`).
 
     python benchmarks/two_ways.py run --policy particles --seed 0
     python benchmarks/two_ways.py run --policy sac --seed 0
-    python benchmarks/two_ways.py table --figure two_ways.png
+    python benchmarks/two_ways.py table --figure docs/images/two_ways.png
 """
 
 import json
@@ -31,32 +31,36 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from wpg.sim_envs.reach import ReachEnv
+from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.setpoints import SetpointGenerator
+from wpg.sim_envs.reach import TOLERANCE_M, ReachEnv
+from wpg.sim_envs.task_interface import CONTROL_DT_S, TOOL_SCALE_M
 
 PolicyName = Literal["particles", "gaussian", "sac"]
 Array = NDArray[np.floating]
-Proposer = Callable[[dict[str, Array]], tuple[Array, Array]]
-"""From an observation to 16 actions (16, 3) in [−1, 1], drawn from the policy, and their values (16,)."""
+Proposer = Callable[[Array], tuple[Array, Array]]
+"""From an observation (6,) to 16 actions (16, 3) in [−1, 1] drawn from the policy, and their values (16,)."""
 
 RESULTS = Path(__file__).parent / "results" / "two_ways.jsonl"
 ENV_ID = "TwoWays-v0"
 START_M, GOAL_M = np.array([0.34, 0.0, 0.35]), np.array([0.50, 0.0, 0.35])
-SPREAD_M = 0.01
-"""Half width of the tests' starts and goals around these places."""
-LOW_M, HIGH_M = np.array([0.30, -0.14, 0.30]), np.array([0.54, 0.14, 0.40])
-"""Box of training's starts and goals."""
+TRAINED_M = np.array([0.02, 0.05, 0.03])
+"""Half widths of training's starts and goals around these places."""
+TESTED_M = 0.005
+"""Half width of the tests'."""
 COLUMN_M, COLUMN_RADIUS_M = np.array([0.42, 0.0]), 0.04
-COLUMN_COST = 5.0
 WALL_HALF_M = 0.03
 """Half thickness of the wall that closes the way from the column outwards."""
-SCALE_M = 0.05
-"""The tool's displacement at an action of 1."""
-LOOK_AHEAD = 3
-"""Steps straight on that the guard looks ahead."""
-STEPS = 40
+MARGIN_M = 0.01
+"""Of the guard, around column and wall."""
+VIA_M = 0.12
+"""An action of 1 is a via-point this far from the middle between start and goal."""
+PASSED_M = 0.03
+"""The tool heads for the goal from this near to the via-point on."""
+PERIODS = 60
+"""Of 0.05 s, at most."""
+CONTACT_COST = 2.0
 DRAWN = 16
-TARGET_ENTROPY = -3.0
-"""Of the actions, nat: −1 a dimension, which is also what SAC steers to."""
 CLOSED = {"none": 0, "left": 1, "right": -1}
 """Closed way: sign of its y."""
 TESTS = {
@@ -67,103 +71,141 @@ TESTS = {
     "right closed, guard": ("right", True),
 }
 """Name of each test: which way is closed, and whether the guard knows."""
-TITLES = {"particles": "16 particles", "gaussian": "one Gaussian (K = 1)", "sac": "SAC + HER (SB3)"}
+TITLES = {"particles": "16 particles", "gaussian": "one Gaussian (K = 1)", "sac": "SAC (SB3)"}
 
 
-class TwoWaysEnv(ReachEnv):
-    """Reach round a column, actions in metres of the tool; `options["tool_m"]` says where it starts."""
+class Foreseen(SetpointGenerator):
+    """The set-points of one policy period, from any joint positions and velocities."""
+
+    def move(self, joint_pos: Array, joint_vel: Array, target: Array) -> tuple[Array, Array]:
+        """Positions and velocities (1, num_joints) a period on."""
+        self.reset(joint_pos)
+        self._input.current_velocity = joint_vel.tolist()
+        self.set_target(target)
+        return self.steps(1)
+
+
+class TwoWaysEnv(gymnasium.Env[Array, Array]):
+    """One via-point an episode; `options` may say where the tool starts (`start_m`) and goes (`goal_m`).
+
+    Observation: start and goal, (6,) m. Action: the via-point, (3,) in [−1, 1].
+    """
 
     def __init__(self) -> None:
-        super().__init__(control="tool")
+        self.arm = ReachEnv(control="tool")
+        self.observation_space = gymnasium.spaces.Box(-2.0, 2.0, (6,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
+        description = self.arm.robot.description
+        self._approach, self._home = description.approach, description.limits("home_rad")
+        self._kinematics = ForwardKinematics(description.kinematics())
+        self._foreseen = Foreseen(description, CONTROL_DT_S)
+        self._joints = self._home
+        self._ends = np.zeros((2, 3))
 
-    def _start(self) -> Array:
-        """Joints with the tool at the start, by damped least squares."""
-        wanted = np.asarray(self._options.get("tool_m", self._draw_goal()))
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, Any]:
+        """The arm at rest at a start."""
+        super().reset(seed=seed)
+        drawn = {
+            name: middle + self.np_random.uniform(-TRAINED_M, TRAINED_M)
+            for name, middle in (("start_m", START_M), ("goal_m", GOAL_M))
+        }
+        drawn |= options or {}
+        self._joints = self._stand_at(drawn["start_m"])
+        obs, _ = self.arm.reset(options={"joint_pos_rad": self._joints, "goal_m": drawn["goal_m"]})
+        self._ends = np.array([obs["achieved_goal"], obs["desired_goal"]])
+        return self._ends.astype(np.float32).ravel(), {}
+
+    def _stand_at(self, place: Array) -> Array:
+        """Joints (num_joints,) with the tool there, pointing down, by damped least squares."""
         joints = self._home.copy()
-        for _ in range(100):
-            place, jacobian = self._kinematics.differentiate(joints, self.robot.description.approach)
-            error = np.concatenate([wanted - place[:3], [0.0, 0.0, -1.0] - place[3:]])
+        for _ in range(30):
+            pose, jacobian = self._kinematics.differentiate(joints, self._approach)
+            error = np.concatenate([place - pose[:3], [0.0, 0.0, -1.0] - pose[3:]])
             joints += jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-4 * np.eye(6), error)
-        self.robot.reset(joints)
         return joints
 
-    def _draw_goal(self) -> Array:
-        while in_column(place := self.np_random.uniform(LOW_M, HIGH_M)):
-            pass
-        return place
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """By the via-point to the goal; `info["path_m"]` (T, 3) is the way that the tool took."""
+        via = self._ends.mean(0) + VIA_M * np.clip(action, -1, 1)
+        path, passed, reached = [self._ends[0]], False, False
+        while not reached and len(path) <= PERIODS:
+            passed = passed or bool(np.linalg.norm(via - path[-1]) < PASSED_M)
+            wish = (self._ends[1] if passed else via) - path[-1]
+            obs, *_ = self.arm.step(np.clip(wish / TOOL_SCALE_M, -1, 1))
+            path.append(obs["achieved_goal"])
+            reached = passed and bool(np.linalg.norm(self._ends[1] - path[-1]) < TOLERANCE_M)
+        info = {"path_m": np.array(path), "is_success": reached}
+        reward = -CONTROL_DT_S * (len(path) - 1) - CONTACT_COST * touched(info["path_m"], 0)
+        return self._ends.astype(np.float32).ravel(), float(reward), True, False, info
 
-    def step(self, action: Array) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One policy period."""
-        obs, _, terminated, truncated, info = super().step(action)
-        reward = self.compute_reward(obs["achieved_goal"], obs["desired_goal"], info)
-        return obs, float(reward), terminated, truncated, info
-
-    def compute_reward(self, achieved_goal: Array, desired_goal: Array, info: Any) -> Array:
-        """Reward of any achieved for any desired goal, (..., 3) and (..., 3) -> (...)."""
-        reach = super().compute_reward(achieved_goal, desired_goal, info)
-        return np.asarray(reach - COLUMN_COST * in_column(achieved_goal), np.float32)
-
-
-gymnasium.register(ENV_ID, entry_point=TwoWaysEnv, max_episode_steps=STEPS)
-
-
-def in_column(place: Array) -> NDArray[np.bool_]:
-    """Whether the tool is in the column, (..., 3) -> (...)."""
-    inside: NDArray[np.bool_] = np.hypot(*np.moveaxis(place[..., :2] - COLUMN_M, -1, 0)) < COLUMN_RADIUS_M
-    return inside
-
-
-def in_wall(place: Array, closed: int) -> NDArray[np.bool_]:
-    """Whether the tool is in the wall that closes a way, (..., 3) -> (...)."""
-    inside: NDArray[np.bool_] = (np.abs(place[..., 0] - COLUMN_M[0]) < WALL_HALF_M) & (
-        place[..., 1] * closed > 0
-    )
-    return inside
-
-
-def allowed(place: Array, actions: Array, closed: int) -> NDArray[np.bool_]:
-    """The guard: which actions (N, 3), held for some steps, keep the tool out of the wall, (N,)."""
-    ahead = np.linspace(0, LOOK_AHEAD, 4 * LOOK_AHEAD + 1)[:, None, None]
-    return ~in_wall(place + ahead * SCALE_M * actions, closed).any(0)
+    def foresee(self, actions: Array) -> Array:
+        """The ways (T, N, 3) m of N actions, if the arm were always where its set-points are."""
+        joints, speed = (
+            np.repeat(self._joints[None], len(actions), 0),
+            np.zeros((len(actions), len(self._joints))),
+        )
+        via = self._ends.mean(0) + VIA_M * actions
+        path, passed = [np.repeat(self._ends[:1], len(actions), 0)], np.zeros(len(actions), np.bool_)
+        for _ in range(PERIODS):
+            passed |= np.linalg.norm(via - path[-1], axis=1) < PASSED_M
+            wish = np.where(passed[:, None], self._ends[1], via) - path[-1]
+            scaled = self.arm.scale_action(np.clip(wish / TOOL_SCALE_M, -1, 1), len(actions))
+            aim = self.arm.aim(scaled, joints, joints)
+            moved = [self._foreseen.move(*row) for row in zip(joints, speed, aim, strict=True)]
+            joints, speed = (np.concatenate(part) for part in zip(*moved, strict=True))
+            path.append(self._kinematics.differentiate(joints, self._approach)[0][:, :3])
+        return np.array(path)
 
 
-def train_own(num_particles: int, *, seed: int, steps: int) -> tuple[Proposer, float]:
-    """This package's policy: its proposer, and seconds of training."""
+gymnasium.register(ENV_ID, entry_point=TwoWaysEnv)
+
+
+def touched(path: Array, closed: int, margin_m: float = 0.0) -> NDArray[np.bool_]:
+    """Whether a path (T, ..., 3) meets the column, or the wall on the closed side, (...)."""
+    shares = np.linspace(0, 1, 4, endpoint=False).reshape(-1, *[1] * path.ndim)
+    place = path[:-1] + shares * np.diff(path, axis=0)
+    x, y = place[..., 0] - COLUMN_M[0], place[..., 1] - COLUMN_M[1]
+    column = np.hypot(x, y) < COLUMN_RADIUS_M + margin_m
+    wall = (np.abs(x) < WALL_HALF_M + margin_m) & (y * closed > 0)
+    return np.asarray((column | wall).any((0, 1)))
+
+
+def train_own(
+    num_particles: int, *, seed: int, steps: int, target_entropy: float
+) -> tuple[Proposer, dict[str, float]]:
+    """This package's policy: its proposer, seconds of training, and the temperature at the end."""
     from wpg.controllers import TrainConfig, load_run, train  # noqa: PLC0415
-    from wpg.controllers.environment import flatten_obs  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:
-        settings: dict[str, Any] = {"num_particles": num_particles, "target_entropy": TARGET_ENTROPY}
+        settings: dict[str, Any] = {"num_particles": num_particles, "target_entropy": target_entropy}
+        settings |= {"random_steps": steps // 8, "final_learning_rate": 0.1, "actor_period": 2, "hidden": 128}
         config = TrainConfig(env=ENV_ID, seed=seed, steps=steps, eval_period=0, **settings)
         result = train(config, out=Path(folder) / "run")
         run = load_run(result.folder)
     generator = torch.Generator().manual_seed(seed)
 
     @torch.inference_mode()
-    def propose(obs: dict[str, Array]) -> tuple[Array, Array]:
-        row = torch.from_numpy(flatten_obs(obs))[None]
+    def propose(obs: Array) -> tuple[Array, Array]:
+        row = torch.from_numpy(obs)[None]
         actions = run.policy.sample(row, DRAWN, generator)[0]
         values = run.critic(row.expand(DRAWN, -1), actions).amin(0)
         return actions.numpy(), values.numpy()
 
-    return propose, result.train_seconds
+    return propose, {"train_s": result.train_seconds, "tau": run.metadata["tau"]}
 
 
-def train_sac(*, seed: int, steps: int) -> tuple[Proposer, float]:
-    """SAC with hindsight, settings of RL Zoo's panda-gym reach: its proposer, and seconds of training."""
-    from stable_baselines3 import SAC, HerReplayBuffer  # noqa: PLC0415
+def train_sac(*, seed: int, steps: int, target_entropy: float) -> tuple[Proposer, dict[str, float]]:
+    """SAC with networks as wide, else its defaults: as `train_own`."""
+    from stable_baselines3 import SAC  # noqa: PLC0415
 
     torch.set_num_threads(1)
     model = SAC(
-        "MultiInputPolicy",
+        "MlpPolicy",
         gymnasium.make(ENV_ID),
-        replay_buffer_class=HerReplayBuffer,
-        replay_buffer_kwargs={"n_sampled_goal": 4, "goal_selection_strategy": "future"},
         learning_rate=1e-3,
-        gamma=0.95,
-        batch_size=256,
-        learning_starts=1000,
-        policy_kwargs={"net_arch": [64, 64]},
+        learning_starts=steps // 8,
+        policy_kwargs={"net_arch": [128, 128]},
+        target_entropy=target_entropy,
         seed=seed,
     )
     begun = time.perf_counter()
@@ -171,73 +213,70 @@ def train_sac(*, seed: int, steps: int) -> tuple[Proposer, float]:
     seconds = time.perf_counter() - begun
 
     @torch.inference_mode()
-    def propose(obs: dict[str, Array]) -> tuple[Array, Array]:
-        many = {name: np.repeat(part[None], DRAWN, 0) for name, part in obs.items()}
-        tensors, _ = model.policy.obs_to_tensor(many)
-        actions = model.actor(tensors)
-        values = torch.cat(model.critic(tensors, actions), 1).amin(1)
+    def propose(obs: Array) -> tuple[Array, Array]:
+        rows = torch.from_numpy(obs).expand(DRAWN, -1)
+        actions = model.actor(rows)
+        values = torch.cat(model.critic(rows, actions), 1).amin(1)
         return actions.numpy(), values.numpy()
 
-    return propose, seconds
-
-
-def places(seed: int) -> dict[str, Array]:
-    """Start and goal of a test."""
-    start, goal = np.random.default_rng(seed).uniform(-SPREAD_M, SPREAD_M, (2, 3))
-    return {"tool_m": START_M + start, "goal_m": GOAL_M + goal}
+    return propose, {"train_s": seconds, "tau": model.log_ent_coef.exp().item()}
 
 
 def episode(
-    env: gymnasium.Env[Any, Any], propose: Proposer, *, seed: int, closed: int, guard: bool
-) -> tuple[bool, list[list[float]]]:
-    """Whether the goal was reached at the end and nothing touched on the way; the tool's path, (T, 2) m."""
-    obs, info = env.reset(seed=seed, options=places(seed))
-    place = obs["achieved_goal"]
-    path, touched, over = [place[:2].round(4).tolist()], False, False
-    while not over:
-        actions, values = propose(obs)
-        if guard:
-            free = allowed(place, actions, closed)
-            values = np.where(free, values, -np.inf)
-        action = actions[values.argmax()] if np.isfinite(values).any() else np.zeros(3, np.float32)
-        before = place
-        obs, _, terminated, truncated, info = env.step(action)
-        place, over = obs["achieved_goal"], terminated or truncated
-        between = before + np.linspace(0, 1, 6)[:, None] * (place - before)
-        touched |= bool(in_column(between).any() or in_wall(between, closed).any())
-        path.append(place[:2].round(4).tolist())
-        if touched:
-            break
-    return bool(info["is_success"]) and not touched, path
+    env: TwoWaysEnv, propose: Proposer, *, seed: int, closed: int, guard: bool
+) -> tuple[bool, Array, Array]:
+    """Whether the goal was reached and nothing touched; the tool's path (T, 3) m; what was drawn, (16, 3)."""
+    start, goal = np.random.default_rng(seed).uniform(-TESTED_M, TESTED_M, (2, 3))
+    obs, _ = env.reset(options={"start_m": START_M + start, "goal_m": GOAL_M + goal})
+    actions, values = propose(obs)
+    if guard:
+        values = np.where(touched(env.foresee(actions), closed, MARGIN_M), -np.inf, values)
+    if not np.isfinite(values).any():
+        return False, obs[None, :3], actions
+    _, _, _, _, info = env.step(actions[values.argmax()])
+    return bool(info["is_success"] and not touched(info["path_m"], closed)), info["path_m"], actions
 
 
 def run(
-    policy: PolicyName, *, seed: int = 0, steps: int = 20_000, episodes: int = 50, out: Path = RESULTS
+    policy: PolicyName,
+    *,
+    seed: int = 0,
+    steps: int = 3000,
+    target_entropy: float = 0.0,
+    episodes: int = 60,
+    out: Path = RESULTS,
 ) -> None:
-    """Train one policy, test it with every way open, one closed, and one closed and guarded; append a line.
+    """Train one policy; test it with both ways open and with either closed, without and with the guard.
 
     Args:
         policy: Which.
         seed: Of training.
-        steps: Environment steps of training.
+        steps: Episodes of training.
+        target_entropy: In nat, that the temperature steers to; −1 a dimension is also SAC's default.
         episodes: Of every test.
         out: File of JSON lines.
     """
+    settings: dict[str, Any] = {"seed": seed, "steps": steps, "target_entropy": target_entropy}
     if policy == "sac":
-        propose, seconds = train_sac(seed=seed, steps=steps)
+        propose, training = train_sac(**settings)
     else:
-        propose, seconds = train_own(16 if policy == "particles" else 1, seed=seed, steps=steps)
-    record: dict[str, Any] = {"policy": policy, "seed": seed, "steps": steps, "train_s": round(seconds)}
-    env = gymnasium.make(ENV_ID)
-    obs, _ = env.reset(seed=10_000, options={"tool_m": START_M, "goal_m": GOAL_M})
-    record["first_actions"] = propose(obs)[0].round(3).tolist()
+        propose, training = train_own(16 if policy == "particles" else 1, **settings)
+    record = {"policy": policy} | settings | {name: round(value, 3) for name, value in training.items()}
+    env = TwoWaysEnv()
     for name, (closed, guard) in TESTS.items():
         results = [
             episode(env, propose, seed=10_000 + i, closed=CLOSED[closed], guard=guard)
             for i in range(episodes)
         ]
-        record[name] = sum(success for success, _ in results) / episodes
-        record[f"{name}: paths"] = [path for _, path in results[:10]]
+        record[name] = sum(success for success, _, _ in results) / episodes
+        record[f"{name}: paths"] = [path[:, :2].round(3).tolist() for _, path, _ in results[:12]]
+        if name == "open":
+            left = np.array([(actions[:, 1] > 0).mean() for _, _, actions in results])
+            record["drawn_left"] = round(float(left.mean()), 3)
+            record["both_drawn"] = float(((left > 0) & (left < 1)).mean())
+            periods = float(np.mean([len(path) - 1 for _, path, _ in results]))
+            record["seconds"] = round(CONTROL_DT_S * periods, 3)
+            record["drawn"] = results[0][2].round(2).tolist()
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("a") as file:
         file.write(json.dumps(record) + "\n")
@@ -245,7 +284,7 @@ def run(
 
 
 def table(*, results: Path = RESULTS, figure: Path | None = None) -> None:
-    """Print what the tests showed, the mean over seeds; draw the lowest seed of every policy.
+    """Print what the tests showed, the mean over seeds and its range; draw the lowest seed of every policy.
 
     Args:
         results: File of JSON lines.
@@ -254,43 +293,45 @@ def table(*, results: Path = RESULTS, figure: Path | None = None) -> None:
     records = sorted(map(json.loads, results.read_text().splitlines()), key=lambda record: record["seed"])
     groups = {name: [r for r in records if r["policy"] == name] for name in TITLES}
     groups = {name: group for name, group in groups.items() if group}
-    print("| policy | seeds | training s | " + " | ".join(TESTS) + " |\n|" + "---|" * (3 + len(TESTS)))
+    print(
+        "| policy | seeds | τ | both ways drawn | " + " | ".join(TESTS) + " |\n|" + "---|" * (4 + len(TESTS))
+    )
     for name, group in groups.items():
-        cells = [TITLES[name], str(len(group)), f"{np.median([r['train_s'] for r in group]):.0f}"]
-        cells += [f"{np.mean([r[test] for r in group]):.2f}" for test in TESTS]
+        cells = [TITLES[name], str(len(group))]
+        cells += [f"{np.mean([r[key] for r in group]):.2f}" for key in ("tau", "both_drawn")]
+        for test in TESTS:
+            shares = [r[test] for r in group]
+            cells.append(f"{np.mean(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
         print(f"| {' | '.join(cells)} |")
     if figure is not None:
         draw({name: group[0] for name, group in groups.items()}, figure)
 
 
 def draw(records: dict[str, dict[str, Any]], path: Path) -> None:
-    """A column a policy: first actions and paths with both ways open, then with either way closed."""
+    """A column a policy: via-points of one start and paths with both ways open, then with either closed."""
     import matplotlib as mpl  # noqa: PLC0415
 
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    rows = {name: TESTS[name] for name in ("open", "left closed, guard", "right closed, guard")}
+    rows = {name: TESTS[name][0] for name in ("open", "left closed, guard", "right closed, guard")}
     shape = len(rows), len(records)
     figure, grid = plt.subplots(*shape, figsize=(3.1 * shape[1], 9), squeeze=False, layout="constrained")
     for axes, (name, record) in zip(grid.T, records.items(), strict=True):
-        axes[0].set_title(TITLES[name])
-        for cell, (test, (closed, _)) in zip(axes, rows.items(), strict=True):
+        axes[0].set_title(f"{TITLES[name]}, seed {record['seed']}")
+        for cell, (test, closed) in zip(axes, rows.items(), strict=True):
             cell.add_patch(plt.Circle((COLUMN_M[1], COLUMN_M[0]), COLUMN_RADIUS_M, color="0.35"))
             if CLOSED[closed]:
                 corner = (min(0, 0.2 * CLOSED[closed]), COLUMN_M[0] - WALL_HALF_M)
                 cell.add_patch(plt.Rectangle(corner, 0.2, 2 * WALL_HALF_M, color="tab:red", alpha=0.4))
+            else:
+                via = (START_M + GOAL_M)[:2] / 2 + VIA_M * np.array(record["drawn"])[:, :2]
+                cell.plot(via[:, 1], via[:, 0], ".", color="tab:orange")
             for line in record[f"{test}: paths"]:
-                x, y = np.array(line).T
-                cell.plot(y, x, color="tab:blue", alpha=0.6, lw=1)
-            first = np.array(record["first_actions"])
-            start = np.array(record["open: paths"][0][0])
-            if test == "open":
-                arrows = {"angles": "xy", "scale_units": "xy", "scale": 1 / SCALE_M, "width": 0.006}
-                at = np.broadcast_to(start, (len(first), 2))
-                cell.quiver(at[:, 1], at[:, 0], first[:, 1], first[:, 0], color="tab:orange", **arrows)
+                cell.plot(*np.array(line).T[1::-1], color="tab:blue", alpha=0.6, lw=1)
+            cell.plot(START_M[1], START_M[0], "o", color="0.35", ms=5)
             cell.plot(GOAL_M[1], GOAL_M[0], "*", color="tab:green", ms=12)
-            cell.set(xlim=(0.16, -0.16), ylim=(0.27, 0.55), aspect="equal")
+            cell.set(xlim=(0.16, -0.16), ylim=(0.29, 0.55), aspect="equal")
             cell.set_xlabel(f"{test}: {record[test]:.0%} succeed")
     for cell in grid[:, 0]:
         cell.set_ylabel("away from the base, m")
