@@ -16,11 +16,10 @@ class FlatAdam:
     """
 
     def __init__(self, parameters: Sequence[Tensor], learning_rate: float) -> None:
-        self._parameters = list(parameters)
         with torch.no_grad():
-            self._flat = torch.cat([parameter.reshape(-1) for parameter in self._parameters])
-        sizes = [parameter.numel() for parameter in self._parameters]
-        for parameter, part in zip(self._parameters, torch.split(self._flat, sizes), strict=True):
+            self._flat = torch.cat([parameter.reshape(-1) for parameter in parameters])
+        sizes = [parameter.numel() for parameter in parameters]
+        for parameter, part in zip(parameters, torch.split(self._flat, sizes), strict=True):
             parameter.data = part.view_as(parameter)
         self._adam = torch.optim.Adam([self._flat], lr=learning_rate, betas=BETAS, fused=True)
 
