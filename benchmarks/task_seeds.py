@@ -41,6 +41,7 @@ def trial(config: TrainConfig, episodes: int, demonstrations: int) -> dict[str, 
         "task": trained,
         **config.env_kwargs,
         "demonstrations": demonstrations,
+        "compile": config.compile,
         "seed": config.seed,
         "steps": result.steps,
         "train_s": round(result.train_seconds + result.eval_seconds, 1),
@@ -60,6 +61,7 @@ def main(
     first_seed: int = 0,
     episodes: int = 100,
     demonstrations: int = 0,
+    compile: bool = False,
     out: Path | None = None,
 ) -> None:
     """Run every seed and print the worst and the median.
@@ -72,6 +74,7 @@ def main(
         first_seed: The first of them.
         episodes: Episodes of each evaluation.
         demonstrations: Episodes of the task's script to learn from besides.
+        compile: Compile the update, as `wpg train --compile` does.
         out: Also write a line of JSON a seed to the end of this file.
     """
     rows = []
@@ -81,6 +84,7 @@ def main(
             env_kwargs={} if control is None else {"control": control},
             seed=seed,
             steps=steps or TRAIN_STEPS[task],
+            compile=compile,
         )
         rows.append(trial(config, episodes, demonstrations))
         print(json.dumps(rows[-1]), flush=True)

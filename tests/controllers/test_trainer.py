@@ -294,6 +294,8 @@ def test_open_settings_follow_from_the_environment():
     assert TrainConfig(env="toy").resolve(goals).gamma == pytest.approx(0.95)
     assert TrainConfig(env="toy").resolve(flat).gamma == 0.99
     assert TrainConfig(env="toy", num_envs=5).resolve(goals).num_envs == 5
+    assert TrainConfig(env="toy", hidden=32).resolve(goals).critic_hidden == 32
+    assert TrainConfig(env="toy", hidden=32).resolve(flat).critic_hidden == 64
     resolved = TrainConfig(env="toy", steps=1000).resolve(goals)
     assert (resolved.num_envs, resolved.random_steps, resolved.eval_period) == (8, 250, 100)
     again = TrainConfig(**dataclasses.asdict(resolved)).resolve(flat)
