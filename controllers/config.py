@@ -147,15 +147,19 @@ class TrainConfig:
             raise ConfigError(f"precision must be auto, float32 or bfloat16, it is {self.precision!r}")
         if self.select not in ("best", "mean", "sample"):
             raise ConfigError(f"select must be best, mean or sample, it is {self.select!r}")
-        if self.overlap and not can_fork():
-            raise ConfigError("overlap needs processes that are forked, as on Linux; leave it out here")
         try:
             msgspec.to_builtins(self.env_kwargs, str_keys=True)
         except TypeError as error:
             raise ConfigError(f"env_kwargs must be plain values: {error}") from error
-        self._check_device()
 
-    def _check_device(self) -> None:
+    def check_machine(self) -> None:
+        """Check that this machine can train so; what was trained elsewhere can be loaded without.
+
+        Raises:
+            ConfigError: the device, a C++ compiler or the process that `overlap` asks for is not to be had.
+        """
+        if self.overlap and not can_fork():
+            raise ConfigError("overlap needs processes that are forked, as on Linux; leave it out here")
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA

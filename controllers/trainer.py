@@ -62,6 +62,7 @@ class Trainer:
     """One run: networks, replay, environments, and the folder they are written to."""
 
     def __init__(self, config: TrainConfig, folder: Path, env_factory: Callable[[], Env] | None) -> None:
+        config.check_machine()
         self.folder = folder
         make = env_factory or partial(make_env, config.env, **config.env_kwargs)
         self.eval_env = make()

@@ -58,10 +58,10 @@ def test_where_the_environments_step(kwargs, cores, kind, tmp_path, monkeypatch)
     trainer.close()
 
 
-def test_without_fork_overlap_is_refused(monkeypatch):
+def test_without_fork_overlap_is_refused(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     with pytest.raises(ConfigError, match="overlap needs processes that are forked"):
-        small(overlap=True)
+        train(small(overlap=True), out=tmp_path / "run", env_factory=ReachToy)
     assert not stepping_module.has_spare_core()
 
 

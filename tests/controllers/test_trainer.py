@@ -322,6 +322,23 @@ def test_fewer_steps_than_done_are_refused(tmp_path):
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
 
 
-def test_a_device_that_is_not_there_is_named():
-    with pytest.raises(ConfigError, match="device 'abacus' cannot be used"):
-        TrainConfig(env="toy", device="abacus")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "abacus"}, "device 'abacus' cannot be used"),
+        ({"compile": True}, r"compile needs a C\+\+ compiler"),
+    ],
+)
+def test_a_run_of_another_machine_is_loaded_but_not_trained_on(settings, message, tmp_path, monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    folder = tmp_path / "run"
+    train(small(steps=100), out=folder, env_factory=ReachToy)
+    config = dataclasses.replace(TrainConfig.load(folder / "config.yaml"), **settings)
+    config.save(folder / "config.yaml")
+    assert {parameter.device.type for parameter in load_run(folder).policy.parameters()} == {"cpu"}
+    with pytest.raises(ConfigError, match=message):
+        resume(folder, steps=200, env_factory=ReachToy)
+    with pytest.raises(ConfigError, match=message):
+        train(config, out=tmp_path / "new", env_factory=ReachToy)
+    assert not (tmp_path / "new").exists()
