@@ -22,6 +22,7 @@ from wpg.cli.options import (
 )
 from wpg.cli.robots import emergency_stop, robot_at
 from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.drivers import is_link
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
 from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.playing import play_path
@@ -67,7 +68,7 @@ def identify(
 
     require_at_least(0, seed=seed)
     description, console = load_description(robot), Console()
-    if source is not None and "://" in source:
+    if source is not None and is_link(source):
         source, link = None, source
     if (source is None) == (link is None):
         raise UsageError("from what? give a run log, or --link of a robot that shall move")

@@ -96,6 +96,12 @@ def protocol_names() -> tuple[str, ...]:
     return (*_SHIPPED, *sorted(set(_brought()) - set(_SHIPPED)))
 
 
+def is_link(text: str) -> bool:
+    """Whether this is where a robot is, rather than a file or an environment: a URL, or a known scheme."""
+    scheme, colon, _ = text.partition(":")
+    return "://" in text or (bool(colon) and scheme in _schemes())
+
+
 def find_driver(description: RobotDescription, url: str) -> Driver:
     """The driver of the protocol that the link's scheme names, else of the description's own.
 
@@ -104,7 +110,7 @@ def find_driver(description: RobotDescription, url: str) -> Driver:
         DescriptionError: there is no driver, or the package that brings it cannot be loaded.
     """
     scheme = url.partition(":")[0]
-    if scheme not in (*LINK_SCHEMES, *protocol_names()):
+    if scheme not in _schemes():
         known = (*LINK_SCHEMES, *(name for name in protocol_names() if name not in OVER_LINKS))
         raise LinkUrlError(f"link {url!r}: expected one of the schemes {', '.join(known)}")
     name = scheme if scheme in protocol_names() else description.protocol
@@ -122,6 +128,10 @@ def find_driver(description: RobotDescription, url: str) -> Driver:
             f"protocol {name!r}: {brought[name].value} cannot be loaded: {error}"
         ) from error
     return driver
+
+
+def _schemes() -> tuple[str, ...]:
+    return *LINK_SCHEMES, *protocol_names()
 
 
 def _brought() -> dict[str, EntryPoint]:

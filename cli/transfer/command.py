@@ -16,6 +16,7 @@ from wpg.cli.options import (
     require_at_least,
     write_json,
 )
+from wpg.hardware_bridge.drivers import is_link
 
 if TYPE_CHECKING:
     from wpg.cli.transfer.result import Agreement, Side, TransferResult
@@ -120,7 +121,7 @@ def transfer(
 def _destination(to: str, options: "RobotOptions") -> "Destination":
     from wpg.cli.transfer.robots import LinkedRobot, LoggedRobot, OtherEnvironment  # noqa: PLC0415
 
-    if "://" in to or to.startswith("pty:"):
+    if is_link(to):
         return LinkedRobot(to, options)
     if to.endswith(".mcap") or Path(to).exists():
         return LoggedRobot(Path(to))

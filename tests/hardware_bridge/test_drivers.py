@@ -46,6 +46,23 @@ def test_link_or_else_the_description_decides(description, url, driver):
     assert type(open_robot(description, url)) is driver
 
 
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        ("pty:", True),
+        ("udp://127.0.0.1:1", True),
+        ("lerobot:so101_follower?port=/dev/ttyACM0", True),
+        ("usb://7", True),
+        ("wpg/PandaReach-v0", False),
+        ("my_envs:Reach-v0", False),
+        ("run.mcap", False),
+        ("native", False),
+    ],
+)
+def test_links_among_environments_and_files(text, link):
+    assert drivers.is_link(text) is link
+
+
 def test_driver_of_another_package_by_the_description(description, brought, tmp_path):
     brought("here:open_can")
     own = msgspec.structs.replace(description, protocol="can")
@@ -57,6 +74,7 @@ def test_driver_of_another_package_by_the_link(description, brought):
     brought("here:open_can")
     assert open_robot(description, "can://can0").opened == ("can://can0", None, None)
     assert "can" in drivers.protocol_names()
+    assert drivers.is_link("can:can0")
 
 
 def test_shipped_protocols_are_not_replaced(description, brought, monkeypatch):
