@@ -85,13 +85,19 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
         raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
 
 
+def versioned_id(env_id: str, env: Env) -> str:
+    """The id that makes `env` again: `make_env` takes the newest version where `env_id` names none."""
+    module, colon, _ = env_id.rpartition(":")
+    return env_id if env.spec is None else module + colon + env.spec.id
+
+
 def make_envs(env_id: str, num_envs: int, factory: Callable[[], Env] | None = None, **kwargs: Any) -> Envs:
     """Environments side by side, each of which is reset on demand alone.
 
     An environment's own vector form is used where it has one that leaves resets to its caller.
 
     Args:
-        env_id: of an environment that :func:`make_env` has made before.
+        env_id: of an environment that :func:`make_env` has made before, with its version.
         num_envs: how many.
         factory: makes one, in place of `env_id`.
         kwargs: as for :func:`make_env`.

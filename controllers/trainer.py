@@ -13,7 +13,7 @@ import torch
 from wpg.controllers import checkpoint
 from wpg.controllers.config import TrainConfig
 from wpg.controllers.demonstrations import load_demonstrations
-from wpg.controllers.environment import Env, FloatArray, inspect_env, make_env, make_envs
+from wpg.controllers.environment import Env, FloatArray, inspect_env, make_env, make_envs, versioned_id
 from wpg.controllers.errors import (
     CheckpointFormatError,
     ConfigError,
@@ -66,6 +66,8 @@ class Trainer:
         self.folder = folder
         make = env_factory or partial(make_env, config.env, **config.env_kwargs)
         self.eval_env = make()
+        if env_factory is None:
+            config = replace(config, env=versioned_id(config.env, self.eval_env))
         self.spec = inspect_env(self.eval_env)
         self.config = config.resolve(self.spec)
         generator = torch.Generator().manual_seed(config.seed)

@@ -204,6 +204,15 @@ def test_unknown_environment_names_near_misses(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("module", ["", "gymnasium.envs.classic_control:"])
+def test_the_version_that_is_trained_on_is_kept(module, tmp_path):
+    with pytest.warns(UserWarning, match="latest versioned environment `Pendulum-v1`"):
+        train(small(f"{module}Pendulum", steps=80), out=tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    assert run.config.env == run.metadata["env"] == f"{module}Pendulum-v1"
+    assert resume(tmp_path / "run", steps=120).steps == 120
+
+
 class Flat(gym.Env):
     def __init__(self, action_space, observation_space=None):
         self.action_space = action_space
