@@ -19,7 +19,7 @@ QFunction = Callable[[Tensor, Tensor], Tensor]
 
 ROWS = 512
 """Samples of one iteration, over all its states."""
-MAX_STATES = 32
+MAX_STATES = 16
 """States of one iteration."""
 LEARNING_RATE = 2e-3
 HEAT = 10.0
@@ -30,10 +30,12 @@ FADED = 0.25
 """Share of the iterations after which the flow has faded out."""
 SPEED_LIMIT = 30.0
 """Bound of the velocity, in units of the temperature."""
-TIE = 0.85
+TIE = 0.7
 """Of two moves, the one that gains this share of the other's gain is about as good."""
-LEAST_GAIN = 0.5
-"""What a move must gain, in multiples of what moving a particle of no use gains, about 1/K nat."""
+CERTAINTY = 2.0
+"""A move gains if its estimate is this many of its standard errors above zero."""
+SETTLED = 0.85
+"""Share of the iterations after which none is moved any more."""
 
 
 def fit_gibbs(
@@ -81,7 +83,7 @@ def fit_gibbs(
             obs,
             tau=tau * max(HEAT ** (1 - done / COOLED), 1.0),
             flow_weight=max(1 - done / FADED, 0.0),
-            least_gain=LEAST_GAIN / num_particles,
+            moving=done < SETTLED,
             generator=generator,
         )
         optimiser.zero_grad()
@@ -98,15 +100,17 @@ def fit_loss(
     *,
     tau: float,
     flow_weight: float,
-    least_gain: float,
+    moving: bool,
     generator: torch.Generator,
 ) -> Tensor:
     """Loss over N samples of each of `obs (S, obs_dim)`.
 
-    `flow_weight · −⟨u, sg[v/τ]⟩ − Σ_i w_i log π(u_i) + |θ_k − sg θ_j|²`, the last for the move that is best.
+    `flow_weight · −⟨u, sg[v/τ]⟩ − Σ_i w_i log π(u_i) + |θ_k − sg θ_j|²`, the last for the best move,
+    if `moving`.
     """
     particles, states = policy.num_particles, len(obs)
-    per_state = -(-max(ROWS // states, particles) // particles) * particles
+    per_particle = max(ROWS // (states * particles), 2)
+    per_state = per_particle * particles
     at_states: flow.Mixture = policy(obs)
     mixture = at_states.repeat(per_state)  # (S·N, K, A)
     rows = obs.repeat_interleave(per_state, 0)
@@ -117,11 +121,12 @@ def fit_loss(
         log_prob, score = flow.log_density_and_score(point, mixture)
         weight = (q(rows, torch.tanh(point)) / tau - log_prob).view(states, per_state).softmax(-1)
     log_likelihood = flow.component_log_densities(point, mixture).view(states, per_state, particles)
-    likelihood = (weight * log_likelihood.logsumexp(-1)).sum(-1).mean()
-    heads = torch.cat(at_states, -1)
-    way = (heads.unsqueeze(2) - heads.detach().unsqueeze(1)).square().sum(-1)  # (S, K, K)
-    move = best_move(move_gains(log_likelihood.detach().softmax(-1), weight), way.detach(), least_gain)
-    loss = (way * move).sum((1, 2)).mean() - likelihood
+    loss = -(weight * log_likelihood.logsumexp(-1)).sum(-1).mean()
+    if moving:
+        gains = move_gains(log_likelihood.detach().softmax(-1), weight)
+        heads = torch.cat(at_states, -1)
+        distance = (heads.unsqueeze(2) - heads.detach().unsqueeze(1)).square().sum(-1)  # (S, K, K)
+        loss = loss + (distance * best_move(gains, distance.detach())).sum((1, 2)).mean()
     if flow_weight:
         v = flow.velocity(point, flow.value_gradient(point, lambda a: q(rows, a)), score, tau) / tau
         loss = loss + flow_weight * flow.actor_loss(u, v.clamp(-SPEED_LIMIT, SPEED_LIMIT))
@@ -132,23 +137,29 @@ def fit_loss(
 def move_gains(posterior: Tensor, weight: Tensor) -> Tensor:
     """What the likelihood gains, in nat, with particle k put where particle j is, (S, K, K).
 
-    The density is `π · (1 − r_k + r_j)` then: `KL(Gibbs ‖ π)` falls by `Σ_i w_i log(1 − r_ik + r_ij)`.
+    The density is `π · (1 − r_k + r_j)` then: `KL(Gibbs ‖ π)` falls by `Σ_i w_i log(1 − r_ik + r_ij)`. What
+    may be chance counts as 0: every particle made as many samples, so only what differs among those of one
+    particle is chance.
 
     Args:
-        posterior: `r_ik`, of every particle for every sample, (S, N, K).
+        posterior: `r_ik`, of every particle for every sample, (S, N, K); particle i mod K made sample i.
         weight: `w_i`, normalised over each state's samples, (S, N).
     """
     change = posterior.unsqueeze(-2) - posterior.unsqueeze(-1)  # (S, N, K, K)
-    return (weight[..., None, None] * change.clamp_min(-1 + 1e-6).log1p()).sum(1)
+    log_ratio = change.clamp_min(-1 + 1e-6).log1p()
+    gain = (weight[..., None, None] * log_ratio).sum(1)
+    terms = weight[..., None, None] * (log_ratio - gain.unsqueeze(1))
+    particles = posterior.shape[-1]
+    per_particle = terms.view(len(terms), -1, *[particles] * 3)  # (S, N/K, K, K, K)
+    error = (per_particle.shape[1] * per_particle.var(1).sum(1)).sqrt()
+    return torch.where(gain > CERTAINTY * error, gain, 0)
 
 
-def best_move(gains: Tensor, way: Tensor, least_gain: float) -> Tensor:
-    """The move to be made in each state, as one True in (S, K, K), or none where none gains `least_gain`.
+def best_move(gains: Tensor, distance: Tensor) -> Tensor:
+    """The move to be made in each state, as one True in (S, K, K), or none where none gains.
 
-    The particle is the one that gains most. Of aims that are about as good the nearest is taken, so that a
-    particle on its way keeps its aim.
+    Of moves that are about as good the nearest is taken, so that a particle on its way keeps its aim.
     """
-    most = gains.amax((1, 2), keepdim=True)
-    good = (gains.amax(2, keepdim=True) == most) & (gains > (TIE * most).clamp_min(least_gain))
-    way = torch.where(good, way, torch.inf)
-    return good & (way == way.amin((1, 2), keepdim=True))
+    good = (gains > 0) & (gains > TIE * gains.amax((1, 2), keepdim=True))
+    distance = torch.where(good, distance, torch.inf)
+    return good & (distance == distance.amin((1, 2), keepdim=True))

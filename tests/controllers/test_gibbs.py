@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wpg.controllers import fit_gibbs
-from wpg.controllers.gibbs import best_move, move_gains
+from wpg.controllers.gibbs import CERTAINTY, best_move, move_gains
 
 CENTRES = torch.tensor([[-0.6, -0.6], [0.6, -0.5], [-0.5, 0.6], [0.55, 0.6]])
 HEIGHTS = torch.tensor([1.0, 0.95, 0.9, 0.85])
@@ -70,35 +70,43 @@ def test_same_seed_same_fit_and_observations_can_be_sampled():
     assert low < high
 
 
-def test_gain_of_a_move_is_the_change_in_likelihood():
+def test_gain_of_a_move_is_the_change_in_likelihood_unless_it_may_be_chance():
     """Against brute force: every particle put where every other is, the likelihood taken anew."""
     generator = torch.Generator().manual_seed(0)
-    density = torch.rand(2, 9, 4, generator=generator) + 0.1  # of every particle at every sample
-    weight = torch.rand(2, 9, generator=generator).softmax(-1)
+    density = torch.rand(2, 400, 4, generator=generator) + 0.1  # of every particle at every sample
+    weight = density[..., 0] / density[..., 0].sum(-1, keepdim=True)
+    some = 0
     gains = move_gains(density / density.sum(-1, keepdim=True), weight)
     for k, j in itertools.product(range(4), repeat=2):
         moved = density.clone()
         moved[..., k] = moved[..., j]
-        expected = (weight * (moved.sum(-1) / density.sum(-1)).log()).sum(-1)
-        assert torch.allclose(gains[:, k, j], expected, atol=1e-6)
+        log_ratio = (moved.sum(-1) / density.sum(-1)).log()
+        gain = (weight * log_ratio).sum(-1, keepdim=True)
+        of_particle = (weight * (log_ratio - gain)).view(2, 100, 4)
+        error = (100 * of_particle.var(1)).sum(-1, keepdim=True).sqrt()
+        sure = gain > CERTAINTY * error
+        assert torch.allclose(gains[:, k, j], torch.where(sure, gain, 0).squeeze(1), atol=1e-6)
+        some += int(sure.sum())
+    assert some
 
 
 def test_a_particle_leaves_an_overcrowded_mode():
     """Three particles share a mode of a fifth of the mass, one has the rest."""
-    posterior = torch.tensor([[[1 / 3, 1 / 3, 1 / 3, 0], [0, 0, 0, 1.0]]])
-    gains = move_gains(posterior, torch.tensor([[0.2, 0.8]]))
+    posterior = torch.tensor([[1 / 3, 1 / 3, 1 / 3, 0]] * 3 + [[0, 0, 0, 1.0]]).repeat(1, 2, 1)
+    weight = torch.tensor([0.2 / 3] * 3 + [0.8]).repeat(1, 2) / 2
+    gains = move_gains(posterior, weight)
     assert gains[0, 0, 3].item() == pytest.approx(0.2 * math.log(2 / 3) + 0.8 * math.log(2))
-    way = torch.ones(1, 4, 4)
-    way[0, 1, 3] = 0.5
-    assert best_move(gains, way, 0.1).nonzero().tolist() == [[0, 1, 3]]
-    assert not best_move(gains, way, 0.5).any()
+    distance = torch.ones(1, 4, 4)
+    distance[0, 1, 3] = 0.5
+    assert best_move(gains, distance).nonzero().tolist() == [[0, 1, 3]]
+    assert not best_move(torch.zeros(1, 4, 4), distance).any()
 
 
 def test_of_aims_that_are_about_as_good_the_nearest_is_taken():
     gains = torch.zeros(1, 3, 3)
-    gains[0, 0] = torch.tensor([0.0, 0.10, 0.09])
-    way = torch.tensor([[[0.0, 2.0, 1.0]]]).expand(1, 3, 3)
-    assert best_move(gains, way, 0.02).nonzero().tolist() == [[0, 0, 2]]
+    gains[0, 0] = torch.tensor([0.0, 0.10, 0.08])
+    distance = torch.tensor([[[0.0, 2.0, 1.0]]]).expand(1, 3, 3)
+    assert best_move(gains, distance).nonzero().tolist() == [[0, 0, 2]]
 
 
 @pytest.mark.parametrize("tau", [0.5])
