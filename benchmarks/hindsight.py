@@ -51,6 +51,7 @@ def run_wpg(env: str, *, seed: int, steps: int, period: int, episodes: int, comp
         eval_episodes=episodes,
         checkpoint_period=steps,
         compile=compile,
+        overlap=False,
     )
     with tempfile.TemporaryDirectory() as folder:
         result = train(config, out=Path(folder) / "run")
@@ -171,21 +172,22 @@ def table(results: Path = RESULTS) -> None:
     Args:
         results: File of JSON lines.
     """
-    groups: dict[tuple[str, str], list[list[Row]]] = {}
+    groups: dict[tuple[str, str, int], list[list[Row]]] = {}
     for line in results.read_text().splitlines():
         record = json.loads(line)
-        groups.setdefault((record["env"], record["algorithm"]), []).append(record["curve"])
+        algorithm = record["algorithm"] + (", compiled" if record["compile"] else "")
+        curve = record["curve"]
+        groups.setdefault((record["env"], algorithm, curve[-1]["steps"]), []).append(curve)
     print("| environment | algorithm | steps | seconds | success at the end | 0.95 after steps | seconds |")
     print("|---|---|---|---|---|---|---|")
-    for (env, algorithm), curves in sorted(groups.items()):
+    for (env, algorithm, steps), curves in sorted(groups.items()):
         ends = ", ".join(f"{curve[-1]['success']:.2f}" for curve in curves)
         seconds = statistics.median(curve[-1]["train_s"] for curve in curves)
         never = {"steps": np.inf, "train_s": np.inf}
         solved = [solved_at(curve) or never for curve in curves]
         medians = [statistics.median(row[key] for row in solved) for key in ("steps", "train_s")]
         cells = ["never", "–"] if np.isinf(medians[0]) else [f"{median:,.0f}" for median in medians]
-        steps = f"{curves[0][-1]['steps']:,}"
-        print(f"| {' | '.join([env, algorithm, steps, f'{seconds:.0f}', ends, *cells])} |")
+        print(f"| {' | '.join([env, algorithm, f'{steps:,}', f'{seconds:.0f}', ends, *cells])} |")
 
 
 if __name__ == "__main__":
