@@ -6,7 +6,6 @@ nothing else.
 """
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wpg.controllers.errors import CheckpointFormatError, CheckpointWriteError
+from wpg.controllers.files import replace_file
 
 VERSION = 5
 FILE_NAME = "state.safetensors"
@@ -24,31 +24,18 @@ FILE_NAME = "state.safetensors"
 def write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write a checkpoint, or leave the one before it as it is.
 
-    The new file is complete on the disk before it takes the old one's name.
-
     Raises:
         CheckpointWriteError: the disk is full, or not writable.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    partial, final = folder / (FILE_NAME + ".partial"), folder / FILE_NAME
+    path = folder / FILE_NAME
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {"wpg": json.dumps({"version": VERSION, **state})}
     try:
-        save_file(content, partial, {"wpg": json.dumps({"version": VERSION, **state})})
-        _sync(partial)
-        os.replace(partial, final)
-        _sync(folder)
+        replace_file(path, lambda partial: save_file(content, partial, header))
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        kept = "the checkpoint before it is intact" if final.exists() else "there is none before it"
-        raise CheckpointWriteError(f"cannot write the checkpoint {final}: {error}; {kept}") from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        kept = "the checkpoint before it is intact" if path.exists() else "there is none before it"
+        raise CheckpointWriteError(f"cannot write the checkpoint {path}: {error}; {kept}") from error
 
 
 def read(

@@ -11,6 +11,7 @@ import torch
 
 from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import ConfigError
+from wpg.controllers.files import replace_file
 from wpg.controllers.processor import processor_features
 from wpg.controllers.stepping import can_fork
 
@@ -203,8 +204,13 @@ class TrainConfig:
         return self.precision == "bfloat16"
 
     def save(self, path: Path) -> None:
-        """Write the settings as YAML."""
-        path.write_bytes(msgspec.yaml.encode(asdict(self)))
+        """Write the settings as YAML, or leave those before them as they are.
+
+        Raises:
+            OSError: the disk is full, or not writable.
+        """
+        content = msgspec.yaml.encode(asdict(self))
+        replace_file(path, lambda partial: partial.write_bytes(content))
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -1,11 +1,14 @@
 """metrics.csv and TensorBoard event files of a run."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
+
+from wpg.controllers.files import replace_file
 
 COLUMNS = (
     "step", "episodes", "updates", "return_mean", "success_rate", "episode_length",
@@ -17,18 +20,14 @@ Row = dict[str, float | None]
 
 
 class MetricsLog:
-    """Appends rows; on resume it drops the rows that were written after the checkpoint."""
+    """Appends rows; on resume it drops those written after the checkpoint, and one that was cut short."""
 
     def __init__(self, folder: Path, *, resume_step: int | None = None) -> None:
         path = folder / "metrics.csv"
         kept: list[list[str]] = []
         if resume_step is not None and path.exists():
-            with path.open(newline="") as old:
-                kept = [line for line in list(csv.reader(old))[1:] if line and int(line[0]) <= resume_step]
-        partial = folder / "metrics.csv.partial"
-        with partial.open("w", newline="") as new:
-            csv.writer(new).writerows([COLUMNS, *kept])
-        partial.replace(path)
+            kept = [row for row in _whole_rows(path) if int(row[0]) <= resume_step]
+        replace_file(path, lambda partial: _write_rows(partial, [COLUMNS, *kept]))
         self._file = path.open("a", newline="")
         self._csv = csv.writer(self._file)
         purge = None if resume_step is None else resume_step + 1
@@ -50,3 +49,15 @@ class MetricsLog:
     ) -> None:
         self._file.close()
         self._board.close()
+
+
+def _whole_rows(path: Path) -> list[list[str]]:
+    """The rows below the heading that were written to their end."""
+    with path.open(newline="") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    return [row for row in list(csv.reader(lines))[1:] if len(row) == len(COLUMNS)]
+
+
+def _write_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)

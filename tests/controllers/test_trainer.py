@@ -32,6 +32,7 @@ from wpg.controllers import (
 from wpg.controllers.critic import Critic
 from wpg.controllers.environment import inspect_env
 from wpg.controllers.learner import Learner
+from wpg.controllers.metrics import COLUMNS, MetricsLog
 from wpg.controllers.policy import ParticlePolicy
 from wpg.controllers.replay import Batch
 
@@ -233,14 +234,21 @@ def test_unsupported_spaces_are_named(env, message, tmp_path):
         train(small(), out=tmp_path / "run", env_factory=lambda: env)
 
 
+def no_space(above):
+    """A disk with room for so many bytes."""
+
+    def sync(descriptor):
+        if os.fstat(descriptor).st_size > above:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return sync
+
+
 def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     train(small(), out=tmp_path / "run", env_factory=ReachToy)
     before = checkpoint.read(tmp_path / "run" / "checkpoint")
 
-    def no_space(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", no_space)
+    monkeypatch.setattr(os, "fsync", no_space(above=10_000))
     with pytest.raises(
         CheckpointWriteError, match="No space left on device; the checkpoint before it is intact"
     ):
@@ -321,6 +329,25 @@ def test_settings_file_round_trip_and_faults(tmp_path):
     path.write_text("env: toy\nsteps: many\n")
     with pytest.raises(ConfigError, match="steps"):
         TrainConfig.load(path)
+
+
+def test_full_disk_keeps_the_old_settings(tmp_path, monkeypatch):
+    path = tmp_path / "config.yaml"
+    small().save(path)
+    monkeypatch.setattr(os, "fsync", no_space(above=0))
+    with pytest.raises(OSError, match="No space left on device"):
+        small(steps=480).save(path)
+    assert TrainConfig.load(path) == small()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("cut", ["80,4,20", "80,4,20\r\n", "80" + "," * 14])
+def test_a_row_that_was_cut_short_is_dropped(cut, tmp_path):
+    path = tmp_path / "metrics.csv"
+    whole = ",".join(COLUMNS) + "\r\n40" + "," * 14 + "\r\n"
+    path.write_bytes((whole + cut).encode())
+    with MetricsLog(tmp_path, resume_step=80):
+        assert path.read_bytes() == whole.encode()
 
 
 def test_fewer_steps_than_done_are_refused(tmp_path):
