@@ -142,7 +142,7 @@ class GoldenVectors(Record, frozen=True, kw_only=True):
 class Contract(Record, frozen=True, kw_only=True):
     """The whole agreement, as stored in the artefact."""
 
-    version: int
+    version: Count
     interface: PolicyInterface
     sampler: SamplerSpec
     provenance: Provenance
@@ -255,7 +255,7 @@ def contract_schema() -> dict[str, Any]:
 
 
 class _VersionOnly(msgspec.Struct):
-    version: int
+    version: Count
 
 
 def _has_shape(rows: Any, shape: tuple[int, ...]) -> bool:

@@ -50,7 +50,7 @@ class RobotSpec(Record, frozen=True, kw_only=True):
     """The robot a policy was trained for."""
 
     name: str
-    joints: tuple[JointSpec, ...]
+    joints: Annotated[tuple[JointSpec, ...], msgspec.Meta(min_length=1)]
     kinematics: SerialChain
 
     def __post_init__(self) -> None:

@@ -56,7 +56,7 @@ class JointFrame(Record, frozen=True, kw_only=True):
 class SerialChain(Record, frozen=True, kw_only=True):
     """The arm from its base to its tool."""
 
-    joints: tuple[JointFrame, ...]
+    joints: Annotated[tuple[JointFrame, ...], msgspec.Meta(min_length=1)]
     tool: Frame
 
 

@@ -72,6 +72,14 @@ def test_older_contracts_are_migrated(path, monkeypatch):
     assert decode_contract(json.dumps(older)) == msgspec.structs.replace(contract, version=2)
 
 
+def test_a_robot_without_joints_is_refused(path):
+    written = json.loads(encode_contract(load_artifact(path).contract))
+    robot = written["interface"]["robot"]
+    robot["joints"] = robot["kinematics"]["joints"] = []
+    with pytest.raises(ContractError, match=r"length >= 1 - at `\$.interface.robot.joints`"):
+        decode_contract(json.dumps(written))
+
+
 def test_numbers_of_other_libraries_are_stored_as_plain_ones(path):
     contract = load_artifact(path).contract
     replace = msgspec.structs.replace

@@ -115,6 +115,7 @@ def test_foreign_onnx(tmp_path):
     [
         ('"version":1', '"version":2', "version 2 found, this wpg reads version 1: update wpg"),
         ('"version":1', '"version":"one"', "no readable version"),
+        ('"version":1', '"version":-1000000000000', "no readable version"),
         ('"version":1,', '"version":1,"colour":"red",', "unknown field `colour`"),
         ('"git_commit":null,', "", "missing required field `git_commit`"),
         ('"control_dt_s":0.05', '"control_dt_s":-0.05', r"$.interface.control_dt_s"),
