@@ -30,7 +30,7 @@ FADED = 0.25
 """Share of the iterations after which the flow has faded out."""
 SPEED_LIMIT = 30.0
 """Bound of the velocity, in units of the temperature."""
-TIE = 0.7
+TIE = 0.85
 """Of two moves, the one that gains this share of the other's gain is about as good."""
 CERTAINTY = 2.0
 """A move gains if its estimate is this many of its standard errors above zero."""
@@ -158,8 +158,10 @@ def move_gains(posterior: Tensor, weight: Tensor) -> Tensor:
 def best_move(gains: Tensor, distance: Tensor) -> Tensor:
     """The move to be made in each state, as one True in (S, K, K), or none where none gains.
 
-    Of moves that are about as good the nearest is taken, so that a particle on its way keeps its aim.
+    The particle is the one that gains most. Of aims that are about as good the nearest is taken, so that a
+    particle on its way keeps its aim.
     """
-    good = (gains > 0) & (gains > TIE * gains.amax((1, 2), keepdim=True))
+    most = gains.amax((1, 2), keepdim=True)
+    good = (gains > 0) & (gains > TIE * most) & (gains.amax(2, keepdim=True) == most)
     distance = torch.where(good, distance, torch.inf)
     return good & (distance == distance.amin((1, 2), keepdim=True))
