@@ -89,7 +89,7 @@ class TrainConfig:
     """Episodes of one evaluation."""
     select: Select = "best"
     """How evaluations choose: the critic's best of the particles, their mean, or a sample. The first two take
-    the particles without the noise around them; the exported file draws that too unless `noise_scale` is 0."""
+    particles without the noise around them; the exported file draws that too unless `noise_scale` is 0."""
     checkpoint_period: int | None = None
     """Environment steps from one checkpoint to the next; None takes a tenth of `steps`."""
     stop_at_success: float | None = None
