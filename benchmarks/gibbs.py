@@ -216,7 +216,7 @@ def main(iterations: int = 2000, num_particles: int = 16, seed: int = 0, out: Pa
         iterations: Updates of each fit.
         num_particles: Particles of the policy, K.
         seed: Seed of the fits.
-        out: Also write a line of JSON a target to this file.
+        out: Also write a line of JSON a target to the end of this file.
     """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -247,7 +247,8 @@ def main(iterations: int = 2000, num_particles: int = 16, seed: int = 0, out: Pa
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         settings = {"iterations": iterations, "num_particles": num_particles, "seed": seed}
-        out.write_text("".join(json.dumps(row | settings) + "\n" for row in rows))
+        with out.open("a") as file:
+            file.writelines(json.dumps(row | settings) + "\n" for row in rows)
 
 
 if __name__ == "__main__":
