@@ -4,8 +4,7 @@ On the decision process of `mdp.py`, three things are run:
 
 - the Wasserstein gradient flow itself, `∂_t π = −∂_a(π ∂_a Q^π) + τ ∂_a² π`, on the grid with the soft
   value of the policy solved anew at every step (arXiv 2605.26078), from the uniform policy, for several
-  temperatures: its optimality
-  gap falls geometrically, at a rate that is fitted;
+  temperatures: its optimality gap falls geometrically, at a rate that is fitted;
 - the same flow as Langevin particles with a step size, from the Gibbs policy: the bias that the step sets;
 - the learner of `wpg` with 16 particles, and with 1, which is the projection on Gaussians.
 
