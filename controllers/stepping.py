@@ -5,6 +5,7 @@ caller learns on another core; in this process they do so when the step is finis
 bit for bit.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -13,7 +14,7 @@ import socket
 import traceback
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -191,28 +192,42 @@ def _serve(make: Callable[[], Envs], theirs: socket.socket, ours: socket.socket)
     envs: InProcess | None = None
     try:
         envs = InProcess(make())
-        link.send(None)
-        while True:
-            request = link.recv()
+        _answer(link, None)
+        for request in _requests(link):
             if isinstance(request, np.ndarray):
                 envs.begin(request)
-                link.send(envs.finish())
+                _answer(link, envs.finish())
             else:
-                link.send(envs.reset(*request))
-    except (EOFError, ConnectionError):
-        pass
+                _answer(link, envs.reset(*request))
     except Exception as error:
-        link.send(_portable(error))
+        _answer(link, _portable(error))
     finally:
         if envs is not None:
             envs.close()
 
 
+def _requests(link: Connection) -> Iterator[Any]:
+    """Requests until the other end is gone."""
+    while True:
+        try:
+            request = link.recv()
+        except (EOFError, ConnectionError):
+            return
+        yield request
+
+
+def _answer(link: Connection, answer: Any) -> None:
+    """Answer, if the other end is still there; if not, no request follows."""
+    with contextlib.suppress(ConnectionError):
+        link.send(answer)
+
+
 def _portable(error: Exception) -> Exception:
     """The error as it can be sent, with the way it took here as a note."""
-    error.add_note("".join(traceback.format_exception(error)))
+    note = "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return EnvProcessError(f"{type(error).__name__}: {error}")
+        error = EnvProcessError(f"{type(error).__name__}: {error}")
+    error.add_note(note)
     return error

@@ -90,6 +90,11 @@ class FailingOddly(Failing):
         raise OddError(2, 0.5)
 
 
+class Disconnected(Failing):
+    def fail(self):
+        raise ConnectionResetError("the simulator's server is gone")
+
+
 class Exiting(Failing):
     def fail(self):
         os._exit(7)
@@ -100,6 +105,7 @@ class Exiting(Failing):
     [
         (Failing, ValueError, "the arm came loose"),
         (FailingOddly, EnvProcessError, "OddError: joint 2 at 0.5"),
+        (Disconnected, ConnectionResetError, "the simulator's server is gone"),
         (Exiting, EnvProcessError, "the environments' process ended by itself, with exit code 7"),
     ],
 )
@@ -107,19 +113,21 @@ def test_what_an_environment_raises_comes_out(factory, error, message, tmp_path)
     with pytest.raises(error) as caught:
         train(small(overlap=True), out=tmp_path / "run", env_factory=factory)
     assert str(caught.value) == message
+    assert factory is Exiting or "in fail" in "".join(caught.value.__notes__)
     assert multiprocessing.active_children() == []
 
 
-def test_an_environment_that_cannot_be_made(tmp_path):
+@pytest.mark.parametrize("error", [ValueError, ConnectionRefusedError])
+def test_an_environment_that_cannot_be_made(error, tmp_path):
     made = []
 
     def make():
         if made:
-            raise ValueError("only one arm here")
+            raise error("only one arm here")
         made.append(ReachToy())
         return made[0]
 
-    with pytest.raises(ValueError, match="only one arm here"):
+    with pytest.raises(error, match="only one arm here"):
         train(small(overlap=True), out=tmp_path / "run", env_factory=make)
     assert not (tmp_path / "run").exists()
 
