@@ -9,11 +9,11 @@ from rich.console import Console
 from wpg.cli.options import ActuatorsFile, ControlOption, RobotOption, UsageError, env_kwargs
 
 if TYPE_CHECKING:
-    from wpg.controllers import TrainConfig
+    from wpg.controllers import TrainConfig, TrainResult
 
 ENOUGH_SUCCESS = 0.98
 """Where training on another environment ends unless steps or another success are asked for."""
-LIMITS = ("steps", "max_seconds")
+ANEW = ("steps", "max_seconds", "overlap")
 """What a run that goes on may be given anew."""
 
 
@@ -83,7 +83,7 @@ def train(
     if resume is not None:
         named = {"ENV": env, "--out": out, "--robot": robot, "--actuators": actuators, "--control": control}
         refused = [name for name, value in named.items() if value is not None]
-        refused += [f"--{name.replace('_', '-')}" for name in given if name not in LIMITS]
+        refused += [f"--{name.replace('_', '-')}" for name in given if name not in ANEW]
         if refused:
             raise UsageError(f"--resume takes all else from the run: leave out {', '.join(refused)}")
         _train(None, resume, given)
@@ -110,10 +110,9 @@ def _train(env: str | None, folder: Path, settings: dict[str, Any]) -> None:
         else:
             result = train(_config(env, settings), out=folder, on_progress=bar)
     artifact = export_run(result.folder, result.folder / "policy.onnx")
-    returned, success = _number(result.return_mean, ".1f"), _number(result.success_rate, ".0%")
     console.print(
         f"{result.steps:,} steps in {result.train_seconds:.0f} s, stopped by {result.stopped_by}; "
-        f"last evaluation: return {returned}, success {success}",
+        f"{_last_evaluation(result)}",
         soft_wrap=True,
     )
     console.print(f"exported to {artifact}; next: wpg evaluate {result.folder}", soft_wrap=True)
@@ -136,5 +135,8 @@ def _config(env: str, settings: dict[str, Any]) -> "TrainConfig":
         raise UsageError(str(error)) from error
 
 
-def _number(value: float | None, form: str) -> str:
-    return "none" if value is None else format(value, form)
+def _last_evaluation(result: "TrainResult") -> str:
+    if result.return_mean is None:
+        return "nothing was evaluated"
+    success = "not reported" if result.success_rate is None else format(result.success_rate, ".0%")
+    return f"last evaluation: return {result.return_mean:.1f}, success {success}"

@@ -36,7 +36,8 @@ from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, ParticlePolicy
 from wpg.controllers.progress import OnProgress, ProgressBar, TrainProgress
 from wpg.controllers.run import Run, load_run
 from wpg.controllers.statistics import bootstrap_interval, wilson_interval
-from wpg.controllers.trainer import TrainResult, resume, train
+from wpg.controllers.trainer import TrainResult
+from wpg.controllers.training import resume, train
 
 __all__ = [
     "LOG_STD_MAX",

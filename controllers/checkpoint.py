@@ -61,3 +61,8 @@ def read(
             f"{path} has version {state.get('version')}, this release reads {VERSION}"
         )
     return tensors, state
+
+
+def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

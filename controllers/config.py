@@ -262,6 +262,13 @@ class ResolvedConfig(TrainConfig):
     checkpoint_period: int
     """See TrainConfig."""
 
+    def __post_init__(self) -> None:
+        """Check that nothing is open, too; a file may leave out what has a default in TrainConfig."""
+        super().__post_init__()
+        missing = [name for name in ResolvedConfig.__annotations__ if getattr(self, name) is None]
+        if missing:
+            raise ConfigError(f"expected a value of {', '.join(missing)}, found none")
+
 
 def default_gamma(spec: EnvSpec) -> float:
     """Discount where none is set.

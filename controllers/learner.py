@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wpg.controllers import flow
+from wpg.controllers.checkpoint import under
 from wpg.controllers.critic import Critic
 from wpg.controllers.network import FoldedMlp
 from wpg.controllers.normalisation import BatchUse
@@ -203,16 +204,16 @@ class Learner:
         return found
 
     def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
-        """Take back what `tensors` said."""
+        """Load what `tensors()` returned, after so many updates."""
         self.updates = updates
         with torch.no_grad():
             self.log_tau.copy_(tensors["log_tau"])
             self.metrics.copy_(tensors["metrics"])
         self.generator.set_state(tensors["generator"].cpu())
         for name, module in self._modules().items():
-            module.load_state_dict(_under(tensors, f"{name}."))
+            module.load_state_dict(under(tensors, f"{name}."))
         for name, optimiser in self.optimisers.items():
-            optimiser.restore(_under(tensors, f"adam.{name}."))
+            optimiser.restore(under(tensors, f"adam.{name}."))
         self._rest()
 
     def first_fault(self, limit: float = 1e8) -> str | None:
@@ -230,7 +231,3 @@ class Learner:
 
 def _end_to_end(tensors: list[Tensor]) -> Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

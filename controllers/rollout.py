@@ -111,10 +111,6 @@ class Rollout:
         return {"begun": self.begun, "finished": self.finished, "recent": [vars(e) for e in self.recent]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take back what `state` said; `begin_all` is to follow."""
+        """Load what `state()` returned; `begin_all` is to follow."""
         self.begun, self.finished = state["begun"], state["finished"]
         self.recent.extend(Episode(**episode) for episode in state["recent"])
-
-    def close(self) -> None:
-        """Close the environments."""
-        self.envs.close()

@@ -1,5 +1,7 @@
 """A finished or running training run, as its folder holds it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 import torch
 
 from wpg.controllers import checkpoint
+from wpg.controllers.checkpoint import under
 from wpg.controllers.config import ResolvedConfig, Select
 from wpg.controllers.critic import Critic
 from wpg.controllers.environment import EnvSpec, FloatArray
@@ -91,33 +94,55 @@ def spec_from_json(values: dict[str, Any]) -> EnvSpec:
     return EnvSpec(**{**values, **box})
 
 
-def load_run(folder: str | Path) -> Run:
-    """Read policy, critic and metadata of a run folder's last checkpoint.
+def read_config(folder: Path) -> ResolvedConfig:
+    """Settings of the run in `folder`, which has a checkpoint that this release reads.
+
+    Another release's run is told by its checkpoint, before its settings are found to be others.
 
     Raises:
         RunFolderError: the folder is no run folder.
         ConfigError: its settings cannot be read.
         CheckpointFormatError: its checkpoint is missing, damaged or of another version.
     """
-    folder = Path(folder)
     if not (folder / CONFIG_NAME).is_file():
         raise RunFolderError(f"{folder} is no run folder: it has no {CONFIG_NAME}")
-    config = ResolvedConfig.load(folder / CONFIG_NAME)
-    tensors, state = checkpoint.read(
-        folder / CHECKPOINT_NAME, lambda name: name.startswith(("average.", "critic."))
-    )
+    checkpoint.read(folder / CHECKPOINT_NAME, lambda name: False)
+    return ResolvedConfig.load(folder / CONFIG_NAME)
+
+
+@contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """While tensors of the checkpoint in `folder` are put in their places.
+
+    Raises:
+        CheckpointFormatError: they have other sizes than its settings say.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        reason = " ".join(" ".join(str(error).splitlines()[:2]).split())
+        raise CheckpointFormatError(
+            f"the checkpoint in {folder} does not fit its {CONFIG_NAME}: {reason}"
+        ) from error
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read policy, critic and metadata of a run folder's last checkpoint, onto the CPU.
+
+    Raises:
+        RunFolderError: the folder is no run folder.
+        ConfigError: its settings cannot be read.
+        CheckpointFormatError: its checkpoint is missing, damaged, of another version or does not fit.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    parts = ("average.", "critic.")
+    tensors, state = checkpoint.read(folder / CHECKPOINT_NAME, lambda name: name.startswith(parts))
     spec = spec_from_json(state["spec"])
     policy, critic = build_networks(spec, config)
-    try:
-        for prefix, module in (("average.", policy), ("critic.", critic)):
-            own = {
-                name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
-            }
-            module.load_state_dict(own)
-    except RuntimeError as error:
-        raise CheckpointFormatError(
-            f"the checkpoint in {folder} does not fit its {CONFIG_NAME}: {error}"
-        ) from error
+    with fitting(folder):
+        policy.load_state_dict(under(tensors, "average."))
+        critic.load_state_dict(under(tensors, "critic."))
     for module in (policy, critic):
         module.eval().requires_grad_(False)
     return Run(config=config, policy=policy, critic=critic, spec=spec, metadata=state["metadata"])

@@ -1,38 +1,30 @@
-"""Training: act, step, learn, evaluate, checkpoint."""
+"""One run in training: act, step, learn, evaluate, checkpoint."""
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from wpg.controllers import checkpoint
+from wpg.controllers.checkpoint import under
 from wpg.controllers.config import TrainConfig
 from wpg.controllers.demonstrations import load_demonstrations
 from wpg.controllers.environment import Env, FloatArray, inspect_env, make_env, make_envs, versioned_id
-from wpg.controllers.errors import (
-    CheckpointFormatError,
-    ConfigError,
-    DemonstrationError,
-    DivergenceError,
-    RunFolderError,
-)
+from wpg.controllers.errors import CheckpointFormatError, DemonstrationError, DivergenceError
 from wpg.controllers.evaluation import Evaluation, evaluate
 from wpg.controllers.exploration import Excursions
 from wpg.controllers.flow import draw
 from wpg.controllers.learner import Learner
-from wpg.controllers.metrics import MetricsLog
 from wpg.controllers.monitor import Monitor
-from wpg.controllers.picture import draw_training
-from wpg.controllers.processor import tuned
-from wpg.controllers.progress import OnProgress
 from wpg.controllers.replay import make_replay
 from wpg.controllers.rollout import Rollout
-from wpg.controllers.run import CHECKPOINT_NAME, CONFIG_NAME, build_networks, make_act, spec_to_json
+from wpg.controllers.run import CHECKPOINT_NAME, build_networks, fitting, make_act, spec_to_json
 from wpg.controllers.stepping import InProcess, OwnProcess, Stepping, has_spare_core
 
 
@@ -51,53 +43,70 @@ class TrainResult:
     eval_seconds: float
     """Seconds of this call's evaluations."""
     return_mean: float | None
-    """Mean return of the last evaluation."""
+    """Mean return of the last evaluation; None where there was none."""
     success_rate: float | None
-    """Success rate of the last evaluation."""
+    """Success rate of the last evaluation; None where there was none, or the environment reports none."""
     stopped_by: str
     """`steps`, `success` or `time`."""
 
 
 class Trainer:
-    """One run: networks, replay, environments, and the folder they are written to."""
+    """One run: networks, replay, environments, and the folder they are written to.
+
+    A context manager, which closes the environments.
+    """
 
     def __init__(self, config: TrainConfig, folder: Path, env_factory: Callable[[], Env] | None) -> None:
         config.check_machine()
         self.folder = folder
         make = env_factory or partial(make_env, config.env, **config.env_kwargs)
-        self.eval_env = make()
-        if env_factory is None:
-            config = replace(config, env=versioned_id(config.env, self.eval_env))
-        self.spec = inspect_env(self.eval_env)
-        self.config = config.resolve(self.spec)
+        with ExitStack() as opened:
+            self.eval_env = opened.enter_context(closing(make()))
+            if env_factory is None:
+                config = replace(config, env=versioned_id(config.env, self.eval_env))
+            self.spec = inspect_env(self.eval_env)
+            self.config = config.resolve(self.spec)
+            self.learner = self._make_learner()
+            envs = opened.enter_context(closing(self._make_envs(env_factory)))
+            self.rollout = Rollout(envs, self.spec, config.seed)
+            self.replay = make_replay(
+                self.spec,
+                config.replay_capacity,
+                self.eval_env,
+                hindsight_ratio=config.hindsight_ratio,
+                kept_share=config.demonstration_share,
+            )
+            self._opened = opened.pop_all()
+        self.excursions = Excursions(self.config.num_envs, self.spec.action_dim, self.config.random_hold)
+        self.step = 0
+        self.streak = 0
+        self.last_eval: tuple[float | None, float | None] = (None, None)
+        """Mean return and success rate of the last evaluation; None where there was none."""
+        self._checkpoint_due = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._opened.close()
+
+    def _make_learner(self) -> Learner:
+        config = self.config
         generator = torch.Generator().manual_seed(config.seed)
-        policy, critic = build_networks(self.spec, self.config, generator)
-        self.learner = Learner(
+        policy, critic = build_networks(self.spec, config, generator)
+        return Learner(
             policy.to(config.device),
             critic.to(config.device),
-            gamma=self.config.gamma,
-            learning_rate=self.config.learning_rate,
-            actor_period=self.config.actor_period,
+            gamma=config.gamma,
+            learning_rate=config.learning_rate,
+            actor_period=config.actor_period,
             initial_tau=config.initial_tau,
-            target_entropy=self.config.target_entropy,
+            target_entropy=config.target_entropy,
             norm_warmup=config.norm_warmup,
             low_precision=config.low_precision(),
             compiled=config.compile,
             generator=generator,
         )
-        self.rollout = Rollout(self._make_envs(env_factory), self.spec, config.seed)
-        self.replay = make_replay(
-            self.spec,
-            config.replay_capacity,
-            self.eval_env,
-            hindsight_ratio=config.hindsight_ratio,
-            kept_share=config.demonstration_share,
-        )
-        self.excursions = Excursions(self.config.num_envs, self.spec.action_dim, self.config.random_hold)
-        self.step = 0
-        self.streak = 0
-        self.last_eval: tuple[float, float | None] = (0.0, None)
-        self._checkpoint_due = False
 
     def _make_envs(self, factory: Callable[[], Env] | None) -> Stepping:
         """In a process of their own by `overlap`, or where that pays: with goals and a core to spare.
@@ -128,7 +137,8 @@ class Trainer:
     def run(self, monitor: Monitor) -> TrainResult:
         """Train until steps, success or time say stop; the last act is a checkpoint."""
         self.rollout.begin_all()
-        stopped_by = self._stop_reason(monitor)  # a run that was over when it was resumed stays as it is
+        # A run that was over when it was resumed stays as it is; a new one has nothing to be loaded from yet.
+        stopped_by = self._stop_reason(monitor) if self.step else None
         while stopped_by is None:
             ended = self._advance()
             self._report(monitor)
@@ -249,122 +259,18 @@ class Trainer:
         }
 
     def restore(self) -> None:
-        """Go on from the folder's checkpoint."""
+        """Go on from the folder's checkpoint.
+
+        Raises:
+            CheckpointFormatError: it cannot be read, is of another environment, or does not fit the settings.
+        """
         tensors, state = checkpoint.read(self.folder / CHECKPOINT_NAME)
         if state["spec"] != spec_to_json(self.spec):
             raise CheckpointFormatError(f"{self.folder} was trained on {state['spec']}, not on {self.spec}")
-        replay = {
-            name.removeprefix("replay."): t for name, t in tensors.items() if name.startswith("replay.")
-        }
-        self.learner.restore(tensors, state["metadata"]["updates"])
-        self.replay.restore(replay, state["position"], state["kept"])
+        with fitting(self.folder):
+            self.learner.restore(tensors, state["metadata"]["updates"])
+            self.replay.restore(under(tensors, "replay."), state["position"], state["kept"])
         self.rollout.restore(state["rollout"])
         self.step, self.streak = state["step"], state["streak"]
         returned, success = state["last_eval"]
         self.last_eval = returned, success
-
-    def close(self) -> None:
-        """Close the environments."""
-        self.rollout.close()
-        self.eval_env.close()
-
-
-def train(
-    config: TrainConfig,
-    *,
-    out: str | Path,
-    on_progress: OnProgress | None = None,
-    env_factory: Callable[[], Env] | None = None,
-) -> TrainResult:
-    """Train a particle policy into the new run folder `out`.
-
-    Writes `config.yaml`, `metrics.csv`, TensorBoard event files under `tb/`, `checkpoint/`, and at the end
-    `training.png`.
-
-    Args:
-        config: settings.
-        out: run folder; must not exist.
-        on_progress: called about twice a second.
-        env_factory: makes the environment where it is not registered; `config.env` is then only its name.
-
-    Raises:
-        RunFolderError: `out` exists.
-        UnknownEnvError, UnsupportedEnvError: the environment cannot be made, or not be learned.
-        DivergenceError: a quantity stopped being finite; the last checkpoint is intact.
-        DemonstrationError: the demonstrations cannot be read, or are of another environment.
-        CheckpointWriteError: the disk is full; the last checkpoint is intact.
-    """
-    folder = Path(out)
-    if folder.exists():
-        raise RunFolderError(f"the run folder {folder} exists already; choose another, or resume it")
-    trainer = Trainer(config, folder, env_factory)
-    if config.demonstrations is not None:
-        try:
-            trainer.see(config.demonstrations)
-        except BaseException:
-            trainer.close()
-            raise
-    folder.mkdir(parents=True)
-    trainer.config.save(folder / CONFIG_NAME)
-    return _run(trainer, on_progress, resume_step=None)
-
-
-def resume(
-    folder: str | Path,
-    *,
-    steps: int | None = None,
-    max_seconds: float | None = None,
-    on_progress: OnProgress | None = None,
-    env_factory: Callable[[], Env] | None = None,
-) -> TrainResult:
-    """Go on with the run in `folder` from its last checkpoint, bit for bit as if it had not stopped.
-
-    Args:
-        folder: run folder of `train`.
-        steps: new total of environment steps; None keeps the run's own. Evaluations and checkpoints
-            keep the periods that the run began with.
-        max_seconds: limit for this call; None for none.
-        on_progress: called about twice a second.
-        env_factory: as for `train`.
-
-    Raises:
-        RunFolderError: `folder` is no run folder.
-        ConfigError: its settings cannot be read, or `steps` is less than it has done.
-        CheckpointFormatError: its checkpoint cannot be read.
-    """
-    folder = Path(folder)
-    if not (folder / CONFIG_NAME).is_file():
-        raise RunFolderError(f"{folder} is no run folder: it has no {CONFIG_NAME}")
-    config = replace(TrainConfig.load(folder / CONFIG_NAME), max_seconds=max_seconds)
-    if steps is not None:
-        config = replace(config, steps=steps)
-    trainer = Trainer(config, folder, env_factory)
-    try:
-        trainer.restore()
-        if steps is not None and steps < trainer.step:
-            raise ConfigError(f"{folder} has done {trainer.step:,} steps already; steps={steps:,} is less")
-    except BaseException:
-        trainer.close()
-        raise
-    if steps is not None:
-        trainer.streak = 0
-    trainer.config.save(folder / CONFIG_NAME)
-    return _run(trainer, on_progress, resume_step=trainer.step)
-
-
-def _run(trainer: Trainer, on_progress: OnProgress | None, *, resume_step: int | None) -> TrainResult:
-    try:
-        with tuned(trainer.config.threads), MetricsLog(trainer.folder, resume_step=resume_step) as log:
-            monitor = Monitor(
-                trainer.config,
-                trainer.learner,
-                trainer.rollout,
-                first_step=resume_step or 0,
-                log=log,
-                on_progress=on_progress,
-            )
-            result = trainer.run(monitor)
-        draw_training(trainer.folder)
-        return result
-    finally:
-        trainer.close()

@@ -13,8 +13,8 @@ from toy import ReachToy
 
 from wpg.controllers import ConfigError, EnvProcessError, checkpoint, train
 from wpg.controllers import stepping as stepping_module
-from wpg.controllers import trainer as trainer_module
 from wpg.controllers.stepping import InProcess, OwnProcess
+from wpg.controllers.trainer import Trainer
 
 
 def contents(folder):
@@ -53,9 +53,8 @@ def test_where_the_environments_step(kwargs, cores, kind, tmp_path, monkeypatch)
     monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", ReachToy))
     settings = {"env": "Toy-v0"} | kwargs
     factory = settings.pop("factory", None)
-    trainer = trainer_module.Trainer(small(**settings), tmp_path, factory)
-    assert type(trainer.rollout.envs) is kind
-    trainer.close()
+    with Trainer(small(**settings), tmp_path, factory) as trainer:
+        assert type(trainer.rollout.envs) is kind
 
 
 def test_without_fork_overlap_is_refused(tmp_path, monkeypatch):
@@ -130,6 +129,26 @@ def test_an_environment_that_cannot_be_made(error, tmp_path):
     with pytest.raises(error, match="only one arm here"):
         train(small(overlap=True), out=tmp_path / "run", env_factory=make)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("settings", [{}, {"overlap": True}, {"replay_capacity": 10**15}])
+def test_environments_are_closed_where_training_cannot_begin(settings, tmp_path):
+    """The run folder cannot be made there, or so many transitions not be held."""
+    opened = []
+
+    class Closing(ReachToy):
+        def __init__(self):
+            super().__init__()
+            opened.append(self)
+
+        def close(self):
+            opened.remove(self)
+
+    (tmp_path / "file").touch()
+    with pytest.raises((NotADirectoryError, RuntimeError)):
+        train(small(**settings), out=tmp_path / "file" / "run", env_factory=Closing)
+    assert opened == []
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

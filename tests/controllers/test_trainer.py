@@ -270,6 +270,46 @@ def test_damaged_checkpoint_is_named(tmp_path, content):
         load_run(tmp_path / "run")
 
 
+def test_a_run_of_another_release_is_told_by_its_checkpoint(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    train(small(steps=100), out=folder, env_factory=ReachToy)
+    lines = (folder / "config.yaml").read_text().splitlines(keepends=True)
+    (folder / "config.yaml").write_text("".join(line for line in lines if "critic_hidden" not in line))
+    with pytest.raises(ConfigError, match="critic_hidden"):
+        load_run(folder)
+    monkeypatch.setattr(checkpoint, "VERSION", 6)
+    for read in (load_run, resume):
+        with pytest.raises(CheckpointFormatError, match="has version 5, this release reads 6"):
+            read(folder)
+
+
+@pytest.mark.parametrize(
+    ("read", "settings", "message"),
+    [
+        (load_run, {"hidden": 32}, "size mismatch for network"),
+        (load_run, {"critic_hidden": 8}, "size mismatch for network"),
+        (resume, {"num_particles": 5}, "size mismatch for network"),
+        (resume, {"replay_capacity": 50}, r"expanded size of the tensor \(50\)"),
+    ],
+)
+def test_settings_of_other_sizes_are_told(read, settings, message, tmp_path, monkeypatch):
+    monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", ReachToy))
+    folder = tmp_path / "run"
+    train(small("Toy-v0", steps=100, overlap=False), out=folder)
+    dataclasses.replace(TrainConfig.load(folder / "config.yaml"), **settings).save(folder / "config.yaml")
+    with pytest.raises(CheckpointFormatError, match=rf"does not fit its config\.yaml: .*{message}"):
+        read(folder)
+
+
+def test_the_last_evaluation_is_kept(tmp_path):
+    unseen = train(small(eval_period=0), out=tmp_path / "unseen", env_factory=ReachToy)
+    assert (unseen.return_mean, unseen.success_rate) == (None, None)
+    seen = train(small(eval_period=240), out=tmp_path / "seen", env_factory=ReachToy)
+    again = resume(tmp_path / "seen", steps=300, env_factory=ReachToy)
+    assert (again.return_mean, again.success_rate) == (seen.return_mean, seen.success_rate)
+    assert seen.return_mean is not None
+
+
 def test_divergence_names_quantity_and_step(tmp_path):
     class Broken(ReachToy):
         steps = 0

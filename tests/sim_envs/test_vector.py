@@ -88,7 +88,7 @@ def test_training_sees_what_single_environments_give():
             rollout.finish_step(replay)
         assert replay.size == 200
         rows.append(replay.rows[:200])
-        rollout.close()
+        envs.close()
     assert torch.equal(*rows)
 
 

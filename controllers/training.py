@@ -1,0 +1,114 @@
+"""Training into a run folder, from its beginning or from its last checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from wpg.controllers.config import TrainConfig
+from wpg.controllers.environment import Env
+from wpg.controllers.errors import ConfigError, RunFolderError
+from wpg.controllers.metrics import MetricsLog
+from wpg.controllers.monitor import Monitor
+from wpg.controllers.picture import draw_training
+from wpg.controllers.processor import tuned
+from wpg.controllers.progress import OnProgress
+from wpg.controllers.run import CONFIG_NAME, read_config
+from wpg.controllers.trainer import Trainer, TrainResult
+
+
+def train(
+    config: TrainConfig,
+    *,
+    out: str | Path,
+    on_progress: OnProgress | None = None,
+    env_factory: Callable[[], Env] | None = None,
+) -> TrainResult:
+    """Train a particle policy into the new run folder `out`.
+
+    Writes `config.yaml`, `metrics.csv`, TensorBoard event files under `tb/`, `checkpoint/`, and at the end
+    `training.png`.
+
+    Args:
+        config: settings.
+        out: run folder; must not exist.
+        on_progress: called about twice a second.
+        env_factory: makes the environment where it is not registered; `config.env` is then only its name.
+
+    Raises:
+        RunFolderError: `out` exists.
+        UnknownEnvError, UnsupportedEnvError: the environment cannot be made, or not be learned.
+        DivergenceError: a quantity stopped being finite; the last checkpoint is intact.
+        DemonstrationError: the demonstrations cannot be read, or are of another environment.
+        CheckpointWriteError: the disk is full; the last checkpoint is intact.
+        ConfigError: this machine lacks what the settings ask for.
+        EnvProcessError: the process that steps the environments ended.
+        OSError: the run folder cannot be written.
+    """
+    folder = Path(out)
+    if folder.exists():
+        raise RunFolderError(f"the run folder {folder} exists already; choose another, or resume it")
+    with Trainer(config, folder, env_factory) as trainer:
+        if config.demonstrations is not None:
+            trainer.see(config.demonstrations)
+        folder.mkdir(parents=True)
+        trainer.config.save(folder / CONFIG_NAME)
+        return _run(trainer, on_progress, resume_step=None)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    steps: int | None = None,
+    max_seconds: float | None = None,
+    overlap: bool | None = None,
+    on_progress: OnProgress | None = None,
+    env_factory: Callable[[], Env] | None = None,
+) -> TrainResult:
+    """Go on with the run in `folder` from its last checkpoint, bit for bit as if it had not stopped.
+
+    Args:
+        folder: run folder of `train`.
+        steps: new total of environment steps; None keeps the run's own. Evaluations and checkpoints
+            keep the periods that the run began with.
+        max_seconds: limit for this call; None for none.
+        overlap: whether a process of its own steps the environments; None keeps the run's own setting.
+        on_progress: called about twice a second.
+        env_factory: as for `train`.
+
+    Raises:
+        RunFolderError: `folder` is no run folder.
+        ConfigError: its settings cannot be read or do not suit this machine, or `steps` is less than it has
+            done.
+        CheckpointFormatError: its checkpoint cannot be read, or fits neither settings nor environment.
+        UnknownEnvError, UnsupportedEnvError, DivergenceError, CheckpointWriteError, OSError: as for `train`.
+    """
+    folder = Path(folder)
+    config = replace(read_config(folder), max_seconds=max_seconds)
+    if steps is not None:
+        config = replace(config, steps=steps)
+    if overlap is not None:
+        config = replace(config, overlap=overlap)
+    with Trainer(config, folder, env_factory) as trainer:
+        trainer.restore()
+        if steps is not None:
+            trainer.streak = 0
+            if steps < trainer.step:
+                done = f"{trainer.step:,} steps already"
+                raise ConfigError(f"{folder} has done {done}; steps={steps:,} is less")
+        trainer.config.save(folder / CONFIG_NAME)
+        return _run(trainer, on_progress, resume_step=trainer.step)
+
+
+def _run(trainer: Trainer, on_progress: OnProgress | None, *, resume_step: int | None) -> TrainResult:
+    with tuned(trainer.config.threads), MetricsLog(trainer.folder, resume_step=resume_step) as log:
+        monitor = Monitor(
+            trainer.config,
+            trainer.learner,
+            trainer.rollout,
+            first_step=resume_step or 0,
+            log=log,
+            on_progress=on_progress,
+        )
+        result = trainer.run(monitor)
+    draw_training(trainer.folder)
+    return result
