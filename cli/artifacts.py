@@ -1,10 +1,7 @@
 """Between run folders, artefacts and environments."""
 
 import hashlib
-import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -28,8 +25,6 @@ from wpg.export.contract import (
 from wpg.export.options import AS_TRAINED, SamplerOptions
 from wpg.export.sources import policy_source
 from wpg.export.writer import write_artifact
-
-RECORDED_PACKAGES = ("wpg", "torch", "numpy", "gymnasium", "mujoco", "pybullet", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +50,12 @@ def export_run(folder: Path, out: Path, options: ExportOptions | None = None) ->
         out,
         policy_source(run.policy, run.critic, temperature=run.metadata["tau"]),
         interface=interface_of(run) if options.interface is None else read_interface(options.interface),
-        provenance=provenance_of(
+        provenance=Provenance(
             env_id=run.config.env,
             seed=run.config.seed,
             env_steps=run.metadata["steps"],
+            git_commit=run.metadata.get("git_commit"),  # earlier checkpoints have neither
+            packages=run.metadata.get("packages", {}),
             config_sha256=hashlib.sha256(config_bytes).hexdigest(),
             licence=options.licence,
         ),
@@ -66,27 +63,6 @@ def export_run(folder: Path, out: Path, options: ExportOptions | None = None) ->
         sign_key=options.sign_key,
     )
     return out
-
-
-def provenance_of(
-    *,
-    env_id: str,
-    seed: int,
-    env_steps: int,
-    config_sha256: str,
-    licence: str | None,
-    packages: Mapping[str, str] | None = None,
-) -> Provenance:
-    """Provenance of a policy that is exported here and now; ``packages`` adds versions to those installed."""
-    return Provenance(
-        env_id=env_id,
-        seed=seed,
-        env_steps=env_steps,
-        git_commit=_git_commit(),
-        packages={**installed_versions(), **(packages or {})},
-        config_sha256=config_sha256,
-        licence=licence,
-    )
 
 
 def interface_of(run: Run) -> PolicyInterface:
@@ -166,25 +142,3 @@ def artifact_act(
         return np.clip(action, action_space.low, action_space.high)
 
     return act
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on, where installed."""
-    found = {}
-    for name in RECORDED_PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _git_commit() -> str | None:
-    """Commit of the checkout that the command runs in, if it runs in one."""
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
-        )
-    except OSError:
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,10 +12,10 @@ import msgspec
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from wpg.cli.artifacts import ExportOptions, bare_interface, provenance_of
+from wpg.cli.artifacts import ExportOptions, bare_interface
 from wpg.cli.options import CommandError, UsageError
-from wpg.controllers.environment import make_env
-from wpg.export.contract import ObservationTerm, PolicyInterface, read_interface
+from wpg.controllers.environment import make_env, versioned_id
+from wpg.export.contract import ObservationTerm, PolicyInterface, Provenance, read_interface
 from wpg.export.sources import networks_source
 from wpg.export.stable_baselines import StableBaselinesPolicy, read_stable_baselines
 from wpg.export.writer import write_artifact
@@ -52,18 +53,21 @@ def export_zip(
         interface = read_interface(options.interface)
     else:
         assert env_id is not None
-        interface = _interface(zip_path, read, env_id, env_kwargs)
+        with closing(make_env(env_id, **env_kwargs)) as env:
+            env_id = versioned_id(env_id, env)
+            interface = _interface(zip_path, read, env, env_id)
     write_artifact(
         out,
         networks_source(read.networks, temperature=read.temperature),
         interface=interface,
-        provenance=provenance_of(
+        provenance=Provenance(
             env_id=env_id or "not stated",
-            seed=read.seed or 0,
+            seed=read.seed,
             env_steps=read.env_steps,
+            git_commit=None,
+            packages={"stable-baselines3": read.version},
             config_sha256=hashlib.sha256(zip_path.read_bytes()).hexdigest(),
             licence=options.licence,
-            packages={"stable-baselines3": read.version},
         ),
         options=sampler,
         sign_key=options.sign_key,
@@ -72,37 +76,33 @@ def export_zip(
 
 
 def _interface(
-    zip_path: Path, read: StableBaselinesPolicy, env_id: str, env_kwargs: Mapping[str, Any]
+    zip_path: Path, read: StableBaselinesPolicy, env: gymnasium.Env[object, object], env_id: str
 ) -> PolicyInterface:
     """What the environment declares, its terms in the order in which the policy sees them."""
-    env = make_env(env_id, **env_kwargs)
-    try:
-        space, box = env.observation_space, env.action_space
-        if not isinstance(box, Box) or not _same_ends(box, read):
-            trained = f"{read.action_low.tolist()} to {read.action_high.tolist()}"
-            raise CommandError(f"{zip_path}: trained on actions from {trained}, but {env_id} takes {box}")
-        keys = tuple(space.spaces) if isinstance(space, Dict) else ()
-        if set(keys) != set(read.observation_keys):
-            trained, has = (", ".join(names) or "no keys" for names in (read.observation_keys, keys))
-            raise CommandError(f"{zip_path}: trained on observations with {trained}, but {env_id} has {has}")
-        declared = getattr(env.unwrapped, "interface", None)
-        if isinstance(declared, PolicyInterface):
-            if not isinstance(space, Dict):
-                return declared
-            terms = _in_order(declared, read.observation_keys, env, env_id)
-            return msgspec.structs.replace(declared, observation=terms)
-        parts = (
-            {key: space[key] for key in read.observation_keys}
-            if isinstance(space, Dict)
-            else {"observation": space}
-        )
-        terms = tuple(
-            ObservationTerm(name=name, size=int(np.prod(part.shape or (1,))), source="environment")
-            for name, part in parts.items()
-        )
-        return bare_interface(env, terms, read.action_low, read.action_high)
-    finally:
-        env.close()
+    space, box = env.observation_space, env.action_space
+    if not isinstance(box, Box) or not _same_ends(box, read):
+        trained = f"{read.action_low.tolist()} to {read.action_high.tolist()}"
+        raise CommandError(f"{zip_path}: trained on actions from {trained}, but {env_id} takes {box}")
+    keys = tuple(space.spaces) if isinstance(space, Dict) else ()
+    if set(keys) != set(read.observation_keys):
+        trained, has = (", ".join(names) or "no keys" for names in (read.observation_keys, keys))
+        raise CommandError(f"{zip_path}: trained on observations with {trained}, but {env_id} has {has}")
+    declared = getattr(env.unwrapped, "interface", None)
+    if isinstance(declared, PolicyInterface):
+        if not isinstance(space, Dict):
+            return declared
+        terms = _in_order(declared, read.observation_keys, env, env_id)
+        return msgspec.structs.replace(declared, observation=terms)
+    parts = (
+        {key: space[key] for key in read.observation_keys}
+        if isinstance(space, Dict)
+        else {"observation": space}
+    )
+    terms = tuple(
+        ObservationTerm(name=name, size=int(np.prod(part.shape or (1,))), source="environment")
+        for name, part in parts.items()
+    )
+    return bare_interface(env, terms, read.action_low, read.action_high)
 
 
 def _same_ends(box: Box, read: StableBaselinesPolicy) -> bool:

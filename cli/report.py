@@ -40,6 +40,7 @@ def write_report(files: DemoFiles, links: tuple[str, ...], commands: list[str], 
     contract = artifact.contract
     assert contract.interface.robot is not None
     assert contract.interface.goal is not None
+    assert contract.provenance.seed is not None
     curve = _read_curve(files.run / "metrics.csv")
     trials = {name: read_trial(LINK_TITLES[name], files, name) for name in links}
     engines = {engine: _read(files.evaluation(engine)) for engine in ENGINE_ENVS}

@@ -36,7 +36,7 @@ class Run:
     spec: EnvSpec
     """Sizes and ranges of the environment."""
     metadata: dict[str, Any]
-    """`env, seed, steps, updates, episodes, gamma, tau, success_rate` and package versions."""
+    """`env, seed, steps, updates, episodes, gamma, tau, success_rate, git_commit, packages`."""
 
     def act(self, select: Select | None = None, *, seed: int = 0) -> Act:
         """Controller for `evaluate`: observation (obs_dim,) -> action in the environment's units."""

@@ -22,6 +22,7 @@ from wpg.controllers.exploration import Excursions
 from wpg.controllers.flow import draw
 from wpg.controllers.learner import Learner
 from wpg.controllers.monitor import Monitor
+from wpg.controllers.provenance import checkout_commit, installed_versions
 from wpg.controllers.replay import make_replay
 from wpg.controllers.rollout import Rollout
 from wpg.controllers.run import CHECKPOINT_NAME, build_networks, fitting, make_act, spec_to_json
@@ -83,6 +84,7 @@ class Trainer:
         self.last_eval: tuple[float | None, float | None] = (None, None)
         """Mean return and success rate of the last evaluation; None where there was none."""
         self._checkpoint_due = False
+        self._made_with = {"git_commit": checkout_commit(), "packages": installed_versions()}
 
     def __enter__(self) -> Self:
         return self
@@ -253,8 +255,7 @@ class Trainer:
                 "gamma": self.config.gamma,
                 "tau": self.learner.tau(),
                 "success_rate": self.last_eval[1],
-                "torch": torch.__version__,
-                "numpy": np.__version__,
+                **self._made_with,
             },
         }
 

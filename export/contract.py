@@ -115,10 +115,13 @@ class Provenance(Record, frozen=True, kw_only=True):
     """Where the policy comes from."""
 
     env_id: str
-    seed: int
+    seed: int | None
+    """None where it is not known, as of a foreign policy that says none."""
     env_steps: int
     git_commit: str | None
+    """Of the checkout that the training ran in; None where it ran in none, or is not known."""
     packages: dict[str, str]
+    """Versions of the packages that it was trained with, as far as they are known."""
     config_sha256: str
     licence: str | None = None
     """Terms under which the policy may be used, as an SPDX identifier."""

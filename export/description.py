@@ -162,7 +162,7 @@ def _provenance(contract: Contract) -> Section:
     source = contract.provenance
     rows = [
         ("environment", source.env_id),
-        ("seed", str(source.seed)),
+        ("seed", "unknown" if source.seed is None else str(source.seed)),
         ("environment steps", f"{source.env_steps:,}"),
         ("commit", source.git_commit or "unknown"),
         ("configuration", f"SHA-256 {source.config_sha256[:16]}…"),

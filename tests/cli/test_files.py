@@ -1,6 +1,7 @@
 """Which files and folders commands read and write: policies by either name, and what is there already."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from wpg.cli import main as cli
 from wpg.cli.artifacts import export_run
 from wpg.cli.options import CommandError, prepare_outputs
 from wpg.cli.policies import load_policy
-from wpg.controllers import TrainConfig, train
-from wpg.export import CorruptArtifactError
+from wpg.controllers import TrainConfig, resume, train
+from wpg.export import CorruptArtifactError, load_artifact
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,18 @@ def run_folder(tmp_path_factory):
 def only_line(capsys) -> str:
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("wpg: ")]
     return line
+
+
+def test_a_file_says_what_its_policy_was_trained_with(run_folder, tmp_path, monkeypatch):
+    """Not what is installed where it is exported."""
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    with monkeypatch.context() as then:
+        then.setattr("wpg.controllers.trainer.installed_versions", lambda: {"wpg": "0.0.9"})
+        then.setattr("wpg.controllers.trainer.checkout_commit", lambda: "c0ffee")
+        resume(folder, steps=72)
+    provenance = load_artifact(export_run(folder, folder / "policy.onnx")).contract.provenance
+    assert (provenance.packages, provenance.git_commit) == ({"wpg": "0.0.9"}, "c0ffee")
+    assert (provenance.env_id, provenance.seed, provenance.env_steps) == ("wpg/PandaReach-v0", 0, 72)
 
 
 def test_a_run_folder_stands_for_its_policy(run_folder):

@@ -36,10 +36,9 @@ def reach_zip(tmp_path):
     }
     box = {"_shape": [7], "low": str(-np.ones(7)), "high": str(np.ones(7))}
 
-    def make(*keys):
-        return save(
-            tmp_path / "sac.zip", modules, action_space=box, observation_space=goal_space(*keys)
-        ), modules
+    def make(*keys, **settings):
+        settings |= {"action_space": box, "observation_space": goal_space(*keys)}
+        return save(tmp_path / "sac.zip", modules, **settings), modules
 
     return make
 
@@ -77,7 +76,7 @@ def test_goal_policy_acts_as_the_library_does(reach_zip, keys, tmp_path):
 
 
 def test_options_and_signature_reach_the_file(reach_zip, tmp_path, capsys):
-    zip_path, _ = reach_zip("observation", "achieved_goal", "desired_goal")
+    zip_path, _ = reach_zip("observation", "achieved_goal", "desired_goal", seed=None)
     key, file = tmp_path / "key", tmp_path / "signed.onnx"
     key.write_text("ab" * 32 + "\n")
     key.chmod(0o600)
@@ -99,7 +98,9 @@ def test_options_and_signature_reach_the_file(reach_zip, tmp_path, capsys):
     spec = contract.sampler
     assert (spec.num_particles, spec.refinement_steps, spec.step_size, spec.noise_scale) == (4, 1, 0.02, 0.5)
     assert spec.choice == "best_with_hysteresis"
-    assert contract.provenance.licence == "CC-BY-4.0"
+    source = contract.provenance
+    assert (source.licence, source.seed, source.git_commit) == ("CC-BY-4.0", None, None)
+    assert source.packages == {"stable-baselines3": "2.9.2"}
     capsys.readouterr()
     assert cli.main(["inspect", str(file), "--key", str(key), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
