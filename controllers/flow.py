@@ -91,15 +91,11 @@ def log_density(u: Tensor, mixture: Mixture) -> Tensor:
     return components.logsumexp(-1) - math.log(components.shape[-1]) - log_tanh_jacobian(u)
 
 
-def responsibilities(u: Tensor, mixture: Mixture) -> Tensor:
-    """Posterior probability `r_k` that particle k made `u`, (B, K)."""
-    return component_log_densities(u, mixture).softmax(-1)
-
-
 def log_density_and_score(u: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
     """`log π(a|s)` (B,) and the score `∇_u log p(u) = −Σ_k r_k Σ_k⁻¹ (u − μ_k)` (B, A) in one pass.
 
-    The score is that of the density over `u`, so without the tanh term.
+    `r_k` is the posterior probability that particle k made `u`. The score is that of the density over `u`,
+    so without the tanh term.
     """
     whitened = _whiten(u, mixture)
     components = _component_log_densities(whitened, mixture)

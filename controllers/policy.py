@@ -98,11 +98,6 @@ class ParticlePolicy(nn.Module):
         return [(weight[0], bias[0]) for weight, bias in self.network.folded_layers()]
 
     @torch.no_grad()
-    def particles(self, obs: Tensor) -> Tensor:
-        """The particles themselves, (B, K, A) in [−1, 1], in a fixed order."""
-        return torch.tanh(self(obs).mean)
-
-    @torch.no_grad()
     def sample(self, obs: Tensor, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Actions (B, N, A) in [−1, 1]; each has the policy's density.
 
@@ -120,20 +115,6 @@ class ParticlePolicy(nn.Module):
     def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
         """`log π(action|obs)` (B,) in action space, for `action (B, A)` in [−1, 1]."""
         return flow.log_density(inverse_tanh(action), self(obs))
-
-    def responsibilities(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Posterior probability that each particle made `action`, (B, K)."""
-        return flow.responsibilities(inverse_tanh(action), self(obs))
-
-    def score(self, obs: Tensor, action: Tensor) -> Tensor:
-        """`∇_a log π(a|s)` in action space, (B, A).
-
-        `(∇_u log p(u) + 2 tanh u) / (1 − tanh² u)`, by the chain rule through `a = tanh u`.
-        """
-        u = inverse_tanh(action)
-        _, score = flow.log_density_and_score(u, self(obs))
-        tanh = torch.tanh(u)
-        return (score + 2 * tanh) / (1 - tanh.square())
 
 
 def inverse_tanh(action: Tensor) -> Tensor:

@@ -66,12 +66,6 @@ def test_score_is_the_gradient_of_the_log_density(mixture, u):
     assert torch.allclose(log_prob, flow.log_density(u.detach(), mixture), atol=1e-12)
 
 
-def test_responsibilities_are_bayes_rule(mixture, u):
-    likelihood = kernels(mixture).log_prob(u[:, None]).exp()
-    expected = likelihood / likelihood.sum(-1, keepdim=True)
-    assert torch.allclose(flow.responsibilities(u, mixture), expected, atol=1e-12)
-
-
 def test_velocity_is_the_gradient_of_value_minus_tau_log_density(mixture, u):
     """`v = ∇_u [Q(tanh u) − τ log π(tanh u)]` by central differences."""
     tau = 0.3

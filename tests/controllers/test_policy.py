@@ -52,13 +52,6 @@ def test_density_at_the_edge_of_the_box_is_finite(policy, edge):
     assert torch.isfinite(policy.log_prob(torch.randn(3, 3), torch.full((3, 1), edge))).all()
 
 
-def test_score_is_the_gradient_in_action_space(policy):
-    obs = torch.randn(6, 3)
-    action = torch.empty(6, 1).uniform_(-0.9, 0.9).requires_grad_(True)
-    (expected,) = torch.autograd.grad(policy.log_prob(obs, action).sum(), action)
-    assert torch.allclose(policy.score(obs, action.detach()), expected, rtol=1e-4, atol=1e-4)
-
-
 def test_particles_start_apart():
     policy = ParticlePolicy(3, 2, num_particles=16)
-    assert policy.particles(torch.zeros(1, 3)).std(1).min() > 0.2
+    assert torch.tanh(policy(torch.zeros(1, 3)).mean).std(1).min() > 0.2
