@@ -37,7 +37,7 @@ class FreshEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._sampler = sampler
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """As always."""
+        """Begin an episode, of which the policy has done nothing yet."""
         self._sampler.reset()
         return super().reset(seed=seed, options=options)
 

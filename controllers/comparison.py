@@ -68,7 +68,7 @@ def wilcoxon_p(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def pearson_r(predicted: ArrayLike, measured: ArrayLike) -> float | None:
-    """Pearson's correlation; None where all values are equal, or two are all: two always lie on a line."""
+    """Pearson's correlation; None where one side does not vary, and for two pairs, always on one line."""
     pairs = np.array([predicted, measured], np.float64)
     if pairs.shape[1] < 3 or (pairs == pairs[:, :1]).all(1).any():
         return None

@@ -26,11 +26,12 @@ BRIEF_STEPS = 50_000
 class TrainConfig:
     """Settings of a training run.
 
-    What is None follows from the environment by the rules of `resolve`; the run folder's `config.yaml`
-    holds what they gave. Flat environments take the settings of CrossQ. Goal environments are taken to
-    step far faster than an update takes, so that fresh transitions are cheap and relabelled many times over.
-    Of these, brief runs, of less than 50,000 steps, are taken to move the arm alone and learn by large steps;
-    longer ones are taken to move objects, which has to be found out by random actions that go somewhere.
+    `resolve` fills in what is None from the environment and from `steps`; the run folder's `config.yaml`
+    holds the result. Flat environments get CrossQ's step size, update rate and policy delay. Goal
+    environments are assumed to step far faster than an update takes: fresh transitions are cheap, and
+    relabelled many times over. With goals, brief runs, of less than 50,000 steps, are assumed to move the
+    arm alone and learn by large steps; longer ones to move objects, which is explored by random actions
+    that are held for several steps.
     """
 
     env: str

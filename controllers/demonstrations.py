@@ -90,7 +90,11 @@ def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple
 
 
 def save_demonstrations(path: str | Path, demonstrations: Sequence[Demonstration]) -> None:
-    """Write episodes, one at least, of one environment into the file `path`."""
+    """Write episodes of one environment into the file `path`.
+
+    Raises:
+        ValueError: there are none.
+    """
     if not demonstrations:
         raise ValueError("expected demonstrations, found none")
     arrays: dict[str, Any] = {

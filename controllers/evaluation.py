@@ -47,8 +47,11 @@ def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) ->
         seed: episodes are reset with seeds derived from it, never those of training.
 
     Raises:
+        ValueError: fewer than one episode.
         UnknownEnvError: no such environment.
     """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
     opened = make_env(env) if isinstance(env, str) else env
     try:
         outcomes = [_episode(act, opened, episode_seed(seed, EVALUATION_STREAM, i)) for i in range(episodes)]

@@ -13,7 +13,7 @@ PROGRESS_SECONDS = 0.5
 
 
 class Monitor:
-    """Clock and voice of one call of `train` or `resume`."""
+    """Keeps the time of one call of `train` or `resume`, writes its metrics and reports its progress."""
 
     def __init__(
         self,

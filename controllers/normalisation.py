@@ -65,7 +65,7 @@ class FoldedNorm(nn.Module):
         sets = 1 if raw else members
         self.register_buffer("running_mean", torch.zeros(sets, 1, features))
         self.register_buffer("running_var", torch.ones(sets, 1, features))
-        self._scratch: Tensor | None = None  # fresh memory is far from the cache
+        self._scratch: Tensor | None = None  # kept from batch to batch: new memory is in no cache
 
     def at_rest(self) -> tuple[Tensor, Tensor]:
         """Multiplier and offset by the running statistics, (E, 1, F)."""

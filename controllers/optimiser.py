@@ -39,5 +39,5 @@ class FlatAdam:
         return found
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `tensors` said."""
+        """Load what `tensors()` returned."""
         self._adam.load_state_dict({**self._adam.state_dict(), "state": {0: tensors} if tensors else {}})

@@ -107,7 +107,7 @@ class Replay(ABC):
         return {"rows": self.rows[: self.size]}
 
     def restore(self, tensors: dict[str, Tensor], position: int, kept: int) -> None:
-        """Take back what `tensors`, `position` and `kept` said."""
+        """Load what `tensors()` returned, with the `position` and the `kept` rows that there were."""
         self.size, self.position, self.kept = len(tensors["rows"]), position, kept
         self.rows[: self.size] = tensors["rows"]
 

@@ -66,9 +66,13 @@ class Artifact:
         interface, spec = self.contract.interface, self.contract.sampler
         feed = {"obs": obs, "noise": noise}
         if spec.choice == "best_with_hysteresis":
-            blank = np.full((len(obs), interface.action.size), np.nan, np.float32)
+            blank = np.full((*obs.shape[:1], interface.action.size), np.nan, np.float32)
             feed["previous"] = blank if previous is None else previous
-        sizes: dict[str | int, int] = {"B": obs.shape[0], "K": noise.shape[-2]}
+        sizes: dict[str | int, int] = {}
+        if obs.ndim == 2:
+            sizes["B"] = obs.shape[0]
+        if noise.ndim == 3:
+            sizes["K"] = noise.shape[1]
         for name, shape in graph_inputs(interface.obs_dim, interface.action.size, spec).items():
             expected = tuple(sizes.get(size, size) for size in shape)
             if feed[name].shape != expected:

@@ -62,6 +62,12 @@ def test_what_is_recorded_is_what_was_played():
     assert not episode.terminated
 
 
+def test_a_file_of_no_episodes_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="expected demonstrations, found none"):
+        save_demonstrations(tmp_path / "none.npz", [])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_files_give_back_what_went_in(tmp_path):
     before = [flat_demonstration(3), flat_demonstration(5, terminated=False)]
     save_demonstrations(tmp_path / "some.npz", before)

@@ -33,6 +33,11 @@ def test_bootstrap_interval_of_equal_values_is_a_point():
     assert bootstrap_interval([3.0] * 5) == (3.0, 3.0)
 
 
+def test_evaluation_takes_an_episode():
+    with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
+        evaluate(lambda obs: obs, ReachToy(), 0)
+
+
 def test_evaluate_counts_success_of_the_last_step():
     env = ReachToy()
 

@@ -185,6 +185,10 @@ def test_wrong_shapes_are_refused(path):
         artifact.run(np.zeros((2, 8), np.float32), np.zeros((2, 4, 3), np.float32))
     with pytest.raises(ValueError, match=r"noise: expected shape \(2, 4, 3\), found \(1, 4, 3\)"):
         artifact.run(np.zeros((2, 9), np.float32), np.zeros((1, 4, 3), np.float32))
+    with pytest.raises(ValueError, match=r"noise: expected shape \(2, K, 3\), found \(3\)"):
+        artifact.run(np.zeros((2, 9), np.float32), np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match=r"obs: expected shape \(B, 9\), found \(9\)"):
+        artifact.run(np.zeros(9, np.float32), np.zeros((4, 3), np.float32))
     with pytest.raises(ValueError, match="at least 1"):
         artifact.sampler(0)
     sampler = artifact.sampler()
