@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from wpg.cli.options import (
     CalibrationFile,
@@ -19,6 +20,7 @@ from wpg.cli.options import (
 from wpg.cli.policies import load_policy
 from wpg.cli.robots import robot_at
 from wpg.cli.sources import SourceKeyFile, SourceOption, link_sources
+from wpg.cli.terminal import remark, terminal
 from wpg.export.contract import PolicyInterface
 from wpg.hardware_bridge.checks import check_interface
 from wpg.hardware_bridge.description import RobotDescription, load_description
@@ -67,7 +69,7 @@ def check(
         raise UsageError("--source: for which policy? give --policy")
     prepare_outputs(json)
     description = load_description(robot)
-    console = Console()
+    console = terminal()
     driver = robot_at(link, description, key=key, calibration=calibration)
     if set_limits:
         _set_limits(driver, console)
@@ -82,7 +84,7 @@ def check(
     if description.gripper is not None:
         console.print("The gripper was left as it is: try it by hand, with nothing between its fingers.")
     for notice in notices_of(driver):
-        console.print(f"[yellow]notice[/yellow] {notice}", highlight=False)
+        console.print(remark("notice", notice))
     if not all(joint.ok for joint in checks):
         raise CommandError(f"{robot} does not do what its description says; no policy should move it")
     for term in terms:
@@ -104,7 +106,7 @@ def _set_limits(driver: Robot, console: Console) -> None:
     try:
         changed = driver.keep_limits()
         for line in changed or ["nothing to write: the servos keep their joints' limits, or are told them"]:
-            console.print(line, highlight=False)
+            console.print(line)
     finally:
         driver.close()
 
@@ -117,7 +119,7 @@ def _show_terms(terms: list[TermCheck], console: Console) -> None:
         table.add_column(title)
     for term in terms:
         mean = " ".join(f"{number:.3f}" for number in term.value)
-        verdict = "[green]well fed[/green]" if term.ok else f"[red]{term.fault}[/red]"
+        verdict = Text("well fed", "green") if term.ok else Text(term.fault, "red")
         row = (f"{term.rate_hz:.0f}", f"{term.age_ms_max:.0f}", f"{term.noise:.2g}", mean)
         table.add_row(term.term, *row, verdict)
     console.print(table)
@@ -128,7 +130,7 @@ def _show_joints(checks: list[JointCheck], console: Console) -> None:
     for title in ("joint", "scale", "lag, ms", "noise, mrad", "verdict"):
         table.add_column(title, justify="left" if title in ("joint", "verdict") else "right")
     for joint in checks:
-        verdict = "[green]as described[/green]" if joint.ok else f"[red]{joint.fault}[/red]"
+        verdict = Text("as described", "green") if joint.ok else Text(joint.fault, "red")
         row = (f"{joint.scale:.3f}", f"{1e3 * joint.lag_s:.0f}", f"{1e3 * joint.noise_rad:.3f}")
         table.add_row(joint.joint, *row, verdict)
     console.print(table)

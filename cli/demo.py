@@ -16,6 +16,7 @@ from rich.table import Table
 
 from wpg.cli.demo_files import DemoFiles, Summary
 from wpg.cli.options import CommandError, refuse_existing, require_at_least, write_json
+from wpg.cli.terminal import terminal
 
 TRAIN_ENV = "wpg/PandaReach-v0"
 OTHER_ENV = "wpg/PandaReachBullet-v0"
@@ -50,7 +51,7 @@ def demo(
     files = DemoFiles(out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S"))
     refuse_existing(files.root, "--out")
     files.root.mkdir(parents=True)
-    console = Console()
+    console = terminal()
     stages = Stages(console)
 
     stages.run(
@@ -92,7 +93,7 @@ class Stages:
 
     def title(self, text: str) -> None:
         """Say what happens now."""
-        self._console.print(f"[bold]▸ {text}[/bold]", highlight=False)
+        self._console.print(f"▸ {text}", style="bold")
 
     def run(self, title: str, arguments: Sequence[str], *, writes: Path | None = None) -> None:
         """Run ``wpg`` with these arguments to its end, with ``--json`` for the file it is to write.

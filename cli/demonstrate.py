@@ -1,10 +1,10 @@
 """``wpg demonstrate``: episodes of a task's script, for training to learn from."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.console import Console
 
 from wpg.cli.options import (
     ActuatorsFile,
@@ -17,6 +17,7 @@ from wpg.cli.options import (
     refuse_existing,
     require_at_least,
 )
+from wpg.cli.terminal import terminal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,10 +83,10 @@ def demonstrate(
         )
     save_demonstrations(out, [episode for episode, _ in played])
     options = {"--robot": robot, "--actuators": actuators, "--control": control, "--demonstrations": out}
-    named = [f"{name} {value}" for name, value in options.items() if value is not None]
-    console = Console()
+    named = [str(part) for option in options.items() if option[1] is not None for part in option]
+    console = terminal()
     console.print(f"wrote {out}: {solved} of {episodes} episodes solved; next:", soft_wrap=True)
-    console.print(f"wpg train {env} {' '.join(named)}", soft_wrap=True)
+    console.print(shlex.join(("wpg", "train", env, *named)), soft_wrap=True)
 
 
 def _shaky(policy: Any, rng: "np.random.Generator", deviation: float) -> Any:

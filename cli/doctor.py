@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from wpg.cli.options import JsonFile, prepare_outputs, write_json
 from wpg.cli.policies import load_policy
+from wpg.cli.terminal import terminal
 from wpg.hardware_bridge.doctor import diagnose, sources_needed
 
 
@@ -29,6 +30,6 @@ def doctor(
     for title in ("", "looked at", "found", "to mend it"):
         table.add_column(title, overflow="fold")
     for finding in findings:
-        mark = "[green]✓[/green]" if finding.ok else "[yellow]![/yellow]"
+        mark = Text("✓", "green") if finding.ok else Text("!", "yellow")
         table.add_row(mark, finding.name, finding.detail, finding.fix)
-    Console().print(table)
+    terminal().print(table)

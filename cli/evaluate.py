@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import tyro
-from rich.console import Console
 
 from wpg.cli.options import (
     ActuatorsFile,
@@ -16,6 +15,7 @@ from wpg.cli.options import (
     require_at_least,
     write_json,
 )
+from wpg.cli.terminal import terminal
 
 if TYPE_CHECKING:
     from wpg.controllers.evaluation import Evaluation
@@ -62,7 +62,7 @@ def evaluate(
     result = evaluate_policy(
         policy, env=env, episodes=episodes, select=select, seed=seed, robot=robot, actuators=actuators
     )
-    console = Console()
+    console = terminal()
     console.print(f"{result.env}: {result.episodes} episodes, acting by {select}")
     low, high = result.return_ci95
     console.print(f"  return  {result.return_mean:9.2f}   95 % [{low:.2f}, {high:.2f}]")

@@ -1,13 +1,22 @@
 """``wpg export``: a trained policy as one ONNX file."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
-from wpg.cli.options import ActuatorsFile, CommandError, RobotOption, UsageError, env_kwargs, prepare_outputs
+from wpg.cli.options import (
+    ActuatorsFile,
+    CommandError,
+    RobotOption,
+    UsageError,
+    env_kwargs,
+    prepare_outputs,
+    usage_error,
+)
 from wpg.cli.policies import POLICY_NAME
+from wpg.cli.terminal import terminal
 from wpg.export.contract import ContractError
 
 
@@ -63,7 +72,7 @@ def export(
             noise_scale=noise_scale,
         )
     except ContractError as error:
-        raise UsageError(str(error)) from error
+        raise usage_error(error, num_particles="particles", refinement_steps="refine") from error
     options = ExportOptions(
         sampler=sampler,
         interface=interface,
@@ -76,11 +85,11 @@ def export(
                 f"{policy} is a run folder: --env, --robot, --actuators and --vec-normalize are for a .zip"
             )
         out = out or policy / POLICY_NAME
-        prepare_outputs(out)
+        prepare_outputs(out, kind=".onnx")
         path = export_run(policy, out, options)
     elif policy.suffix == ".zip":
         out = out or policy.with_suffix(".onnx")
-        prepare_outputs(out)
+        prepare_outputs(out, kind=".onnx")
         path = export_zip(
             policy,
             out,
@@ -90,5 +99,9 @@ def export(
             options=options,
         )
     else:
-        raise CommandError(f"{policy}: expected a run folder or the .zip of a Stable-Baselines3 policy")
-    Console().print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; next: wpg inspect {path}", soft_wrap=True)
+        found = "another file" if policy.exists() else "nothing"
+        raise CommandError(
+            f"{policy}: expected a run folder or the .zip of a Stable-Baselines3 policy, found {found}"
+        )
+    command = shlex.join(("wpg", "inspect", str(path)))
+    terminal().print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; next: {command}", soft_wrap=True)

@@ -39,8 +39,17 @@ def film(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> li
         env: made with ``render_mode="rgb_array"``.
         episodes: how many.
         seed: of the first reset; the next ones count on.
+
+    Raises:
+        CommandError: the environment gives no pictures.
     """
-    return [np.asarray(env.render(), np.uint8) for _ in _steps(act, env, episodes, seed)]
+    try:
+        frames = [env.render() for _ in _steps(act, env, episodes, seed)]
+    except gymnasium.error.Error as error:
+        raise CommandError(f"no pictures: {error}") from error
+    if frames[0] is None:
+        raise CommandError(f"no pictures: {env.spec.id if env.spec else env} does not render rgb_array")
+    return [np.asarray(frame, np.uint8) for frame in frames]
 
 
 def watch(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> None:

@@ -1,5 +1,6 @@
 """``wpg identify``: what sets an arm apart from its model, from a run log or from a motion of its own."""
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,6 +22,7 @@ from wpg.cli.options import (
     write_json,
 )
 from wpg.cli.robots import emergency_stop, robot_at
+from wpg.cli.terminal import remark, terminal
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.drivers import is_link
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
@@ -67,13 +69,13 @@ def identify(
     from wpg.sim_envs.recording import recording_of  # noqa: PLC0415
 
     require_at_least(0, seed=seed)
-    description, console = load_description(robot), Console()
+    description, console = load_description(robot), terminal()
     if source is not None and is_link(source):
         source, link = None, source
     if (source is None) == (link is None):
         raise UsageError("from what? give a run log, or --link of a robot that shall move")
-    if link is None and log is not None:
-        raise UsageError("--log keeps the log of a motion: it needs --link")
+    if link is None and any(option is not None for option in (log, key, calibration)):
+        raise UsageError("--log, --key and --calibration are for a robot that shall move: give --link")
     refuse_existing(out, "--out")
     prepare_outputs(out, json, html)
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +93,8 @@ def identify(
         write_identify_report(html, found, comparison, description, origin=source or link or "")
     write_json(json, found)
     out.write_text(effects_toml(found.effects))
-    console.print(f"wrote {out}; next: wpg train wpg/PandaReach-v0 --actuators {out}", soft_wrap=True)
+    command = shlex.join(("wpg", "train", "wpg/PandaReach-v0", "--actuators", str(out)))
+    console.print(f"wrote {out}; next: {command}", soft_wrap=True)
 
 
 def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
@@ -122,7 +125,7 @@ def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
         raise
     run_log.close()
     for warning in warnings:
-        console.print(f"[yellow]warning[/yellow] {warning}", highlight=False)
+        console.print(remark("warning", warning))
     if run_log.error or run_log.dropped:
         raise CommandError(f"the run log is not whole: {run_log.error or f'{run_log.dropped} records lost'}")
     console.print(f"done; {violations} commands outside the limits")
@@ -142,12 +145,9 @@ def _show(found: "Identification", console: Console) -> None:
         above = shown.name
     console.print(table)
     for field, joints in found.unknown.items():
-        console.print(
-            f"[yellow]cannot be told[/yellow] {SHOWN[field].name} {', '.join(joints)}", highlight=False
-        )
+        console.print(remark("cannot be told", f"{SHOWN[field].name} {', '.join(joints)}"))
     fitted, unfitted = (1e3 * found.mae_rad(which) for which in ("fitted", "unfitted"))
     console.print(
         f"{found.held_out_s:.0f} s held out: "
-        f"mean error {fitted:.2f} mrad with these figures, {unfitted:.2f} mrad without",
-        highlight=False,
+        f"mean error {fitted:.2f} mrad with these figures, {unfitted:.2f} mrad without"
     )

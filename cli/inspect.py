@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from wpg.cli.policies import PolicyPath, load_policy
+from wpg.cli.terminal import terminal
 from wpg.export.description import describe
 
 
@@ -31,7 +31,7 @@ def inspect(policy: PolicyPath, *, key: Path | None = None, json: bool = False) 
         sources = artifact.contract.interface.external
         print(msgspec.json.encode({**contract, **found, "sources": sources}).decode())
         return
-    console = Console()
+    console = terminal()
     for section in describe(artifact.contract):
         table = Table(title=section.title, title_justify="left", show_header=False, box=None, padding=(0, 2))
         table.add_column(style="cyan", no_wrap=True)

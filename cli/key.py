@@ -1,11 +1,12 @@
 """``wpg key``: a secret that both ends of a link share."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
+from wpg.cli.terminal import terminal
 from wpg.hardware_bridge.keys import write_key
 
 
@@ -16,4 +17,4 @@ def key(file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE"
         file: The file to write; it must not exist.
     """
     write_key(file)
-    Console().print(f"wrote {file}; give both ends --key {file}", soft_wrap=True)
+    terminal().print(f"wrote {file}; give both ends --key {shlex.quote(str(file))}", soft_wrap=True)

@@ -3,11 +3,10 @@
 import importlib.util
 
 import msgspec
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from wpg.cli.environments import register_environments
+from wpg.cli.terminal import terminal
 from wpg.hardware_bridge.description import brought_robots, load_description, shipped_robots
 from wpg.hardware_bridge.drivers import protocol_names
 
@@ -49,7 +48,7 @@ def list_names(*, json: bool = False) -> None:
     table.add_column()
     table.add_column(no_wrap=True, overflow="ignore")  # a name that is cut is of no use to anybody
     table.add_column()
-    for name in listing.envs or [escape("(none: pip install 'wpg[train]')")]:
+    for name in listing.envs or ["(none: pip install 'wpg[train]')"]:
         table.add_row("env", name, "")
     for name in listing.robots:
         table.add_row("robot", name, load_description(name).title if name in shipped_robots() else "")
@@ -57,7 +56,7 @@ def list_names(*, json: bool = False) -> None:
         table.add_row("link", name, meaning)
     for name in listing.protocols:
         table.add_row("protocol", name, "")
-    Console().print(table)
+    terminal().print(table)
 
 
 def _environments() -> list[str]:

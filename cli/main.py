@@ -103,7 +103,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         # What wpg raises on purpose carries a message for its user; a defect keeps its trace.
-        if not (type(error).__module__.startswith("wpg.") or isinstance(error, OSError)):
+        if not (type(error).__module__.startswith("wpg.") or isinstance(error, (OSError, MemoryError))):
             raise
         return _fail(_reason(error), code=2 if isinstance(error, USAGE) else 1)
     return 0
@@ -113,7 +113,7 @@ def _reason(error: Exception) -> str:
     """What the error says, that of the operating system without its number."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return str(error)
+    return f"not enough memory: {error}" if isinstance(error, MemoryError) else str(error)
 
 
 def _fail(message: str, code: int = 1) -> int:

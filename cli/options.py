@@ -1,13 +1,15 @@
 """Option types that several subcommands share."""
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 import tyro
 
-T = TypeVar("T")
+PRECIOUS = (".onnx", ".mcap", ".npz", ".toml", ".zip")
+"""Endings of what it took a training, a robot or a person to make."""
 
 JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="Also write the result here, as JSON.")]
 KeyFile = Annotated[
@@ -43,6 +45,17 @@ class CommandError(RuntimeError):
 
 class UsageError(CommandError):
     """What was asked is wrong by itself, whatever files and robots there are."""
+
+
+def usage_error(error: Exception, **options: str) -> UsageError:
+    """What a settings class refused, with the option in place of the field that its message begins with.
+
+    Args:
+        error: raised by the class.
+        options: names of options, by field, where these differ.
+    """
+    field, rest = re.fullmatch(r"(\w+)(.*)", str(error), re.DOTALL).groups()  # type: ignore[union-attr]
+    return UsageError(f"--{options.get(field, field).replace('_', '-')}{rest}")
 
 
 def require_at_least(least: int, **options: int | None) -> None:
@@ -97,11 +110,17 @@ def refuse_existing(path: Path, option: str) -> None:
         raise CommandError(f"{path} exists already: choose another with {option}")
 
 
-def prepare_outputs(*paths: Path | None) -> None:
+def prepare_outputs(*paths: Path | None, kind: str = "") -> None:
     """Find out before the work whether its results can be written: what is there is replaced by them.
 
+    Args:
+        paths: of the results; None for one that is not asked for.
+        kind: the ending of what trainings and robots have made that these results replace, as a policy does
+            another.
+
     Raises:
-        CommandError: a folder stands where a file is to be written, or nothing may be written there.
+        CommandError: a folder or something of another kind stands where a file is to be written, or nothing
+            may be written there.
         OSError: the folder for the file cannot be made.
     """
     for path in paths:
@@ -109,6 +128,8 @@ def prepare_outputs(*paths: Path | None) -> None:
             continue
         if path.is_dir():
             raise CommandError(f"{path}: expected the name of a file, found a folder")
+        if path.suffix in PRECIOUS and path.suffix != kind and path.exists():
+            raise CommandError(f"{path} exists already, and is a {path.suffix} file: choose another name")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:

@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
-from wpg.cli.options import ActuatorsFile, RobotOption, env_kwargs, prepare_outputs, require_at_least
+from wpg.cli.options import (
+    ActuatorsFile,
+    CommandError,
+    RobotOption,
+    env_kwargs,
+    prepare_outputs,
+    require_at_least,
+)
+from wpg.cli.terminal import terminal
 
 Select = Literal["best", "mean", "sample"]
 
@@ -63,7 +70,7 @@ def play(
         else:
             frames = film(act, opened, episodes, seed)
             write_film(out, frames, rate_hz(opened))
-            Console().print(f"{out}: {len(frames)} frames at {rate_hz(opened):g} a second", soft_wrap=True)
+            terminal().print(f"{out}: {len(frames)} frames at {rate_hz(opened):g} a second", soft_wrap=True)
 
 
 @contextmanager
@@ -77,14 +84,21 @@ def _controlled(
     """A policy in its environment, or an environment that is acted in at random."""
     from wpg.cli.acting import acting  # noqa: PLC0415
     from wpg.cli.filming import random_act  # noqa: PLC0415
-    from wpg.controllers.environment import make_env  # noqa: PLC0415
+    from wpg.controllers import UnknownEnvError  # noqa: PLC0415
+    from wpg.controllers.environment import inspect_env, make_env  # noqa: PLC0415
 
     if Path(target).exists():
         with acting(Path(target), env, select, seed=seed, **kwargs) as controlled:
             yield controlled
         return
-    opened = make_env(env or target, **kwargs)
+    if env is not None:
+        raise CommandError(f"{target}: expected a policy to act in --env {env}, found no such file or folder")
     try:
+        opened = make_env(target, **kwargs)
+    except UnknownEnvError as error:
+        raise CommandError(f"{target}: no such file or folder, and {error}") from error
+    try:
+        inspect_env(opened)
         yield random_act(opened, seed), opened
     finally:
         opened.close()

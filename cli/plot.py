@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from wpg.cli.options import CommandError, LogPath, UsageError, prepare_outputs
+from wpg.cli.terminal import remark, terminal
 from wpg.hardware_bridge.logread import read_log
 
 
@@ -28,9 +28,9 @@ def plot(
     recording = read_log(log)
     if not len(recording.command):
         raise CommandError(f"{log}: holds no /command messages: the run, or the log, ended before the first")
-    console = Console()
+    console = terminal()
     if not recording.complete:
-        console.print(f"[yellow]warning[/yellow] {log} ends in the middle; drawn up to there", soft_wrap=True)
+        console.print(remark("warning", f"{log} ends in the middle; drawn up to there"), soft_wrap=True)
     if path.suffix == ".png":
         path.write_bytes(one_picture(recording, log.name))
         console.print(f"drawn: {path}", soft_wrap=True)

@@ -6,9 +6,11 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from wpg.cli.options import CommandError, JsonFile, LogPath, prepare_outputs, write_json
 from wpg.cli.policies import load_policy
+from wpg.cli.terminal import terminal
 from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.replay import Replay, logged_artifact
 from wpg.hardware_bridge.replay import replay as replay_log
@@ -30,7 +32,7 @@ def replay(
     artifact = logged_artifact(recording, log) if policy is None else load_policy(policy)
     found = replay_log(recording, artifact)
     write_json(json, found)
-    _show(found, Console())
+    _show(found, terminal())
     if (first := found.first_difference) is not None:
         raise CommandError(
             f"{log}: decision {first.decision} at {first.time_s:.3f} s: {first.quantity}[{first.index}]: "
@@ -41,7 +43,8 @@ def replay(
 def _show(found: Replay, console: Console) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_row("artefact", f"SHA-256 {found.policy_sha256[:16]}…")
-    table.add_row("log", "whole" if found.complete else "[yellow]ends in the middle; replayed up to there[/]")
+    cut = Text("ends in the middle; replayed up to there", "yellow")
+    table.add_row("log", "whole" if found.complete else cut)
     table.add_row("ticks", f"{found.ticks:,}")
     table.add_row(
         "decisions", f"{found.decisions:,}" + (f", {found.missing} more lost" * bool(found.missing))

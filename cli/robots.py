@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.emergency import EmergencyStop
@@ -45,7 +46,7 @@ def keys_of_terminal(console: Console) -> Iterator[Keys | None]:
     with terminal_keys() as keys:
         if keys is not None:
             console.print(
-                "[bold]space bar: emergency stop[/bold]; Ctrl-C: stop in good order", highlight=False
+                Text.assemble(("space bar: emergency stop", "bold"), "; Ctrl-C: stop in good order")
             )
         yield keys
 

@@ -15,11 +15,13 @@ from wpg.cli.options import (
     UsageError,
     prepare_outputs,
     require_at_least,
+    usage_error,
     write_json,
 )
 from wpg.cli.policies import PolicyPath, load_policy
 from wpg.cli.robots import keys_of_terminal, robot_at, stop_by
 from wpg.cli.sources import PutBackMode, SourceKeyFile, SourceOption, link_sources, put_back_by
+from wpg.cli.terminal import remark, terminal
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
 from wpg.hardware_bridge.realtime import RealtimeConfig
@@ -90,11 +92,11 @@ def run(
             safety=limits,
         )
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise usage_error(error, duration_s="duration") from error
     artifact = load_policy(policy, artifact_key)
     prepare_outputs(json)
     driver = robot_at(link, load_description(robot), key=key, calibration=calibration)
-    console = Console()
+    console = terminal()
     sources = link_sources(source, source_key)
     with keys_of_terminal(console) as keys:
         report = run_policy(
@@ -117,7 +119,7 @@ def run(
 
 def _show(report: RunReport, console: Console) -> None:
     for warning in report.warnings:
-        console.print(f"[yellow]warning[/yellow] {warning}", highlight=False)
+        console.print(remark("warning", warning))
     table = Table(show_header=False, box=None, padding=(0, 2))
     late, policy = report.lateness_us, report.policy_us
     table.add_row("ended by", report.end_reason)

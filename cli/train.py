@@ -1,12 +1,21 @@
 """``wpg train``: learn a policy, and export it."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.console import Console
 
-from wpg.cli.options import ActuatorsFile, ControlOption, RobotOption, UsageError, env_kwargs
+from wpg.cli.options import (
+    ActuatorsFile,
+    ControlOption,
+    RobotOption,
+    UsageError,
+    env_kwargs,
+    refuse_existing,
+    usage_error,
+)
+from wpg.cli.terminal import terminal
 
 if TYPE_CHECKING:
     from wpg.controllers import TrainConfig, TrainResult
@@ -95,6 +104,7 @@ def train(
     if particles is not None:
         given["num_particles"] = given.pop("particles")
     folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{seed or 0}"
+    refuse_existing(folder, f"--out, or go on with it by --resume {shlex.quote(str(folder))}")
     _train(env, folder, given | {"env_kwargs": kwargs})
 
 
@@ -103,19 +113,21 @@ def _train(env: str | None, folder: Path, settings: dict[str, Any]) -> None:
     from wpg.cli.artifacts import export_run  # noqa: PLC0415  torch: not in the bare bridge
     from wpg.controllers import ProgressBar, resume, train  # noqa: PLC0415
 
-    console = Console()
+    console = terminal()
+    config = _config(env or "", settings)
     with ProgressBar(console) as bar:
         if env is None:
             result = resume(folder, **settings, on_progress=bar)
         else:
-            result = train(_config(env, settings), out=folder, on_progress=bar)
+            result = train(config, out=folder, on_progress=bar)
     artifact = export_run(result.folder, result.folder / "policy.onnx")
     console.print(
         f"{result.steps:,} steps in {result.train_seconds:.0f} s, stopped by {result.stopped_by}; "
         f"{_last_evaluation(result)}",
         soft_wrap=True,
     )
-    console.print(f"exported to {artifact}; next: wpg evaluate {result.folder}", soft_wrap=True)
+    command = shlex.join(("wpg", "evaluate", str(result.folder)))
+    console.print(f"exported to {artifact}; next: {command}", soft_wrap=True)
 
 
 def _enough(env: str) -> dict[str, Any]:
@@ -132,7 +144,7 @@ def _config(env: str, settings: dict[str, Any]) -> "TrainConfig":
     try:
         return TrainConfig(env=env, **settings)
     except ConfigError as error:
-        raise UsageError(str(error)) from error
+        raise usage_error(error, num_particles="particles") from error
 
 
 def _last_evaluation(result: "TrainResult") -> str:

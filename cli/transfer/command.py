@@ -16,6 +16,7 @@ from wpg.cli.options import (
     require_at_least,
     write_json,
 )
+from wpg.cli.terminal import terminal
 from wpg.hardware_bridge.drivers import is_link
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def transfer(
     except ValueError as mistake:
         raise UsageError(str(mistake)) from mistake
     options = RobotOptions(robot=robot, key=key, calibration=calibration, safety=safety, logs=logs)
-    console = Console()
+    console = terminal()
     studies = run_studies(
         policies,
         from_,
@@ -115,7 +116,7 @@ def transfer(
         html.write_text(page)
     _show(result, console)
     if html is not None:
-        console.print(f"report: {html.resolve()}", soft_wrap=True, highlight=False)
+        console.print(f"report: {html.resolve()}", soft_wrap=True)
 
 
 def _destination(to: str, options: "RobotOptions") -> "Destination":
@@ -142,13 +143,12 @@ def _show(result: "TransferResult", console: Console) -> None:
         p = agreement.mcnemar_p_anytime if policy.stopped_early else agreement.mcnemar_p
         console.print(
             f"  {policy.trials} trials, a test of fixed size takes {policy.plan.fixed_trials}; "
-            f"same success p = {p:.3g}, same error p = {agreement.error_wilcoxon_p:.3g}",
-            highlight=False,
+            f"same success p = {p:.3g}, same error p = {agreement.error_wilcoxon_p:.3g}"
         )
     if len(result.policies) > 1:
         r = "cannot be told" if result.pearson_r is None else f"= {result.pearson_r:.3f}"
-        console.print(f"r {r}, MMRV = {result.mmrv:.3f}", highlight=False)
-    console.print(result.sentence, style="bold", highlight=False)
+        console.print(f"r {r}, MMRV = {result.mmrv:.3f}")
+    console.print(result.sentence, style="bold")
 
 
 def _row(side: "Side") -> tuple[str, str, str, str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from wpg.cli.options import CommandError, refuse_existing
 from wpg.cli.robots import emergency_stop
+from wpg.cli.terminal import terminal
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
 from wpg.export.artifact import Artifact
 from wpg.hardware_bridge.clock import SimulatedClock
@@ -136,7 +136,7 @@ class LinkedRobot(Destination):
         description = simulator.arm.robot.description
         if self._options.robot is not None:
             description = load_description(self._options.robot)
-        with tempfile.TemporaryDirectory() as folder, emergency_stop(Console()) as emergency:
+        with tempfile.TemporaryDirectory() as folder, emergency_stop(terminal()) as emergency:
             log = _log_of(artifact, self._options.logs or Path(folder))
             report = run_policy(
                 artifact,

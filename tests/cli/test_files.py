@@ -96,6 +96,18 @@ def test_what_cannot_is_left_alone(command, target, tmp_path, capsys):
     assert precious.read_text() == "precious"
 
 
+@pytest.mark.parametrize("name", ["run.mcap", "policy.onnx", "picking.npz", "arm.toml"])
+def test_no_result_replaces_what_is_of_another_kind(name, run_folder, tmp_path, capsys):
+    precious = tmp_path / name
+    precious.write_text("precious")
+    assert cli.main(["evaluate", str(run_folder), "--episodes", "1", "--json", str(precious)]) == 1
+    assert f"{precious} exists already, and is a {precious.suffix} file" in only_line(capsys)
+    assert precious.read_text() == "precious"
+    if precious.suffix != ".onnx":
+        assert cli.main(["export", str(run_folder), "--out", str(precious)]) == 1
+        assert precious.read_text() == "precious"
+
+
 def test_a_run_log_is_left_alone(run_folder, tmp_path, capsys):
     log = tmp_path / "run.mcap"
     log.write_text("precious")

@@ -47,19 +47,19 @@ def test_what_cannot_be_read_exits_with_2(args, capsys):
 ARM = ("panda", "--link", "udp://127.0.0.1:1")
 TO_ARM = ("--robot", *ARM)
 WRONG = {
-    "demo": ("--goals", "0"),
-    "train": ("--resume", "runs/x", "--seed", "1"),
+    "demo": ("--goals", "-1"),
+    "train": ("wpg/PandaReach-v0", "--particles", "0"),
     "evaluate": ("p.onnx", "--episodes", "0"),
     "play": ("p.onnx", "--seed", "-1"),
-    "export": ("sac.zip",),
+    "export": ("run", "--refine", "-1"),
     "emulate": ("panda", "--link", "pty:", "--faults", "drop=2"),
     "run": ("p.onnx", *TO_ARM, "--goals", "0"),
     "plot": ("run.mcap", "--out", "run.pdf"),
-    "transfer": ("--from", "wpg/PandaReach-v0", "--to", "pty:"),
+    "transfer": ("p.onnx", "--from", "wpg/PandaReach-v0", "--to", "pty:", "--trials", "1"),
     "check": (*ARM, "--travel", "9"),
-    "identify": TO_ARM[:2],
+    "identify": ("run.mcap", *TO_ARM[:2], "--key", "file"),
 }
-"""Of every command with options that can be wrong by themselves, some that are."""
+"""Of every command with options that can be wrong by themselves, some that are: the last but one is named."""
 NOT_THERE = {
     "train": ("wpg/PandaReach-v9",),
     "evaluate": ("p.onnx",),
@@ -89,6 +89,38 @@ def test_exit_codes(args, code, capsys, tmp_path, monkeypatch):
     assert run(*args) == code
     assert only_line(capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [name for name in WRONG if name != "emulate"])  # it names the fault
+def test_the_option_is_named_as_it_was_typed(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(command, *WRONG[command])
+    assert WRONG[command][-2] in only_line(capsys.readouterr().err)
+
+
+def test_what_a_run_was_resumed_with_is_named(capsys, tmp_path):
+    assert run("train", "--resume", str(tmp_path), "--steps", "0") == 2
+    assert "--steps must be greater than 0" in only_line(capsys.readouterr().err)
+    assert run("train", "--resume", str(tmp_path), "--max-seconds", "1", "--seed", "1") == 2
+    assert "leave out --seed" in only_line(capsys.readouterr().err)
+
+
+def test_names_are_printed_as_they_are(capsys, tmp_path):
+    """What stands in brackets is no markup, and what is to be typed next can be typed."""
+    file = tmp_path / "the [bold] key [x]"
+    assert run("key", str(file)) == 0
+    said = "".join(capsys.readouterr().out.splitlines())
+    assert said == f"wrote {file}; give both ends --key '{file}'"
+
+
+def test_memory_that_is_not_there(capsys, monkeypatch):
+    def too_large() -> None:
+        """Train."""
+        raise MemoryError("Unable to allocate 125. GiB")
+
+    monkeypatch.setitem(cli.COMMANDS, "train", too_large)
+    assert run("train") == 1
+    assert only_line(capsys.readouterr().err) == "wpg: not enough memory: Unable to allocate 125. GiB"
 
 
 @pytest.mark.parametrize("command", list(cli.COMMANDS))
@@ -145,7 +177,9 @@ def test_unknown_environment_names_near_matches(capsys, tmp_path):
 def test_run_folder_that_exists_is_left_alone(capsys, tmp_path):
     (tmp_path / "mine").write_text("precious")
     assert run("train", "wpg/PandaReach-v0", "--out", str(tmp_path)) == 1
-    assert "exists already" in only_line(capsys.readouterr().err)
+    assert f"exists already: choose another with --out, or go on with it by --resume {tmp_path}" in only_line(
+        capsys.readouterr().err
+    )
     assert (tmp_path / "mine").read_text() == "precious"
 
 

@@ -1,11 +1,16 @@
 """``wpg play``: films of a task, and what is refused before any is made."""
 
 import importlib.util
+from unittest.mock import Mock
 
+import gymnasium
 import pytest
+from gymnasium.error import DependencyNotInstalled
 from PIL import Image
 
+from wpg.cli.filming import film, random_act
 from wpg.cli.main import main
+from wpg.cli.options import CommandError
 from wpg.sim_envs.display import VARIABLES
 
 REACH = "wpg/PandaReach-v0"
@@ -41,6 +46,33 @@ def test_what_cannot_be_shown_is_refused_first(tmp_path, monkeypatch, capsys):
         assert run(REACH, *args) == code
         assert line in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (("none.onnx",), "none.onnx: no such file or folder, and no environment 'none.onnx'"),
+        (("none.onnx", "--env", REACH), f"expected a policy to act in --env {REACH}, found no such file"),
+        (("CartPole-v1",), "actions must be a one-dimensional float Box"),
+    ],
+)
+def test_a_target_that_is_none_is_named(args, line, capsys, tmp_path):
+    assert run(*args, "--out", tmp_path / "film.gif") == 1
+    assert line in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_environment_that_gives_no_pictures(monkeypatch):
+    class Blind(gymnasium.Wrapper):
+        def render(self):
+            return None
+
+    env = Blind(gymnasium.make("Pendulum-v1"))
+    with pytest.raises(CommandError, match="no pictures: Pendulum-v1 does not render"):
+        film(random_act(env, 0), env, episodes=1, seed=0)
+    monkeypatch.setattr(Blind, "render", refuse := Mock(side_effect=DependencyNotInstalled("no pygame")))
+    with pytest.raises(CommandError, match="no pictures: no pygame"):
+        film(random_act(env, 0), env, episodes=1, seed=0)
+    refuse.assert_called_once()
 
 
 @pytest.mark.parametrize("option", [("--robot", "no_arm"), ("--robot", "so100.toml")])
