@@ -16,8 +16,8 @@ from scipy import stats
 Verdict = Literal["works", "fails", "undecided"]
 
 
-class Course(NamedTuple):
-    """How a test goes at one true success rate."""
+class OperatingCharacteristic(NamedTuple):
+    """How a test ends, and when, at one true success rate."""
 
     works: float
     """Probability that it ends with ``works``."""
@@ -55,12 +55,12 @@ class SequentialTest:
             return "works"
         return "fails" if successes <= self.fails_at[trials] else "undecided"
 
-    def course(self, rate: float) -> Course:
+    def operating_characteristic(self, rate: float) -> OperatingCharacteristic:
         """Exact probabilities and expected length at a true success rate."""
         return self._walk(rate)[0]
 
-    def _walk(self, rate: float) -> tuple[Course, "np.typing.NDArray[np.float64]"]:
-        """The course, and how likely it ends undecided at each number of successes."""
+    def _walk(self, rate: float) -> tuple[OperatingCharacteristic, "np.typing.NDArray[np.float64]"]:
+        """The same, and how likely it ends undecided at each number of successes."""
         undecided = np.array([1.0])  # probability of having come here, by successes
         works = fails = expected = 0.0
         for trials in range(1, self.max_trials + 1):
@@ -71,7 +71,7 @@ class SequentialTest:
             works += undecided[up].sum()
             fails += undecided[down].sum()
             undecided[up | down] = 0.0
-        return Course(float(works), float(fails), float(expected)), undecided
+        return OperatingCharacteristic(float(works), float(fails), float(expected)), undecided
 
 
 def fixed_size(low: float, high: float, error: float) -> tuple[int, int]:

@@ -30,7 +30,7 @@ def test_course_is_the_sum_over_all_sequences():
             works += likelihood * (verdict == "works")
             fails += likelihood * (verdict == "fails")
             trials += likelihood * length
-        assert test.course(rate) == pytest.approx((works, fails, trials))
+        assert test.operating_characteristic(rate) == pytest.approx((works, fails, trials))
 
 
 @pytest.mark.parametrize(("low", "high", "error"), [(0.88, 0.98, 0.05), (0.7, 0.9, 0.05), (0.4, 0.6, 0.1)])
@@ -38,13 +38,13 @@ def test_errors_are_kept_with_fewer_trials_than_a_fixed_size_takes(low, high, er
     test = sequential_test(low, high, error)
     fixed, _ = fixed_size(low, high, error)
     for rate in (0.3 * low, 0.9 * low, low):
-        assert test.course(rate).works <= error
+        assert test.operating_characteristic(rate).works <= error
     for rate in (high, (1 + high) / 2):
-        assert test.course(rate).fails <= error
+        assert test.operating_characteristic(rate).fails <= error
     for rate in (low, high):
-        assert test.course(rate).trials < 0.65 * fixed
+        assert test.operating_characteristic(rate).trials < 0.65 * fixed
     for rate in (low, (low + high) / 2, high):
-        course = test.course(rate)
+        course = test.operating_characteristic(rate)
         assert course.works + course.fails == pytest.approx(1.0)  # it always ends with an answer
 
 
@@ -55,10 +55,10 @@ def test_errors_by_simulation():
     for rate, wrong in ((0.8, "works"), (0.95, "fails")):
         found = [ends(test, generator.random(test.max_trials) < rate) for _ in range(runs)]
         share = np.mean([verdict == wrong for verdict, _ in found])
-        expected = getattr(test.course(rate), wrong)
+        expected = getattr(test.operating_characteristic(rate), wrong)
         assert share == pytest.approx(expected, abs=4 * np.sqrt(expected / runs))
         mean = np.mean([trials for _, trials in found])
-        assert mean == pytest.approx(test.course(rate).trials, rel=0.1)
+        assert mean == pytest.approx(test.operating_characteristic(rate).trials, rel=0.1)
 
 
 def test_fixed_size_is_the_smallest():
