@@ -111,7 +111,7 @@ def sequential(out: Path = OUT, seed: int = 0) -> None:
     for low, high in QUESTIONS:
         test, (fixed, _) = sequential_test(low, high), fixed_size(low, high, 0.05)
         for true in RATES:
-            course = test.course(true)
+            course = test.operating_characteristic(true)
             runs = [ended(test, generator.random(test.max_trials) < true) for _ in range(SIMULATED_TESTS)]
             book.add(
                 low=low,
