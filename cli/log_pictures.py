@@ -63,20 +63,18 @@ def _height_in(recording: RunRecording, name: str) -> float:
 def _joints(figure: FigureBase, recording: RunRecording) -> None:
     """Commanded and measured position of every joint, and of the gripper, between its limits."""
     shown = _axes(recording)
-    count = len(shown)
-    panels = figure.subplots(-(-count // COLUMNS), COLUMNS, squeeze=False, sharex=True).ravel()
+    panels = figure.subplots(-(-len(shown) // COLUMNS), COLUMNS, squeeze=False, sharex=True).ravel()
     for axes, axis in zip(panels, shown, strict=False):
         axes.plot(recording.command.time_s, axis.commanded, color=ORANGE, linewidth=1.6)
         axes.plot(recording.state.time_s, axis.measured, color=BLUE, linewidth=0.8)
         axes.set_title(axis.name)
         axes.tick_params(labelsize=7, labelbottom=True)
         _draw_limits(axes, axis.limits)
-    for axes in panels[count:]:
+    for axes in panels[len(shown) :]:
         axes.set_axis_off()
     panels[0].set_ylabel("rad")
     handles = [panels[0].plot([], [], color=colour)[0] for colour in (ORANGE, BLUE)]
-    place = {"loc": "center"} if count < len(panels) else {"loc": "upper right"}
-    panels[-1].legend(handles, ["commanded", "measured"], frameon=False, **place)
+    figure.legend(handles, ["commanded", "measured"], loc="outside lower right", ncols=2, frameon=False)
 
 
 class _Axis(NamedTuple):

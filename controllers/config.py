@@ -1,5 +1,6 @@
 """Settings of a training run."""
 
+import math
 import os
 import shutil
 from dataclasses import asdict, dataclass, field, fields
@@ -128,12 +129,14 @@ class TrainConfig:
         positive += ("threads",)
         for name in positive:
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name} must be greater than 0, it is {value}")
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name} must be greater than 0 and finite, it is {value}")
         for name in ("seed", "random_steps", "norm_warmup", "eval_period"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{name} must not be negative, it is {value}")
+        if self.seed >= 2**64:
+            raise ConfigError(f"seed must be less than 2**64, it is {self.seed}")
         if self.gamma is not None and not 0 < self.gamma < 1:
             raise ConfigError(f"gamma must lie between 0 and 1, it is {self.gamma}")
         for name in (
@@ -164,7 +167,7 @@ class TrainConfig:
         if self.overlap and not can_fork():
             raise ConfigError("overlap needs processes that are forked, as on Linux; leave it out here")
         try:
-            torch.empty(0, device=self.device)
+            torch.zeros(1, device=self.device).item()  # the meta device makes tensors, and has no numbers
         except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
             reason = str(error).splitlines()[0]
             raise ConfigError(f"device {self.device!r} cannot be used: {reason}") from error

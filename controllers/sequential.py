@@ -14,6 +14,8 @@ import numpy as np
 from scipy import stats
 
 Verdict = Literal["works", "fails", "undecided"]
+MOST_TRIALS = 10_000
+"""Of a test that is made: a longer one would take longer to lay out than anybody tries a robot."""
 
 
 class OperatingCharacteristic(NamedTuple):
@@ -75,21 +77,26 @@ class SequentialTest:
 
 
 def fixed_size(low: float, high: float, error: float) -> tuple[int, int]:
-    """The smallest exact test of fixed size: number of trials, and successes from which it says ``works``."""
-    trials = 1
-    while True:
-        # The least number of successes that a rate of `low` reaches with a probability of at most `error`.
-        needed = int(stats.binom.isf(error, trials, low)) + 1
-        if stats.binom.cdf(needed - 1, trials, high) <= error:
-            return trials, needed
-        trials += 1
+    """The smallest exact test of fixed size: number of trials, and successes from which it says ``works``.
+
+    Raises:
+        ValueError: it takes more than ``MOST_TRIALS``.
+    """
+    trials = np.arange(1, MOST_TRIALS + 1)
+    # The least number of successes that a rate of `low` reaches with a probability of at most `error`.
+    needed = np.asarray(stats.binom.isf(error, trials, low), dtype=int) + 1
+    enough = np.flatnonzero(stats.binom.cdf(needed - 1, trials, high) <= error)
+    if not len(enough):
+        found = f"{low:g} and {high:g} with an error of {error:g}"
+        raise ValueError(f"expected rates that {MOST_TRIALS:,} trials tell apart, found {found}")
+    return int(trials[enough[0]]), int(needed[enough[0]])
 
 
 def sequential_test(low: float, high: float, error: float = 0.05) -> SequentialTest:
     """The test of "at most ``low``" against "at least ``high``", with errors of at most ``error`` each.
 
     Raises:
-        ValueError: expected ``0 < low < high < 1`` and ``0 < error < 1/2``.
+        ValueError: expected ``0 < low < high < 1`` and ``0 < error < 1/2``, and no more than ``MOST_TRIALS``.
     """
     if not (0 < low < high < 1 and 0 < error < 0.5):
         raise ValueError(f"expected 0 < low < high < 1 and 0 < error < 0.5, found {low}, {high}, {error}")

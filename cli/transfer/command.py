@@ -124,6 +124,8 @@ def _destination(to: str, options: "RobotOptions") -> "Destination":
 
     if is_link(to):
         return LinkedRobot(to, options)
+    if any(option is not None for option in (options.key, options.calibration, options.safety, options.logs)):
+        raise UsageError(f"--key, --calibration, --safety and --logs are for a robot's link, found --to {to}")
     if to.endswith(".mcap") or Path(to).exists():
         return LoggedRobot(Path(to))
     return OtherEnvironment(to, options.robot)

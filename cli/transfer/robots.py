@@ -14,15 +14,16 @@ from wpg.cli.terminal import terminal
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
 from wpg.export.artifact import Artifact
 from wpg.hardware_bridge.clock import SimulatedClock
-from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulated_arm import physics_step_s
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.keys import read_key
-from wpg.hardware_bridge.logread import read_log
+from wpg.hardware_bridge.logread import RunRecording, read_log
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
 from wpg.hardware_bridge.memory_log import MemoryLog
 from wpg.hardware_bridge.policy import SampledPolicy
+from wpg.hardware_bridge.robot import Robot
 from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.session import open_robot, run_policy
 from wpg.sim_envs.effects import Effects
@@ -52,7 +53,7 @@ class Destination(ABC):
         """Say before anything moves what would fail after it.
 
         Raises:
-            CommandError: the results of these policies could not be kept.
+            CommandError: these policies cannot be tried there, or their results could not be kept.
         """
 
     @abstractmethod
@@ -76,6 +77,11 @@ class OtherEnvironment(Destination):
     def __init__(self, env_id: str, robot: str | None) -> None:
         self.name = env_id
         self._robot = robot
+
+    def prepare(self, artifacts: Sequence[Artifact]) -> None:
+        """Look whether there is such an environment, and the policies fit it."""
+        for artifact in artifacts:
+            Simulator(self.name, artifact, robot=self._robot).close()
 
     def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
         """All trials: those in simulation cost little, and more of them say more."""
@@ -110,11 +116,15 @@ class LinkedRobot(Destination):
         self._safety = SafetyConfig() if options.safety is None else load_safety(options.safety)
 
     def prepare(self, artifacts: Sequence[Artifact]) -> None:
-        """Look whether every log has a name of its own.
+        """Look whether there is a driver for the link, and a name for every log.
 
         Raises:
-            CommandError: two have the same, or a log would overwrite another.
+            CommandError: two logs have the same name, or one would overwrite another.
+            LinkUrlError, DescriptionError: the link cannot be read, or not for this robot.
         """
+        for artifact in artifacts:
+            assert artifact.contract.interface.robot is not None  # or there were no simulator of it
+            self._driver(load_description(self._options.robot or artifact.contract.interface.robot.name))
         if self._options.logs is None:
             return
         kept = [_log_of(artifact, self._options.logs) for artifact in artifacts]
@@ -140,7 +150,7 @@ class LinkedRobot(Destination):
             log = _log_of(artifact, self._options.logs or Path(folder))
             report = run_policy(
                 artifact,
-                open_robot(description, self.name, key=self._key, calibration=self._options.calibration),
+                self._driver(description),
                 LoopConfig(goals=count, seed=seed, safety=self._safety),
                 noise_seed=seed,
                 log=log,
@@ -153,6 +163,9 @@ class LinkedRobot(Destination):
                 raise CommandError(f"{self.name}: stopped after {report.goals} goals: {report.message}")
             trials = logged_trials(read_log(log), report.goal_results, artifact, simulator, log.name)
         return Tried(trials=trials, safety_events=report.safety_events)
+
+    def _driver(self, description: RobotDescription) -> Robot:
+        return open_robot(description, self.name, key=self._key, calibration=self._options.calibration)
 
 
 class RehearsedRobot(Destination):
@@ -202,16 +215,36 @@ class LoggedRobot(Destination):
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._path = path
+        self._read: dict[str, RunRecording] = {}
 
-    def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
-        """The goals of the log; of a folder, the log with the artefact's name.
+    def prepare(self, artifacts: Sequence[Artifact]) -> None:
+        """Read the logs.
 
         Raises:
-            LogError: no log, of another robot or policy, or with gaps.
+            LogError: there is none, or it is of another robot or policy.
         """
-        path = _log_of(artifact, self._path) if self._path.is_dir() else self._path
+        self._read = {artifact.digest: self._recording(artifact) for artifact in artifacts}
+
+    def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
+        """The goals of the log.
+
+        Raises:
+            LogError: its report is missing, or it has gaps.
+        """
+        recording, path = self._read[artifact.digest], self._place(artifact)
+        results = decode_results(recording, str(path))[:count]
+        trials = logged_trials(recording, results, artifact, simulator, str(path))
+        return Tried(trials=trials, safety_events={})
+
+    def _place(self, artifact: Artifact) -> Path:
+        """Of a folder, the log with the artefact's name."""
+        return _log_of(artifact, self._path) if self._path.is_dir() else self._path
+
+    def _recording(self, artifact: Artifact) -> RunRecording:
+        path = self._place(artifact)
         recording = read_log(path)
-        expected = simulator.arm.robot.description.name
+        assert artifact.contract.interface.robot is not None
+        expected = artifact.contract.interface.robot.name
         if (found := recording.metadata.get("robot")) != expected:
             raise LogError(f"{path}: expected a run of {expected}, found one of {found}")
         if (found := recording.metadata.get("policy_sha256")) != artifact.digest:
@@ -221,9 +254,7 @@ class LoggedRobot(Destination):
             raise LogError(
                 f"{path}: expected the run of {artifact.path} ({artifact.digest[:16]}…), found {other}"
             )
-        results = decode_results(recording, str(path))[:count]
-        trials = logged_trials(recording, results, artifact, simulator, str(path))
-        return Tried(trials=trials, safety_events={})
+        return recording
 
 
 def _log_of(artifact: Artifact, folder: Path) -> Path:

@@ -137,7 +137,10 @@ def _plan(predicted: Sequence[Trial], config: StudyConfig) -> tuple[SequentialTe
     success = sum(trial.success for trial in predicted) / len(predicted)
     target = max(success, LEAST_TARGET) if config.at_least is None else config.at_least
     high = min(target, MOST_TARGET)
-    test = sequential_test(high - config.margin, high, config.error)
+    try:
+        test = sequential_test(high - config.margin, high, config.error)
+    except ValueError as error:
+        raise CommandError(f"--margin, --error: {error}") from error
     fixed, _ = fixed_size(test.low, test.high, config.error)
     plan = Plan(
         predicted=success,

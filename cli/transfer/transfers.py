@@ -35,6 +35,9 @@ def run_studies(
     artifacts = [load_policy(path) for path in files]
     if len({artifact.digest for artifact in artifacts}) < len(artifacts):
         raise CommandError("the same policy is given twice")
+    robots = {arm.name for one in artifacts if (arm := one.contract.interface.robot) is not None}
+    if len(robots) > 1:
+        raise CommandError(f"expected policies for one robot, found some for {', '.join(sorted(robots))}")
     opened: list[dict[str, Simulator]] = []
     try:
         for artifact in artifacts:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from wpg.cli import main as cli
-from wpg.cli.log_pictures import _axes, _counted, _tool_ways
+from wpg.cli.log_pictures import _axes, _counted, _joints, _tool_ways
 from wpg.export.contract import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface, Provenance
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
@@ -299,6 +300,11 @@ class TestPlot:
         assert (gripper.name, gripper.limits) == ("gripper, m", (0.0, 0.08))
         assert (gripper.commanded == 0.04).all()
         assert len(gripper.measured) == len(recording.state)
+        figure = Figure(layout="constrained")
+        _joints(figure, replace(recording, **opened, attachments=described))
+        figure.canvas.draw()
+        (legend,) = figure.legends
+        assert not any(legend.get_window_extent().overlaps(axes.get_tightbbox()) for axes in figure.axes)
 
     def test_a_folder_of_panels(self, log, tmp_path, capsys):
         assert run("plot", log, "--out", tmp_path / "pictures") == 0

@@ -236,7 +236,9 @@ class TestRobot:
 
 class TestLogs:
     def test_a_log_stands_for_the_robot(self, artifact, plain, log):
-        tried = LoggedRobot(log).run(artifact, plain, 100, 0, lambda outcomes: False)
+        robot = LoggedRobot(log)
+        robot.prepare([artifact])
+        tried = robot.run(artifact, plain, 100, 0, lambda outcomes: False)
         assert len(tried.trials) == 3
         for trial in tried.trials:
             assert trial.obs.shape == (50, artifact.contract.interface.obs_dim)
@@ -245,7 +247,9 @@ class TestLogs:
             assert len(trial.command_pos_rad) == 500
 
     def test_commands_of_a_plain_arm_lead_the_plain_arm_the_same_way(self, artifact, plain, log):
-        tried = LoggedRobot(log).run(artifact, plain, 100, 0, lambda outcomes: False)
+        robot = LoggedRobot(log)
+        robot.prepare([artifact])
+        tried = robot.run(artifact, plain, 100, 0, lambda outcomes: False)
         for trial in tried.trials:
             replay = plain.replay(trial, 0, pairing(trial))
             # The replay begins at rest, the run did not quite.
@@ -278,18 +282,20 @@ class TestLogs:
             {"contract.json": b"{}"},
         )
         record.close()
+        robot = LoggedRobot(tmp_path / "cut.mcap")
+        robot.prepare([artifact])
         with pytest.raises(LogError, match="its report is missing"):
-            LoggedRobot(tmp_path / "cut.mcap").run(artifact, plain, 1, 0, lambda outcomes: False)
+            robot.run(artifact, plain, 1, 0, lambda outcomes: False)
 
     @pytest.mark.parametrize(
         ("metadata", "said"),
         [({"policy_sha256": "00" * 32}, "that of another policy"), ({}, "a motion without a policy")],
     )
-    def test_run_of_another_policy_or_of_none(self, metadata, said, artifact, plain, tmp_path):
+    def test_run_of_another_policy_or_of_none(self, metadata, said, artifact, tmp_path):
         record = RunLog(tmp_path / "other.mcap", {"robot": "panda", **metadata}, {})
         record.close()
         with pytest.raises(LogError, match=f"found {said}"):
-            LoggedRobot(tmp_path / "other.mcap").run(artifact, plain, 1, 0, lambda outcomes: False)
+            LoggedRobot(tmp_path / "other.mcap").prepare([artifact])
 
 
 class TestCommand:
@@ -325,6 +331,7 @@ class TestCommand:
         ("changes", "said"),
         [
             ({"--to": "udp://127.0.0.1:9"}, "127.0.0.1:9"),
+            ({"--to": "udp://127.0.0.1:9", "--calibration": "arm.json"}, "takes no calibration"),
             ({"--to": "carrier-pigeon://roof"}, "carrier-pigeon"),
             ({"--to": "wpg/PandaRech-v0"}, "wpg/PandaReach-v0"),
             ({"--to": "none.mcap"}, "none.mcap"),
@@ -334,15 +341,20 @@ class TestCommand:
             ({"--trials": "1"}, "--trials"),
             ({"--margin": "0.7"}, "--margin"),
             ({"--at-least": "90"}, "such as 0.9"),
+            ({"--key": "key"}, "are for a robot's link"),
+            ({"--error": "1e-300"}, "--margin, --error: expected rates that 10,000 trials tell apart"),
         ],
     )
     def test_one_line_for_each_mistake_and_nothing_written(self, changes, said, path, tmp_path, capsys):
         out = tmp_path / "result.json"
         options = {"--from": ENV, "--to": BULLET, "--trials": "2", "--json": str(out)} | changes
-        assert self.run(str(path), *(word for pair in options.items() for word in pair)) == (
-            2 if changes.keys() & {"--trials", "--margin", "--at-least"} or "pigeon" in said else 1
-        )
-        assert said in only_line(capsys.readouterr().err)
+        refused = {"--trials", "--margin", "--at-least", "--key", "--calibration"}
+        code = 2 if changes.keys() & refused or "pigeon" in said else 1
+        assert self.run(str(path), *(word for pair in options.items() for word in pair)) == code
+        printed = capsys.readouterr()
+        assert said in only_line(printed.err)
+        tried = said == "127.0.0.1:9"
+        assert ("reaches" in printed.out) == tried  # all else is known before anything is tried
         assert not list(tmp_path.iterdir())
 
     def test_files_that_are_no_policies(self, path, tmp_path, capsys):
@@ -351,6 +363,10 @@ class TestCommand:
         assert "none.onnx" in only_line(capsys.readouterr().err)
         assert self.run(str(path), str(path), *places) == 1
         assert "twice" in only_line(capsys.readouterr().err)
+        interface = reach_interface(load_description("so101"))
+        other = write_policy(tmp_path / "other.onnx", interface, ENV)
+        assert self.run(str(path), str(other), *places) == 1
+        assert "policies for one robot, found some for panda, so101" in only_line(capsys.readouterr().err)
 
     def test_log_of_another_robot(self, path, artifact, tmp_path, capsys):
         file = tmp_path / "other.mcap"

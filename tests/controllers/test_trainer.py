@@ -333,11 +333,13 @@ def test_divergence_names_quantity_and_step(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "steps must be greater than 0, it is 0"),
+        ({"steps": 0}, "steps must be greater than 0 and finite, it is 0"),
         ({"gamma": 1.5}, "gamma"),
         ({"hindsight_ratio": 2.0}, "hindsight_ratio"),
         ({"select": "first"}, "select"),
         ({"seed": -1}, "seed"),
+        ({"seed": 2**64}, "seed must be less"),
+        ({"updates_per_step": float("inf")}, "updates_per_step"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
@@ -402,6 +404,7 @@ def test_fewer_steps_than_done_are_refused(tmp_path):
     ("settings", "message"),
     [
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
+        ({"device": "meta"}, "device 'meta' cannot be used"),
         ({"compile": True}, r"compile needs a C\+\+ compiler"),
     ],
 )
