@@ -5,7 +5,7 @@ replay memory as each library does it. Every contestant is a process of its own,
 own if need be; they take turns, so that all see the same machine, and the best of the rounds counts.
 Seconds are the process's processor time on one core, so that other work on the machine counts little.
 SAC moves its actor at every update, CrossQ and `wpg` at every third by default: `wpg` is also shown
-moving it at every one, and with critics of 2×512, its default for such environments.
+moving it at every one.
 
     taskset -c 0 python benchmarks/update_speed.py race --sb3 PYTHON --sbx PYTHON
 
@@ -36,7 +36,7 @@ ROUND_UPDATES = 120
 
 
 def wpg_updates(
-    num_particles: int, actor_period: int, precision: str, *, critic_hidden: int, compiled: bool = False
+    num_particles: int, actor_period: int, precision: str, *, compiled: bool = False
 ) -> Callable[[int], None]:
     """Ours: `update(count)`."""
     import gymnasium  # noqa: PLC0415
@@ -53,12 +53,7 @@ def wpg_updates(
     env = gymnasium.make("HalfCheetah-v5")
     spec = inspect_env(env)
     wanted = TrainConfig(
-        env="HalfCheetah-v5",
-        num_particles=num_particles,
-        actor_period=actor_period,
-        precision=precision,
-        hidden=HIDDEN,
-        critic_hidden=critic_hidden,
+        env="HalfCheetah-v5", num_particles=num_particles, actor_period=actor_period, precision=precision
     )
     config = wanted.resolve(spec)
     generator = torch.Generator().manual_seed(0)
@@ -115,7 +110,6 @@ def work(
     particles: int = 16,
     period: int = 3,
     precision: str = "auto",
-    critic_hidden: int = HIDDEN,
     compiled: bool = False,
 ) -> None:
     """Answer every line of standard input with the updates per second of one round.
@@ -125,11 +119,10 @@ def work(
         particles: Particles of `wpg`.
         period: Critic updates to one of `wpg`'s actor.
         precision: Of `wpg`'s hidden layers: auto, float32 or bfloat16.
-        critic_hidden: Width of `wpg`'s critics.
         compiled: Compile `wpg`'s update.
     """
     if library == "wpg":
-        update = wpg_updates(particles, period, precision, critic_hidden=critic_hidden, compiled=compiled)
+        update = wpg_updates(particles, period, precision, compiled=compiled)
     else:
         update = peer_updates(library)
     update(ROUND_UPDATES)  # compiles what is compiled
@@ -150,22 +143,18 @@ def race(sb3: Path, sbx: Path, *, rounds: int = 6, out: Path = RESULTS) -> None:
         out: File to write.
     """
     own = [
-        (8, 3, "bfloat16", HIDDEN, False),
-        (16, 3, "bfloat16", HIDDEN, False),
-        (16, 3, "bfloat16", 2 * HIDDEN, False),
-        (16, 1, "bfloat16", HIDDEN, False),
-        (8, 3, "float32", HIDDEN, False),
-        (16, 3, "float32", HIDDEN, False),
-        (8, 3, "bfloat16", HIDDEN, True),
-        (16, 3, "bfloat16", HIDDEN, True),
-        (16, 3, "bfloat16", 2 * HIDDEN, True),
+        (8, 3, "bfloat16", False),
+        (16, 3, "bfloat16", False),
+        (16, 1, "bfloat16", False),
+        (8, 3, "float32", False),
+        (16, 3, "float32", False),
+        (8, 3, "bfloat16", True),
+        (16, 3, "bfloat16", True),
     ]
     racers = {}
-    for particles, period, precision, width, compiled in own:
-        name = f"wpg, K = {particles}, actor every {period}, {precision}, critics {width} wide"
-        name += ", compiled" if compiled else ""
+    for particles, period, precision, compiled in own:
+        name = f"wpg, K = {particles}, actor every {period}, {precision}{', compiled' if compiled else ''}"
         options = ["--particles", str(particles), "--period", str(period), "--precision", precision]
-        options += ["--critic-hidden", str(width)]
         racers[name] = _start(sys.executable, "wpg", *options, *(["--compiled"] if compiled else []))
     racers["SB3 SAC"] = _start(str(sb3), "sb3")
     racers["SBX SAC"] = _start(str(sbx), "sbx")

@@ -65,8 +65,7 @@ def train(
         demonstrations: Episodes to learn from besides (`wpg demonstrate`): a quarter of every batch.
         num_envs: Environments stepped side by side; by default 8 of a goal environment, 1 of another.
         updates_per_step: Critic updates an environment step; by default 0.2 or 0.4 with goals, 1 without.
-        hidden: Width of the policy's two hidden layers; by default 128 with goals, 256 without. Critics are
-            as wide with goals, and twice as wide without.
+        hidden: Width of the two hidden layers of policy and critics; by default 128 with goals, 256 without.
         particles: Particles of the policy; by default 16.
         device: Torch device of the updates; by default cpu.
         one_process: Step the environments where the policy learns, not in a process of their own meanwhile,

@@ -48,9 +48,7 @@ class TrainConfig:
     num_particles: int = 16
     """Particles of the policy, K."""
     hidden: int | None = None
-    """Width of the policy's two hidden layers; None takes 128 with goals, 256 without."""
-    critic_hidden: int | None = None
-    """Width of each critic's; None takes `hidden` with goals, twice that without."""
+    """Width of the two hidden layers of policy and critics; None takes 128 with goals, 256 without."""
     batch_size: int = 256
     """Transitions of one update."""
     learning_rate: float | None = None
@@ -120,7 +118,6 @@ class TrainConfig:
             "num_envs",
             "num_particles",
             "hidden",
-            "critic_hidden",
             "batch_size",
             "learning_rate",
         )
@@ -181,13 +178,11 @@ class TrainConfig:
         brief = self.steps < BRIEF_STEPS
         objects = goals and not brief
         tenth = max(self.steps // 10, 1)
-        hidden = self.hidden or (128 if goals else 256)
         rules: dict[str, Any] = {
             "num_envs": 8 if goals else 1,
             "learning_rate": 3e-3 if goals and brief else 1e-3,
             "final_learning_rate": 0.05 if goals else 1.0,
-            "hidden": hidden,
-            "critic_hidden": hidden if goals else 2 * hidden,
+            "hidden": 128 if goals else 256,
             "updates_per_step": (0.2 if brief else 0.4) if goals else 1.0,
             "actor_period": 2 if goals else 3,
             "gamma": default_gamma(spec),
@@ -240,8 +235,6 @@ class ResolvedConfig(TrainConfig):
     num_envs: int
     """See TrainConfig."""
     hidden: int
-    """See TrainConfig."""
-    critic_hidden: int
     """See TrainConfig."""
     learning_rate: float
     """See TrainConfig."""

@@ -51,7 +51,7 @@ def build_networks(
     policy = ParticlePolicy(
         *sizes, num_particles=config.num_particles, hidden=config.hidden, generator=generator
     )
-    return policy, Critic(*sizes, hidden=config.critic_hidden, generator=generator)
+    return policy, Critic(*sizes, hidden=config.hidden, generator=generator)
 
 
 def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Select, *, seed: int = 0) -> Act:

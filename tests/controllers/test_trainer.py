@@ -274,12 +274,12 @@ def test_a_run_of_another_release_is_told_by_its_checkpoint(tmp_path, monkeypatc
     folder = tmp_path / "run"
     train(small(steps=100), out=folder, env_factory=ReachToy)
     lines = (folder / "config.yaml").read_text().splitlines(keepends=True)
-    (folder / "config.yaml").write_text("".join(line for line in lines if "critic_hidden" not in line))
-    with pytest.raises(ConfigError, match="critic_hidden"):
+    (folder / "config.yaml").write_text("".join(line for line in lines if "actor_period" not in line))
+    with pytest.raises(ConfigError, match="actor_period"):
         load_run(folder)
-    monkeypatch.setattr(checkpoint, "VERSION", 6)
+    monkeypatch.setattr(checkpoint, "VERSION", 5)
     for read in (load_run, resume):
-        with pytest.raises(CheckpointFormatError, match="has version 5, this release reads 6"):
+        with pytest.raises(CheckpointFormatError, match="has version 4, this release reads 5"):
             read(folder)
 
 
@@ -287,7 +287,6 @@ def test_a_run_of_another_release_is_told_by_its_checkpoint(tmp_path, monkeypatc
     ("read", "settings", "message"),
     [
         (load_run, {"hidden": 32}, "size mismatch for network"),
-        (load_run, {"critic_hidden": 8}, "size mismatch for network"),
         (resume, {"num_particles": 5}, "size mismatch for network"),
         (resume, {"replay_capacity": 50}, r"expanded size of the tensor \(50\)"),
     ],
@@ -353,8 +352,6 @@ def test_open_settings_follow_from_the_environment():
     assert TrainConfig(env="toy").resolve(goals).gamma == pytest.approx(0.95)
     assert TrainConfig(env="toy").resolve(flat).gamma == 0.99
     assert TrainConfig(env="toy", num_envs=5).resolve(goals).num_envs == 5
-    assert TrainConfig(env="toy", hidden=32).resolve(goals).critic_hidden == 32
-    assert TrainConfig(env="toy", hidden=32).resolve(flat).critic_hidden == 64
     resolved = TrainConfig(env="toy", steps=1000).resolve(goals)
     assert (resolved.num_envs, resolved.random_steps, resolved.eval_period) == (8, 250, 100)
     again = TrainConfig(**dataclasses.asdict(resolved)).resolve(flat)
