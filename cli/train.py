@@ -114,11 +114,17 @@ def _train(env: str | None, folder: Path, settings: dict[str, Any]) -> None:
 
     console = terminal()
     config = _config(env or "", settings)
-    with ProgressBar(console) as bar:
-        if env is None:
-            result = resume(folder, **settings, on_progress=bar)
-        else:
-            result = train(config, out=folder, on_progress=bar)
+    try:
+        with ProgressBar(console) as bar:
+            if env is None:
+                result = resume(folder, **settings, on_progress=bar)
+            else:
+                result = train(config, out=folder, on_progress=bar)
+    except KeyboardInterrupt:
+        if not (folder / "checkpoint").exists():
+            raise KeyboardInterrupt(f"{folder} has no checkpoint yet, it may be removed") from None
+        command = shlex.join(("wpg", "train", "--resume", str(folder)))
+        raise KeyboardInterrupt(f"to go on from the last checkpoint: {command}") from None
     artifact = export_run(result.folder, result.folder / "policy.onnx")
     console.print(
         f"{result.steps:,} steps in {result.train_seconds:.0f} s, stopped by {result.stopped_by}; "

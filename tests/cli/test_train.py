@@ -37,6 +37,18 @@ def run(tmp_path_factory):
     return run
 
 
+def test_what_was_interrupted_can_go_on(run, capsys, monkeypatch, tmp_path):
+    def interrupted(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wpg.controllers.train", interrupted)
+    monkeypatch.setattr("wpg.controllers.resume", interrupted)
+    line = failure(capsys, "train", "--resume", run, code=130)
+    assert line == f"wpg: interrupted; to go on from the last checkpoint: wpg train --resume {run}"
+    line = failure(capsys, "train", REACH, "--steps", 80, "--out", tmp_path / "new", code=130)
+    assert line.endswith("new has no checkpoint yet, it may be removed")
+
+
 def test_a_run_remembers_its_arm(run):
     config = TrainConfig.load(run / "config.yaml")
     assert config.env_kwargs["robot"] == "so101"
