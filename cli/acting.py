@@ -4,14 +4,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 from gymnasium.spaces import Box
 
 from wpg.cli.artifacts import artifact_act, export_run
 from wpg.cli.observations import ContractObservations
-from wpg.cli.options import CommandError
+from wpg.cli.options import CommandError, Select
 from wpg.controllers import load_run
 from wpg.controllers.environment import inspect_env, make_env
 from wpg.controllers.evaluation import Act
@@ -24,7 +24,6 @@ from wpg.hardware_bridge.errors import DescriptionError
 from wpg.sim_envs.goal_env import GoalEnv
 from wpg.sim_envs.task_interface import task_kwargs
 
-Select = Literal["best", "mean", "sample"]
 Env = gymnasium.Env[Any, Any]
 OURS = "wpg/"
 

@@ -3,13 +3,13 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
+from wpg.cli.options import Select
 from wpg.controllers import load_run
 from wpg.controllers.environment import make_env
 from wpg.controllers.evaluation import Act
@@ -106,7 +106,7 @@ def bare_interface(
 def artifact_act(
     artifact: Artifact,
     action_space: Box,
-    select: Literal["best", "mean", "sample"],
+    select: Select,
     *,
     seed: int,
     sampler: ArtifactSampler | None = None,

@@ -1,7 +1,7 @@
 """``wpg evaluate``: return and success of a run folder or an artefact, with 95 % intervals."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import tyro
@@ -10,6 +10,7 @@ from wpg.cli.options import (
     ActuatorsFile,
     JsonFile,
     RobotOption,
+    Select,
     env_kwargs,
     prepare_outputs,
     require_at_least,
@@ -19,8 +20,6 @@ from wpg.cli.terminal import terminal
 
 if TYPE_CHECKING:
     from wpg.controllers.evaluation import Evaluation
-
-Select = Literal["best", "mean", "sample"]
 
 
 class EvaluationResult(msgspec.Struct, kw_only=True):

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -17,7 +17,7 @@ from wpg.cli.options import (
 )
 from wpg.cli.policies import POLICY_NAME
 from wpg.cli.terminal import terminal
-from wpg.export.contract import ContractError
+from wpg.export.contract import ActionChoice, ContractError
 
 
 def export(
@@ -27,7 +27,7 @@ def export(
     particles: int | None = None,
     refine: int = 0,
     step_size: float = 0.05,
-    choice: Literal["best", "best_with_hysteresis", "medoid", "sample"] = "best",
+    choice: ActionChoice = "best",
     noise_scale: float = 1.0,
     env: str | None = None,
     robot: RobotOption = None,

@@ -11,6 +11,8 @@ import tyro
 PRECIOUS = (".onnx", ".mcap", ".npz", ".toml", ".zip")
 """Endings of what it took a training, a robot or a person to make."""
 
+Select = Literal["best", "mean", "sample"]
+"""How a policy acts in simulation: by the critic's best particle, the particles' mean, or a random one."""
 JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="Also write the result here, as JSON.")]
 KeyFile = Annotated[
     Path | None,

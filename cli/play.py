@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -11,13 +11,12 @@ from wpg.cli.options import (
     ActuatorsFile,
     CommandError,
     RobotOption,
+    Select,
     env_kwargs,
     prepare_outputs,
     require_at_least,
 )
 from wpg.cli.terminal import terminal
-
-Select = Literal["best", "mean", "sample"]
 
 if TYPE_CHECKING:
     import gymnasium
