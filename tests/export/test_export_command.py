@@ -122,7 +122,7 @@ def test_clear_lines(reach_zip, tmp_path, capsys):
     says("no environment 'wpg/PandaRech-v0'", zip_path, "--env", "wpg/PandaRech-v0")
     says("trained on actions from", zip_path, "--env", "Pendulum-v1")
     options = ("--env", REACH, "--particles", "-2")
-    says("num_particles: expected at least 1, found -2", zip_path, *options, code=2)
+    says("--particles: expected at least 1, found -2", zip_path, *options, code=2)
     says("cannot be read", zip_path, "--interface", tmp_path / "none.toml")
     says("expected a run folder or the .zip", tmp_path / "policy.pt")
     says("expected a Stable-Baselines3 zip", tmp_path / "absent.zip", "--env", REACH)

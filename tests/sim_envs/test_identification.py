@@ -294,7 +294,7 @@ def state_of(recording, row):
             "/dev/null",
             1,
         ),
-        (["x.mcap", "--robot", "panda", "--log", "y.mcap"], "needs --link", 2),
+        (["x.mcap", "--robot", "panda", "--log", "y.mcap"], "give --link", 2),
     ],
 )
 def test_bad_usage_is_one_line(arguments, message, code, capsys):
