@@ -89,7 +89,8 @@ def resume(
     if overlap is not None:
         config = replace(config, overlap=overlap)
     with Trainer(config, folder, env_factory) as trainer:
-        trainer.restore()
+        with tuned(trainer.config.threads):  # the policy is folded here, and must round as it did in training
+            trainer.restore()
         if steps is not None:
             trainer.streak = 0
             if steps < trainer.step:
