@@ -47,7 +47,7 @@ def train(
     folder = Path(out)
     if folder.exists():
         raise RunFolderError(f"the run folder {folder} exists already; choose another, or resume it")
-    with Trainer(config, folder, env_factory) as trainer:
+    with tuned(config.threads), Trainer(config, folder, env_factory) as trainer:
         if config.demonstrations is not None:
             trainer.see(config.demonstrations)
         folder.mkdir(parents=True)
@@ -88,9 +88,8 @@ def resume(
         config = replace(config, steps=steps)
     if overlap is not None:
         config = replace(config, overlap=overlap)
-    with Trainer(config, folder, env_factory) as trainer:
-        with tuned(trainer.config.threads):  # the policy is folded here, and must round as it did in training
-            trainer.restore()
+    with tuned(config.threads), Trainer(config, folder, env_factory) as trainer:
+        trainer.restore()
         if steps is not None:
             trainer.streak = 0
             if steps < trainer.step:
@@ -101,7 +100,7 @@ def resume(
 
 
 def _run(trainer: Trainer, on_progress: OnProgress | None, *, resume_step: int | None) -> TrainResult:
-    with tuned(trainer.config.threads), MetricsLog(trainer.folder, resume_step=resume_step) as log:
+    with MetricsLog(trainer.folder, resume_step=resume_step) as log:
         monitor = Monitor(
             trainer.config,
             trainer.learner,
