@@ -16,8 +16,8 @@ LARGEST_BLOCK, KEPT = 32 << 20, 512 << 20
 def tuned(threads: int) -> Iterator[None]:
     """Torch set up for small networks on `threads` threads; afterwards as it was before.
 
-    Products round otherwise meanwhile: whatever a run computes, from its networks' start or its checkpoint on,
-    belongs inside. Denormal numbers are taken as 0. Freed memory is kept from then on (`keep_freed_memory`).
+    Products round otherwise meanwhile: all that a run computes, from its networks' start or its checkpoint
+    on, belongs inside. Denormal numbers are taken as 0. Freed memory is kept from then on (`keep_freed_memory`).
     """
     keep_freed_memory()
     before = torch.get_num_threads()
