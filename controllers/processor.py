@@ -17,7 +17,8 @@ def tuned(threads: int) -> Iterator[None]:
     """Torch set up for small networks on `threads` threads; afterwards as it was before.
 
     Products round otherwise meanwhile: all that a run computes, from its networks' start or its checkpoint
-    on, belongs inside. Denormal numbers are taken as 0. Freed memory is kept from then on (`keep_freed_memory`).
+    on, belongs inside. Denormal numbers are taken as 0. Freed memory is kept from then on
+    (`keep_freed_memory`).
     """
     keep_freed_memory()
     before = torch.get_num_threads()
