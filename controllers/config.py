@@ -22,6 +22,34 @@ Select = Literal["best", "mean", "sample"]
 BRIEF_STEPS = 50_000
 """A run of fewer steps is brief."""
 
+POSITIVE = (
+    "steps",
+    "num_envs",
+    "num_particles",
+    "hidden",
+    "batch_size",
+    "learning_rate",
+    "updates_per_step",
+    "actor_period",
+    "initial_tau",
+    "random_hold",
+    "replay_capacity",
+    "log_period",
+    "eval_episodes",
+    "stop_evaluations",
+    "checkpoint_period",
+    "max_seconds",
+    "threads",
+)
+NOT_NEGATIVE = ("seed", "random_steps", "norm_warmup", "eval_period")
+SHARES = (
+    "demonstration_share",
+    "hindsight_ratio",
+    "stop_at_success",
+    "final_learning_rate",
+    "random_share",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -113,22 +141,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check every range; raises ConfigError that names the field."""
-        positive: tuple[str, ...] = (
-            "steps",
-            "num_envs",
-            "num_particles",
-            "hidden",
-            "batch_size",
-            "learning_rate",
-        )
-        positive += ("updates_per_step", "actor_period", "initial_tau", "random_hold", "replay_capacity")
-        positive += ("log_period", "eval_episodes", "stop_evaluations", "checkpoint_period", "max_seconds")
-        positive += ("threads",)
-        for name in positive:
+        for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{name} must be greater than 0 and finite, it is {value}")
-        for name in ("seed", "random_steps", "norm_warmup", "eval_period"):
+        for name in NOT_NEGATIVE:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{name} must not be negative, it is {value}")
@@ -136,13 +153,7 @@ class TrainConfig:
             raise ConfigError(f"seed must be less than 2**64, it is {self.seed}")
         if self.gamma is not None and not 0 < self.gamma < 1:
             raise ConfigError(f"gamma must lie between 0 and 1, it is {self.gamma}")
-        for name in (
-            "demonstration_share",
-            "hindsight_ratio",
-            "stop_at_success",
-            "final_learning_rate",
-            "random_share",
-        ):
+        for name in SHARES:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], it is {value}")
@@ -230,34 +241,21 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedConfig(TrainConfig):
-    """Settings with nothing left open that `TrainConfig.resolve` fills in."""
+    """Settings of `TrainConfig` with nothing left open that its `resolve` fills in."""
 
     num_envs: int
-    """See TrainConfig."""
     hidden: int
-    """See TrainConfig."""
     learning_rate: float
-    """See TrainConfig."""
     final_learning_rate: float
-    """See TrainConfig."""
     updates_per_step: float
-    """See TrainConfig."""
     actor_period: int
-    """See TrainConfig."""
     gamma: float
-    """See TrainConfig."""
     target_entropy: float
-    """See TrainConfig."""
     random_steps: int
-    """See TrainConfig."""
     random_share: float
-    """See TrainConfig."""
     random_hold: int
-    """See TrainConfig."""
     eval_period: int
-    """See TrainConfig."""
     checkpoint_period: int
-    """See TrainConfig."""
 
     def __post_init__(self) -> None:
         """Check that nothing is open, too; a file may leave out what has a default in TrainConfig."""

@@ -8,6 +8,8 @@ from wpg.export.contract import ActionChoice, ContractError, SamplerSpec, noise_
 
 SWITCH_COST_TEMPERATURES = 10.0
 """Switch cost of ``best_with_hysteresis`` in temperatures, unless another one is given."""
+MAX_REFINEMENT_STEPS = 64
+"""Every step is unrolled into the graph, and costs a gradient of the critics for every particle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class SamplerOptions:
     num_particles: int | None = None
     """Particles to draw unless the caller asks for another number; None: the components of the policy."""
     refinement_steps: int = 0
-    """Langevin steps M of every particle."""
+    """Langevin steps M of every particle, ``MAX_REFINEMENT_STEPS`` at most."""
     step_size: float = 0.05
     """η of a step."""
     choice: ActionChoice = "best"
@@ -41,6 +43,10 @@ class SamplerOptions:
         ):
             if value is not None and not least <= value < np.inf:
                 raise ContractError(f"{name}: expected at least {least}, found {value}")
+        if self.refinement_steps > MAX_REFINEMENT_STEPS:
+            raise ContractError(
+                f"refinement_steps: expected at most {MAX_REFINEMENT_STEPS}, found {self.refinement_steps}"
+            )
 
     def spec(self, *, action_dim: int, num_components: int, temperature: float) -> SamplerSpec:
         """The contract's part, for a policy of this size and temperature τ."""

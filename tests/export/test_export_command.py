@@ -123,6 +123,7 @@ def test_clear_lines(reach_zip, tmp_path, capsys):
     says("trained on actions from", zip_path, "--env", "Pendulum-v1")
     options = ("--env", REACH, "--particles", "-2")
     says("--particles: expected at least 1, found -2", zip_path, *options, code=2)
+    says("--refine: expected at most 64, found 100", zip_path, "--env", REACH, "--refine", "100", code=2)
     says("cannot be read", zip_path, "--interface", tmp_path / "none.toml")
     says("expected a run folder or the .zip", tmp_path / "policy.pt")
     says("expected a Stable-Baselines3 zip", tmp_path / "absent.zip", "--env", REACH)
