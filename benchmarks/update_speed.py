@@ -47,7 +47,7 @@ def wpg_updates(
     from wpg.controllers.environment import inspect_env  # noqa: PLC0415
     from wpg.controllers.learner import Learner  # noqa: PLC0415
     from wpg.controllers.processor import tuned  # noqa: PLC0415
-    from wpg.controllers.replay import Transitions, make_replay  # noqa: PLC0415
+    from wpg.controllers.replay import Shares, Transitions, make_replay  # noqa: PLC0415
     from wpg.controllers.run import build_networks  # noqa: PLC0415
 
     env = gymnasium.make("HalfCheetah-v5")
@@ -71,7 +71,7 @@ def wpg_updates(
         compiled=compiled,
         generator=generator,
     )
-    replay = make_replay(spec, ROWS, env, hindsight_ratio=config.hindsight_ratio, kept_share=0.0)
+    replay = make_replay(spec, ROWS, env, hindsight_ratio=config.hindsight_ratio, shares=Shares())
     rng = np.random.default_rng(0)
     for _ in range(ROWS):
         obs, next_obs = rng.normal(size=(2, 1, OBS_DIM))

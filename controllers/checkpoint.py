@@ -17,7 +17,7 @@ from torch import Tensor
 from wpg.controllers.errors import CheckpointFormatError, CheckpointWriteError
 from wpg.controllers.files import replace_file
 
-VERSION = 4
+VERSION = 5
 FILE_NAME = "state.safetensors"
 
 

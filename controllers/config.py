@@ -48,6 +48,7 @@ SHARES = (
     "stop_at_success",
     "final_learning_rate",
     "random_share",
+    "recent_share",
 )
 
 
@@ -107,6 +108,8 @@ class TrainConfig:
     """File of episodes to learn from besides (see `wpg.controllers.demonstrations`)."""
     demonstration_share: float = 0.25
     """Share of a batch that comes from the demonstrations."""
+    recent_share: float | None = None
+    """Share of a batch from the last 2,500 steps; None takes 0.5, 0 with goals unless brief."""
     hindsight_ratio: float = 0.8
     """Share of a batch whose goals are replaced by goals reached later; goal environments only."""
     log_period: int = 250
@@ -200,6 +203,7 @@ class TrainConfig:
             "target_entropy": -(2.0 if goals else 1.0) * spec.action_dim,
             "random_share": 0.2 if objects else 0.0,
             "random_hold": 10 if objects else 1,
+            "recent_share": 0.0 if objects else 0.5,
             "random_steps": default_random_steps(spec, self.steps),
             "eval_period": tenth,
             "checkpoint_period": tenth,
@@ -254,6 +258,7 @@ class ResolvedConfig(TrainConfig):
     random_steps: int
     random_share: float
     random_hold: int
+    recent_share: float
     eval_period: int
     checkpoint_period: int
 

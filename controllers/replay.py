@@ -14,6 +14,8 @@ ACHIEVED = 5
 """Column of what a step achieved."""
 EVENTFUL_SHARE = 0.5
 """Of a batch, from episodes in which the achieved goal changed."""
+RECENT_STEPS = 2500
+"""Steps that count as recent."""
 
 
 class Batch(NamedTuple):
@@ -50,10 +52,21 @@ class Transitions(NamedTuple):
     """What the step led to, before any reset."""
 
 
+class Shares(NamedTuple):
+    """What part of a batch comes from where; the rest is drawn from all alike."""
+
+    recent: float = 0.0
+    """From the last `RECENT_STEPS` steps: what the policy does now is where its critics err, and what it
+    did there is known soon. Source of the idea: Wang & Ross 2019, "Boosting soft actor-critic: emphasizing
+    recent experience without forgetting the past"."""
+    kept: float = 0.0
+    """From the rows that `Replay.keep` was told to keep."""
+
+
 class Replay(ABC):
     """A ring of transitions in one tensor, one transition a row."""
 
-    def __init__(self, capacity: int, columns: list[int], kept_share: float) -> None:
+    def __init__(self, capacity: int, columns: list[int], shares: Shares) -> None:
         self.capacity = capacity
         self.rows = torch.empty(capacity, sum(columns))
         self.columns = columns
@@ -61,7 +74,7 @@ class Replay(ABC):
         self.position = 0
         self.kept = 0
         """Rows at the front that are never overwritten, see `keep`."""
-        self.kept_share = kept_share
+        self.shares = shares
 
     @abstractmethod
     def add(self, step: Transitions) -> None:
@@ -73,7 +86,7 @@ class Replay(ABC):
 
     @abstractmethod
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
-        """Draw transitions uniformly, with replacement."""
+        """Draw transitions by `shares`, with replacement."""
 
     def _append(self, rows: Tensor) -> Tensor:
         """Write rows at the ring's head; returns their row numbers."""
@@ -88,19 +101,25 @@ class Replay(ABC):
         return torch.where(index < self.capacity, index, index - (self.capacity - self.kept))
 
     def keep(self) -> None:
-        """Never overwrite what is here now, and draw `kept_share` of every batch from it."""
+        """Never overwrite what is here now, and draw `shares.kept` of every batch from it."""
         self.kept = self.size
 
-    def _uniform(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """Row numbers (B,), uniform over all rows."""
-        return torch.randint(self.size, (batch_size,), generator=generator)
+    def _mixed(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Row numbers (B,), uniform over all rows, or for a share over recent ones."""
+        index = torch.randint(self.size, (batch_size,), generator=generator)
+        recent = min(self.size - self.kept, RECENT_STEPS)
+        if not self.shares.recent or not recent:
+            return index
+        back = self.position - 1 - torch.randint(recent, index.shape, generator=generator)
+        place = torch.where(back < self.kept, back + self.capacity - self.kept, back)
+        return _mix(index, place, self.shares.recent, generator)
 
     def _with_kept(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Row numbers (B,), a share of them replaced by ones of rows that are kept."""
         if not self.kept:
             return index
         place = torch.randint(self.kept, index.shape, generator=generator)
-        return _mix(index, place, self.kept_share, generator)
+        return _mix(index, place, self.shares.kept, generator)
 
     def tensors(self) -> dict[str, Tensor]:
         """Contents for a checkpoint."""
@@ -115,8 +134,8 @@ class Replay(ABC):
 class FlatReplay(Replay):
     """Transitions of an environment with a flat observation; each is usable at once."""
 
-    def __init__(self, spec: EnvSpec, capacity: int, kept_share: float) -> None:
-        super().__init__(capacity, [spec.obs_dim, spec.action_dim, 1, 1, spec.obs_dim], kept_share)
+    def __init__(self, spec: EnvSpec, capacity: int, shares: Shares) -> None:
+        super().__init__(capacity, [spec.obs_dim, spec.action_dim, 1, 1, spec.obs_dim], shares)
 
     def add(self, step: Transitions) -> None:
         """See `Replay.add`."""
@@ -128,7 +147,7 @@ class FlatReplay(Replay):
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
         """See `Replay.sample`."""
-        index = self._with_kept(self._uniform(batch_size, generator), generator)
+        index = self._with_kept(self._mixed(batch_size, generator), generator)
         obs, action, reward, terminated, next_obs = torch.split(self.rows[index], self.columns, 1)
         return Batch(obs, action, reward[:, 0], terminated[:, 0], next_obs)
 
@@ -148,10 +167,10 @@ class HindsightReplay(Replay):
     Source of the idea: Zhao & Tresp 2018, "Energy-based hindsight experience prioritization".
     """
 
-    def __init__(self, spec: EnvSpec, capacity: int, kept_share: float, env: Any, ratio: float) -> None:
+    def __init__(self, spec: EnvSpec, capacity: int, shares: Shares, env: Any, ratio: float) -> None:
         observation, goal = spec.observation_dim, spec.goal_dim
         columns = [observation, spec.action_dim, 1, 1, observation, goal, goal]
-        super().__init__(capacity, columns, kept_share)
+        super().__init__(capacity, columns, shares)
         self.remaining = torch.zeros(capacity, dtype=torch.long)  # steps after this one in its episode
         self.eventful = torch.zeros(capacity, dtype=torch.bool)
         self._eventful_rows = torch.zeros(0, dtype=torch.long)
@@ -187,8 +206,8 @@ class HindsightReplay(Replay):
         return bool(first < last)
 
     def _draw(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """Row numbers (B,): uniform over all rows, or for a share over those of eventful episodes."""
-        index = self._uniform(batch_size, generator)
+        """Row numbers (B,): as `_mixed`, or for a share uniform over those of eventful episodes."""
+        index = self._mixed(batch_size, generator)
         if len(self._eventful_rows):
             place = torch.randint(len(self._eventful_rows), index.shape, generator=generator)
             index = _mix(index, self._eventful_rows[place], EVENTFUL_SHARE, generator)
@@ -241,10 +260,8 @@ def _rows(*parts: NDArray[Any]) -> FloatArray:
     return np.concatenate(parts, 1, dtype=np.float32, casting="same_kind")
 
 
-def make_replay(
-    spec: EnvSpec, capacity: int, env: Any, *, hindsight_ratio: float, kept_share: float
-) -> Replay:
+def make_replay(spec: EnvSpec, capacity: int, env: Any, *, hindsight_ratio: float, shares: Shares) -> Replay:
     """The replay memory that fits the environment."""
     if spec.goal_dim:
-        return HindsightReplay(spec, capacity, kept_share, env, hindsight_ratio)
-    return FlatReplay(spec, capacity, kept_share)
+        return HindsightReplay(spec, capacity, shares, env, hindsight_ratio)
+    return FlatReplay(spec, capacity, shares)

@@ -23,7 +23,7 @@ from wpg.controllers.flow import draw
 from wpg.controllers.learner import Learner
 from wpg.controllers.monitor import Monitor
 from wpg.controllers.provenance import checkout_commit, installed_versions
-from wpg.controllers.replay import make_replay
+from wpg.controllers.replay import Shares, make_replay
 from wpg.controllers.rollout import Rollout
 from wpg.controllers.run import CHECKPOINT_NAME, build_networks, fitting, make_act, spec_to_json
 from wpg.controllers.stepping import InProcess, OwnProcess, Stepping, has_spare_core
@@ -75,7 +75,7 @@ class Trainer:
                 config.replay_capacity,
                 self.eval_env,
                 hindsight_ratio=config.hindsight_ratio,
-                kept_share=config.demonstration_share,
+                shares=Shares(recent=self.config.recent_share, kept=config.demonstration_share),
             )
             self._opened = opened.pop_all()
         self.excursions = Excursions(self.config.num_envs, self.spec.action_dim, self.config.random_hold)

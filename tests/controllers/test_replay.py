@@ -6,7 +6,7 @@ import torch
 from toy import ReachToy
 
 from wpg.controllers.environment import EnvSpec, inspect_env
-from wpg.controllers.replay import FlatReplay, HindsightReplay, Transitions
+from wpg.controllers.replay import FlatReplay, HindsightReplay, Shares, Transitions
 
 FLAT = EnvSpec(
     env_id="flat", observation_dim=2, goal_dim=0,
@@ -28,7 +28,7 @@ def goal_step(obs, reward, next_obs, terminated=False):
 
 
 def test_flat_replay_returns_what_went_in_and_forgets_the_oldest():
-    replay = FlatReplay(FLAT, 8, 0.0)
+    replay = FlatReplay(FLAT, 8, Shares())
     for i in range(11):
         replay.add(flat_step(i, terminated=i == 9))
     batch = replay.sample(400, torch.Generator().manual_seed(0))
@@ -36,6 +36,20 @@ def test_flat_replay_returns_what_went_in_and_forgets_the_oldest():
     assert torch.equal(batch.obs[:, 0], batch.reward)
     assert torch.equal(batch.next_obs, batch.obs + 1)
     assert torch.equal(batch.terminated, (batch.reward == 9).float())
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(40, 0), (137, 0), (137, 10)])
+def test_a_share_of_a_batch_is_recent(monkeypatch, steps, kept):
+    monkeypatch.setattr("wpg.controllers.replay.RECENT_STEPS", 20)
+    replay = FlatReplay(FLAT, 60, Shares(recent=0.5))
+    for i in range(steps):
+        replay.add(flat_step(i))
+        if i + 1 == kept:
+            replay.keep()
+    drawn = replay.sample(8000, torch.Generator().manual_seed(0)).reward
+    recent = drawn[drawn >= steps - 20]
+    assert set(recent.tolist()) == set(range(steps - 20, steps))
+    assert len(recent) / len(drawn) == pytest.approx(0.5 + 0.5 * 20 / replay.size, abs=0.02)
 
 
 def fill(replay, env, episodes, lengths):
@@ -63,7 +77,7 @@ def fill(replay, env, episodes, lengths):
 @pytest.mark.parametrize("capacity", [1000, 40])
 def test_hindsight_goals_are_reached_later_in_the_same_episode(capacity):
     env = ReachToy()
-    replay = HindsightReplay(inspect_env(env), capacity, 0.0, env, ratio=0.75)
+    replay = HindsightReplay(inspect_env(env), capacity, Shares(), env, ratio=0.75)
     futures = fill(replay, env, episodes=12, lengths=[3, 7, 10])
     batch = replay.sample(4000, torch.Generator().manual_seed(1))
     assert not batch.terminated.any()
@@ -87,7 +101,7 @@ def test_hindsight_goals_are_reached_later_in_the_same_episode(capacity):
 
 def test_an_episode_becomes_usable_when_it_ends():
     env = ReachToy()
-    replay = HindsightReplay(inspect_env(env), 100, 0.0, env, ratio=0.5)
+    replay = HindsightReplay(inspect_env(env), 100, Shares(), env, ratio=0.5)
     obs, _ = env.reset(seed=0)
     for _ in range(3):
         next_obs, reward, *_ = env.step(np.zeros(2, np.float32))
@@ -104,7 +118,7 @@ def test_terminations_are_recomputed_where_the_environment_can():
             return np.linalg.norm(achieved - desired, axis=-1) <= self.threshold
 
     env = Ending()
-    replay = HindsightReplay(inspect_env(env), 1000, 0.0, env, ratio=1.0)
+    replay = HindsightReplay(inspect_env(env), 1000, Shares(), env, ratio=1.0)
     fill(replay, env, episodes=5, lengths=[6])
     batch = replay.sample(500, torch.Generator().manual_seed(0))
     assert torch.equal(batch.terminated, batch.reward + 1)
@@ -114,7 +128,7 @@ def test_terminations_are_recomputed_where_the_environment_can():
 def test_half_a_batch_comes_from_episodes_that_changed_something():
     """Nine episodes leave the goal's place alone, the tenth moves it."""
     env = ReachToy()
-    replay = HindsightReplay(inspect_env(env), 200, 0.0, env, ratio=0.8)
+    replay = HindsightReplay(inspect_env(env), 200, Shares(), env, ratio=0.8)
     for number in range(10):
         for t in range(10):
             place = np.full(2, 0.5 * t if number == 9 else 0.0, np.float32)
@@ -127,7 +141,7 @@ def test_half_a_batch_comes_from_episodes_that_changed_something():
         replay.end_episode(0)
     batch = replay.sample(4000, torch.Generator().manual_seed(0))
     assert float((batch.obs[:, 0] == 9).float().mean()) == pytest.approx(0.55, abs=0.03)
-    copy = HindsightReplay(inspect_env(env), 200, 0.0, env, ratio=0.8)
+    copy = HindsightReplay(inspect_env(env), 200, Shares(), env, ratio=0.8)
     copy.restore(replay.tensors(), replay.position, replay.kept)
     again = copy.sample(4000, torch.Generator().manual_seed(0))
     assert torch.equal(batch.obs, again.obs)

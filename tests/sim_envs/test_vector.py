@@ -5,7 +5,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from wpg.controllers.environment import inspect_env, make_envs
-from wpg.controllers.replay import make_replay
+from wpg.controllers.replay import Shares, make_replay
 from wpg.controllers.rollout import Rollout
 from wpg.controllers.stepping import InProcess
 from wpg.sim_envs.effects import Effects
@@ -81,7 +81,7 @@ def test_training_sees_what_single_environments_give():
         envs = make_envs(ID, 2, factory)
         spec, rng = inspect_env(gymnasium.make(ID)), np.random.default_rng(0)
         rollout = Rollout(InProcess(envs), spec, seed=3)
-        replay = make_replay(spec, 1000, gymnasium.make(ID), hindsight_ratio=0.8, kept_share=0.0)
+        replay = make_replay(spec, 1000, gymnasium.make(ID), hindsight_ratio=0.8, shares=Shares())
         rollout.begin_all()
         for _ in range(110):
             rollout.begin_step(rng.uniform(-1, 1, (2, 7)).astype(np.float32))
