@@ -307,7 +307,7 @@ class ControlLoop:
         return self._motion.follow()
 
     def _end(self, reason: str, message: str) -> None:
-        """The first reason to end counts."""
+        """The first reason to end counts, but for an emergency."""
         if not self._end_reason:
             self._end_reason, self._message = reason, message
         if self._lifecycle.phase is not Phase.STOPPING:
@@ -318,6 +318,8 @@ class ControlLoop:
             parking = halt(self._robot, self._clock)
             seen = parking.trouble or parking.detail
             self._event("emergency_stop", f"by {source}: {seen}")
+            # Counts also where something else has ended the run before: somebody waits for this answer.
+            self._end_reason = ""
             self._end("emergency_stop", f"by {source}: {seen}")
         else:
             parking = park(self._robot, self._config.final_stop)

@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,16 +21,16 @@ from wpg.hardware_bridge.signals import stop_on_signals
 
 
 class AtTick(NoRecorder):
-    """Does something at a tick, and keeps what is commanded."""
+    """Does one thing after the other, from a tick on, and keeps what is commanded."""
 
-    def __init__(self, number, act):
-        self.number, self.act = number, act
+    def __init__(self, number, *acts):
+        self.acts = dict(enumerate(acts, number))
         self.commands, self.events = [], []
 
     def tick(self, **record):
         self.commands.append(record["command"].joint_pos)
-        if len(self.commands) == self.number:
-            self.act()
+        if act := self.acts.get(len(self.commands)):
+            act()
 
     def event(self, **record):
         self.events.append(record["name"])
@@ -37,13 +38,14 @@ class AtTick(NoRecorder):
 
 @pytest.fixture
 def run(bench, reach_policy):
-    def run(emergency, act, **config):
-        trace = AtTick(300, act)
+    def run(emergency, *acts, should_stop=lambda: "", **config):
+        trace = AtTick(300, *acts)
         loop = ControlLoop(
             bench.robot,
             reach_policy,
             LoopConfig(goals=3, **config),
             clock=bench.clock,
+            should_stop=should_stop,
             emergency=emergency,
             recorder=trace,
         )
@@ -77,7 +79,7 @@ def test_before_arming_torque_stays_off(run, bench):
     emergency = EmergencyStop()
     emergency.trigger("the test")
     with pytest.raises(BridgeError, match="emergency stop by the test before the arm was armed"):
-        run(emergency, lambda: None)
+        run(emergency)
     assert bench.witness.arms == 0
     assert bench.arm.status is RobotStatus.IDLE
 
@@ -191,25 +193,38 @@ class TestKey:
 @pytest.mark.parametrize("signals", [(signal.SIGQUIT,), (signal.SIGINT, signal.SIGINT)])
 def test_by_signal(signals, run):
     emergency = EmergencyStop()
-
-    def send():
-        for number in signals:
-            signal.raise_signal(number)
-
+    acts = [partial(signal.raise_signal, number) for number in signals]
     before = signal.getsignal(signal.SIGQUIT)
     with stop_on_signals(emergency) as stopped:
-        report, _ = run(emergency, send)
-    assert report.message.startswith(f"by {signals[0].name}")
+        report, _ = run(emergency, *acts, should_stop=stopped)
+    assert report.end_reason == "emergency_stop"
+    assert not report.completed
+    assert report.message.startswith(f"by {signals[0].name}: at rest")
     assert stopped() == signals[0].name
     assert signal.getsignal(signal.SIGQUIT) is before
 
 
+def test_while_the_arm_brakes_for_another_reason_and_does_not_answer(run, bench):
+    emergency, asked = EmergencyStop(), []
+
+    def cut_off():
+        bench.link.silent = True
+        asked.append("SIGTERM")
+
+    report, trace = run(
+        emergency, cut_off, lambda: emergency.trigger("x"), should_stop=lambda: "".join(asked)
+    )
+    assert trace.events[-4:] == ["stopping", "emergency_stop", "stop_unconfirmed", "fault"]
+    assert report.end_reason == "emergency_stop"
+    assert report.message.startswith("by x: not confirmed, cut the power: ")
+
+
 def test_one_ctrl_c_is_a_stop_in_good_order(run):
     emergency = EmergencyStop()
-    with stop_on_signals(emergency):
-        report, _ = run(emergency, lambda: signal.raise_signal(signal.SIGINT))
+    with stop_on_signals(emergency) as stopped:
+        report, _ = run(emergency, lambda: signal.raise_signal(signal.SIGINT), should_stop=stopped)
     assert emergency.source == ""
-    assert report.end_reason == "goals_done"
+    assert (report.end_reason, report.message) == ("stopped", "SIGINT")
 
 
 def test_rearmed_after_an_emergency_stop_without_a_jump(bench, reach_policy):
@@ -220,7 +235,7 @@ def test_rearmed_after_an_emergency_stop_without_a_jump(bench, reach_policy):
         bench.robot, reach_policy, config, clock=bench.clock, emergency=emergency, recorder=trace
     ).run()
     stands = bench.arm.state.joint_pos
-    again = AtTick(0, lambda: None)
+    again = AtTick(0)
     report = ControlLoop(bench.robot, reach_policy, config, clock=bench.clock, recorder=again).run()
     assert report.completed
     np.testing.assert_allclose(again.commands[0], stands, atol=1e-6)
