@@ -58,17 +58,6 @@ class DynamixelRobot(ServoRobot):
                 f"robot {description.name}: watchdog_s: expected 0.02 to 2.54, found {description.watchdog_s}"
             )
 
-    def arm(self) -> None:
-        """Enable torque where the arm stands, read back that it is, and start the servos' watchdogs.
-
-        Raises:
-            ProtocolError: a servo refuses, or its torque is not on afterwards.
-            StaleStateError: a servo does not answer.
-            LinkError: the link is dead.
-        """
-        super().arm()
-        self._set_watchdogs(self._watchdog)
-
     def _ask(self, servos: tuple[int, ...]) -> Iterator[Status]:
         restarted = []
         for answer in self._answers(servos):
@@ -147,6 +136,10 @@ class DynamixelRobot(ServoRobot):
     def _before_torque(self) -> None:
         """Goals are refused while a watchdog has run out; a servo that started anew has forgotten its map."""
         self._configure()
+
+    def _after_torque(self) -> None:
+        """From now on the servos stand still by themselves when the bridge falls silent."""
+        self._set_watchdogs(self._watchdog)
 
     def _set_watchdogs(self, value: int) -> None:
         for servo in self._servos:

@@ -162,16 +162,27 @@ class ServoRobot(ABC):
     def arm(self) -> None:
         """Enable torque of every servo where it stands, read back that it is, and follow commands.
 
-        From then on the servos keep the joints' limits by themselves, as far as they can be told to.
+        From then on the servos keep the joints' limits by themselves, as far as they can be told to. Where
+        arming fails, servos that were found without torque are left without.
 
         Raises:
             ProtocolError: a joint stands outside its limits, a servo refuses, or its torque is not on then.
             StaleStateError: a servo does not answer.
             LinkError: the link is dead.
+            BridgeError: one of these, and torque may be on.
         """
         self._before_torque()
         self._own_limits.tell()
-        self._hold_here()
+        found = self._connected.registers(self._servos, self._model.torque_enable)
+        limp = [servo for servo, torque in found.items() if not torque]
+        try:
+            self._hold_here()
+            self._after_torque()
+        except BaseException as error:
+            if not self._released(limp) and isinstance(error, BridgeError):
+                # No ProtocolError: that says that torque is not on by our doing.
+                raise BridgeError(f"{error}; torque may be on: cut the power") from error
+            raise
         self._goal = self._opening_m = None
         self._status = RobotStatus.ARMED
 
@@ -267,6 +278,9 @@ class ServoRobot(ABC):
     def _before_torque(self) -> None:  # noqa: B027
         """Whatever must be set before torque is enabled."""
 
+    def _after_torque(self) -> None:  # noqa: B027
+        """Whatever must be set once an arm that is being armed has torque."""
+
     def _state(self, time_s: float) -> RobotState:
         counts, velocity, effort = self._readings.last[: self._description.num_joints].T
         opened = self._readings.last[-1, 0]
@@ -320,6 +334,18 @@ class ServoRobot(ABC):
         for servo in self._servos:
             self._connected.write(servo, register, int(on))
         check_register(self._connected, self._names, register, "torque", (int(on),))
+
+    def _released(self, servos: list[int]) -> bool:
+        """Torque off in all that can be reached; whether it is seen to be off in all. Never raises."""
+        if not servos:
+            return True
+        register = self._model.torque_enable
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(BridgeError):
+                self._connected.sync_write(register.address, dict.fromkeys(servos, register.encode(0)))
+                if not any(self._connected.registers(servos, register).values()):
+                    return True
+        return False
 
     @property
     def _connected(self) -> ServoBus:

@@ -5,12 +5,13 @@ import pytest
 
 from wpg.hardware_bridge.checks import check_stance
 from wpg.hardware_bridge.errors import (
+    BridgeError,
     LinkError,
     ProtocolError,
     StaleStateError,
 )
 from wpg.hardware_bridge.robot import Robot, RobotStatus, StopMode
-from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
+from wpg.hardware_bridge.servo_models import DXL_WATCHDOG, RAD_PER_COUNT
 
 HALF_COUNT_RAD = RAD_PER_COUNT / 2 + 1e-9
 
@@ -99,6 +100,60 @@ class TestArm:
         bench.device._store = deaf
         with pytest.raises(ProtocolError, match=r"servo 3 \(elbow_flex\): torque: expected 1, found 0"):
             bench.robot.arm()
+
+    @pytest.fixture
+    def inrush(self, bench):
+        """Does something while the last servo is given torque for the first time."""
+
+        def inrush(act):
+            last, store = bench.servo("gripper"), bench.device._store
+            powered = []
+
+            def storing(which, address, data):
+                if which is last and address == last.model.torque_enable.address and not powered:
+                    powered.append(which)
+                    act()
+                return store(which, address, data)
+
+            bench.device._store = storing
+
+        return inrush
+
+    def test_no_torque_is_left_where_a_servo_starts_anew_meanwhile(self, bench, inrush):
+        bench.robot.connect()
+        inrush(bench.servo("wrist_flex").restart)
+        with pytest.raises(ProtocolError, match=r"servo 4 \(wrist_flex\): torque: expected 1, found 0"):
+            bench.robot.arm()
+        assert not any(servo.torque for servo in bench.device.servos.values())
+        bench.robot.arm()
+        assert bench.robot.read().status is RobotStatus.ARMED
+
+    def test_torque_of_an_arm_that_was_held_stays(self, bench, inrush):
+        bench.connected()
+        bench.robot.stop(StopMode.HOLD)
+        inrush(bench.servo("wrist_flex").restart)
+        with pytest.raises(ProtocolError, match="torque: expected 1, found 0"):
+            bench.robot.arm()
+        assert [servo.torque for servo in bench.device.servos.values()] == [True] * 3 + [False] + [True] * 2
+
+    def test_a_servo_that_is_lost_meanwhile_may_have_torque(self, bench, inrush):
+        bench.robot.connect()
+        inrush(lambda: setattr(bench.servo("wrist_flex"), "is_dead", True))
+        with pytest.raises(BridgeError, match=r"servo 4.*; torque may be on: cut the power") as raised:
+            bench.robot.arm()
+        assert not isinstance(raised.value, ProtocolError)
+        assert [servo.torque for servo in bench.device.servos.values()] == [False] * 3 + [True] + [False] * 2
+
+    def test_no_torque_is_left_without_watchdogs(self, make_bench):
+        bench = make_bench("dynamixel")
+        bench.robot.connect()
+        store = bench.device._store
+        bench.device._store = lambda servo, address, data: (
+            4 if (address, data) == (DXL_WATCHDOG.address, b"\x05") else store(servo, address, data)
+        )
+        with pytest.raises(ProtocolError, match="servo 1 refuses to write"):
+            bench.robot.arm()
+        assert not any(servo.torque for servo in bench.device.servos.values())
 
     def test_dead_before_arming(self, bench):
         bench.robot.connect()
