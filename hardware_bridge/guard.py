@@ -37,13 +37,13 @@ class Guard:
         self.events: dict[str, int] = {}
         """Policy steps that were shortened, by cause."""
 
-    def check_start(self, joint_pos: Vector) -> None:
-        """The tool of an arm at ``joint_pos`` (num_joints,) rad is inside the box.
+    def check_start(self, joint_pos: Vector, margin_m: float = 0.0) -> None:
+        """The tool of an arm at ``joint_pos`` (num_joints,) rad is inside the box, or ``margin_m`` outside.
 
         Raises:
             BridgeError: it is not; says where it is and where it should be.
         """
-        if self._box is not None and self._outside_m(joint_pos) > 0:
+        if self._box is not None and self._outside_m(joint_pos) > margin_m:
             tool = np.round(self._kinematics.tool_position(joint_pos), 3).tolist()
             low, high = self._box.tolist()
             raise BridgeError(f"workspace: expected the tool between {low} and {high} m, found it at {tool}")

@@ -9,7 +9,7 @@ from wpg.hardware_bridge.deciding import Decider
 from wpg.hardware_bridge.emergency import EmergencyStop, halt
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
 from wpg.hardware_bridge.goals import GoalResult
-from wpg.hardware_bridge.guard import Guard
+from wpg.hardware_bridge.guard import WORKSPACE_MARGIN_M, Guard
 from wpg.hardware_bridge.hazards import Hazard, find_hazards
 from wpg.hardware_bridge.holding import Holds
 from wpg.hardware_bridge.lifecycle import Lifecycle, Phase
@@ -120,17 +120,26 @@ class ControlLoop:
         try:
             self._robot.connect()
             self._lifecycle.enter(Phase.CONNECTED)
-            state = self._sensor.first()
-            check_stance(state, self._robot.description)
-            check_gripper(self._interface, self._robot.description, state)
-            self._guard.check_start(state.joint_pos)
+            # Waits for sources, while nothing keeps the arm where it stands.
             self._feed.connect()
+            state = self._sensor.first()
+            check_gripper(self._interface, self._robot.description, state)
+            self._check_place(state)
             self._lifecycle.enter(Phase.CHECKED)
             self._run_armed()
         finally:
             self._feed.close()
             self._robot.close()
         return self._report()
+
+    def _check_place(self, state: RobotState, margin_m: float = 0.0) -> None:
+        """The arm may be armed where it stands, its tool at most ``margin_m`` outside its box.
+
+        Raises:
+            BridgeError: it may not.
+        """
+        check_stance(state, self._robot.description)
+        self._guard.check_start(state.joint_pos, margin_m)
 
     def _run_armed(self) -> None:
         self._metronome = Metronome(self._dt_s, self._clock)
@@ -265,6 +274,8 @@ class ControlLoop:
             self._decider.reset()
             self._approach.begin(state, "recovered")
         else:
+            # It may have come to rest at the edge of the box, and has sagged where it was released.
+            self._check_place(state, WORKSPACE_MARGIN_M)
             self._robot.arm()
             self._event("rearmed", "")
             self._start_from_here()

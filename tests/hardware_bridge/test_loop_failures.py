@@ -94,6 +94,27 @@ class TestRobotFails:
         assert report.safety_events["rearmed"] == 1
         assert report.successes == 2
 
+    @pytest.mark.parametrize(
+        ("joint", "offset_rad", "workspace_m", "message"),
+        [
+            (3, 2.55, None, "joint panda_joint4 stands at 0.1"),
+            (1, 0.5, ((0.2, -0.2, 0.45), (0.8, 0.2, 0.8)), "workspace: expected the tool between"),
+        ],
+    )
+    def test_an_arm_that_sags_where_it_must_not_stand_is_not_armed_anew(
+        self, run, bench, trace, description, joint, offset_rad, workspace_m, message
+    ):
+        sagged = description.limits("home_rad") + offset_rad * np.eye(7)[joint]
+
+        def release():
+            bench.arm.stop(StopMode.RELEASE)
+            bench.simulated._place(sagged)
+
+        trace.at_tick = {30: release}
+        report = run(LoopConfig(goals=2, safety=SafetyConfig(workspace_m=workspace_m)))
+        assert (report.end_reason, bench.witness.arms) == ("arming_failed", 1)
+        assert report.message.startswith(message)
+
     def test_fault_ends_the_run(self, run, bench, trace):
         def fail():
             bench.simulated._status = RobotStatus.FAULT

@@ -5,7 +5,7 @@ import pytest
 
 from wpg.export.contract import ContractError
 from wpg.hardware_bridge.checks import check_interface
-from wpg.hardware_bridge.errors import StaleStateError
+from wpg.hardware_bridge.errors import BridgeError, StaleStateError
 from wpg.hardware_bridge.local_source import LocalSource
 from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.loop import ControlLoop
@@ -73,6 +73,18 @@ class TestBeforeTorque:
     def test_a_source_that_says_nothing(self, push, camera, bench):
         camera.covered = True
         with pytest.raises(StaleStateError, match="source camera: no object_pos within 2 s; nothing: is the"):
+            push()
+        assert bench.witness.arms == 0
+
+    def test_the_arm_is_looked_at_once_the_source_speaks(self, push, camera, bench, description):
+        real_connect = camera.connect
+
+        def connect():
+            bench.simulated._place(description.limits("position_max_rad") + 0.1)
+            real_connect()
+
+        camera.connect = connect
+        with pytest.raises(BridgeError, match="panda_joint1 stands at"):
             push()
         assert bench.witness.arms == 0
 
