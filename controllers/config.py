@@ -109,7 +109,7 @@ class TrainConfig:
     demonstration_share: float = 0.25
     """Share of a batch that comes from the demonstrations."""
     recent_share: float | None = None
-    """Share of a batch from the last 2,500 steps; None takes 0.5, 0 with goals unless brief."""
+    """Share of a batch from the last 2,500 steps; None takes 0 with goals, 0.5 without."""
     hindsight_ratio: float = 0.8
     """Share of a batch whose goals are replaced by goals reached later; goal environments only."""
     log_period: int = 250
@@ -203,7 +203,7 @@ class TrainConfig:
             "target_entropy": -(2.0 if goals else 1.0) * spec.action_dim,
             "random_share": 0.2 if objects else 0.0,
             "random_hold": 10 if objects else 1,
-            "recent_share": 0.0 if objects else 0.5,
+            "recent_share": 0.0 if goals else 0.5,
             "random_steps": default_random_steps(spec, self.steps),
             "eval_period": tenth,
             "checkpoint_period": tenth,
