@@ -1,6 +1,7 @@
 """A robot that speaks the native frame protocol."""
 
 import secrets
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -32,6 +33,9 @@ from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, Sto
 IDENTIFY_PERIOD_S = 0.1
 REQUEST_TIMEOUT_S = 0.1
 REQUEST_ATTEMPTS = 5
+REMEMBERED = 4096
+"""Frames whose time of sending is known: two seconds of polls and commands at 1 kHz."""
+_SEQUENCE_MASK = 0xFFFFFFFF
 
 _STATUS_OF_STOP = {
     StopMode.HOLD: RobotStatus.HOLDING,
@@ -77,6 +81,7 @@ class NativeRobot:
         self._decoder = FrameDecoder(self._key)
         self._session = 0
         self._sequence = 0
+        self._sent_s: deque[float] = deque(maxlen=REMEMBERED)
         self._tick = 0
         self._time_us = -1
         self._num_states = 0
@@ -134,11 +139,14 @@ class NativeRobot:
     def read(self) -> RobotState:
         """State that answers this call's own poll; where that is late, the newest that came meanwhile.
 
+        A state is as old as the poll that it answers, so that a line that is late all the time shows.
+
         Raises:
             StaleStateError: neither came within the read timeout.
             LinkError: the link is dead.
         """
-        return self._as_robot_state(self._ask(Poll(), self._read_timeout_s))
+        state = self._ask(Poll(), self._read_timeout_s)
+        return self._as_robot_state(state, age_s=self._sent_s[-1] - self._sent_s[-1 - self._behind(state)])
 
     def write(self, command: JointCommand) -> JointCommand:
         """Send a set-point.
@@ -154,7 +162,7 @@ class NativeRobot:
             command = replace(command, gripper_m=self._opening_m)
         position = _float32(np.clip(positions(command), self._low, self._high))
         velocity = _float32(np.clip(velocities(command), self._slowest, self._fastest))
-        self._tick = (self._tick + 1) & 0xFFFFFFFF
+        self._tick = (self._tick + 1) & _SEQUENCE_MASK
         self._send(Command(self._tick, position, velocity))
         sent = as_command(position, velocity, self._description.num_joints)
         self._opening_m = sent.gripper_m
@@ -248,8 +256,9 @@ class NativeRobot:
         while True:
             data = self._connected.receive(max(0.0, deadline - self._clock.now()))
             for frame in self._decoder.feed(data):
-                if isinstance(frame.message, State) and self._is_newest(frame):
-                    newest = frame.message
+                state = frame.message
+                if isinstance(state, State) and self._is_dated(state) and self._is_newest(frame):
+                    newest = state
             if newest is not None and newest.reply_to == sequence:
                 return newest
             if not data and self._clock.now() >= deadline:
@@ -260,6 +269,13 @@ class NativeRobot:
             f"link {self._connected.url}: no state within {timeout_s * 1e3:g} ms of poll {sequence}"
         )
 
+    def _behind(self, state: State) -> int:
+        """Frames sent since the one that the state answers."""
+        return (self._sequence - state.reply_to) & _SEQUENCE_MASK
+
+    def _is_dated(self, state: State) -> bool:
+        return self._behind(state) < len(self._sent_s)
+
     def _is_newest(self, frame: Frame) -> bool:
         if frame.session != self._session or frame.time_us < self._time_us:
             return False
@@ -268,7 +284,7 @@ class NativeRobot:
             self._num_states += 1
         return True
 
-    def _as_robot_state(self, state: State) -> RobotState:
+    def _as_robot_state(self, state: State, *, age_s: float = 0.0) -> RobotState:
         if len(state.joint_pos) != len(self._low):
             raise StaleStateError(f"state of {len(state.joint_pos)} axes, expected {len(self._low)}")
         joints = slice(self._description.num_joints)
@@ -280,11 +296,13 @@ class NativeRobot:
             time_s=self._time_us * 1e-6,
             sequence=self._num_states,
             status=state.status,
+            age_s=age_s,
         )
 
     def _send(self, message: Message) -> int:
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        time_us = round(self._clock.now() * 1e6)
+        self._sequence = (self._sequence + 1) & _SEQUENCE_MASK
+        self._sent_s.append(self._clock.now())
+        time_us = round(self._sent_s[-1] * 1e6)
         self._connected.send(encode_frame(Frame(self._session, self._sequence, time_us, message), self._key))
         return self._sequence
 

@@ -56,6 +56,8 @@ class RobotState:
     """Opening of the gripper; None where there is none that this robot moves by commands."""
     fault: str = ""
     """What the device says is wrong, where it says so."""
+    age_s: float = 0.0
+    """How long before this call of :meth:`Robot.read` it was asked for; 0: by the call itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

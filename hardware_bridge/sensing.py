@@ -17,7 +17,7 @@ class Sensor:
     def __init__(self, robot: Robot, clock: Clock) -> None:
         self._robot = robot
         self._clock = clock
-        self._read_s = clock.now()
+        self._asked_s = clock.now()
         self.stale_reads = 0
         """Reads that brought nothing new."""
         self.state: RobotState | None = None
@@ -41,7 +41,7 @@ class Sensor:
         if total - total != 0.0:
             self.stale_reads += 1
             return None
-        self.state, self._read_s = state, asked_s
+        self.state, self._asked_s = state, asked_s - state.age_s
         return state
 
     def first(self) -> RobotState:
@@ -59,4 +59,4 @@ class Sensor:
 
     def age_s(self) -> float:
         """Time since the last good state was asked for."""
-        return self._clock.now() - self._read_s
+        return self._clock.now() - self._asked_s

@@ -1,15 +1,60 @@
+from collections import deque
+
 import msgspec
 import numpy as np
 import pytest
 
 from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.faults import FaultSpec
+from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.robot import RobotState, RobotStatus, StopMode
 
 DT = 0.005
 FAULTS = ("drop", "corrupt", "truncate", "duplicate", "garbage", "delay")
+
+
+class LateLink(Link):
+    """Every answer is as late as the others; many are on their way at once."""
+
+    def __init__(self, inner, clock) -> None:
+        super().__init__(inner.url)
+        self._inner, self._clock = inner, clock
+        self._on_the_way = deque()
+        self.lag_s = 0.0
+
+    def send(self, data):
+        self._inner.send(data)
+        self._on_the_way.append((self._clock.now() + self.lag_s, self._inner.receive(0.0)))
+        return True
+
+    def receive(self, timeout_s):
+        deadline_s = self._clock.now() + timeout_s
+        while self._on_the_way and self._on_the_way[0][0] <= deadline_s:
+            due_s, data = self._on_the_way.popleft()
+            self._clock.sleep_until(due_s)
+            if data:
+                return data
+        self._clock.sleep_until(deadline_s)
+        return b""
+
+    def close(self):
+        pass
+
+    def _descriptors(self):
+        return ()
+
+    def _receive_ready(self):
+        return b""
+
+
+@pytest.fixture
+def late_line(bench):
+    link = LateLink(bench.link, bench.clock)
+    bench.robot = NativeRobot(bench.description, lambda: link, clock=bench.clock)
+    return link
 
 
 class TestGoodRun:
@@ -178,6 +223,20 @@ class TestBadLine:
         assert report.message.startswith("held for 2 s: no state for")
         assert report.final_phase == "fault"
         assert not report.completed
+
+    @pytest.mark.parametrize(("lag_s", "phase"), [(0.08, "parked"), (0.3, "fault"), (1.0, "fault")])
+    def test_a_line_that_is_late_all_the_time_is_no_line(self, run, trace, late_line, lag_s, phase):
+        trace.at_tick = {150: lambda: setattr(late_line, "lag_s", lag_s)}
+        report = run(LoopConfig(duration_s=10.0))
+        assert (report.end_reason, report.final_phase) == ("stale_state", phase)
+        assert report.safety_events["stale_state"] == 1
+        assert trace.names[3:6] == ["running", "stale_state", "holding"]
+
+    def test_an_answer_that_comes_with_the_next_poll_is_soon_enough(self, run, trace, late_line):
+        trace.at_tick = {150: lambda: setattr(late_line, "lag_s", 0.75 * DT)}
+        report = run(LoopConfig(goals=2))
+        assert report.successes == 2
+        assert report.safety_events == {"stale_read": 1}
 
     def test_dead_link_ends_the_run(self, run, bench, trace):
         trace.at_tick = {150: lambda: setattr(bench.link, "dead", True)}

@@ -117,6 +117,24 @@ class TestRead:
         bench.link.silent, bench.link._answers = True, late
         assert bench.robot.read().time_s == pytest.approx(0.01)
 
+    def test_a_state_is_as_old_as_the_poll_that_it_answers(self, bench):
+        bench.robot.connect()
+        bench.clock.advance(0.01)
+        assert bench.robot.read().age_s == 0.0
+        bench.robot._send(Poll())
+        bench.clock.advance(0.3)
+        # This poll's own answer is lost.
+        bench.link.silent = True
+        assert bench.robot.read().age_s == pytest.approx(0.3)
+
+    def test_an_answer_to_a_poll_that_was_never_sent_is_no_state(self, bench):
+        bench.robot.connect()
+        ahead = bench.robot._sequence + 100
+        bench.link.send(encode_frame(Frame(bench.robot._session, ahead, 0, Poll())))
+        bench.link.silent = True
+        with pytest.raises(StaleStateError):
+            bench.robot.read()
+
     def test_states_of_another_session_are_ignored(self, bench):
         bench.robot.connect()
         real = bench.device.feed
