@@ -100,6 +100,8 @@ class ControlLoop:
             end=self._end,
             clock=self._clock,
         )
+        self._held_phase = Phase.ARMED
+        """What the last hold interrupted."""
         self._end_reason = ""
         self._message = ""
         self._next_step = 0
@@ -243,7 +245,8 @@ class ControlLoop:
             dt_s=self._dt_s,
         )
         hazard = next(hazards, None)
-        if hazard is None and self._lifecycle.phase in (Phase.RUNNING, Phase.HOLDING):
+        phase = self._held_phase if self._lifecycle.phase is Phase.HOLDING else self._lifecycle.phase
+        if hazard is None and phase is Phase.RUNNING:
             hazard = self._feed.hazard(self._config.safety.source_stale_s)
         if hazard is None and commanded:
             hazard = self._guard.hazard(self._motion.joint_pos, self._motion.stop_pos)
@@ -254,6 +257,7 @@ class ControlLoop:
         if reason := self._holds.begin(hazard, self._clock.now()):
             self._end(hazard.name, reason)
         else:
+            self._held_phase = self._lifecycle.phase
             self._lifecycle.enter(Phase.HOLDING, hazard.name)
 
     def _recover(self, state: RobotState | None) -> None:

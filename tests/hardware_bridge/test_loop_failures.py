@@ -94,26 +94,31 @@ class TestRobotFails:
         assert report.safety_events["rearmed"] == 1
         assert report.successes == 2
 
-    @pytest.mark.parametrize(
-        ("joint", "offset_rad", "workspace_m", "message"),
-        [
-            (3, 2.55, None, "joint panda_joint4 stands at 0.1"),
-            (1, 0.5, ((0.2, -0.2, 0.45), (0.8, 0.2, 0.8)), "workspace: expected the tool between"),
-        ],
-    )
-    def test_an_arm_that_sags_where_it_must_not_stand_is_not_armed_anew(
-        self, run, bench, trace, description, joint, offset_rad, workspace_m, message
-    ):
-        sagged = description.limits("home_rad") + offset_rad * np.eye(7)[joint]
+    @pytest.fixture
+    def sag(self, bench, trace):
+        """Lets go of the arm, which sags by one joint."""
 
-        def release():
-            bench.arm.stop(StopMode.RELEASE)
-            bench.simulated._place(sagged)
+        def sag(joint, offset_rad):
+            def release():
+                bench.arm.stop(StopMode.RELEASE)
+                bench.simulated._place(bench.arm.state.joint_pos + offset_rad * np.eye(7)[joint])
 
-        trace.at_tick = {30: release}
-        report = run(LoopConfig(goals=2, safety=SafetyConfig(workspace_m=workspace_m)))
+            trace.at_tick = {30: release}
+
+        return sag
+
+    def test_an_arm_that_sags_beyond_a_limit_is_not_armed_anew(self, run, bench, sag):
+        sag(3, 2.55)
+        report = run(LoopConfig(goals=2))
         assert (report.end_reason, bench.witness.arms) == ("arming_failed", 1)
-        assert report.message.startswith(message)
+        assert report.message.startswith("joint panda_joint4 stands at 0.1")
+
+    def test_an_arm_that_sags_out_of_its_box_is_not_armed_anew(self, run, bench, sag):
+        sag(1, 0.5)
+        box = ((0.2, -0.2, 0.45), (0.8, 0.2, 0.8))
+        report = run(LoopConfig(goals=2, safety=SafetyConfig(workspace_m=box)))
+        assert (report.end_reason, bench.witness.arms) == ("arming_failed", 1)
+        assert report.message.startswith("workspace: expected the tool between")
 
     def test_fault_ends_the_run(self, run, bench, trace):
         def fail():

@@ -1,5 +1,6 @@
 """The control loop with a term from outside: refused, held, resumed, judged, put back, replayed."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from wpg.hardware_bridge.memory_log import MemoryLog
 from wpg.hardware_bridge.replay import _rebuilt_observations
 from wpg.hardware_bridge.robot import RobotStatus
 from wpg.hardware_bridge.runlog import RunLog
+from wpg.hardware_bridge.safety import SafetyConfig
 
 MIDDLE = np.array([0.42, 0.0, 0.42])
 CAMERA_EVERY = 6
@@ -158,6 +160,24 @@ class TestStale:
         assert report.end_reason == "stale_source"
         assert trace.names[3:6] == ["running", "stale_source", "holding"]
         assert trace.decisions == []
+
+    @pytest.fixture
+    def far_from_home(self, bench, pushing, description):
+        spec = msgspec.structs.replace(pushing.interface.goal, start_spread_rad=0.05)
+        pushing.interface = msgspec.structs.replace(pushing.interface, goal=spec)
+        bench.simulated._place(description.limits("home_rad") - 0.6)
+
+    @pytest.mark.usefixtures("far_from_home")
+    def test_a_hold_on_the_way_home_does_without(self, push, camera, trace, bench):
+        trace.at_tick = {
+            30: lambda: setattr(camera, "covered", True),
+            100: lambda: bench.clock.advance(0.045),
+            300: lambda: setattr(camera, "covered", False),
+        }
+        report = push(LoopConfig(goals=1, safety=SafetyConfig(hold_timeout_s=0.7)))
+        assert report.end_reason == "goals_done"
+        assert trace.names[3:8] == ["homing", "overrun", "holding", "homing", "running"]
+        assert [record["phase"] for record in trace.ticks].index("running") > 300
 
     def test_lasting_silence_ends_the_run(self, push, camera, trace, bench):
         trace.at_tick = {100: lambda: setattr(camera, "covered", True)}
