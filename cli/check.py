@@ -18,7 +18,7 @@ from wpg.cli.options import (
     write_json,
 )
 from wpg.cli.policies import load_policy
-from wpg.cli.robots import robot_at
+from wpg.cli.robots import emergency_stop, robot_at
 from wpg.cli.sources import SourceKeyFile, SourceOption, link_sources
 from wpg.cli.terminal import remark, terminal
 from wpg.export.contract import PolicyInterface
@@ -29,6 +29,7 @@ from wpg.hardware_bridge.link_source import LinkSource
 from wpg.hardware_bridge.robot import Robot, notices_of
 from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.servo_robot import ServoRobot
+from wpg.hardware_bridge.signals import stop_on_signals
 from wpg.hardware_bridge.source_check import TermCheck, watch_sources
 
 LARGEST_TRAVEL_RAD = 0.2
@@ -50,8 +51,8 @@ def check(
 ) -> None:
     """Move every joint a little and back, and compare order, sign, scale, lag and noise with the description.
 
-    A gripper stays as it is. With a policy, see before whether it fits the robot, and listen to the sources
-    that it needs.
+    A gripper stays as it is. On a terminal the space bar is an emergency stop. With a policy, see before
+    whether it fits the robot, and listen to the sources that it needs.
 
     Args:
         robot: A robot's name or the path of its .toml file.
@@ -78,7 +79,10 @@ def check(
         [] if interface is None else _check_policy(interface, description, link_sources(source, source_key))
     )
     _show_terms(terms, console)
-    checks = check_joints(driver, travel_rad=travel, interface=interface)
+    with emergency_stop(console) as emergency, stop_on_signals(emergency) as should_stop:
+        checks = check_joints(
+            driver, travel_rad=travel, interface=interface, should_stop=should_stop, emergency=emergency
+        )
     write_json(json, {"joints": checks, "sources": terms, "notices": notices_of(driver)})
     _show_joints(checks, console)
     if description.gripper is not None:

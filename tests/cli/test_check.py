@@ -1,6 +1,7 @@
 """``wpg check`` on servos with limits of their own, in the time of a clock that is moved by hand."""
 
 import functools
+import signal
 
 import pytest
 
@@ -10,19 +11,31 @@ from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.emulated_arm import EmulatedArm
 from wpg.hardware_bridge.emulator import make_device
+from wpg.hardware_bridge.errors import LinkError
 from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.loopback import LoopbackLink
+from wpg.hardware_bridge.robot import StopMode
 from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
 
 
 @pytest.fixture
-def check(monkeypatch, capsys):
-    """Runs ``wpg check omx`` on emulated servos; its exit code, and all that it says."""
-    description, clock = load_description("omx"), ManualClock(100.0)
+def clock():
+    return ManualClock(100.0)
+
+
+@pytest.fixture
+def driver(clock):
+    """Of emulated servos."""
+    description = load_description("omx")
     arm = EmulatedArm(KinematicRobot(description), clock.now(), RAD_PER_COUNT)
     device = make_device("dynamixel", arm)
-    driver = DynamixelRobot(description, lambda: LoopbackLink(device, arm, clock), clock=clock)
+    return DynamixelRobot(description, lambda: LoopbackLink(device, arm, clock), clock=clock)
+
+
+@pytest.fixture
+def check(monkeypatch, capsys, driver, clock):
+    """Runs ``wpg check omx`` on emulated servos; its exit code, and all that it says."""
     monkeypatch.setattr("wpg.cli.check.robot_at", lambda *_, **__: driver)
     monkeypatch.setattr("wpg.cli.check.check_joints", functools.partial(check_joints, clock=clock))
 
@@ -53,6 +66,30 @@ def test_limits_are_not_written_into_a_held_arm(check):
     code, said = check("--set-limits")
     assert code == 1
     assert "servo 12 (joint2): its limits can be written without torque only: release the arm" in said
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(signal.SIGTERM, "stopped by SIGTERM"), (signal.SIGQUIT, "emergency stop by SIGQUIT: at rest")],
+)
+def test_a_signal_ends_it_with_the_arm_held(check, driver, number, reason):
+    write, sent, modes = driver.write, [], []
+
+    def writing(command):
+        sent.append(command)
+        if len(sent) == 20:
+            signal.raise_signal(number)
+        return write(command)
+
+    stop = driver.stop
+    driver.write = writing
+    driver.stop = lambda mode: modes.append(mode) or stop(mode)
+    code, said = check()
+    assert code == 1
+    assert reason in said
+    assert modes == [StopMode.HOLD]
+    with pytest.raises(LinkError, match="not connected"):
+        driver.read()
 
 
 def test_limits_of_what_has_no_servos(monkeypatch, capsys):

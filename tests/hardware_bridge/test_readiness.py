@@ -107,8 +107,9 @@ class TestJointCheck:
             return real_write(command)
 
         bench.robot.write = write
-        with pytest.raises(LinkError):
+        with pytest.raises(BridgeError, match=r"unplugged; .* cut the power: .*unplugged") as raised:
             check_joints(bench.robot, clock=bench.clock)
+        assert isinstance(raised.value.__cause__, LinkError)
         bench.arm.advance_to(bench.clock.now() + 0.1)
         assert bench.arm.status is RobotStatus.HOLDING
 

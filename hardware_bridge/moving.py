@@ -1,0 +1,195 @@
+"""Moves an arm by a plan, not by a policy: armed where it stands, watched at every period, left holding."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from wpg.export.contract import PolicyInterface
+from wpg.hardware_bridge.checks import check_gripper, check_stance
+from wpg.hardware_bridge.clock import Clock, RealClock
+from wpg.hardware_bridge.emergency import EmergencyStop, halt
+from wpg.hardware_bridge.errors import BridgeError, ProtocolError
+from wpg.hardware_bridge.hazards import Hazard, find_hazards
+from wpg.hardware_bridge.metronome import Metronome
+from wpg.hardware_bridge.motion import Motion
+from wpg.hardware_bridge.parking import park
+from wpg.hardware_bridge.recorder import NoRecorder, Recorder
+from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus, StopMode
+from wpg.hardware_bridge.safety import SafetyConfig
+from wpg.hardware_bridge.sensing import Sensor
+
+BRAKING_MAX_S = 2.0
+PLANNED = SafetyConfig(stale_s=0.1, overrun_s=0.1)
+"""A motion that is planned to its end goes on without states for longer than a policy does."""
+
+
+class Mover:
+    """Every set-point passes the safety filter; whatever makes the control loop hold ends the motion.
+
+    Args:
+        robot: not yet connected.
+        recorder: takes every servo period.
+        clock: the time it runs in.
+        safety: thresholds.
+        should_stop: asked at every period; anything but "" ends the motion and says why.
+        emergency: asked at every period; a request holds the arm at once, before any braking by set-points.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        *,
+        recorder: Recorder | None = None,
+        clock: Clock | None = None,
+        safety: SafetyConfig | None = None,
+        should_stop: Callable[[], str] = lambda: "",
+        emergency: EmergencyStop | None = None,
+    ) -> None:
+        self._robot = robot
+        self._recorder = recorder or NoRecorder()
+        self._clock = clock or RealClock()
+        self._safety = safety or PLANNED
+        self._should_stop = should_stop
+        self._emergency = emergency or EmergencyStop()
+        self._sensor = Sensor(robot, self._clock)
+        self._metronome = Metronome(robot.description.servo_dt_s, self._clock)
+        self._start_s = self._clock.now()
+        self.dt_s = robot.description.servo_dt_s
+        self.motion = Motion(robot)
+        self.joint_pos = robot.description.limits("home_rad")
+        """Last measured, (num_joints,) rad; home before the arm is armed."""
+
+    @contextlib.contextmanager
+    def armed(self, interface: PolicyInterface | None = None) -> Iterator[None]:
+        """Connect, and arm where the robot stands; at the end brake, hold and close, whatever happens.
+
+        Args:
+            interface: of a policy whose gripper is looked for before.
+
+        Raises:
+            BridgeError: the robot cannot be reached or armed, something ended the motion, or it is not
+                confirmed that the arm holds; names all of it.
+            ContractError: the policy needs a gripper, and the robot reports none.
+        """
+        self._robot.connect()
+        try:
+            self._check(interface)
+            self._arm()
+            try:
+                self._start()
+                with self._braked():
+                    yield
+            except BaseException as error:
+                self._park(error)
+                raise
+            self._park()
+        finally:
+            self._robot.close()
+
+    def tick(self, phase: str, move: Callable[[], JointCommand]) -> JointCommand:
+        """Wait for the next period, see that all is well, and move; returns what was sent.
+
+        Raises:
+            BridgeError: something speaks against it; says what.
+        """
+        self._metronome.wait()
+        sense_s = self._clock.now()
+        state = self._sensor.read()
+        self._heed_stops()
+        hazards = find_hazards(
+            self._safety,
+            state,
+            state_age_s=self._sensor.age_s(),
+            missed_in_a_row=self._metronome.missed_in_a_row,
+            sent=self.motion.joint_pos,
+            dt_s=self.dt_s,
+        )
+        for hazard in hazards:
+            raise BridgeError(f"stopped by {hazard.name}: {hazard.detail}{_because(hazard, state)}")
+        if state is not None:
+            self.joint_pos = state.joint_pos
+        command = move()
+        self._recorder.tick(
+            time_s=sense_s - self._start_s,
+            phase=phase,
+            state=state,
+            command=command,
+            lateness_s=self._metronome.last_lateness_s,
+            sense_to_act_s=self._clock.now() - sense_s,
+        )
+        return command
+
+    def _heed_stops(self) -> None:
+        if source := self._emergency.source:
+            raise BridgeError(f"emergency stop by {source}")
+        if reason := self._should_stop():
+            raise BridgeError(f"stopped by {reason}")
+
+    def _check(self, interface: PolicyInterface | None) -> None:
+        state, description = self._sensor.first(), self._robot.description
+        check_stance(state, description)
+        if interface is not None:
+            check_gripper(interface, description, state)
+        self._heed_stops()
+
+    def _arm(self) -> None:
+        try:
+            self._robot.arm()
+        except ProtocolError:
+            # Refused: torque is not on by our doing, and stopping might stop somebody else's run.
+            raise
+        except BaseException as error:
+            self._park(error)
+            raise
+
+    def _start(self) -> None:
+        """The robot has just armed: commands begin where it stands."""
+        state = self._sensor.first()
+        self.motion.start(state.joint_pos, state.gripper_m)
+        self.joint_pos = state.joint_pos
+        self._metronome.restart()
+
+    @contextlib.contextmanager
+    def _braked(self) -> Iterator[None]:
+        """Where the motion is ended, it ends on the quickest way to rest, but for an emergency."""
+        try:
+            yield
+        except BridgeError:
+            with contextlib.suppress(BridgeError):
+                self._brake()
+            raise
+
+    def _brake(self) -> None:
+        for _ in range(round(BRAKING_MAX_S / self.dt_s)):
+            if self._emergency.source:
+                return
+            self._metronome.wait()
+            self.motion.brake()
+            if self.motion.at_rest:
+                return
+
+    def _park(self, error: BaseException | None = None) -> None:
+        """Leave the arm holding.
+
+        Raises:
+            BridgeError: there was trouble in this, or an emergency stop; names what ended the motion, too.
+        """
+        if source := self._emergency.source:
+            parking = halt(self._robot, self._clock)
+            said = f"emergency stop by {source}: {parking.trouble or parking.detail}"
+        else:
+            parking = park(self._robot, StopMode.HOLD)
+            said = parking.trouble
+            if not parking.confirmed:
+                said = f"holding is not confirmed, cut the power: {said}"
+            if not said:
+                return
+            said = f"{error}; {said}" if isinstance(error, BridgeError) else said
+        if error is None or isinstance(error, BridgeError):
+            raise BridgeError(said) from error
+        error.add_note(said)
+
+
+def _because(hazard: Hazard, state: RobotState | None) -> str:
+    if hazard.name == "device_hold" and state is not None and state.status is RobotStatus.HOLDING:
+        return ": commands came later than its watchdog waits; is this machine busy?"
+    return ""

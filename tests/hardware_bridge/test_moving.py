@@ -1,0 +1,167 @@
+"""What moves by a plan ends like a run: braked, held, and said to be so only where it is."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.excitation import MotionPath
+from wpg.hardware_bridge.joint_check import check_joints
+from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.playing import play_path
+from wpg.hardware_bridge.recorder import NoRecorder
+from wpg.hardware_bridge.robot import RobotStatus, StopMode
+
+
+def _play(robot, **options):
+    """From where the arm stands to its home, and a second there."""
+    home = np.tile(robot.description.limits("home_rad"), (200, 1))
+    return play_path(robot, MotionPath(joint_pos=home, joint_vel=0 * home), NoRecorder(), **options)
+
+
+@pytest.fixture(params=[check_joints, _play], ids=["check", "play"])
+def move(request, bench, description):
+    """Moves the arm of the bench; while it moves fast, ``act`` is called once."""
+    bench.simulated._place(description.limits("home_rad") + 0.3)
+    bench.arm.begin(0.0)
+    write, last = bench.robot.write, []
+
+    def move(act=lambda: None, **options):
+        def writing(command):
+            last.append(command.joint_pos)
+            if len(last) == 50:
+                act()
+            return write(command)
+
+        bench.robot.write = writing
+        return request.param(bench.robot, clock=bench.clock, **options)
+
+    move.commands = last
+    return move
+
+
+def test_a_request_to_stop_brakes_then_holds(move, bench):
+    reasons = []
+    with pytest.raises(BridgeError, match=r"^stopped by SIGTERM$"):
+        move(lambda: reasons.append("SIGTERM"), should_stop=lambda: "".join(reasons))
+    assert len(move.commands) > 51
+    assert np.abs(move.commands[-1] - move.commands[-2]).max() < 1e-5
+    assert bench.arm.status is RobotStatus.HOLDING
+    assert bench.witness.commands_outside_limits == 0
+
+
+def test_an_emergency_stop_holds_at_once(move, bench):
+    emergency = EmergencyStop()
+    with pytest.raises(BridgeError, match=r"^emergency stop by the test: at rest \d+ ms later$"):
+        move(lambda: emergency.trigger("the test"), emergency=emergency)
+    assert len(move.commands) == 50
+    assert bench.arm.status is RobotStatus.HOLDING
+
+
+def test_an_emergency_stop_ends_braking(move, bench):
+    emergency, reasons = EmergencyStop(), []
+
+    def should_stop():
+        if reasons:
+            emergency.trigger("the second SIGINT")
+        return "".join(reasons)
+
+    with pytest.raises(BridgeError, match=r"^emergency stop by the second SIGINT: at rest"):
+        move(lambda: reasons.append("SIGINT"), should_stop=should_stop, emergency=emergency)
+    assert len(move.commands) == 50
+
+
+@pytest.mark.parametrize(
+    "asked", [{"should_stop": lambda: "SIGTERM"}, {"emergency": EmergencyStop(lambda: "a key")}]
+)
+def test_asked_for_before_arming_torque_stays_off(move, bench, asked):
+    with pytest.raises(BridgeError, match=r"stop.* by"):
+        move(**asked)
+    assert bench.witness.arms == 0
+    assert bench.witness.stops == {}
+
+
+def test_a_blocked_arm_ends_it(move, bench):
+    read = bench.robot.read
+
+    def block():
+        stuck = read().joint_pos + 0.6
+        bench.robot.read = lambda: dataclasses.replace(read(), joint_pos=stuck)
+
+    with pytest.raises(BridgeError, match="stopped by tracking_error: a joint stands"):
+        move(block)
+    assert bench.arm.status is RobotStatus.HOLDING
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+def test_an_arm_that_is_not_seen_to_hold_is_said_so(move, bench, urgent):
+    emergency, reasons = EmergencyStop(), []
+
+    def fail():
+        reasons.append("SIGTERM")
+        if urgent:
+            emergency.trigger("the test")
+        bench.arm.stop = lambda mode: None
+
+    said = "emergency stop by the test: .*" if urgent else "stopped by SIGTERM; .*"
+    with pytest.raises(BridgeError, match=said + "not confirmed, cut the power: .*HOLD"):
+        move(fail, emergency=emergency, should_stop=lambda: "".join(reasons))
+
+
+def test_no_state_once_armed(move, bench):
+    arm = bench.robot.arm
+
+    def silent():
+        arm()
+        bench.robot.read = lost
+
+    def lost():
+        raise StaleStateError("nothing")
+
+    bench.robot.arm = silent
+    with pytest.raises(StaleStateError, match="reports no finite state"):
+        move()
+    assert move.commands == []
+    assert bench.witness.stops == {"hold": 1}
+
+
+@pytest.mark.parametrize("error", [StaleStateError, LinkError])
+def test_arming_that_is_not_answered_still_stops(move, bench, error):
+    arm = bench.robot.arm
+
+    def unanswered():
+        arm()
+        raise error("no answer")
+
+    bench.robot.arm = unanswered
+    with pytest.raises(error, match=r"^no answer$"):
+        move()
+    assert bench.witness.stops == {"hold": 1}
+
+
+def test_what_another_client_commands_is_left_alone(move, bench):
+    other = NativeRobot(bench.description, lambda: bench.link, clock=bench.clock)
+    other.connect()
+    other.arm()
+    with pytest.raises(ProtocolError, match="another client"):
+        move()
+    assert bench.witness.stops == {}
+
+
+def test_what_is_no_trouble_of_the_robot_holds_too(move, bench):
+    def broken():
+        bench.arm.stop = lambda mode: None
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        move(broken)
+    assert "cut the power" in raised.value.__notes__[0]
+
+
+def test_damped_instead_of_held(move, bench):
+    stop = bench.arm.stop
+    bench.arm.stop = lambda mode: stop(mode) if mode is StopMode.DAMP else None
+    with pytest.raises(BridgeError, match=r"^damped instead of held: "):
+        move()
