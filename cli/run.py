@@ -111,7 +111,8 @@ def run(
             sources=sources,
             put_back=put_back_by(put_back, keys, console),
         )
-    write_json(json, report)
+        # Before the terminal is given back, which may be gone.
+        write_json(json, report)
     _show(report, console)
     if not report.completed:
         raise CommandError(f"the run ended by {report.end_reason}: {report.message}")

@@ -46,11 +46,11 @@ def terminal_keys(descriptor: int | None = None) -> Iterator[Keys | None]:
         descriptor: of the terminal; by default standard input.
 
     Yields:
-        Its keys; None where there is no terminal, or where it belongs to another job.
+        Its keys; None where there is no terminal, or where it belongs to another job or session.
     """
     if descriptor is None:
         descriptor = _standard_input()
-    if descriptor is None or not os.isatty(descriptor) or os.tcgetpgrp(descriptor) != os.getpgrp():
+    if descriptor is None or not _is_ours(descriptor):
         yield None
         return
     before = termios.tcgetattr(descriptor)
@@ -58,7 +58,17 @@ def terminal_keys(descriptor: int | None = None) -> Iterator[Keys | None]:
     try:
         yield Keys(descriptor)
     finally:
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        # A terminal that was closed meanwhile needs no mode back.
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Whether it is a terminal whose keys this process gets."""
+    try:
+        return os.isatty(descriptor) and os.tcgetpgrp(descriptor) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _standard_input() -> int | None:

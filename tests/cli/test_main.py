@@ -1,5 +1,7 @@
 """The command line as its users meet it: exit codes, and one clear line for each mistake."""
 
+import contextlib
+import errno
 import importlib.util
 import itertools
 import json
@@ -254,6 +256,20 @@ def test_what_check_writes_has_one_shape(tmp_path, monkeypatch):
     found = json.loads((tmp_path / "check.json").read_text())
     assert [joint["joint"] for joint in found["joints"]] == ["panda_joint1"]
     assert found["sources"] == []
+
+
+def test_a_run_is_reported_although_its_terminal_is_gone(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def closed_meanwhile(console):
+        yield None
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("wpg.cli.run.keys_of_terminal", closed_meanwhile)
+    monkeypatch.setattr("wpg.cli.run.load_policy", lambda *_: None)
+    monkeypatch.setattr("wpg.cli.run.run_policy", lambda *_, **options: {"ticks": 3})
+    report = tmp_path / "run.json"
+    run("run", "p.onnx", *TO_ARM, "--goals", "1", "--json", str(report))
+    assert json.loads(report.read_text()) == {"ticks": 3}
 
 
 def test_an_emulator_without_a_simulator(capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """The emergency stop: by API, key and signal; believed only when the arm is seen to rest."""
 
+import errno
 import io
 import os
 import pty
@@ -174,6 +175,22 @@ class TestKey:
         with terminal_keys(slave) as keys:
             assert keys is None
         os.close(master)
+        os.close(slave)
+
+    def test_a_terminal_that_does_not_rule_this_session_is_left_alone(self, terminal, monkeypatch):
+        def refuse(descriptor):
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+
+        monkeypatch.setattr(os, "tcgetpgrp", refuse)
+        with terminal_keys(terminal[1]) as keys:
+            assert keys is None
+
+    def test_a_terminal_that_is_closed_meanwhile(self, monkeypatch):
+        master, slave = pty.openpty()
+        monkeypatch.setattr(os, "tcgetpgrp", lambda descriptor: os.getpgrp())
+        with terminal_keys(slave) as keys:
+            os.close(master)
+            assert keys.emergency() == ""
         os.close(slave)
 
     def test_without_a_terminal(self):
