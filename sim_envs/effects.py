@@ -12,6 +12,7 @@ Every field is a number, a pair ``[low, high]`` that is drawn from uniformly, or
     coulomb_friction_nm = 0.1
 """
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -267,11 +268,16 @@ def load_effects(effects: EffectsSource, description: RobotDescription) -> Effec
 
 def effects_toml(effects: Effects) -> str:
     """The text of an ``actuators.toml`` that :func:`load_effects` reads back as the same effects."""
-    lines = [] if effects.robot is None else [f'robot = "{effects.robot}"']
+    lines = [] if effects.robot is None else [f"robot = {_toml_string(effects.robot)}"]
     lines += _toml_lines(effects)
     for joint, own in effects.joints.items():
-        lines += ["", f"[joints.{joint}]", *_toml_lines(own)]
+        lines += ["", f"[joints.{_toml_string(joint)}]", *_toml_lines(own)]
     return "\n".join(lines) + "\n"
+
+
+def _toml_string(text: str) -> str:
+    """JSON's escapes are TOML's too, but for pairs of surrogates: what is not ASCII stays as it is."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _toml_lines(effects: JointEffects) -> list[str]:

@@ -1,6 +1,7 @@
 """Effects against closed forms, on every engine."""
 
 import gymnasium
+import msgspec
 import numpy as np
 import pytest
 
@@ -338,6 +339,18 @@ def test_effects_from_a_file(tmp_path, description):
     assert gymnasium.make(IDS[0], effects=str(path)).unwrapped.interface.trained_delay_s == (0.0, 0.03)
     path.write_text(effects_toml(effects))
     assert load_effects(path, description) == effects
+
+
+@pytest.mark.parametrize("name", ["arm/joint 1", "j.1", 'the "big" one', "a\\b", "Gelenk ä", "\U0001f9be"])
+def test_any_names_are_read_back(tmp_path, description, name):
+    first, *others = description.joints
+    named = msgspec.structs.replace(
+        description, name=name, joints=(msgspec.structs.replace(first, name=name), *others)
+    )
+    effects = Effects(robot=name, lag_s=0.01, joints={name: JointEffects(lag_s=(0.01, 0.02))})
+    path = tmp_path / "actuators.toml"
+    path.write_text(effects_toml(effects))
+    assert load_effects(path, named) == effects
 
 
 @pytest.mark.parametrize(
