@@ -37,10 +37,10 @@ class SerialLink(Link):
         except termios.error as error:
             self.close()
             raise self._dead(f"{url.path} cannot be configured: {error}") from error
-        if url.path.startswith("/dev/ttyUSB"):
-            # The adapter's latency timer, 16 ms by default, would swallow the whole control period.
-            with contextlib.suppress(OSError, ValueError):
-                self._port.set_low_latency_mode(True)
+        # A USB adapter's latency timer, 16 ms by default, would swallow the whole control period. The name
+        # that it is opened by says nothing, and ports without such a timer refuse.
+        with contextlib.suppress(OSError, ValueError):
+            self._port.set_low_latency_mode(True)
 
     def _cannot_open(self, url: LinkUrl, error: Exception) -> LinkError:
         code = getattr(error, "errno", None)

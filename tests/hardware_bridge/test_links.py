@@ -3,6 +3,7 @@ import socket
 import threading
 
 import pytest
+import serial
 
 from wpg.hardware_bridge.errors import LinkError, LinkUrlError
 from wpg.hardware_bridge.links import open_link, parse_link_url, serve_link
@@ -143,6 +144,16 @@ class TestOpening:
         path.write_text("")
         with pytest.raises(LinkError, match=str(path)):
             open_link(f"serial://{path}")
+
+    def test_an_adapter_by_another_name_has_low_latency_too(self, tmp_path, monkeypatch):
+        asked = []
+        monkeypatch.setattr(serial.Serial, "set_low_latency_mode", lambda port, on: asked.append(on))
+        name = tmp_path / "usb-FTDI_FT232R-if00-port0"
+        server = serve_link("pty:")
+        name.symlink_to(parse_link_url(server.url).path)
+        open_link(f"serial://{name}").close()
+        server.close()
+        assert asked == [True]
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything")
     def test_port_without_permission(self, tmp_path):
