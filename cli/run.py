@@ -68,7 +68,7 @@ def run(
         goal: Try this goal: x y z of the tool, or of the object, in the base frame, m.
         seed: Seed of the goals and of the sampler's noise.
         particles: Particles drawn at each policy step; by default the contract's number.
-        stop: How the arm is left: standing, sinking slowly, or without torque.
+        stop: How the arm is left: standing, sinking slowly, or without torque; refused where it cannot be.
         cpu: Core that the loop stays on.
         put_back: When the object lies where no goal can begin, the arm goes out of the way. Then ask the
             operator to put it back, wait without asking, or end the run; by default ask where there is a

@@ -9,7 +9,7 @@ from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline, no_gripper
-from wpg.hardware_bridge.robot import RobotState, RobotStatus
+from wpg.hardware_bridge.robot import Robot, RobotState, RobotStatus, StopMode, stop_modes_of
 from wpg.hardware_bridge.sources import check_sources
 
 
@@ -101,6 +101,18 @@ def ticks_per_step(interface: PolicyInterface, description: RobotDescription) ->
             f"{description.servo_dt_s} s"
         )
     return round(ratio)
+
+
+def check_stop(robot: Robot, mode: StopMode) -> None:
+    """The robot can be left in this mode.
+
+    Raises:
+        BridgeError: it cannot; names those that it can do.
+    """
+    modes = stop_modes_of(robot)
+    if mode not in modes:
+        can = " or ".join(known.name.lower() for known in sorted(modes))
+        raise BridgeError(f"stop: this robot can {can}, not {mode.name.lower()}")
 
 
 def check_stance(state: RobotState, description: RobotDescription) -> None:

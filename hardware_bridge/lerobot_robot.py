@@ -80,6 +80,12 @@ class LeRobotRobot:
         """Joints, limits, home, rates."""
         return self._description
 
+    @property
+    def stop_modes(self) -> frozenset[StopMode]:
+        """Hold, and release where LeRobot can turn torque off."""
+        releases = hasattr(getattr(self._device, "bus", None), "disable_torque")
+        return frozenset({StopMode.HOLD, StopMode.RELEASE} if releases else {StopMode.HOLD})
+
     def connect(self) -> None:
         """Connect LeRobot's driver, and make sure that it has these joints in a unit that is an angle.
 

@@ -3,7 +3,13 @@
 from collections.abc import Callable, Sequence
 
 from wpg.hardware_bridge.approach import Approach, PutBack
-from wpg.hardware_bridge.checks import check_gripper, check_interface, check_stance, ticks_per_step
+from wpg.hardware_bridge.checks import (
+    check_gripper,
+    check_interface,
+    check_stance,
+    check_stop,
+    ticks_per_step,
+)
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.deciding import Decider
 from wpg.hardware_bridge.emergency import EmergencyStop, halt
@@ -114,7 +120,7 @@ class ControlLoop:
             LinkError: the robot, or a source, cannot be reached.
             StaleStateError: one of them says nothing.
             ProtocolError: another robot answers, or it does not arm.
-            BridgeError: the arm stands where it must not be armed.
+            BridgeError: the arm stands where it must not be armed, or cannot stop as configured.
             ContractError: the policy needs a gripper, and the robot reports none.
 
         In all these cases torque was never enabled; later failures end the run with a report instead.
@@ -122,6 +128,7 @@ class ControlLoop:
         try:
             self._robot.connect()
             self._lifecycle.enter(Phase.CONNECTED)
+            check_stop(self._robot, self._config.final_stop)
             # Waits for sources, while nothing keeps the arm where it stands.
             self._feed.connect()
             state = self._sensor.first()
@@ -338,6 +345,8 @@ class ControlLoop:
             self._end("emergency_stop", f"by {source}: {seen}")
         else:
             parking = park(self._robot, self._config.final_stop)
+            told = parking.trouble if parking.confirmed else f"stop not confirmed: {parking.trouble}"
+            self._message = "; ".join(filter(None, (self._message, told)))
         if parking.trouble:
             self._event("stop_unconfirmed", parking.trouble)
         self._lifecycle.enter(Phase.PARKED if parking.confirmed else Phase.FAULT, parking.trouble)

@@ -18,13 +18,27 @@ class Parking(NamedTuple):
 
 
 def park(robot: Robot, final: StopMode) -> Parking:
-    """Hold, then stop as ``final`` says; where that is not confirmed, let the arm sink slowly.
+    """Hold, then stop as ``final`` says; where that is not confirmed, hold again.
 
-    Never raises: what cannot be confirmed is left to the robot's own watchdog.
+    Where holding is not confirmed, the arm is let sink slowly. Never raises: what cannot be confirmed is left to
+    the robot's own watchdog.
     """
+    parking = _hold(robot)
+    if parking.trouble or final is StopMode.HOLD:
+        return parking
     try:
-        for mode in dict.fromkeys((StopMode.HOLD, final)):
-            robot.stop(mode)
+        robot.stop(final)
+    except BridgeError as error:
+        # Of the order, a part may have been done.
+        parking = _hold(robot)
+        troubles = (f"no {final.name.lower()}: {error}", parking.trouble)
+        return parking._replace(trouble="; ".join(filter(None, troubles)))
+    return parking
+
+
+def _hold(robot: Robot) -> Parking:
+    try:
+        robot.stop(StopMode.HOLD)
     except BridgeError as error:
         trouble = str(error)
     else:

@@ -132,6 +132,21 @@ def notices_of(robot: Robot) -> tuple[str, ...]:
 
 
 @runtime_checkable
+class SelectiveRobot(Robot, Protocol):
+    """A robot that cannot stop in every mode."""
+
+    @property
+    def stop_modes(self) -> frozenset[StopMode]:
+        """Those that it can; known once connected."""
+        ...
+
+
+def stop_modes_of(robot: Robot) -> frozenset[StopMode]:
+    """How a robot can stop: in every mode, unless it says otherwise."""
+    return robot.stop_modes if isinstance(robot, SelectiveRobot) else frozenset(StopMode)
+
+
+@runtime_checkable
 class SimulatedRobot(Robot, Protocol):
     """A robot whose time is ours to advance."""
 

@@ -122,6 +122,11 @@ class ServoRobot(ABC):
         return self._description
 
     @property
+    def stop_modes(self) -> frozenset[StopMode]:
+        """Servos cannot damp."""
+        return frozenset({StopMode.HOLD, StopMode.RELEASE})
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """Where servos do not keep their joints' limits by themselves, or narrower ones."""
         return () if self._limits is None else self._limits.notices

@@ -80,6 +80,11 @@ class FrankaRobot:
         return self._description
 
     @property
+    def stop_modes(self) -> frozenset[StopMode]:
+        """The interface can only hold."""
+        return frozenset({StopMode.HOLD})
+
+    @property
     def report(self) -> GatewayReport | None:
         """What the gateway has seen; there once it was closed."""
         return None if self._process is None else self._process.report

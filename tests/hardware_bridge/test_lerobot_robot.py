@@ -150,6 +150,7 @@ def test_states_of_its_life(robot, device):
     assert robot.read().status is RobotStatus.HOLDING
     with pytest.raises(ProtocolError, match="cannot damp"):
         robot.stop(StopMode.DAMP)
+    assert robot.stop_modes == {StopMode.HOLD, StopMode.RELEASE}
     robot.stop(StopMode.RELEASE)
     assert device.torque is False
     assert robot.read().status is RobotStatus.RELEASED
@@ -207,6 +208,7 @@ def test_robot_without_motors_must_be_told_its_unit(make, device):
     robot.connect()
     device.place["wrist_flex.pos"] = 0.25
     assert robot.read().joint_pos[3] == 0.25
+    assert robot.stop_modes == {StopMode.HOLD}
     with pytest.raises(ProtocolError, match="cannot release"):
         robot.stop(StopMode.RELEASE)
 

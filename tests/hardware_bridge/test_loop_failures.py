@@ -152,6 +152,21 @@ class TestRobotFails:
         assert bench.arm.status is RobotStatus.DAMPING
         assert report.final_phase == "parked"
         assert report.safety_events == {"stop_unconfirmed": 1}
+        assert report.message.startswith("damped instead of held: stop: expected HOLDING")
+
+    def test_a_stop_that_nothing_confirms_is_the_message(self, run, bench):
+        bench.arm.stop = lambda mode: None
+        report = run(LoopConfig(goals=1))
+        assert (report.end_reason, report.final_phase) == ("goals_done", "fault")
+        assert report.message == "stop not confirmed: stop: expected HOLDING, found ARMED"
+
+    def test_a_final_stop_that_does_not_come_about_leaves_the_arm_held(self, run, bench):
+        real_stop = bench.arm.stop
+        bench.arm.stop = lambda mode: real_stop(mode) if mode is StopMode.HOLD else None
+        report = run(LoopConfig(duration_s=0.5, final_stop=StopMode.RELEASE))
+        assert bench.witness.stops == {"hold": 2}
+        assert (report.end_reason, report.final_phase) == ("duration", "parked")
+        assert report.message == "no release: stop: expected RELEASED, found HOLDING"
 
 
 class TestBeforeTorque:
@@ -167,6 +182,13 @@ class TestBeforeTorque:
         with pytest.raises(BridgeError, match=r"panda_joint1 stands at 2\.9973 rad, expected"):
             run()
         assert bench.witness.arms == 0
+
+    def test_a_stop_that_the_robot_cannot_do(self, run, bench):
+        bench.robot.stop_modes = frozenset({StopMode.RELEASE, StopMode.HOLD})
+        with pytest.raises(BridgeError, match="stop: this robot can hold or release, not damp"):
+            run(LoopConfig(duration_s=0.5, final_stop=StopMode.DAMP))
+        assert bench.witness.arms == 0
+        assert run(LoopConfig(duration_s=0.5, final_stop=StopMode.RELEASE)).completed
 
     def test_other_client_commands(self, run, bench, make_bench):
         from wpg.hardware_bridge.native_robot import NativeRobot

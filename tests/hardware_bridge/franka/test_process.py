@@ -49,6 +49,7 @@ def arm_until_it_fails(robot):
 def test_from_connecting_to_the_end(make_robot, description):
     robot = make_robot()
     assert isinstance(robot, Robot)
+    assert robot.stop_modes == {StopMode.HOLD}
     robot.connect()
     home = description.limits("home_rad")
     np.testing.assert_allclose(state_of(robot).joint_pos, home, atol=1e-6)

@@ -219,6 +219,7 @@ class TestStop:
         bench.connected()
         with pytest.raises(ProtocolError, match="servos cannot damp; expected hold or release"):
             bench.robot.stop(StopMode.DAMP)
+        assert bench.robot.stop_modes == {StopMode.HOLD, StopMode.RELEASE}
 
     def test_not_confirmed(self, bench):
         bench.connected()
