@@ -20,8 +20,8 @@ class Parking(NamedTuple):
 def park(robot: Robot, final: StopMode) -> Parking:
     """Hold, then stop as ``final`` says; where that is not confirmed, hold again.
 
-    Where holding is not confirmed, the arm is let sink slowly. Never raises: what cannot be confirmed is left to
-    the robot's own watchdog.
+    Where holding is not confirmed, the arm is let sink slowly. Never raises: what cannot be confirmed is left
+    to the robot's own watchdog.
     """
     parking = _hold(robot)
     if parking.trouble or final is StopMode.HOLD:
