@@ -10,13 +10,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from wpg.export.contract import PolicyInterface
+from wpg.hardware_bridge.franka import gateway
 from wpg.hardware_bridge.links.serial_port import serial_ports
+from wpg.hardware_bridge.realtime import RealtimeConfig
 from wpg.hardware_bridge.timing import LatencyHistogram
 
 PACKAGES = ("wpg", "numpy", "onnxruntime", "pyserial", "ruckig", "mcap", "msgspec")
 LATENCY_TIMER_MS = 1
 WAKE_UPS = 300
 LATE_US = 500.0
+PRIORITY_NEEDED = max(RealtimeConfig().priority or 0, gateway.PRIORITY)
+"""By the control loop, and by the Franka gateway beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +67,9 @@ def sources_needed(interface: PolicyInterface) -> Finding:
 
 def _priority(_: Path) -> list[Finding]:
     soft, _hard = resource.getrlimit(resource.RLIMIT_RTPRIO)
-    granted = os.geteuid() == 0 or soft != 0
-    detail = "root" if os.geteuid() == 0 else f"rtprio limit {soft}"
+    granted = os.geteuid() == 0 or soft == resource.RLIM_INFINITY or soft >= PRIORITY_NEEDED
+    limit = "unlimited" if soft == resource.RLIM_INFINITY else f"rtprio limit {soft}"
+    detail = "root" if os.geteuid() == 0 else limit
     fix = "put `@realtime - rtprio 90` into /etc/security/limits.d/wpg.conf, join the group, log in again"
     return [Finding(name="real-time priority", ok=granted, detail=detail, fix="" if granted else fix)]
 

@@ -1,7 +1,8 @@
 """The last word on every command: whatever is asked for, what is sent stays inside the robot's limits."""
 
+import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -40,9 +41,12 @@ class SafetyConfig:
     """It stands still once they are this far apart."""
 
     def __post_init__(self) -> None:
-        for name in ("stale_s", "source_stale_s", "overrun_s", "tracking_error_max_rad", "hold_timeout_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected a positive number, found {getattr(self, name)}")
+        for name in (field.name for field in fields(self) if field.name not in ("holds_max", "workspace_m")):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}: expected a positive number, found {value}")
+        if not self.holds_max >= 0:
+            raise ValueError(f"holds_max: expected at least 0, found {self.holds_max}")
         if self.workspace_m is not None and not all(map(operator.lt, *self.workspace_m)):
             raise ValueError(f"workspace_m: expected the smaller corner first, found {self.workspace_m}")
         if self.spread_slow is None and self.spread_hold is None:

@@ -1,5 +1,7 @@
 """The box that the tool must not leave, and the share of a step that an unsure policy is given."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -162,6 +164,14 @@ class TestConfig:
             ({"workspace_m": ((0, 0, 1), (1, 1, 0))}, "the smaller corner first"),
             ({"spread_slow": 0.1}, "both or neither"),
             ({"spread_slow": 0.2, "spread_hold": 0.1}, "the first below the second"),
+            (
+                {"spread_slow": math.nan, "spread_hold": 0.4},
+                "spread_slow: expected a positive number, found nan",
+            ),
+            (
+                {"spread_slow": 0.2, "spread_hold": math.nan},
+                "spread_hold: expected a positive number, found nan",
+            ),
         ],
     )
     def test_refused(self, options, reason):
@@ -180,6 +190,7 @@ class TestConfig:
         [
             ("holds = 3", "unknown 'holds': expected some of stale_s"),
             ("holds_max = 'many'", "holds_max"),
+            ("holds_max = -1", "holds_max: expected at least 0, found -1"),
             ("spread_slow = 1", "both or neither"),
             ("= 3", "safety.toml"),
         ],

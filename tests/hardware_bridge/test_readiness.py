@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -120,6 +121,14 @@ class TestDoctor:
         assert {"real-time priority", "locked memory", "kernel", "governor", "wpg"} <= findings.keys()
         assert all(finding.ok or finding.fix for finding in findings.values())
         assert "p99" in findings["wake-up after 1 ms"].detail
+
+    @pytest.mark.parametrize(("limit", "granted"), [(0, False), (84, False), (85, True), (-1, True)])
+    def test_priority_must_do_for_the_loop_and_the_gateway(self, limit, granted, monkeypatch):
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+        findings = {finding.name: finding for finding in diagnose()}
+        assert findings["real-time priority"].ok is granted
+        assert bool(findings["real-time priority"].fix) is not granted
 
     def test_slow_adapter_and_sleepy_governor(self, tmp_path):
         def put(path, text):

@@ -124,10 +124,28 @@ def test_start_outside_the_limits_begins_at_the_limit():
     np.testing.assert_array_equal(safe.joint_pos, HIGH)
 
 
-@pytest.mark.parametrize("name", ["stale_s", "overrun_s", "tracking_error_max_rad", "hold_timeout_s"])
-def test_configuration_is_checked(name):
-    with pytest.raises(ValueError, match=f"{name}: expected a positive number"):
-        SafetyConfig(**{name: 0})
+@pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stale_s",
+        "source_stale_s",
+        "overrun_s",
+        "tracking_error_max_rad",
+        "recover_after_s",
+        "hold_timeout_s",
+        "holds_window_s",
+    ],
+)
+def test_configuration_is_checked(name, value):
+    with pytest.raises(ValueError, match=f"{name}: expected a positive number, found {value}"):
+        SafetyConfig(**{name: value})
+
+
+def test_a_run_may_hold_never_but_not_less_often():
+    assert SafetyConfig(holds_max=0).holds_max == 0
+    with pytest.raises(ValueError, match="holds_max: expected at least 0, found -1"):
+        SafetyConfig(holds_max=-1)
 
 
 def test_margin_never_takes_more_than_half_a_limit():
