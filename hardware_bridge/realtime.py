@@ -24,6 +24,8 @@ class RealtimeConfig:
     def __post_init__(self) -> None:
         if self.priority is not None and not 1 <= self.priority <= 99:
             raise ValueError(f"priority: expected 1 to 99, found {self.priority}")
+        if self.cpu is not None and self.cpu < 0:
+            raise ValueError(f"cpu: expected 0 or more, found {self.cpu}")
 
 
 @contextlib.contextmanager
@@ -40,7 +42,7 @@ def realtime(config: RealtimeConfig) -> Iterator[tuple[str, ...]]:
     affinity = os.sched_getaffinity(0)
     scheduler, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
     if config.cpu is not None:
-        _pin(config.cpu, affinity, warnings)
+        _pin(config.cpu, warnings)
     if config.priority is not None:
         _take_priority(config.priority, warnings)
         _lock_memory(libc, warnings)
@@ -58,11 +60,18 @@ def realtime(config: RealtimeConfig) -> Iterator[tuple[str, ...]]:
         libc.prctl(_PR_SET_TIMERSLACK, 0, 0, 0, 0)
 
 
-def _pin(cpu: int, allowed: set[int], warnings: list[str]) -> None:
-    if cpu in allowed:
+def unpin() -> None:
+    """Give this thread every core that the machine lets it have, where it has inherited one alone."""
+    if len(os.sched_getaffinity(0)) == 1:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
+
+
+def _pin(cpu: int, warnings: list[str]) -> None:
+    try:
         os.sched_setaffinity(0, {cpu})
-    else:
-        cores = ", ".join(map(str, sorted(allowed)))
+    except (OSError, OverflowError):
+        cores = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
         warnings.append(f"not pinned to core {cpu}: cores of this process are {cores}")
 
 

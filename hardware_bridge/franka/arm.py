@@ -59,6 +59,7 @@ class FciArm:
         """Lowest that the robot reported after its first hundred commands."""
         self._moving_cycles = 0
         self._latched = False
+        self._refusal = ""
         self._answered_s = 0.0
         self._observe(connection.read())
         self._check_flange()
@@ -112,15 +113,22 @@ class FciArm:
         return self._connection.moving
 
     def arm(self, now_s: float) -> None:
-        """Follow set-points from where the robot holds; without effect while it cannot be commanded."""
-        if self.fault or (self._connection.moving and self._status is RobotStatus.HOLDING):
+        """Follow set-points from where the robot holds; without effect while it cannot be commanded.
+
+        Where the robot refuses, that is its fault until it is asked again.
+
+        Raises:
+            LinkError: the robot is gone.
+        """
+        if self.fault != self._refusal or (self._connection.moving and self._status is RobotStatus.HOLDING):
             # Still coming to rest: the bridge asks again.
             return
+        self.fault = self._refusal = ""
         if not self._connection.moving:
             try:
                 self._stream.start(self._connection.start(self._sample))
             except FciReflexError as error:
-                self.fault = str(error)
+                self.fault = self._refusal = str(error)
                 return
             self._moving_cycles = 0
             self._answered_s = self._sample.time_s
@@ -205,7 +213,7 @@ class FciArm:
         self.cycles += 1
         self.witness.saw_joints(sample.joint_pos, sample.joint_vel)
         if not (self._connection.moving or self._latched):
-            self.fault = _AT_FAULT.get(sample.mode, "")
+            self.fault = "; ".join(filter(None, (self._refusal, _AT_FAULT.get(sample.mode))))
 
     def _check_flange(self) -> None:
         expected = flange_position(self._description, self._sample.joint_pos)

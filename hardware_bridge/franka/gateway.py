@@ -18,7 +18,7 @@ from wpg.hardware_bridge.franka.connection import FciConnection
 from wpg.hardware_bridge.franka.streaming import FciMode
 from wpg.hardware_bridge.links.pair import PairLink
 from wpg.hardware_bridge.native_device import NativeDevice
-from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
+from wpg.hardware_bridge.realtime import RealtimeConfig, realtime, unpin
 from wpg.hardware_bridge.robot import StopMode
 from wpg.hardware_bridge.witness import EmulatorWitness
 
@@ -38,12 +38,16 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     recover: bool = False
     """Leave a reflex that the robot stands in."""
     cpu: int | None = None
+    """Core to stay on; None leaves it to the scheduler, on more cores than the loop's."""
     descriptor: int
     """Of the socket."""
 
 
 class GatewayReady(msgspec.Struct, frozen=True, tag="ready"):
     """The robot answers."""
+
+    warnings: tuple[str, ...] = ()
+    """Real-time rights that were not granted, each with the line that grants it."""
 
 
 class GatewayFault(msgspec.Struct, frozen=True, tag="fault"):
@@ -83,24 +87,56 @@ def serve(arm: FciArm, link: PairLink, clock: RealClock) -> None:
     Raises:
         LinkError: the robot is gone.
     """
-    device = NativeDevice(arm)
-    said = ""
-    while True:
+    bridge = _Bridge(arm, link, clock)
+    while not bridge.gone:
         arm.cycle(clock.now())
-        if arm.fault != said:
-            said = arm.fault
-            _say(GatewayFault(said))
-        try:
-            while data := link.receive(0.0):
-                if reply := device.feed(data, clock.now()):
-                    link.send(reply)
-        except LinkError:
-            break
+        bridge.answer()
     arm.stop(StopMode.HOLD)
     for _ in range(REST_CYCLES_MAX):
         if not arm.moving:
             return
         arm.cycle(clock.now())
+
+
+class _Bridge:
+    """Who commands the arm, until it is gone."""
+
+    def __init__(self, arm: FciArm, link: PairLink, clock: RealClock) -> None:
+        self._arm, self._link, self._clock = arm, link, clock
+        self._device = NativeDevice(arm)
+        self._fault = ""
+        self.gone = False
+
+    def answer(self) -> None:
+        """Answer what has come from the bridge; a fault is said before the state that tells of it.
+
+        Raises:
+            LinkError: the robot is gone.
+        """
+        self._say_fault()
+        while data := self._receive():
+            reply = self._device.feed(data, self._clock.now())
+            self._say_fault()
+            if reply:
+                self._send(reply)
+
+    def _receive(self) -> bytes:
+        try:
+            return b"" if self.gone else self._link.receive(0.0)
+        except LinkError:
+            self.gone = True
+            return b""
+
+    def _send(self, reply: bytes) -> None:
+        try:
+            self._link.send(reply)
+        except LinkError:
+            self.gone = True
+
+    def _say_fault(self) -> None:
+        if self._arm.fault != self._fault:
+            self._fault = self._arm.fault
+            _say(GatewayFault(self._fault))
 
 
 def main(module: Any = None) -> int:
@@ -111,14 +147,15 @@ def main(module: Any = None) -> int:
     """
     settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=GatewaySettings)
     link = PairLink(f"fci://{settings.host}", socket.socket(fileno=settings.descriptor))
+    unpin()
     try:
         clock = RealClock()
         connection = FciConnection(settings.host, module, clock, settings.mode)
         arm = FciArm(connection, settings.description, clock.now())
         if settings.recover and arm.fault:
             arm.recover()
-        _say(GatewayReady())
-        with realtime(RealtimeConfig(priority=PRIORITY, cpu=settings.cpu)):
+        with realtime(RealtimeConfig(priority=PRIORITY, cpu=settings.cpu)) as warnings:
+            _say(GatewayReady(warnings))
             serve(arm, link, clock)
     except BridgeError as error:
         _say(GatewayFailure(str(error)))

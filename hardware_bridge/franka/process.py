@@ -43,6 +43,8 @@ class GatewayProcess:
         """Why the robot cannot be commanded."""
         self.failure = ""
         """Why the gateway has ended."""
+        self.warnings: tuple[str, ...] = ()
+        """Real-time rights that it lacks."""
         self.report: GatewayReport | None = None
         """What it has seen; there after :meth:`close`."""
         self._ready = False
@@ -100,8 +102,8 @@ class GatewayProcess:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             match msgspec.json.decode(line, type=GatewayLine):
-                case GatewayReady():
-                    self._ready = True
+                case GatewayReady(warnings):
+                    self._ready, self.warnings = True, warnings
                 case GatewayFault(reason):
                     self.fault = reason
                 case GatewayFailure(reason):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -28,7 +28,7 @@ class FciUrl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host: str
     mode: FciMode = "velocity"
     recover: bool = False
-    cpu: int | None = None
+    cpu: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 def parse_fci_url(text: str) -> FciUrl:
@@ -88,6 +88,11 @@ class FrankaRobot:
     def report(self) -> GatewayReport | None:
         """What the gateway has seen; there once it was closed."""
         return None if self._process is None else self._process.report
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Real-time rights that the gateway lacks, a line each."""
+        return () if self._process is None else tuple(f"gateway: {text}" for text in self._process.warnings)
 
     @property
     def gateway_pid(self) -> int:

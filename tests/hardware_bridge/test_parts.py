@@ -16,7 +16,7 @@ from wpg.hardware_bridge.faults import FaultSpecError, parse_faults
 from wpg.hardware_bridge.goals import GoalSequence
 from wpg.hardware_bridge.lifecycle import _NEXT, Lifecycle, Phase
 from wpg.hardware_bridge.metronome import Metronome
-from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
+from wpg.hardware_bridge.realtime import RealtimeConfig, realtime, unpin
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 from wpg.hardware_bridge.signals import stop_on_signals
 from wpg.hardware_bridge.timing import LatencyHistogram
@@ -255,11 +255,33 @@ def test_realtime_is_taken_and_given_back():
     assert gc.isenabled()
 
 
-def test_realtime_on_a_core_that_is_not_there():
-    with realtime(RealtimeConfig(priority=None, cpu=4095)) as warnings:
-        assert any("not pinned to core 4095" in text for text in warnings)
+def test_realtime_leaves_the_core_that_the_caller_stays_on():
+    cores = sorted(os.sched_getaffinity(0))
+    with realtime(RealtimeConfig(priority=None, cpu=cores[0])):
+        with realtime(RealtimeConfig(priority=None, cpu=cores[-1])) as warnings:
+            assert os.sched_getaffinity(0) == {cores[-1]}
+            assert warnings == ()
+        unpin()
+        assert os.sched_getaffinity(0) >= set(cores)
+
+
+def test_cores_that_were_chosen_are_kept():
+    cores = os.sched_getaffinity(0)
+    unpin()
+    assert os.sched_getaffinity(0) == cores or len(cores) == 1
+
+
+@pytest.mark.parametrize("cpu", [4095, 2**40])
+def test_realtime_on_a_core_that_is_not_there(cpu):
+    with realtime(RealtimeConfig(priority=None, cpu=cpu)) as warnings:
+        assert any(f"not pinned to core {cpu}" in text for text in warnings)
+
+
+def test_realtime_settings_that_cannot_be():
     with pytest.raises(ValueError, match="priority"):
         RealtimeConfig(priority=100)
+    with pytest.raises(ValueError, match="cpu"):
+        RealtimeConfig(cpu=-1)
 
 
 def test_signals_are_kept_and_handlers_restored():

@@ -94,6 +94,8 @@ class FakeFci:
         self.flange_error_m = 0.0
         self.dead = False
         self.refuses_recovery = False
+        self.refusal = ""
+        """Why no motion starts."""
         self.recoveries = 0
         self.stale_modes = deque()
         """What the next states say instead of the mode."""
@@ -158,8 +160,8 @@ class FakeFci:
 
     def _start(self, takes):
         self._need_life()
-        if self.mode is not RobotMode.Idle:
-            raise CommandException(f"libfranka: Move command rejected: {self.mode.name}")
+        if self.refusal or self.mode is not RobotMode.Idle:
+            raise CommandException(f"libfranka: Move command rejected: {self.refusal or self.mode.name}")
         self.mode, self.takes = RobotMode.Move, takes
         self.dq, self.ddq, self.torque = np.zeros(7), np.zeros(7), np.zeros(7)
         return self
@@ -207,6 +209,10 @@ def main():
     robot._state = state
     if "dies" in sys.argv:
         robot.start_joint_velocity_control = lambda mode: setattr(robot, "dead", True) or robot
+    if "dies as it is armed" in sys.argv:
+        robot.start_joint_velocity_control = lambda mode: setattr(robot, "dead", True) or robot._need_life()
+    if "refuses to move" in sys.argv:
+        robot.refusal = "brakes are closed"
     if "takes no velocities" in sys.argv:
         del FakeFci.start_joint_velocity_control
     return gateway(robot)

@@ -214,6 +214,30 @@ class TestReflexes:
         bench.arm.recover()
         assert bench.arm.status is RobotStatus.IDLE
 
+    def test_start_that_is_refused_stays_a_fault_until_the_next(self, bench):
+        bench.robot.connect()
+        bench.fci.refusal = "brakes are closed"
+        with pytest.raises(ProtocolError, match="it reports FAULT"):
+            bench.robot.arm()
+        bench.clock.advance(0.01)
+        assert bench.robot.read().status is RobotStatus.FAULT
+        assert bench.arm.fault == "Move command rejected: brakes are closed"
+        bench.fci.refusal = ""
+        bench.robot.arm()
+        assert (bench.arm.status, bench.arm.fault) == (RobotStatus.ARMED, "")
+
+    def test_start_is_not_tried_where_the_mode_forbids_it(self, bench, modes):
+        bench.robot.connect()
+        bench.fci.refusal = "brakes are closed"
+        with pytest.raises(ProtocolError, match="it reports FAULT"):
+            bench.robot.arm()
+        bench.fci.mode = modes.UserStopped
+        bench.clock.advance(0.01)
+        bench.fci.start_joint_velocity_control = None
+        with pytest.raises(ProtocolError, match="it reports FAULT"):
+            bench.robot.arm()
+        assert bench.arm.fault == "Move command rejected: brakes are closed; its user stop is pressed"
+
     def test_robot_dies(self, bench):
         bench.arm_robot()
         bench.fci.dead = True

@@ -9,7 +9,8 @@ import pytest
 
 from wpg.hardware_bridge.errors import LinkError, LinkUrlError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.franka.robot import FrankaRobot, parse_fci_url
-from wpg.hardware_bridge.robot import JointCommand, Robot, RobotStatus, StopMode
+from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
+from wpg.hardware_bridge.robot import JointCommand, Robot, RobotStatus, StopMode, notices_of
 from wpg.hardware_bridge.session import open_robot
 
 
@@ -17,14 +18,24 @@ from wpg.hardware_bridge.session import open_robot
 def make_robot(description, fake_gateway):
     made = []
 
-    def make(*arguments):
+    def make(*arguments, link="fci://fake"):
         command = (sys.executable, str(fake_gateway), *arguments)
-        made.append(FrankaRobot(description, "fci://fake", gateway=command))
+        made.append(FrankaRobot(description, link, gateway=command))
         return made[-1]
 
     yield make
     for robot in made:
         robot.close()
+
+
+@pytest.fixture
+def cores():
+    """Those of this process, whose loop stays on the first."""
+    found = sorted(os.sched_getaffinity(0))
+    if len(found) < 2:
+        pytest.skip("one core alone")
+    with realtime(RealtimeConfig(priority=None, cpu=found[0])):
+        yield found
 
 
 def state_of(robot):
@@ -93,6 +104,42 @@ def test_robot_dies_in_motion_and_the_driver_says_so(make_robot):
         arm_until_it_fails(robot)
 
 
+def test_robot_dies_as_it_is_armed_and_the_driver_says_so(make_robot):
+    robot = make_robot("dies as it is armed")
+    robot.connect()
+    with pytest.raises(LinkError, match="link fci://fake: UDP receive: Timeout"):
+        robot.arm()
+    assert robot.report is None
+
+
+def test_robot_that_refuses_to_move_says_why(make_robot):
+    robot = make_robot("refuses to move")
+    robot.connect()
+    with pytest.raises(ProtocolError, match="it reports FAULT: Move command rejected: brakes are closed"):
+        robot.arm()
+    assert state_of(robot).fault == "Move command rejected: brakes are closed"
+
+
+def test_gateway_stays_on_its_core_though_the_loop_has_another(make_robot, cores):
+    robot = make_robot(link=f"fci://fake?cpu={cores[1]}")
+    robot.connect()
+    assert os.sched_getaffinity(robot.gateway_pid) == {cores[1]}
+
+
+def test_gateway_is_not_bound_to_the_loops_core(make_robot, cores):
+    robot = make_robot()
+    robot.connect()
+    assert os.sched_getaffinity(robot.gateway_pid) >= set(cores)
+
+
+def test_rights_that_the_gateway_lacks_are_noticed(make_robot, cores):
+    robot = make_robot(link="fci://fake?cpu=4095")
+    assert notices_of(robot) == ()
+    robot.connect()
+    assert any(notice.startswith("gateway: not pinned to core 4095") for notice in notices_of(robot))
+    assert os.sched_getaffinity(robot.gateway_pid) >= set(cores)
+
+
 def test_gateway_that_cannot_start(description):
     robot = FrankaRobot(description, "fci://fake", gateway=(sys.executable, "-c", "pass"))
     with pytest.raises(LinkError, match="does not get ready"):
@@ -127,6 +174,7 @@ def test_what_is_streamed_is_the_links_choice(description, fake_gateway):
         "fci://a:1337",
         "fci://a/b",
         "fci://a?cpu=one",
+        "fci://a?cpu=-1",
         "fci://a?speed=1",
         "fci://a?recover=maybe",
         "fci://a?mode=force",
