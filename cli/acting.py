@@ -55,7 +55,7 @@ def acting(
         select: how it chooses among its particles.
         seed: of its noise.
         kwargs: for the environment, before what the policy says: a run folder knows what its environment
-            was given, an artefact its robot.
+            was given, of which another one gets robot and effects, an artefact its robot.
 
     Yields:
         The controller, from an observation as ``flatten_obs`` gives it to an action, and the environment.
@@ -73,7 +73,9 @@ def acting(
         artifact = load_artifact(policy)
     interface, own_id = artifact.contract.interface, artifact.contract.provenance.env_id
     if env_id not in (None, own_id):
-        known = {name: value for name, value in known.items() if name == "robot"}
+        ours = env_id.startswith(OURS) and own_id.startswith(OURS)
+        kept = ("robot", "effects") if ours else ("robot",)
+        known = {name: value for name, value in known.items() if name in kept}
     env_id = env_id or own_id
     env = _open(policy, env_id, interface, known | kwargs)
     try:

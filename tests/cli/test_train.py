@@ -5,6 +5,7 @@ import json
 import msgspec
 import pytest
 
+from wpg.cli.acting import acting
 from wpg.cli.main import main
 from wpg.controllers import TrainConfig
 from wpg.export import load_artifact
@@ -80,6 +81,13 @@ def test_run_and_file_act_alike(run, tmp_path):
         assert wpg("evaluate", *args, "--episodes", 2, "--json", tmp_path / name) == 0
         measured.append(json.loads((tmp_path / name).read_text()))
     assert measured[0] == measured[1]
+
+
+def test_a_run_meets_its_arm_on_the_other_engine(run):
+    with acting(run, "wpg/PandaReachBullet-v0", "best", seed=0) as (_, env):
+        drawn = env.reset(seed=0)[1]["effects"]
+    assert drawn["action_delay_s"] == 0.02
+    assert drawn["lag_s"].tolist() == [0.0, 0.0, 0.01, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("command", ["play", "evaluate"])
