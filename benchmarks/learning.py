@@ -25,12 +25,14 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_
 import gymnasium
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 Algorithm = Literal["wpg", "crossq256", "crossq", "sac", "tqc"]
+Curve = list[dict[str, float]]
 RESULTS = Path(__file__).parent / "results" / "learning.jsonl"
 
 
-def run_wpg(env: str, *, seed: int, steps: int, period: int, episodes: int) -> list[dict[str, float]]:
+def run_wpg(env: str, *, seed: int, steps: int, period: int, episodes: int) -> Curve:
     """Our trainer, defaults throughout."""
     import csv  # noqa: PLC0415
 
@@ -62,9 +64,7 @@ def run_wpg(env: str, *, seed: int, steps: int, period: int, episodes: int) -> l
     ]
 
 
-def run_peer(
-    algorithm: Algorithm, env: str, *, seed: int, steps: int, period: int, episodes: int
-) -> list[dict[str, float]]:
+def run_peer(algorithm: Algorithm, env: str, *, seed: int, steps: int, period: int, episodes: int) -> Curve:
     """Stable-Baselines3's family: SB3's SAC, sb3-contrib's TQC, SBX's CrossQ."""
     import torch  # noqa: PLC0415
     from stable_baselines3.common.evaluation import evaluate_policy  # noqa: PLC0415
@@ -73,7 +73,7 @@ def run_peer(
     model = _peer(algorithm, env, seed)
     evaluation_env = gymnasium.make(env)
     evaluation_env.reset(seed=seed + 1000)
-    rows: list[dict[str, float]] = []
+    rows: Curve = []
     spent = 0.0
     for done in range(period, steps + 1, period):
         begun = time.process_time()
@@ -143,43 +143,64 @@ def table(results: Path = RESULTS) -> None:
     """Print, for every environment and algorithm, the last evaluation over the seeds.
 
     Interquartile mean with a 95 % interval from a bootstrap over the seeds (Agarwal et al. 2021, "Deep
-    Reinforcement Learning at the Edge of the Statistical Precipice").
+    Reinforcement Learning at the Edge of the Statistical Precipice"); and the seconds after which the
+    interquartile mean was first at least that of CrossQ's last evaluation with a critic as wide.
 
     Args:
         results: File of JSON lines.
     """
-    from scipy.stats import bootstrap, trim_mean  # noqa: PLC0415
-
-    groups: dict[tuple[str, str, int], list[dict[str, float]]] = {}
+    groups: dict[tuple[str, str, int], list[Curve]] = {}
     for line in results.read_text().splitlines():
         record = json.loads(line)
-        last = record["curve"][-1]
-        groups.setdefault((record["env"], record["algorithm"], last["steps"]), []).append(last)
-    print("| environment | algorithm | steps | seeds | returns | IQM | 95 % | training s |")
-    print("|---|---|---|---|---|---|---|---|")
-    for (env, algorithm, steps), lasts in sorted(groups.items()):
-        values = np.array([last["return"] for last in lasts])
-        iqm = trim_mean(values, 0.25)
-        interval = "–"
-        if len(values) > 2:
-            found = bootstrap(
-                (values,), lambda x, axis: trim_mean(x, 0.25, axis=axis), method="percentile", rng=0
-            )
-            low, high = found.confidence_interval
-            interval = f"{low:,.0f} to {high:,.0f}"
-        returns = ", ".join(f"{value:,.0f}" for value in values)
-        seconds = np.median([last["train_s"] for last in lasts])
+        curve = record["curve"]
+        groups.setdefault((record["env"], record["algorithm"], curve[-1]["steps"]), []).append(curve)
+    print("| environment | algorithm | steps | seeds | returns | IQM | 95 % | training s | s to CrossQ's |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for (env, algorithm, steps), curves in sorted(groups.items()):
+        values = np.array([curve[-1]["return"] for curve in curves])
+        reference = groups.get((env, "crossq256", steps))
         cells = [
             env,
             algorithm,
             f"{steps:,}",
             str(len(values)),
-            returns,
-            f"{iqm:,.0f}",
-            interval,
-            f"{seconds:.0f}",
+            ", ".join(f"{value:,.0f}" for value in values),
+            f"{_iqm(values):,.0f}",
+            _interval(values),
+            f"{np.median([curve[-1]['train_s'] for curve in curves]):.0f}",
+            "–" if reference is None else _seconds_to(_iqm_curve(reference)[-1][1], curves),
         ]
         print(f"| {' | '.join(cells)} |")
+
+
+def _iqm(values: NDArray[np.float64], axis: int = -1) -> Any:
+    from scipy.stats import trim_mean  # noqa: PLC0415
+
+    return trim_mean(values, 0.25, axis=axis)
+
+
+def _interval(values: NDArray[np.float64]) -> str:
+    from scipy.stats import bootstrap  # noqa: PLC0415
+
+    if len(values) < 3:
+        return "–"
+    low, high = bootstrap((values,), _iqm, method="percentile", rng=0).confidence_interval
+    return f"{low:,.0f} to {high:,.0f}"
+
+
+def _iqm_curve(curves: list[Curve]) -> list[tuple[float, float]]:
+    """Median seconds and interquartile mean of the return, evaluation by evaluation."""
+    return [
+        (
+            float(np.median([row["train_s"] for row in rows])),
+            float(_iqm(np.array([row["return"] for row in rows]))),
+        )
+        for rows in zip(*curves, strict=True)
+    ]
+
+
+def _seconds_to(value: float, curves: list[Curve]) -> str:
+    return next((f"{spent:.0f}" for spent, iqm in _iqm_curve(curves) if iqm >= value), "not")
 
 
 if __name__ == "__main__":
