@@ -1,6 +1,8 @@
 """Replay memory: preallocated tensors, uniform gathers, hindsight goals."""
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,8 +159,9 @@ class HindsightReplay(Replay):
 
     'Future' relabelling: the goal of a drawn step t becomes the achieved goal after a step drawn
     uniformly from t to the episode's end. The reward is the environment's own `compute_reward`, as is
-    `compute_terminated` where it has one; else the recorded termination stays. An episode becomes
-    usable when it is over: before that its future is not known.
+    `compute_terminated` where it has one; else the recorded termination stays. Either is called row by row
+    where it takes one pair of goals only. An episode becomes usable when it is over: before that its future
+    is not known.
     Source: Andrychowicz et al. 2017, "Hindsight Experience Replay", section 4.5.
 
     Where an object is to be moved, most early episodes leave it where it is, and any goal of theirs is
@@ -175,8 +178,9 @@ class HindsightReplay(Replay):
         self.eventful = torch.zeros(capacity, dtype=torch.bool)
         self._eventful_rows = torch.zeros(0, dtype=torch.long)
         self.ratio = ratio
-        self._compute_reward: RewardFunction = env.unwrapped.compute_reward
-        self._compute_terminated: RewardFunction | None = getattr(env.unwrapped, "compute_terminated", None)
+        self._compute_reward = _of_rows(env.unwrapped.compute_reward, goal)
+        terminated = getattr(env.unwrapped, "compute_terminated", None)
+        self._compute_terminated = None if terminated is None else _of_rows(terminated, goal)
         self._running: dict[int, list[FloatArray]] = {}
 
     def add(self, step: Transitions) -> None:
@@ -249,6 +253,26 @@ class HindsightReplay(Replay):
         self.remaining[: self.size] = tensors["remaining"]
         self.eventful[: self.size] = tensors["eventful"]
         self._eventful_rows = self.eventful[: self.size].nonzero()[:, 0]
+
+
+def _of_rows(function: Callable[..., Any], goal_dim: int) -> RewardFunction:
+    """A function of two goals as one of rows of them, (n, goal_dim) twice -> (n,).
+
+    One number for all rows may be a constant, or be made of all of them: it is not taken for each row's.
+    """
+    rows = np.zeros((goal_dim + 1, goal_dim), np.float32)  # never as many as a goal has numbers
+    try:
+        takes_rows = np.shape(function(rows, rows, {})) == (len(rows),)
+    except Exception:  # the environment's own, which may say in any way that it takes one pair
+        takes_rows = False
+    return function if takes_rows else functools.partial(_row_by_row, function)
+
+
+def _row_by_row(
+    function: Callable[..., Any], achieved: FloatArray, desired: FloatArray, info: Any
+) -> NDArray[Any]:
+    outcomes = [function(*pair, info) for pair in zip(achieved, desired, strict=True)]
+    return np.array(outcomes).reshape(len(achieved))
 
 
 def _mix(index: Tensor, others: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -208,9 +208,9 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         """Reward of any achieved for any desired goal, (..., 3) and (..., 3) -> (...)."""
         return self.reward_at(distance_m(achieved_goal, desired_goal))
 
-    def compute_terminated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> bool:
-        """Never: the goal is to be kept."""
-        return False
+    def compute_terminated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> NDArray[np.bool_]:
+        """Never: the goal is to be kept; (..., 3) and (..., 3) -> (...)."""
+        return np.zeros(np.shape(achieved_goal)[:-1], np.bool_)
 
     def compute_truncated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> bool:
         """Never: the time limit truncates."""

@@ -125,6 +125,41 @@ def test_terminations_are_recomputed_where_the_environment_can():
     assert batch.terminated.any()
 
 
+def together(achieved, desired, info):
+    """One bool, whatever it is given, as of a maze that is written for one pair of goals."""
+    return bool(np.linalg.norm(achieved - desired) <= 0.1)
+
+
+def one_pair(achieved, desired, info):
+    assert achieved.shape == desired.shape == (2,)
+    return together(achieved, desired, info)
+
+
+def first_coordinates(achieved, desired, info):
+    """An array as long as a goal where it is given rows."""
+    return np.hypot(achieved[0] - desired[0], achieved[1] - desired[1]) <= 0.1
+
+
+@pytest.mark.parametrize("reached", [together, one_pair, first_coordinates])
+def test_what_the_environment_computes_of_one_pair_is_computed_row_by_row(reached):
+    class OneByOne(ReachToy):
+        def compute_reward(self, achieved, desired, info):
+            return float(reached(achieved, desired, info)) - 1
+
+        def compute_terminated(self, achieved, desired, info):
+            return reached(achieved, desired, info)
+
+    batches = []
+    for env in (ReachToy(), OneByOne()):
+        replay = HindsightReplay(inspect_env(env), 1000, Shares(), env, ratio=1.0)
+        fill(replay, env, episodes=5, lengths=[6])
+        batches.append(replay.sample(500, torch.Generator().manual_seed(0)))
+    expected, batch = batches
+    assert torch.equal(batch.reward, expected.reward)
+    assert torch.equal(batch.terminated, expected.reward + 1)
+    assert 0 < batch.terminated.sum() < len(batch.terminated)
+
+
 def test_half_a_batch_comes_from_episodes_that_changed_something():
     """Nine episodes leave the goal's place alone, the tenth moves it."""
     env = ReachToy()

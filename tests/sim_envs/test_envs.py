@@ -133,6 +133,9 @@ def test_reward_of_many_goals_at_once(env):
     expected = -offset if "Dense" in env.spec.id else [0.0, 0.0, -1.0, -1.0]
     np.testing.assert_allclose(reward, np.broadcast_to(expected, (5, 4)), atol=1e-6)
     assert env.unwrapped.compute_reward(achieved[0, 0], desired[0, 0], {}).shape == ()
+    terminated = env.unwrapped.compute_terminated(achieved, desired, [{}])
+    assert terminated.shape == reward.shape
+    assert not terminated.any()
 
 
 def test_engine_prints_nothing_on_standard_output():
