@@ -206,9 +206,12 @@ def _activation(path: Path, settings: dict[str, Any], default: Activation) -> Ac
 
 
 def _observation_keys(settings: dict[str, Any]) -> tuple[str, ...]:
-    """Keys of a space of type Dict, from the text that stands beside its pickle."""
+    """Keys of a space of type Dict, from the text that stands beside its pickle.
+
+    That is ``{'key': Box(…)}``, or ``OrderedDict([('key', Box(…))])`` up to Gymnasium 0.29.
+    """
     text = str(settings.get("observation_space", {}).get("spaces", ""))
-    return tuple(re.findall(r"'([^']+)': [A-Z]\w+\(", text))
+    return tuple(re.findall(r"'([^']+)'(?::|,) [A-Z]\w+\(", text))
 
 
 def _box(path: Path, settings: dict[str, Any]) -> tuple[Array, Array]:

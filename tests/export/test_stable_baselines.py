@@ -197,6 +197,20 @@ def test_dictionary_of_observations_keeps_the_order_of_training(tmp_path, actor)
         )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'achieved_goal': Box(-1.0, 1.0, (3,), float32), 'arm': Box([-1.\\n 0.], [1. 1.], (2,), float32)}",
+        "OrderedDict([('achieved_goal', Box(-1.0, 1.0, (3,), float32)), "
+        "('arm', Box([-1.\\n 0.], [1. 1.], (2,), float32))])",
+    ],
+    ids=["gymnasium 1", "gymnasium 0.29"],
+)
+def test_keys_of_a_dictionary_as_any_gymnasium_writes_them(tmp_path, actor, text):
+    zip_path = save(tmp_path / "sac.zip", actor, observation_space={"spaces": text})
+    assert read_stable_baselines(zip_path).observation_keys == ("achieved_goal", "arm")
+
+
 def test_refinement_raises_the_value(tmp_path, export, actor, provenance):
     read = read_stable_baselines(save(tmp_path / "sac.zip", actor))
     values = []
