@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ Env = gym.Env[Any, Any]
 Envs = gym.vector.VectorEnv[Any, Any, Any]
 FloatArray = NDArray[np.float32]
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
+NOT_INSTALLED = (gym.error.DependencyNotInstalled, ImportError, ModuleNotFoundError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,21 +70,41 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
 
     Raises:
         UnknownEnvError: no such id, or the package that registers it is not installed.
-        UnsupportedEnvError: the environment does not take one of `kwargs`.
+        UnsupportedEnvError: the environment does not take one of `kwargs`, or needs what is not installed.
+        ImportError: of a class of the environment's own, which says itself what is missing.
     """
+    _import_registering(env_id)
     try:
-        if env_id not in gym.registry and ":" not in env_id:
-            _load_plugins()
         return gym.make(env_id, disable_env_checker=True, **kwargs)
     except TypeError as error:
         refused = [name for name in kwargs if f"unexpected keyword argument '{name}'" in str(error)]
         if not refused:
             raise
         raise UnsupportedEnvError(f"{env_id} takes no {refused[0]!r}") from error
-    except (gym.error.Error, ImportError) as error:
+    except (gym.error.DependencyNotInstalled, ImportError) as error:
+        if type(error) not in NOT_INSTALLED:
+            raise
+        raise UnsupportedEnvError(f"{env_id} cannot be made: {error}") from error
+    except gym.error.Error as error:
         near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "; `wpg list` shows what there is"
         raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
+
+
+def _import_registering(env_id: str) -> None:
+    """Import what registers an environment: the module before its colon, else the installed plugins.
+
+    Raises:
+        UnknownEnvError: it cannot be imported.
+    """
+    module, colon, name = env_id.rpartition(":")
+    try:
+        if colon:
+            importlib.import_module(module)
+        elif name not in gym.registry:
+            _load_plugins()
+    except ImportError as error:
+        raise UnknownEnvError(f"no environment {env_id!r} ({error})") from error
 
 
 def versioned_id(env_id: str, env: Env) -> str:

@@ -3,9 +3,9 @@
 ControllersError
 ├── ConfigError (ValueError)            a setting is out of range, or a configuration file is malformed
 ├── UnknownEnvError (ValueError)        no environment of that name is registered
-├── UnsupportedEnvError (ValueError)    the environment's spaces are not ones this learner can train on
+├── UnsupportedEnvError (ValueError)    the environment cannot be made here, or its spaces not be learned
 ├── EnvProcessError (RuntimeError)      the environments' process ended, or raised what cannot be sent
-├── DemonstrationError (ValueError)     demonstrations cannot be read, or are of another environment
+├── DemonstrationError (ValueError)     demonstrations cannot be read, or are of other sizes than the environment's
 ├── RunFolderError (OSError)            the run folder exists already, or is not a run folder
 ├── CheckpointWriteError (OSError)      a checkpoint could not be written; the one before it is intact
 ├── CheckpointFormatError (ValueError)  a checkpoint is truncated, foreign or of another version
@@ -26,7 +26,7 @@ class UnknownEnvError(ControllersError, ValueError):
 
 
 class UnsupportedEnvError(ControllersError, ValueError):
-    """The environment's observation or action space is not one this learner can train on."""
+    """The environment cannot be made here, or its spaces are not ones this learner can train on."""
 
 
 class EnvProcessError(ControllersError, RuntimeError):
@@ -34,7 +34,7 @@ class EnvProcessError(ControllersError, RuntimeError):
 
 
 class DemonstrationError(ControllersError, ValueError):
-    """Demonstrations cannot be read, or are of another environment."""
+    """Demonstrations cannot be read, or are of other sizes than the environment's."""
 
 
 class RunFolderError(ControllersError, OSError):

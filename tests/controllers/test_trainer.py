@@ -31,6 +31,7 @@ from wpg.controllers import (
     train,
 )
 from wpg.controllers.critic import Critic
+from wpg.controllers.environment import make_env
 from wpg.controllers.learner import Learner
 from wpg.controllers.metrics import COLUMNS, MetricsLog
 from wpg.controllers.policy import ParticlePolicy
@@ -208,6 +209,34 @@ def test_unknown_environment_names_near_misses(tmp_path):
     with pytest.raises(UnknownEnvError, match="Pendulum-v1"):
         train(small("Pendulm-v1"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class EngineMissingError(ImportError):
+    """As an environment's own package may raise."""
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised", "message"),
+    [
+        (gym.error.DependencyNotInstalled("Box2D is not installed"), UnsupportedEnvError, None),
+        (ModuleNotFoundError("No module named 'Box2D'"), UnsupportedEnvError, None),
+        (EngineMissingError("pip install engine"), EngineMissingError, "pip install engine"),
+    ],
+)
+def test_what_an_environment_needs_is_told(failure, raised, message, monkeypatch):
+    def entry_point():
+        raise failure
+
+    monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", entry_point))
+    with pytest.raises(raised) as caught:
+        make_env("Toy-v0")
+    assert str(caught.value) == (message or f"Toy-v0 cannot be made: {failure}")
+
+
+@pytest.mark.parametrize("env_id", ["no_such_module:Toy-v0", "Pendulum-v7", "nowhere/Pendulum-v1", "x y"])
+def test_an_environment_that_nothing_registers_is_unknown(env_id):
+    with pytest.raises(UnknownEnvError, match=f"no environment '{env_id}' "):
+        make_env(env_id)
 
 
 @pytest.mark.parametrize("module", ["", "gymnasium.envs.classic_control:"])
