@@ -21,7 +21,10 @@ class SamplerOptions:
     """
 
     num_particles: int | None = None
-    """Particles to draw unless the caller asks for another number; None: the components of the policy."""
+    """Particles to draw unless the caller asks for another number; None: the components of the policy.
+
+    With ``sample`` a multiple of the components: particle k is of component k mod C.
+    """
     refinement_steps: int = 0
     """Langevin steps M of every particle, ``MAX_REFINEMENT_STEPS`` at most."""
     step_size: float = 0.05
@@ -49,13 +52,23 @@ class SamplerOptions:
             )
 
     def spec(self, *, action_dim: int, num_components: int, temperature: float) -> SamplerSpec:
-        """The contract's part, for a policy of this size and temperature τ."""
+        """The contract's part, for a policy of this size and temperature τ.
+
+        Raises:
+            ContractError: a ``sample`` of these particles would not take all components alike.
+        """
+        num_particles = num_components if self.num_particles is None else self.num_particles
+        if self.choice == "sample" and num_particles % num_components:
+            raise ContractError(
+                f"num_particles: expected a multiple of the policy's {num_components} components, "
+                f"from which sample draws alike, found {num_particles}"
+            )
         switch_cost = 0.0
         if self.choice == "best_with_hysteresis":
             default = SWITCH_COST_TEMPERATURES * temperature
             switch_cost = default if self.switch_cost is None else self.switch_cost
         return SamplerSpec(
-            num_particles=num_components if self.num_particles is None else self.num_particles,
+            num_particles=num_particles,
             num_components=num_components,
             noise_dim=noise_size(action_dim, self.refinement_steps, self.choice),
             refinement_steps=self.refinement_steps,

@@ -5,8 +5,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from wpg.export.contract import ActionChoice
+from wpg.export.contract import ActionChoice, ContractError
 from wpg.export.models import OwnModel
+from wpg.export.options import SamplerOptions
 from wpg.export.parity import Reference
 
 
@@ -53,6 +54,18 @@ def test_sample_takes_every_particle_alike(artifacts):
     taken = (found.particles == found.action[:, None]).all(-1).sum(0)
     assert taken.sum() == 2000
     assert np.abs(taken - 400).max() < 100  # 5.6 standard deviations
+
+
+def test_sample_needs_as_many_particles_of_every_component():
+    def spec(num_particles, choice="sample"):
+        options = SamplerOptions(choice=choice, num_particles=num_particles)
+        return options.spec(action_dim=2, num_components=4, temperature=0.1)
+
+    assert [spec(number).num_particles for number in (None, 4, 8)] == [4, 4, 8]
+    assert spec(1, "best").num_particles == 1
+    for number in (1, 6):
+        with pytest.raises(ContractError, match=f"multiple of the policy's 4 components, .* found {number}"):
+            spec(number)
 
 
 def test_medoid_by_brute_force(artifacts, interface):
