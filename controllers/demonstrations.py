@@ -110,10 +110,13 @@ def save_demonstrations(path: str | Path, demonstrations: Sequence[Demonstration
 
 
 def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
-    """Read episodes of the environment that `spec` tells of.
+    """Read episodes for the environment that `spec` tells of.
+
+    Sizes, types and finiteness are checked; a file does not say which environment it is of, nor its units.
 
     Raises:
-        DemonstrationError: there is no such file, it is none of this kind, or it is of another environment.
+        DemonstrationError: there is no such file, it is none of this kind, its arrays have other sizes than
+            the environment's, or hold what is no finite real number.
     """
     try:
         with Path(path).open("rb") as file:

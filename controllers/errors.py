@@ -5,7 +5,7 @@ ControllersError
 ├── UnknownEnvError (ValueError)        no environment of that name is registered
 ├── UnsupportedEnvError (ValueError)    the environment cannot be made here, or its spaces not be learned
 ├── EnvProcessError (RuntimeError)      the environments' process ended, or raised what cannot be sent
-├── DemonstrationError (ValueError)     demonstrations cannot be read, or are of other sizes than the environment's
+├── DemonstrationError (ValueError)     demonstrations cannot be read, or are not of the environment's sizes
 ├── RunFolderError (OSError)            the run folder exists already, or is not a run folder
 ├── CheckpointWriteError (OSError)      a checkpoint could not be written; the one before it is intact
 ├── CheckpointFormatError (ValueError)  a checkpoint is truncated, foreign or of another version
@@ -34,7 +34,7 @@ class EnvProcessError(ControllersError, RuntimeError):
 
 
 class DemonstrationError(ControllersError, ValueError):
-    """Demonstrations cannot be read, or are of other sizes than the environment's."""
+    """Demonstrations cannot be read, or are not of the environment's sizes."""
 
 
 class RunFolderError(ControllersError, OSError):

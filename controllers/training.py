@@ -38,7 +38,7 @@ def train(
         RunFolderError: `out` exists.
         UnknownEnvError, UnsupportedEnvError: the environment cannot be made, or not be learned.
         DivergenceError: a quantity stopped being finite; the last checkpoint is intact.
-        DemonstrationError: the demonstrations cannot be read, or are of another environment.
+        DemonstrationError: the demonstrations cannot be read, or are not of the environment's sizes.
         CheckpointWriteError: the disk is full; the last checkpoint is intact.
         ConfigError: this machine lacks what the settings ask for.
         EnvProcessError: the process that steps the environments ended.

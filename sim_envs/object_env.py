@@ -11,8 +11,9 @@ from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.tool_motion import ToolMotion
 from wpg.sim_envs.actuator import DelayLine
-from wpg.sim_envs.effects import EffectsSource
+from wpg.sim_envs.effects import Effects, EffectsSource, load_effects, spread_of
 from wpg.sim_envs.engines import EngineName
+from wpg.sim_envs.errors import EffectsError
 from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
 from wpg.sim_envs.poses import moved_to
 from wpg.sim_envs.scene import Scene
@@ -40,6 +41,9 @@ class ObjectEnv(GoalEnv):
         target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
             many as the effects' longest delay asks for.
         render_mode: None, ``rgb_array``, or ``human`` for a window.
+
+    Raises:
+        EffectsError: effects that do not hold together, or with a table too low or too high for the tool.
     """
 
     achieved = "object_pos"
@@ -60,7 +64,10 @@ class ObjectEnv(GoalEnv):
         render_mode: RenderMode = None,
     ) -> None:
         description = load_description(robot)
+        effects = load_effects(effects, description)
         self._table = table = self._lay_table(description)
+        interface = self._interface_at(table, description, control)
+        _require_reach(effects, table, interface)
         self.tolerance_m = round(TOLERANCE_M * table.scale, 6)
         self._motion = ToolMotion(description.kinematics(), table.tool)
         self._kinematics = ForwardKinematics(description.kinematics())
@@ -69,7 +76,7 @@ class ObjectEnv(GoalEnv):
             description=description,
             engine=engine,
             scene=Scene(cube=table.cube, gripper=self.gripper),
-            interface=self._interface_at(table, description, control),
+            interface=interface,
             reward=reward,
             render_mode=render_mode,
             effects=effects,
@@ -119,10 +126,12 @@ class ObjectEnv(GoalEnv):
                 return goal
 
     def _beside(self, cube: Vector) -> Vector:
-        """The arm with its tool anywhere in its box, but not over the cube, (num_joints,) rad."""
+        """The arm with its tool in its box, above the table but not over the cube, (num_joints,) rad."""
+        low, high = self._table.tool.low_m, self._table.tool.high_m
+        lowest = self.robot.table_height_m + low[2]
         while True:
-            place = self.np_random.uniform(self._table.tool.low_m, self._table.tool.high_m)
-            if np.linalg.norm(place[:2] - cube[:2]) > self._table.clearance_m:
+            place = self.np_random.uniform(low, high)
+            if place[2] >= lowest and np.linalg.norm(place[:2] - cube[:2]) > self._table.clearance_m:
                 start = moved_to(
                     place, np.array(self._table.tool.posture_rad), self._motion, self._kinematics
                 )
@@ -151,3 +160,16 @@ class ObjectEnv(GoalEnv):
 
     def _true_place(self) -> Vector:
         return self.robot.cube_state().position_m
+
+
+def _require_reach(effects: Effects | None, table: Table, interface: PolicyInterface) -> None:
+    if effects is None or effects.table_height_m is None:
+        return
+    assert interface.goal is not None
+    low, high = table.height_range_m(interface.goal.high[2])
+    found = spread_of(effects.table_height_m)
+    if not low <= found.low <= found.high <= high:
+        raise EffectsError(
+            f"effects: table_height_m: expected {low:.4g} to {high:.4g} for the tool to get to cube and goals"
+            f", found {found.low if found.low < low else found.high:g}"
+        )

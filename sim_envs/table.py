@@ -33,6 +33,8 @@ MARGIN_M = 0.055
 LOWEST_TOOL_M = 0.012
 HEIGHTS = (1.0, 3.0)
 """In half sizes of the cube, where the tool works, and where it passes over the cube."""
+SIDE_TO_TOUCH = 0.5
+"""In half sizes of the cube, how much of its side is above the lowest tool, for fingers to hold it by."""
 RADII_M = np.arange(0.06, 1.0, 0.02)
 REACH_STEPS, REACH_TOLERANCE = 40, np.repeat([0.01, 0.1], 3)
 """Steps of inverse kinematics, and what they may be off by: m of the tool's place, then its direction."""
@@ -57,6 +59,16 @@ class Table:
         """Of what the cube's middle can be sent to, on a table at the height of the arm's base."""
         (x, y), (to_x, to_y), z = self.low_m, self.high_m, self.cube.half_size_m
         return (x, y, z), (to_x, to_y, z)
+
+    def height_range_m(self, highest_goal_m: float) -> tuple[float, float]:
+        """Where the table's top may be, m above the arm's base: the tool's box stays where it is.
+
+        Args:
+            highest_goal_m: of a goal on a table at the height of the arm's base.
+        """
+        half, (*_, low), (*_, high) = self.cube.half_size_m, self.tool.low_m, self.tool.high_m
+        lowest, highest = low + (SIDE_TO_TOUCH - 2.0) * half, high - max(HEIGHTS[1] * half, highest_goal_m)
+        return round(lowest, 6), round(max(highest, 0.0), 6)
 
 
 def lay_table(description: RobotDescription, posture_m: tuple[Vector, ...], highest_m: float) -> Table:

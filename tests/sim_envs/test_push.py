@@ -5,9 +5,10 @@ from msgspec.structs import replace
 
 from wpg.hardware_bridge.description import load_description, shipped_robots
 from wpg.hardware_bridge.errors import DescriptionError
+from wpg.sim_envs.errors import EffectsError
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.push import SHORTEST_WAY_M, push_table
-from wpg.sim_envs.table import CUBE, SMALL_CUBE
+from wpg.sim_envs.table import CUBE, LOWEST_TOOL_M, SMALL_CUBE
 from wpg.sim_envs.task_interface import term_slice
 
 DOWN = np.array([0.0, 0.0, -1.0])
@@ -44,6 +45,33 @@ def test_observation_has_the_cubes_rotation(env):
     first, second = obs["observation"][20:26].reshape(2, 3)
     np.testing.assert_allclose([first @ first, second @ second, first @ second], [1, 1, 0], atol=1e-6)
     np.testing.assert_allclose(np.cross(first, second), UP, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", ["Push", "PickAndPlace"])
+def test_tool_starts_above_a_raised_table(task):
+    env = gymnasium.make(f"wpg/Panda{task}-v0", effects={"table_height_m": 0.05})
+    for seed in range(30):
+        env.reset(seed=seed)
+        assert env.unwrapped.robot.tool_position()[2] > 0.05 + LOWEST_TOOL_M - 2e-3
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "height", "found"),
+    [
+        ("Push", -0.03, "-0.018 to 0.06 .* found -0.03"),
+        ("Push", [-0.01, 0.1], "-0.018 to 0.06 .* found 0.1"),
+        ("PickAndPlace", [-0.02, 0.0], "-0.018 to 0.08 .* found -0.02"),
+    ],
+)
+def test_table_out_of_the_tools_reach_is_refused(task, height, found):
+    with pytest.raises(EffectsError, match=f"table_height_m: expected {found}"):
+        gymnasium.make(f"wpg/Panda{task}-v0", effects={"table_height_m": height})
+
+
+@pytest.mark.parametrize(("task", "highest"), [("Push", 0.06), ("PickAndPlace", 0.08)])
+def test_table_at_the_ends_of_the_range_is_taken(task, highest):
+    gymnasium.make(f"wpg/Panda{task}-v0", effects={"table_height_m": [-0.018, highest]}).close()
 
 
 @pytest.mark.parametrize("robot", shipped_robots())
