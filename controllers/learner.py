@@ -217,14 +217,17 @@ class Learner:
         self._rest()
 
     def first_fault(self, limit: float = 1e8) -> str | None:
-        """The name of a quantity that is not finite or beyond `limit`, if any; synchronises the device."""
-        values = {"tau": self.log_tau.detach().exp(), **dict(zip(METRICS, self.metrics, strict=True))}
+        """The first quantity that is not finite, if any; synchronises the device.
+
+        τ and the parameters are held to `limit` as well. Loss and value are not: they grow with the rewards.
+        """
+        bounded = {"tau": self.log_tau.detach().exp()}
         for name, module in (("policy", self.policy), ("critic", self.critic)):
             norms = torch._foreach_norm([parameter.detach() for parameter in module.parameters()])
-            values |= {f"{name} parameters": torch.stack(norms).max()}
-        for name, value in values.items():
+            bounded[f"{name} parameters"] = torch.stack(norms).max()
+        for name, value in {**dict(zip(METRICS, self.metrics, strict=True)), **bounded}.items():
             number = float(value)
-            if not math.isfinite(number) or abs(number) > limit:
+            if not math.isfinite(number) or (name in bounded and number > limit):
                 return f"{name} = {number:g}"
         return None
 

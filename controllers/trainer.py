@@ -222,9 +222,11 @@ class Trainer:
     def _check_finite(self) -> None:
         fault = self.learner.first_fault()
         if fault is not None:
+            path = self.folder / CHECKPOINT_NAME
+            kept = f"; the last checkpoint in {path} is from before" if path.exists() else ""
             raise DivergenceError(
-                f"training diverged at step {self.step}: {fault}; the last checkpoint in "
-                f"{self.folder / CHECKPOINT_NAME} is from before. A smaller learning_rate may help"
+                f"training diverged at step {self.step}: {fault}{kept}. "
+                "A smaller learning_rate or smaller rewards may help"
             )
 
     def _save(self) -> None:

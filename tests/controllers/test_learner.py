@@ -105,6 +105,17 @@ def test_nothing_changes_at_rest_until_the_next_update(learner):
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
+def test_rewards_scale_loss_and_value_but_nothing_else(learner):
+    learner.metrics[:2] = torch.tensor([1e12, -1e9])
+    assert learner.first_fault() is None
+    learner.metrics[1] = -torch.inf
+    assert learner.first_fault() == "value = -inf"
+    learner.metrics[1] = 0.0
+    with torch.no_grad():
+        next(learner.critic.parameters()).fill_(1e9)
+    assert learner.first_fault().startswith("critic parameters = ")
+
+
 def test_each_half_of_the_update_is_one_graph(learner):
     """What `compiled` needs; what a compiler makes of it is left to `benchmarks/update_speed.py`."""
     batch = make_batch(torch.Generator().manual_seed(1))
