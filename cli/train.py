@@ -62,7 +62,8 @@ def train(
         seed: Seed of everything random; by default 0.
         out: Run folder, new; by default runs/ENV-seedS.
         resume: Go on with the run in this folder, to --steps steps if given.
-        demonstrations: Episodes to learn from besides (`wpg demonstrate`): a quarter of every batch.
+        demonstrations: Episodes to learn from besides (`wpg demonstrate`): at least a quarter of every
+            batch.
         num_envs: Environments stepped side by side; by default 8 of a goal environment, 1 of another.
         updates_per_step: Critic updates an environment step; by default 0.2 or 0.4 with goals, 1 without.
         hidden: Width of the two hidden layers of policy and critics; by default 128 with goals, 256 without.

@@ -107,9 +107,10 @@ class TrainConfig:
     demonstrations: str | None = None
     """File of episodes to learn from besides (see `wpg.controllers.demonstrations`)."""
     demonstration_share: float = 0.25
-    """Share of a batch that comes from the demonstrations."""
+    """Share of a batch that comes from the demonstrations, at least: the other draws meet them, too."""
     recent_share: float | None = None
-    """Share of a batch from the last 2,500 steps; None takes 0 with goals, 0.5 without."""
+    """Share of a batch from the last 2,500 steps; None takes 0 with goals, 0.5 without. With goals the half
+    from eventful episodes is mixed in after it."""
     hindsight_ratio: float = 0.8
     """Share of a batch whose goals are replaced by goals reached later; goal environments only."""
     log_period: int = 250

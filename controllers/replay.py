@@ -59,10 +59,11 @@ class Shares(NamedTuple):
 
     recent: float = 0.0
     """From the last `RECENT_STEPS` steps: what the policy does now is where its critics err, and what it
-    did there is known soon. Source of the idea: Wang & Ross 2019, "Boosting soft actor-critic: emphasizing
-    recent experience without forgetting the past"."""
+    did there is known soon. With goals the half from eventful episodes is mixed in after it. Source of the
+    idea: Wang & Ross 2019, "Boosting soft actor-critic: emphasizing recent experience without forgetting
+    the past"."""
     kept: float = 0.0
-    """From the rows that `Replay.keep` was told to keep."""
+    """From the rows that `Replay.keep` was told to keep, at least: the other draws meet them, too."""
 
 
 class Replay(ABC):
@@ -103,7 +104,7 @@ class Replay(ABC):
         return torch.where(index < self.capacity, index, index - (self.capacity - self.kept))
 
     def keep(self) -> None:
-        """Never overwrite what is here now, and draw `shares.kept` of every batch from it."""
+        """Never overwrite what is here now, and draw at least `shares.kept` of every batch from it."""
         self.kept = self.size
 
     def _mixed(self, batch_size: int, generator: torch.Generator) -> Tensor:
