@@ -3,7 +3,9 @@
 Wald's sequential probability ratio test (Annals of Mathematical Statistics 1945) of "at most ``low``" against
 "at least ``high``", truncated at a number of trials. Its errors and expected lengths are not approximated but
 summed over all sequences of outcomes (Aroian, Technometrics 1968), and the truncation is the smallest that
-keeps them. Rates between ``low`` and ``high`` are those for which either answer will do.
+keeps them. Where rates are so far apart that a few trials tell them and none does, it is the smallest test of
+fixed size, ended as soon as its answer is certain. Rates between ``low`` and ``high`` are those for which
+either answer will do.
 """
 
 import math
@@ -16,6 +18,8 @@ from scipy import stats
 Verdict = Literal["works", "fails", "undecided"]
 MOST_TRIALS = 10_000
 """Of a test that is made: a longer one would take longer to lay out than anybody tries a robot."""
+LONGEST = 2
+"""Most trials of a truncation, in those of the test of fixed size."""
 
 
 class OperatingCharacteristic(NamedTuple):
@@ -100,10 +104,14 @@ def sequential_test(low: float, high: float, error: float = 0.05) -> SequentialT
     """
     if not (0 < low < high < 1 and 0 < error < 0.5):
         raise ValueError(f"expected 0 < low < high < 1 and 0 < error < 0.5, found {low}, {high}, {error}")
-    trials, _ = fixed_size(low, high, error)
-    while (test := _truncated(_lines(low, high, error, trials))) is None:
+    size, needed = fixed_size(low, high, error)
+    trials = size
+    while trials <= LONGEST * size:
+        test = _truncated(_lines(low, high, error, trials))
+        if test is not None:
+            return test
         trials += max(1, trials // 20)
-    return test
+    return _curtailed(low, high, error, size, needed)
 
 
 def _lines(low: float, high: float, error: float, trials: int) -> SequentialTest:
@@ -119,10 +127,18 @@ def _lines(low: float, high: float, error: float, trials: int) -> SequentialTest
 
 
 def _truncated(lines: SequentialTest) -> SequentialTest | None:
-    """The same, with a decision at the last trial; None where none keeps the errors."""
+    """The same, with a decision at the last trial; None where none between the lines keeps the errors."""
     (at_low, rest_low), (at_high, rest_high) = lines._walk(lines.low), lines._walk(lines.high)
-    above = np.cumsum(rest_low[::-1])[::-1]  # probability of this many successes or more
-    cut = int(np.argmax(np.append(at_low.works + above, 0.0) <= lines.error))
-    if at_high.fails + rest_high[:cut].sum() > lines.error:
+    cuts = range(max(lines.fails_at[-1] + 1, 0), lines.works_at[-1] + 1)
+    kept = (cut for cut in cuts if at_low.works + rest_low[cut:].sum() <= lines.error)
+    cut = next(kept, None)
+    if cut is None or at_high.fails + rest_high[:cut].sum() > lines.error:
         return None
     return replace(lines, works_at=(*lines.works_at[:-1], cut), fails_at=(*lines.fails_at[:-1], cut - 1))
+
+
+def _curtailed(low: float, high: float, error: float, trials: int, needed: int) -> SequentialTest:
+    """The test of fixed size, ended once enough have succeeded, or enough can no longer succeed."""
+    fails = tuple(needed - 1 - (trials - number) for number in range(trials + 1))
+    works = (needed,) * (trials + 1)
+    return SequentialTest(low=low, high=high, error=error, works_at=works, fails_at=fails)

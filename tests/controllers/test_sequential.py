@@ -48,6 +48,22 @@ def test_errors_are_kept_with_fewer_trials_than_a_fixed_size_takes(low, high, er
         assert course.works + course.fails == pytest.approx(1.0)  # it always ends with an answer
 
 
+RATES = [(low, high) for low in np.arange(0.05, 0.95, 0.15) for high in np.arange(low + 0.1, 0.99, 0.15)]
+
+
+@pytest.mark.parametrize("error", [0.01, 0.05, 0.1, 0.2, 0.4])
+@pytest.mark.parametrize(("low", "high"), RATES)
+def test_errors_are_kept_however_far_apart_the_rates(low, high, error):
+    test = sequential_test(low, high, error)
+    at_low, at_high = test.operating_characteristic(low), test.operating_characteristic(high)
+    assert at_low.works <= error + 1e-12
+    assert at_high.fails <= error + 1e-12
+    assert at_low.works + at_low.fails == pytest.approx(1.0)
+    for trials in range(1, test.max_trials + 1):  # a failure in the place of a success helps nobody
+        works = [test.verdict(successes, trials) == "works" for successes in range(trials + 1)]
+        assert works == sorted(works)
+
+
 def test_errors_by_simulation():
     test = sequential_test(0.8, 0.95)
     generator = np.random.default_rng(0)
