@@ -70,8 +70,8 @@ def transfer(
         margin: How much less than that is too little.
         error: Largest probability of a wrong verdict.
         all_trials: Do not end before --trials.
-        seed: Seed of goals, starts and noise, of the first trial; the next trial's is one more, so repeat with
-            seeds that are further apart than there are trials.
+        seed: Seed of goals, starts and noise, of the first trial; each next trial has one more, so repeat
+            with seeds that are further apart than there are trials.
         safety: Thresholds and workspace of the run, as for `wpg run`.
         logs: Keep the run's log in this folder, for `wpg identify` and for --to.
         html: Write a page with pictures.
