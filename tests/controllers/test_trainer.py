@@ -1,6 +1,5 @@
 """Whole runs: outputs, exact resume, stops, errors."""
 
-import csv
 import dataclasses
 import errno
 import os
@@ -10,18 +9,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
-from toy import ReachToy, small
+from toy import ReachToy, rows, small
 
 from wpg.controllers import (
     CheckpointFormatError,
     CheckpointWriteError,
     ConfigError,
-    DivergenceError,
     RunFolderError,
     TrainConfig,
-    UnknownEnvError,
-    UnsupportedEnvError,
     checkpoint,
     evaluate,
     load_run,
@@ -31,19 +26,11 @@ from wpg.controllers import (
     train,
 )
 from wpg.controllers.critic import Critic
-from wpg.controllers.environment import make_env
 from wpg.controllers.learner import Learner
 from wpg.controllers.metrics import COLUMNS, MetricsLog
 from wpg.controllers.policy import ParticlePolicy
 from wpg.controllers.replay import Batch
 from wpg.controllers.trainer import Trainer
-
-TIMES = ("seconds", "steps_per_s")
-
-
-def rows(folder):
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
 
 
 class KilledError(Exception):
@@ -205,69 +192,6 @@ def test_existing_folder_is_left_alone(tmp_path):
         resume(tmp_path)
 
 
-def test_unknown_environment_names_near_misses(tmp_path):
-    with pytest.raises(UnknownEnvError, match="Pendulum-v1"):
-        train(small("Pendulm-v1"), out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-class EngineMissingError(ImportError):
-    """As an environment's own package may raise."""
-
-
-@pytest.mark.parametrize(
-    ("failure", "raised", "message"),
-    [
-        (gym.error.DependencyNotInstalled("Box2D is not installed"), UnsupportedEnvError, None),
-        (ModuleNotFoundError("No module named 'Box2D'"), UnsupportedEnvError, None),
-        (EngineMissingError("pip install engine"), EngineMissingError, "pip install engine"),
-    ],
-)
-def test_what_an_environment_needs_is_told(failure, raised, message, monkeypatch):
-    def entry_point():
-        raise failure
-
-    monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", entry_point))
-    with pytest.raises(raised) as caught:
-        make_env("Toy-v0")
-    assert str(caught.value) == (message or f"Toy-v0 cannot be made: {failure}")
-
-
-@pytest.mark.parametrize("env_id", ["no_such_module:Toy-v0", "Pendulum-v7", "nowhere/Pendulum-v1", "x y"])
-def test_an_environment_that_nothing_registers_is_unknown(env_id):
-    with pytest.raises(UnknownEnvError, match=f"no environment '{env_id}' "):
-        make_env(env_id)
-
-
-@pytest.mark.parametrize("module", ["", "gymnasium.envs.classic_control:"])
-def test_the_version_that_is_trained_on_is_kept(module, tmp_path):
-    with pytest.warns(UserWarning, match="latest versioned environment `Pendulum-v1`"):
-        train(small(f"{module}Pendulum", steps=80), out=tmp_path / "run")
-    run = load_run(tmp_path / "run")
-    assert run.config.env == run.metadata["env"] == f"{module}Pendulum-v1"
-    assert resume(tmp_path / "run", steps=120).steps == 120
-
-
-class Flat(gym.Env):
-    def __init__(self, action_space, observation_space=None):
-        self.action_space = action_space
-        self.observation_space = observation_space or Box(-1, 1, (2,))
-
-
-@pytest.mark.parametrize(
-    ("env", "message"),
-    [
-        (Flat(Discrete(3)), "float Box, not Discrete"),
-        (Flat(Box(-np.inf, np.inf, (2,))), "bounded"),
-        (Flat(Box(-1, 1, (2, 2))), "one-dimensional"),
-        (Flat(Box(-1, 1, (2,)), Box(0, 255, (8, 8, 3), np.uint8)), "flat Box or a Dict"),
-    ],
-)
-def test_unsupported_spaces_are_named(env, message, tmp_path):
-    with pytest.raises(UnsupportedEnvError, match=message):
-        train(small(), out=tmp_path / "run", env_factory=lambda: env)
-
-
 def no_space(above):
     """A disk with room for so many bytes."""
 
@@ -341,56 +265,6 @@ def test_the_last_evaluation_is_kept(tmp_path):
     again = resume(tmp_path / "seen", steps=300, env_factory=ReachToy)
     assert (again.return_mean, again.success_rate) == (seen.return_mean, seen.success_rate)
     assert seen.return_mean is not None
-
-
-def test_divergence_names_quantity_and_step(tmp_path):
-    class Broken(ReachToy):
-        steps = 0
-
-        def step(self, action):
-            obs, reward, *rest = super().step(action)
-            Broken.steps += 1
-            return obs, float("nan") if Broken.steps > 250 else reward, *rest
-
-        def compute_reward(self, achieved, desired, info):
-            reward = super().compute_reward(achieved, desired, info)
-            return reward if Broken.steps <= 250 else reward * np.nan
-
-    with pytest.raises(DivergenceError, match=r"step 280: .*= nan.* checkpoint in .* is from before"):
-        train(
-            small(steps=400, checkpoint_period=100, eval_period=0), out=tmp_path / "run", env_factory=Broken
-        )
-    assert load_run(tmp_path / "run").metadata["steps"] == 200
-
-
-class Drop(Flat):
-    """Rewards of the order of 10,000."""
-
-    def __init__(self):
-        super().__init__(Box(-1, 1, (1,)), Box(-np.inf, np.inf, (1,)))
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.x, self.t = self.np_random.uniform(-1, 1, 1), 0
-        return self.x, {}
-
-    def step(self, action):
-        self.x, self.t = np.clip(self.x + 0.2 * action, -1, 1), self.t + 1
-        return self.x, -5e4 * float(self.x[0]) ** 2, False, self.t == 20, {}
-
-
-def test_large_rewards_are_no_divergence(tmp_path):
-    result = train(small(eval_period=0), out=tmp_path / "run", env_factory=Drop)
-    assert result.steps == 240
-    assert max(float(row["critic_loss"]) for row in rows(tmp_path / "run") if row["critic_loss"]) > 1e8
-
-
-@pytest.mark.parametrize("learning_rate", [10.0, 1e3, 1e6])
-def test_steps_that_are_too_large_are_a_divergence(learning_rate, tmp_path):
-    settings = small(learning_rate=learning_rate, checkpoint_period=1000, eval_period=0)
-    with pytest.raises(DivergenceError, match=r"diverged at step 80: .*smaller rewards may help") as caught:
-        train(settings, out=tmp_path / "run", env_factory=Drop)
-    assert "checkpoint" not in str(caught.value)
 
 
 def test_full_disk_keeps_the_old_settings(tmp_path, monkeypatch):

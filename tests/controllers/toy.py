@@ -1,5 +1,6 @@
 """Cheap environments and settings for the tests of the learner."""
 
+import csv
 from typing import Any
 
 import gymnasium as gym
@@ -21,6 +22,20 @@ def small(env="toy", **settings):
     values |= {"checkpoint_period": 60, "log_period": 40, "eval_period": 100, "eval_episodes": 2}
     values |= {"num_envs": 1, "updates_per_step": 1.0, "actor_period": 3, "norm_warmup": 50}
     return TrainConfig(**(values | settings))
+
+
+TIMES = ("seconds", "steps_per_s")
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+
+
+class Flat(gym.Env):
+    def __init__(self, action_space, observation_space=None):
+        self.action_space = action_space
+        self.observation_space = observation_space or Box(-1, 1, (2,))
 
 
 def goal_space(observation_dim: int, goal_dim: int) -> Dict:

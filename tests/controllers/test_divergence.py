@@ -1,0 +1,58 @@
+"""A training that diverges ends with a line that says what did; large rewards are no divergence."""
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+from toy import Flat, ReachToy, rows, small
+
+from wpg.controllers import DivergenceError, load_run, train
+
+
+def test_divergence_names_quantity_and_step(tmp_path):
+    class Broken(ReachToy):
+        steps = 0
+
+        def step(self, action):
+            obs, reward, *rest = super().step(action)
+            Broken.steps += 1
+            return obs, float("nan") if Broken.steps > 250 else reward, *rest
+
+        def compute_reward(self, achieved, desired, info):
+            reward = super().compute_reward(achieved, desired, info)
+            return reward if Broken.steps <= 250 else reward * np.nan
+
+    with pytest.raises(DivergenceError, match=r"step 280: .*= nan.* checkpoint in .* is from before"):
+        train(
+            small(steps=400, checkpoint_period=100, eval_period=0), out=tmp_path / "run", env_factory=Broken
+        )
+    assert load_run(tmp_path / "run").metadata["steps"] == 200
+
+
+class Drop(Flat):
+    """Rewards of the order of 10,000."""
+
+    def __init__(self):
+        super().__init__(Box(-1, 1, (1,)), Box(-np.inf, np.inf, (1,)))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x, self.t = self.np_random.uniform(-1, 1, 1), 0
+        return self.x, {}
+
+    def step(self, action):
+        self.x, self.t = np.clip(self.x + 0.2 * action, -1, 1), self.t + 1
+        return self.x, -5e4 * float(self.x[0]) ** 2, False, self.t == 20, {}
+
+
+def test_large_rewards_are_no_divergence(tmp_path):
+    result = train(small(eval_period=0), out=tmp_path / "run", env_factory=Drop)
+    assert result.steps == 240
+    assert max(float(row["critic_loss"]) for row in rows(tmp_path / "run") if row["critic_loss"]) > 1e8
+
+
+@pytest.mark.parametrize("learning_rate", [10.0, 1e3, 1e6])
+def test_steps_that_are_too_large_are_a_divergence(learning_rate, tmp_path):
+    settings = small(learning_rate=learning_rate, checkpoint_period=1000, eval_period=0)
+    with pytest.raises(DivergenceError, match=r"diverged at step 80: .*smaller rewards may help") as caught:
+        train(settings, out=tmp_path / "run", env_factory=Drop)
+    assert "checkpoint" not in str(caught.value)

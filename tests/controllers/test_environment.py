@@ -1,0 +1,67 @@
+"""Environments that are made by their id: what is unknown, lacking or not to be learned is told."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+from toy import Flat, small
+
+from wpg.controllers import UnknownEnvError, UnsupportedEnvError, load_run, resume, train
+from wpg.controllers.environment import make_env
+
+
+def test_unknown_environment_names_near_misses(tmp_path):
+    with pytest.raises(UnknownEnvError, match="Pendulum-v1"):
+        train(small("Pendulm-v1"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class EngineMissingError(ImportError):
+    """As an environment's own package may raise."""
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised", "message"),
+    [
+        (gym.error.DependencyNotInstalled("Box2D is not installed"), UnsupportedEnvError, None),
+        (ModuleNotFoundError("No module named 'Box2D'"), UnsupportedEnvError, None),
+        (EngineMissingError("pip install engine"), EngineMissingError, "pip install engine"),
+    ],
+)
+def test_what_an_environment_needs_is_told(failure, raised, message, monkeypatch):
+    def entry_point():
+        raise failure
+
+    monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", entry_point))
+    with pytest.raises(raised) as caught:
+        make_env("Toy-v0")
+    assert str(caught.value) == (message or f"Toy-v0 cannot be made: {failure}")
+
+
+@pytest.mark.parametrize("env_id", ["no_such_module:Toy-v0", "Pendulum-v7", "nowhere/Pendulum-v1", "x y"])
+def test_an_environment_that_nothing_registers_is_unknown(env_id):
+    with pytest.raises(UnknownEnvError, match=f"no environment '{env_id}' "):
+        make_env(env_id)
+
+
+@pytest.mark.parametrize("module", ["", "gymnasium.envs.classic_control:"])
+def test_the_version_that_is_trained_on_is_kept(module, tmp_path):
+    with pytest.warns(UserWarning, match="latest versioned environment `Pendulum-v1`"):
+        train(small(f"{module}Pendulum", steps=80), out=tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    assert run.config.env == run.metadata["env"] == f"{module}Pendulum-v1"
+    assert resume(tmp_path / "run", steps=120).steps == 120
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (Flat(Discrete(3)), "float Box, not Discrete"),
+        (Flat(Box(-np.inf, np.inf, (2,))), "bounded"),
+        (Flat(Box(-1, 1, (2, 2))), "one-dimensional"),
+        (Flat(Box(-1, 1, (2,)), Box(0, 255, (8, 8, 3), np.uint8)), "flat Box or a Dict"),
+    ],
+)
+def test_unsupported_spaces_are_named(env, message, tmp_path):
+    with pytest.raises(UnsupportedEnvError, match=message):
+        train(small(), out=tmp_path / "run", env_factory=lambda: env)

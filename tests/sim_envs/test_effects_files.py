@@ -1,0 +1,67 @@
+"""Effects in files: read, written and read back; what is wrong in them is named."""
+
+import gymnasium
+import msgspec
+import numpy as np
+import pytest
+
+from wpg.sim_envs.effects import Effects, JointEffects, effects_toml, load_effects
+from wpg.sim_envs.errors import EffectsError
+
+REACH = "wpg/PandaReach-v0"
+
+
+def test_effects_from_a_file(tmp_path, description):
+    path = tmp_path / "actuators.toml"
+    path.write_text(
+        'robot = "panda"\naction_delay_s = [0.0, 0.03]\ncoulomb_friction_nm = 1\n'
+        'friction_factor = { low = 0.5, high = 2.0, kind = "log_uniform" }\n'
+        "[joints.panda_joint7]\ncoulomb_friction_nm = 0.25\n"
+    )
+    effects = load_effects(str(path), description)
+    drawn = effects.draw(np.random.default_rng(0), description)
+    assert drawn.coulomb_friction_nm.tolist() == [1.0] * 6 + [0.25]
+    assert effects.ranges()["panda_joint7.coulomb_friction_nm"] == (0.25, 0.25)
+    assert gymnasium.make(REACH, effects=str(path)).unwrapped.interface.trained_delay_s == (0.0, 0.03)
+    path.write_text(effects_toml(effects))
+    assert load_effects(path, description) == effects
+
+
+@pytest.mark.parametrize("name", ["arm/joint 1", "j.1", 'the "big" one', "a\\b", "Gelenk ä", "\U0001f9be"])
+def test_any_names_are_read_back(tmp_path, description, name):
+    first, *others = description.joints
+    named = msgspec.structs.replace(
+        description, name=name, joints=(msgspec.structs.replace(first, name=name), *others)
+    )
+    effects = Effects(robot=name, lag_s=0.01, joints={name: JointEffects(lag_s=(0.01, 0.02))})
+    path = tmp_path / "actuators.toml"
+    path.write_text(effects_toml(effects))
+    assert load_effects(path, named) == effects
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("action_delay_s = -0.01", r"actuators\.toml: action_delay_s: expected at least 0, found -0\.01"),
+        ("lag_s = [0.02, 0.01]", r"lag_s: expected low <= high, found 0\.02 > 0\.01"),
+        ("payload_kg = 'heavy'", r"actuators\.toml: Expected .*got `str` - at `\$\.payload_kg`"),
+        ("dropped_commands = 1.5", r"dropped_commands: expected 0 to 0\.99, found 1\.5"),
+        ("lag_s = nan", r"lag_s: expected finite ends, found nan"),
+        ("dealy_s = 0.1", r"unknown field `dealy_s`"),
+        ('robot = "xarm6"', r"robot: expected panda, found xarm6"),
+        ("[joints.thumb]\nlag_s = 0.1", r"joints: expected some of panda_joint1, .*, found thumb"),
+        ("[joints.panda_joint1]\nlag_s = -1", r"lag_s: expected at least 0, found -1"),
+        ("lag_s = ", r"actuators\.toml: "),
+    ],
+)
+def test_bad_files_are_named(tmp_path, description, text, message):
+    path = tmp_path / "actuators.toml"
+    path.write_text(text)
+    with pytest.raises(EffectsError, match=message) as caught:
+        load_effects(str(path), description)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file():
+    with pytest.raises(EffectsError, match=r"nowhere\.toml: cannot be read: No such file"):
+        gymnasium.make(REACH, effects="nowhere.toml")
