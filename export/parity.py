@@ -14,7 +14,10 @@ from wpg.export.contract import ActionTerm, ParityError, SamplerSpec
 from wpg.export.models import Model
 
 TOLERANCE = 1e-5
-"""Largest error of particles and values, relative to 1 + |expected|."""
+"""Largest error: of particles relative to 1 + |expected|, of values relative to 1 + the largest of them.
+
+A value that cancels to nearly nothing is as far off in float32 as one that does not.
+"""
 KINK_SHARE = 1e-3
 """Share of refined particles that may be further off.
 
@@ -98,20 +101,30 @@ class Reference:
         return u.detach() + eta * velocity + math.sqrt(2 * eta * tau) * xi
 
 
-def relative_error(found: NDArray[np.floating], expected: NDArray[np.floating]) -> NDArray[np.float64]:
-    """``|found − expected| / (1 + |expected|)``, infinite where either is not finite."""
+def relative_error(
+    found: NDArray[np.floating], expected: NDArray[np.floating], size: float | None = None
+) -> NDArray[np.float64]:
+    """``|found − expected| / (1 + size)``, infinite where either is not finite; None: size is |expected|."""
     with np.errstate(invalid="ignore"):
-        error = np.abs(found.astype(np.float64) - expected) / (1 + np.abs(expected, dtype=np.float64))
+        sizes = np.abs(expected, dtype=np.float64) if size is None else size
+        error = np.abs(found.astype(np.float64) - expected) / (1 + sizes)
     return np.where(np.isfinite(error), error, np.inf)
 
 
 def check_outputs(
-    found: Outputs, reference: Reference, obs: Floats, noise: Floats, previous: Floats | None
+    found: Outputs,
+    reference: Reference,
+    obs: Floats,
+    noise: Floats,
+    previous: Floats | None,
+    *,
+    largest_value: float,
 ) -> float:
     """Compare a run of the graph with the reference.
 
     Particles and values are held against the reference's; action and spread against what follows from the
-    graph's own particles and values, so that a near tie of two particles is no difference.
+    graph's own particles and values, so that a near tie of two particles is no difference. Errors of values
+    are relative to 1 + ``largest_value``.
 
     Returns:
         Largest error among the particles that count.
@@ -122,7 +135,7 @@ def check_outputs(
     expected = reference(obs, noise, previous)
     errors = {
         "particles": relative_error(found.particles, expected.particles).max(-1),  # (B, K)
-        "values": relative_error(found.values, expected.values),
+        "values": relative_error(found.values, expected.values, largest_value),
     }
     allowed = int(KINK_SHARE * found.values.size) + 1 if reference.refines else 0
     worst = 0.0
@@ -156,12 +169,17 @@ def check_parity(
     Returns:
         Largest error.
     """
+    shape = (len(observations), reference.num_particles, reference.noise_dim)
+    values = reference(observations, rng.standard_normal(shape, dtype=np.float32)).values
+    largest = float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
     worst = 0.0
     for batch, particles in ((1, 1), (7, 8), (len(observations), reference.num_particles), (1, 256)):
         obs = rng.choice(observations, batch, replace=False)
         noise = rng.standard_normal((batch, particles, reference.noise_dim), dtype=np.float32)
         previous = reference.previous_actions(obs, rng)
-        worst = max(worst, check_outputs(run(obs, noise, previous), reference, obs, noise, previous))
+        found = run(obs, noise, previous)
+        error = check_outputs(found, reference, obs, noise, previous, largest_value=largest)
+        worst = max(worst, error)
     return worst
 
 

@@ -52,6 +52,15 @@ def test_refused_file_leaves_the_old_one(write, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_values_that_cancel_are_exported(write, networks, tmp_path):
+    critic = copy.deepcopy(networks[1])
+    last = critic.network.own_layers()[-1]
+    with torch.no_grad():
+        last.weight *= 30_000  # sums of large terms, some of which come to nearly nothing
+    artifact = write(tmp_path / "policy.onnx", critic=critic)
+    assert np.abs(artifact.contract.golden.values).max() > 100
+
+
 def test_refuses_weights_that_are_not_finite(write, networks, tmp_path):
     policy = copy.deepcopy(networks[0])
     with torch.no_grad():
