@@ -78,8 +78,8 @@ class TrainConfig:
     """Particles of the policy, K."""
     hidden: int | None = None
     """Width of the two hidden layers of policy and critics; None takes 128 with goals, 256 without."""
-    batch_size: int = 256
-    """Transitions of one update."""
+    batch_size: int | None = None
+    """Transitions of one update; None takes 256 with goals, 128 without."""
     learning_rate: float | None = None
     """Adam's step size, for policy, critics and temperature; None takes 0.001, 0.003 in brief goal runs."""
     gamma: float | None = None
@@ -198,6 +198,7 @@ class TrainConfig:
             "learning_rate": 3e-3 if goals and brief else 1e-3,
             "final_learning_rate": 0.05 if goals else 1.0,
             "hidden": 128 if goals else 256,
+            "batch_size": 256 if goals else 128,
             "updates_per_step": (0.2 if brief else 0.4) if goals else 1.0,
             "actor_period": 2 if goals else 3,
             "gamma": default_gamma(spec),
@@ -250,6 +251,7 @@ class ResolvedConfig(TrainConfig):
 
     num_envs: int
     hidden: int
+    batch_size: int
     learning_rate: float
     final_learning_rate: float
     updates_per_step: float
