@@ -26,8 +26,8 @@ from wpg.controllers.statistics import bootstrap_interval
 from wpg.export import Artifact, Provenance
 from wpg.export.contract import ActionChoice
 from wpg.export.options import SamplerOptions
-from wpg.export.sources import policy_source
-from wpg.export.writer import write_artifact
+from wpg.export.writing.sources import policy_source
+from wpg.export.writing.writer import write_artifact
 
 
 class Acting:

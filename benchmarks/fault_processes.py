@@ -17,10 +17,10 @@ from fault_runs import ARMS, arm_outside
 
 from wpg.controllers import Critic, ParticlePolicy
 from wpg.export import Provenance
-from wpg.export.sources import policy_source
-from wpg.export.writer import write_artifact
+from wpg.export.writing.sources import policy_source
+from wpg.export.writing.writer import write_artifact
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.logread import read_log
+from wpg.hardware_bridge.run_log.reader import read_log
 from wpg.sim_envs.reach import reach_interface
 
 PROCESS_KINDS = ("bridge killed", "emulator killed", "logger killed")
@@ -121,7 +121,7 @@ def logger_of(bridge: "subprocess.Popen[bytes]") -> int:
     """The process that writes a bridge's log."""
     children = Path(f"/proc/{bridge.pid}/task/{bridge.pid}/children").read_text().split()
     for child in map(int, children):
-        if b"log_writer" in Path(f"/proc/{child}/cmdline").read_bytes():
+        if b"run_log.writer" in Path(f"/proc/{child}/cmdline").read_bytes():
             return child
     return os.getpid() if bridge.poll() is None else 0
 

@@ -8,20 +8,20 @@ import numpy as np
 
 from wpg.export.contract import ActionTerm, ObservationTerm, PolicyInterface
 from wpg.hardware_bridge.description import RobotDescription, load_description
-from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
-from wpg.hardware_bridge.emulated_arm import EmulatedArm
-from wpg.hardware_bridge.emulator import make_device
+from wpg.hardware_bridge.emulation.arm import EmulatedArm
+from wpg.hardware_bridge.emulation.emulator import make_device
+from wpg.hardware_bridge.emulation.faults import FaultSpec, FaultyDevice, FaultyLink
+from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.emulation.loopback import LivingClock, LoopbackLink
 from wpg.hardware_bridge.errors import BridgeError
-from wpg.hardware_bridge.faults import FaultSpec, FaultyDevice, FaultyLink
-from wpg.hardware_bridge.feetech_robot import FeetechRobot
-from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.loopback import LivingClock, LoopbackLink
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.policy import Decision, Floats
 from wpg.hardware_bridge.robot import JointCommand, RobotState
-from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
+from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
+from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot
+from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
 
 ARMS = {"native": "panda", "feetech": "so101", "dynamixel": "omx"}
 PROTOCOLS = tuple(ARMS)

@@ -24,11 +24,11 @@ import numpy as np
 
 from wpg.hardware_bridge.clock import SimulatedClock
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.emulated_arm import physics_step_s
+from wpg.hardware_bridge.emulation.arm import physics_step_s
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
-from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.playing import play_path
-from wpg.hardware_bridge.runlog import RunLog
+from wpg.hardware_bridge.run_log.log import RunLog
+from wpg.hardware_bridge.run_log.reader import read_log
 from wpg.sim_envs.actuators import identify
 from wpg.sim_envs.effects import Effects, JointEffects, effects_toml
 from wpg.sim_envs.engines import EngineName, make_robot

@@ -26,11 +26,11 @@ import torch
 
 from wpg.controllers import Critic, ParticlePolicy
 from wpg.export import Artifact, Provenance, load_artifact
-from wpg.export.sources import policy_source
-from wpg.export.writer import write_artifact
+from wpg.export.writing.sources import policy_source
+from wpg.export.writing.writer import write_artifact
 from wpg.hardware_bridge.description import RobotDescription, load_description
-from wpg.hardware_bridge.emulator import Emulator
-from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.emulation.emulator import Emulator
+from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime

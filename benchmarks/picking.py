@@ -20,12 +20,12 @@ import gymnasium
 
 from wpg.controllers.statistics import wilson_interval
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.link_source import LinkSource
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.report import RunReport
 from wpg.hardware_bridge.session import open_robot
+from wpg.hardware_bridge.sources.link import LinkSource
 from wpg.sim_envs.scripts import Picker, ScriptedPolicy
 
 LINKS = {"panda": "udp://127.0.0.1:0", "omx": "pty:"}

@@ -24,10 +24,10 @@ import torch
 
 from wpg.controllers import Critic, ParticlePolicy
 from wpg.export import ActionTerm, Artifact, ObservationTerm, PolicyInterface, Provenance
-from wpg.export.builder import GraphBuilder
 from wpg.export.options import SamplerOptions
-from wpg.export.sources import policy_source
-from wpg.export.writer import write_artifact
+from wpg.export.writing.builder import GraphBuilder
+from wpg.export.writing.sources import policy_source
+from wpg.export.writing.writer import write_artifact
 
 OBS_DIM, ACTION_DIM, HIDDEN, CRITICS, COMPONENTS = 20, 7, 256, 2, 16
 

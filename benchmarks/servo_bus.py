@@ -22,15 +22,15 @@ import numpy as np
 from servo_clients import BAUDRATE, cycle
 from servo_sdks import MODELS, PROTOCOLS, Tap, make_environment, run_client, six_servo_arm
 
-from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
-from wpg.hardware_bridge.emulator import Emulator
+from wpg.hardware_bridge.emulation.emulator import Emulator
+from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import StaleStateError
-from wpg.hardware_bridge.feetech_robot import FeetechRobot
-from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.links import open_link
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import JointCommand
-from wpg.hardware_bridge.servo_robot import ServoRobotConfig
+from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
+from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot
+from wpg.hardware_bridge.servos.robot import ServoRobotConfig
 
 DRIVERS = {"feetech": FeetechRobot, "dynamixel": DynamixelRobot}
 

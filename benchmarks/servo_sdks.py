@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 
 from wpg.hardware_bridge.description import RobotDescription, load_description
-from wpg.hardware_bridge.emulator import Emulator
-from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.emulation.emulator import Emulator
+from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.links import Link
 
 CLIENT = Path(__file__).with_name("servo_clients.py")

@@ -23,8 +23,8 @@ from wpg.export.contract import (
     read_interface,
 )
 from wpg.export.options import AS_TRAINED, SamplerOptions
-from wpg.export.sources import policy_source
-from wpg.export.writer import write_artifact
+from wpg.export.writing.sources import policy_source
+from wpg.export.writing.writer import write_artifact
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,12 +25,12 @@ from wpg.export.contract import PolicyInterface
 from wpg.hardware_bridge.checks import check_interface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.joint_check import JointCheck, check_joints
-from wpg.hardware_bridge.link_source import LinkSource
 from wpg.hardware_bridge.robot import Robot, notices_of
 from wpg.hardware_bridge.safety import SafetyConfig
-from wpg.hardware_bridge.servo_robot import ServoRobot
+from wpg.hardware_bridge.servos.robot import ServoRobot
 from wpg.hardware_bridge.signals import stop_on_signals
-from wpg.hardware_bridge.source_check import TermCheck, watch_sources
+from wpg.hardware_bridge.sources.check import TermCheck, watch_sources
+from wpg.hardware_bridge.sources.link import LinkSource
 
 LARGEST_TRAVEL_RAD = 0.2
 """Beyond this a move is not small any more."""

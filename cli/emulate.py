@@ -21,14 +21,14 @@ from wpg.cli.options import (
 )
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import ProtocolName, RobotDescription, load_description
-from wpg.hardware_bridge.emulated_camera import EmulatedCamera, parse_camera
-from wpg.hardware_bridge.emulator import Companion, Emulator
-from wpg.hardware_bridge.faults import parse_faults
+from wpg.hardware_bridge.emulation.camera import EmulatedCamera, parse_camera
+from wpg.hardware_bridge.emulation.emulator import Companion, Emulator
+from wpg.hardware_bridge.emulation.faults import parse_faults
+from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.keys import read_key
-from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import SimulatedRobot, StopMode
-from wpg.hardware_bridge.source_sender import PoseSender
+from wpg.hardware_bridge.sources.sender import PoseSender
 
 if TYPE_CHECKING:
     from wpg.sim_envs.stand_in import TableStandIn

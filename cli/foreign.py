@@ -16,9 +16,9 @@ from wpg.cli.artifacts import ExportOptions, bare_interface
 from wpg.cli.options import CommandError, UsageError
 from wpg.controllers.environment import make_env, versioned_id
 from wpg.export.contract import ObservationTerm, PolicyInterface, Provenance, read_interface
-from wpg.export.sources import networks_source
-from wpg.export.stable_baselines import StableBaselinesPolicy, read_stable_baselines
-from wpg.export.writer import write_artifact
+from wpg.export.writing.sources import networks_source
+from wpg.export.writing.stable_baselines import StableBaselinesPolicy, read_stable_baselines
+from wpg.export.writing.writer import write_artifact
 
 
 def export_zip(

@@ -26,11 +26,11 @@ from wpg.cli.terminal import remark, terminal
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.drivers import is_link
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
-from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.playing import play_path
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import Robot
-from wpg.hardware_bridge.runlog import RunLog
+from wpg.hardware_bridge.run_log.log import RunLog
+from wpg.hardware_bridge.run_log.reader import read_log
 from wpg.hardware_bridge.signals import stop_on_signals
 
 if TYPE_CHECKING:

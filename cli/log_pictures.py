@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from wpg.cli.figures import BLUE, GREEN, GREY, ORANGE, styled
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.logread import RunRecording
 from wpg.hardware_bridge.robot import Vector
+from wpg.hardware_bridge.run_log.reader import RunRecording
 
 DPI = 110
 WIDTH_IN = 11.0

@@ -12,7 +12,7 @@ from importlib import metadata
 import tyro
 
 from wpg.cli.check import check
-from wpg.cli.demo import demo
+from wpg.cli.demo.command import demo
 from wpg.cli.demonstrate import demonstrate
 from wpg.cli.doctor import doctor
 from wpg.cli.emulate import emulate
@@ -30,8 +30,8 @@ from wpg.cli.replay import replay
 from wpg.cli.run import run
 from wpg.cli.train import train
 from wpg.cli.transfer.command import transfer
+from wpg.hardware_bridge.emulation.faults import FaultSpecError
 from wpg.hardware_bridge.errors import LinkUrlError
-from wpg.hardware_bridge.faults import FaultSpecError
 
 COMMANDS: dict[str, Command] = {
     "demo": demo,

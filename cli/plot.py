@@ -7,7 +7,7 @@ import tyro
 
 from wpg.cli.options import CommandError, LogPath, UsageError, prepare_outputs
 from wpg.cli.terminal import remark, terminal
-from wpg.hardware_bridge.logread import read_log
+from wpg.hardware_bridge.run_log.reader import read_log
 
 
 def plot(

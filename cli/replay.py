@@ -11,9 +11,9 @@ from rich.text import Text
 from wpg.cli.options import CommandError, JsonFile, LogPath, prepare_outputs, write_json
 from wpg.cli.policies import load_policy
 from wpg.cli.terminal import terminal
-from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.replay import Replay, logged_artifact
 from wpg.hardware_bridge.replay import replay as replay_log
+from wpg.hardware_bridge.run_log.reader import read_log
 
 
 def replay(

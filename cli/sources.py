@@ -12,7 +12,7 @@ from wpg.cli.options import UsageError
 from wpg.hardware_bridge.approach import PutBack
 from wpg.hardware_bridge.keyboard import Keys
 from wpg.hardware_bridge.keys import read_key
-from wpg.hardware_bridge.link_source import LinkSource
+from wpg.hardware_bridge.sources.link import LinkSource
 
 SourceOption = Annotated[
     tyro.conf.UseAppendAction[tuple[str, ...]],

@@ -1,8 +1,8 @@
 """The artefact: one ONNX file that holds the particle sampler and the contract it runs under.
 
 ``contract`` and ``reader`` need numpy, msgspec and onnxruntime alone, so that they fit the robot's computer;
-``writer`` (``from wpg.export.writer import write_artifact``) needs torch and onnx, and runs where the policy
-was trained.
+``writing`` (``from wpg.export.writing.writer import write_artifact``) needs torch and onnx, and runs where
+the policy was trained.
 
 Exceptions::
 

@@ -33,7 +33,6 @@ from wpg.hardware_bridge.errors import (
 )
 
 if TYPE_CHECKING:
-    from wpg.hardware_bridge.calibration import load_calibration
     from wpg.hardware_bridge.description import (
         RobotDescription,
         available_robots,
@@ -41,70 +40,71 @@ if TYPE_CHECKING:
         shipped_robots,
     )
     from wpg.hardware_bridge.doctor import diagnose
-    from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
     from wpg.hardware_bridge.emergency import EmergencyStop
-    from wpg.hardware_bridge.emulator import Emulator
-    from wpg.hardware_bridge.faults import FaultSpec, FaultyLink, parse_faults
-    from wpg.hardware_bridge.feetech_robot import FeetechRobot
+    from wpg.hardware_bridge.emulation.emulator import Emulator
+    from wpg.hardware_bridge.emulation.faults import FaultSpec, FaultyLink, parse_faults
+    from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
     from wpg.hardware_bridge.franka.robot import FrankaRobot
     from wpg.hardware_bridge.joint_check import check_joints
     from wpg.hardware_bridge.keys import read_key, write_key
-    from wpg.hardware_bridge.kinematic_robot import KinematicRobot
     from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
-    from wpg.hardware_bridge.link_source import LinkSource
-    from wpg.hardware_bridge.local_source import LocalSource
-    from wpg.hardware_bridge.logread import RunRecording, read_log
     from wpg.hardware_bridge.loop import ControlLoop
     from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
     from wpg.hardware_bridge.native_robot import NativeRobot
     from wpg.hardware_bridge.realtime import RealtimeConfig
     from wpg.hardware_bridge.report import RunReport
     from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus, StopMode
+    from wpg.hardware_bridge.run_log.reader import RunRecording, read_log
     from wpg.hardware_bridge.safety import SafetyConfig
+    from wpg.hardware_bridge.servos.calibration import load_calibration
+    from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
+    from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot
     from wpg.hardware_bridge.session import open_robot, run_policy
-    from wpg.hardware_bridge.source_sender import PoseSender, SourceSender
-    from wpg.hardware_bridge.sources import Reading, Source
+    from wpg.hardware_bridge.sources.link import LinkSource
+    from wpg.hardware_bridge.sources.local import LocalSource
+    from wpg.hardware_bridge.sources.sender import PoseSender, SourceSender
+    from wpg.hardware_bridge.sources.source import Reading, Source
 
 # Loaded when first asked for: a training process that wants a description needs neither links nor runtime.
 _MODULES = {
     "ControlLoop": "loop",
-    "DynamixelRobot": "dynamixel_robot",
+    "DynamixelRobot": "servos.dynamixel_robot",
     "EmergencyStop": "emergency",
-    "Emulator": "emulator",
-    "FaultSpec": "faults",
-    "FaultyLink": "faults",
-    "FeetechRobot": "feetech_robot",
+    "Emulator": "emulation.emulator",
+    "FaultSpec": "emulation.faults",
+    "FaultyLink": "emulation.faults",
+    "FeetechRobot": "servos.feetech_robot",
     "FrankaRobot": "franka.robot",
     "JointCommand": "robot",
-    "KinematicRobot": "kinematic_robot",
+    "KinematicRobot": "emulation.kinematic_robot",
     "LeRobotRobot": "lerobot_robot",
-    "LinkSource": "link_source",
-    "LocalSource": "local_source",
+    "LinkSource": "sources.link",
+    "LocalSource": "sources.local",
     "LoopConfig": "loop_config",
     "NativeRobot": "native_robot",
-    "PoseSender": "source_sender",
-    "Reading": "sources",
+    "PoseSender": "sources.sender",
+    "Reading": "sources.source",
     "RealtimeConfig": "realtime",
     "Robot": "robot",
     "RobotDescription": "description",
     "RobotState": "robot",
     "RobotStatus": "robot",
-    "RunRecording": "logread",
+    "RunRecording": "run_log.reader",
     "RunReport": "report",
     "SafetyConfig": "safety",
-    "Source": "sources",
-    "SourceSender": "source_sender",
+    "Source": "sources.source",
+    "SourceSender": "sources.sender",
     "StopMode": "robot",
     "available_robots": "description",
     "check_joints": "joint_check",
     "diagnose": "doctor",
-    "load_calibration": "calibration",
+    "load_calibration": "servos.calibration",
     "load_description": "description",
     "load_safety": "loop_config",
     "open_robot": "session",
-    "parse_faults": "faults",
+    "parse_faults": "emulation.faults",
     "read_key": "keys",
-    "read_log": "logread",
+    "read_log": "run_log.reader",
     "run_policy": "session",
     "shipped_robots": "description",
     "write_key": "keys",

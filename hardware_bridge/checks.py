@@ -10,7 +10,7 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline, no_gripper
 from wpg.hardware_bridge.robot import Robot, RobotState, RobotStatus, StopMode, stop_modes_of
-from wpg.hardware_bridge.sources import check_sources
+from wpg.hardware_bridge.sources.source import check_sources
 
 
 def check_interface(

@@ -12,16 +12,16 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol
 
-from wpg.hardware_bridge.calibration import load_calibration
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.errors import DescriptionError, LinkUrlError
-from wpg.hardware_bridge.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.franka.robot import FrankaRobot
 from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
 from wpg.hardware_bridge.links.url import LINK_SCHEMES
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.robot import Robot
+from wpg.hardware_bridge.servos.calibration import load_calibration
+from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
+from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot
 
 GROUP = "wpg.protocols"
 OVER_LINKS = ("native", "dynamixel", "feetech")

@@ -24,12 +24,12 @@ from wpg.hardware_bridge.metronome import Metronome
 from wpg.hardware_bridge.motion import Motion
 from wpg.hardware_bridge.parking import park
 from wpg.hardware_bridge.policy import Policy
-from wpg.hardware_bridge.recorder import NoRecorder, Recorder
 from wpg.hardware_bridge.report import RunReport, report_run
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus
+from wpg.hardware_bridge.run_log.recorder import NoRecorder, Recorder
 from wpg.hardware_bridge.sensing import Sensor
 from wpg.hardware_bridge.soft_start import SoftStart
-from wpg.hardware_bridge.sources import Feed, Source
+from wpg.hardware_bridge.sources.source import Feed, Source
 from wpg.hardware_bridge.timing import LatencyHistogram
 from wpg.hardware_bridge.witness import count
 

@@ -12,8 +12,8 @@ from wpg.hardware_bridge.hazards import Hazard, find_hazards
 from wpg.hardware_bridge.metronome import Metronome
 from wpg.hardware_bridge.motion import Motion
 from wpg.hardware_bridge.parking import park
-from wpg.hardware_bridge.recorder import NoRecorder, Recorder
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus, StopMode
+from wpg.hardware_bridge.run_log.recorder import NoRecorder, Recorder
 from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.sensing import Sensor
 

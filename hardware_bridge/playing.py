@@ -10,8 +10,8 @@ from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.excitation import MotionPath
 from wpg.hardware_bridge.moving import Mover
-from wpg.hardware_bridge.recorder import Recorder
 from wpg.hardware_bridge.robot import JointCommand, Robot, Vector
+from wpg.hardware_bridge.run_log.recorder import Recorder
 from wpg.hardware_bridge.safety import SafetyConfig
 
 HOMING_PACE = 0.3

@@ -10,11 +10,11 @@ from wpg.export.artifact import Artifact
 from wpg.export.contract import PolicyInterface
 from wpg.export.reader import artifact_from_bytes
 from wpg.hardware_bridge.errors import LogError
-from wpg.hardware_bridge.log_schema import POLICY_FILE
-from wpg.hardware_bridge.logread import RunRecording
 from wpg.hardware_bridge.pipeline import ObservationPipeline
 from wpg.hardware_bridge.policy import Floats, SampledPolicy
 from wpg.hardware_bridge.robot import RobotState, Vector
+from wpg.hardware_bridge.run_log.reader import RunRecording
+from wpg.hardware_bridge.run_log.schema import POLICY_FILE
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

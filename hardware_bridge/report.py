@@ -8,7 +8,7 @@ from wpg.hardware_bridge.goals import GoalResult
 from wpg.hardware_bridge.metronome import Metronome
 from wpg.hardware_bridge.motion import Motion
 from wpg.hardware_bridge.sensing import Sensor
-from wpg.hardware_bridge.sources import SourceReport
+from wpg.hardware_bridge.sources.source import SourceReport
 from wpg.hardware_bridge.timing import LatencyHistogram, LatencySummary
 
 COMPLETED = ("goals_done", "duration", "stopped")

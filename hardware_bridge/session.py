@@ -15,16 +15,16 @@ from wpg.hardware_bridge.drivers import find_driver
 from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.goals import GoalResult
-from wpg.hardware_bridge.log_schema import POLICY_FILE
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.report import RunReport
 from wpg.hardware_bridge.robot import Robot, notices_of
-from wpg.hardware_bridge.runlog import RunLog
+from wpg.hardware_bridge.run_log.log import RunLog
+from wpg.hardware_bridge.run_log.schema import POLICY_FILE
 from wpg.hardware_bridge.signals import stop_on_signals
-from wpg.hardware_bridge.sources import Source
+from wpg.hardware_bridge.sources.source import Source
 
 
 def open_robot(

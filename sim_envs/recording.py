@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.logread import RunRecording
 from wpg.hardware_bridge.robot import Vector
+from wpg.hardware_bridge.run_log.reader import RunRecording
 from wpg.sim_envs.errors import IdentificationError
 
 GAP_S = 0.1

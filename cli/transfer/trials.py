@@ -18,10 +18,10 @@ from wpg.export.interface import PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.goals import GoalResult
-from wpg.hardware_bridge.logread import RunRecording
 from wpg.hardware_bridge.pipeline import ActionPipeline
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import Vector
+from wpg.hardware_bridge.run_log.reader import RunRecording
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.goal_env import GoalEnv
 from wpg.sim_envs.task_interface import task_kwargs, term_slice

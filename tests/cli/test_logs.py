@@ -14,12 +14,12 @@ from wpg.cli.log_pictures import _axes, _counted, _joints, _tool_ways
 from wpg.export.contract import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface, Provenance
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.kinematic_robot import KinematicRobot
-from wpg.hardware_bridge.logread import read_log
+from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import JointCommand
-from wpg.hardware_bridge.runlog import RunLog
+from wpg.hardware_bridge.run_log.log import RunLog
+from wpg.hardware_bridge.run_log.reader import read_log
 
 
 def run(*args: object) -> int:
@@ -32,8 +32,8 @@ def write_policy(path, seed: int):
 
     from wpg.controllers.critic import Critic
     from wpg.controllers.policy import ParticlePolicy
-    from wpg.export.sources import policy_source
-    from wpg.export.writer import write_artifact
+    from wpg.export.writing.sources import policy_source
+    from wpg.export.writing.writer import write_artifact
 
     panda = load_description("panda")
     interface = PolicyInterface(

@@ -23,8 +23,8 @@ def push(tmp_path_factory):
     from wpg.controllers.critic import Critic
     from wpg.controllers.policy import ParticlePolicy
     from wpg.export.contract import Provenance
-    from wpg.export.sources import policy_source
-    from wpg.export.writer import write_artifact
+    from wpg.export.writing.sources import policy_source
+    from wpg.export.writing.writer import write_artifact
     from wpg.hardware_bridge.description import load_description
     from wpg.sim_envs.push import push_interface, push_table
 

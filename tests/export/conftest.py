@@ -24,8 +24,8 @@ from wpg.export import (
 )
 from wpg.export.artifact import Artifact
 from wpg.export.options import SamplerOptions
-from wpg.export.sources import policy_source
-from wpg.export.writer import write_artifact
+from wpg.export.writing.sources import policy_source
+from wpg.export.writing.writer import write_artifact
 
 sys.path.append(str(Path(__file__).parent))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from wpg.export.contract import ActionChoice, ContractError
-from wpg.export.models import OwnModel
 from wpg.export.options import SamplerOptions
-from wpg.export.parity import Reference
+from wpg.export.writing.models import OwnModel
+from wpg.export.writing.parity import Reference
 
 
 @pytest.fixture(scope="module")

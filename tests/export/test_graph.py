@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from wpg.controllers.flow import spread
-from wpg.export.models import OwnModel
-from wpg.export.parity import KINK_SHARE, TOLERANCE, Reference, relative_error
+from wpg.export.writing.models import OwnModel
+from wpg.export.writing.parity import KINK_SHARE, TOLERANCE, Reference, relative_error
 
 
 @pytest.fixture(scope="module", params=[0, 1, 4], ids=lambda steps: f"M{steps}")

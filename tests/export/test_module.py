@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from wpg.export import ContractError, ParityError, load_artifact, read_interface
-from wpg.export.module import module_source
 from wpg.export.options import SamplerOptions
-from wpg.export.writer import write_artifact
+from wpg.export.writing.module import module_source
+from wpg.export.writing.writer import write_artifact
 
 TOML = """
 control_dt_s = 0.02

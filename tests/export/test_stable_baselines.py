@@ -19,9 +19,9 @@ from wpg.export import (
     load_artifact,
 )
 from wpg.export.options import SamplerOptions
-from wpg.export.sources import networks_source
-from wpg.export.stable_baselines import read_stable_baselines
-from wpg.export.writer import write_artifact
+from wpg.export.writing.sources import networks_source
+from wpg.export.writing.stable_baselines import read_stable_baselines
+from wpg.export.writing.writer import write_artifact
 
 OBS = np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32) * 3
 INTERFACE = PolicyInterface(

@@ -8,8 +8,9 @@ import torch
 
 from wpg.controllers import Critic, ParticlePolicy
 from wpg.controllers.normalisation import BatchUse
-from wpg.export import ContractError, ParityError, load_artifact, sources
-from wpg.export.graph import build_graph
+from wpg.export import ContractError, ParityError, load_artifact
+from wpg.export.writing import sources
+from wpg.export.writing.graph import build_graph
 
 
 def broken(name, factor):

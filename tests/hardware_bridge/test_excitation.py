@@ -6,9 +6,9 @@ import pytest
 from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.description import load_description, shipped_robots
 from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
-from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.playing import play_path
 from wpg.hardware_bridge.robot import RobotStatus
 from wpg.hardware_bridge.witness import CommandJudge

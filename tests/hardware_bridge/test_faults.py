@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.clock import ManualClock
-from wpg.hardware_bridge.faults import FaultSpec, FaultyLink
+from wpg.hardware_bridge.emulation.faults import FaultSpec, FaultyLink
 from wpg.hardware_bridge.links import Link
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -128,13 +128,13 @@ class TestBrownOut:
 
     def test_what_a_restarted_dynamixel_reports_is_not_believed(self, campaign):
         from wpg.hardware_bridge.description import load_description
-        from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
-        from wpg.hardware_bridge.emulated_arm import EmulatedArm
-        from wpg.hardware_bridge.emulator import make_device
+        from wpg.hardware_bridge.emulation.arm import EmulatedArm
+        from wpg.hardware_bridge.emulation.emulator import make_device
+        from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
+        from wpg.hardware_bridge.emulation.loopback import LivingClock, LoopbackLink
         from wpg.hardware_bridge.errors import StaleStateError
-        from wpg.hardware_bridge.kinematic_robot import KinematicRobot
-        from wpg.hardware_bridge.loopback import LivingClock, LoopbackLink
         from wpg.hardware_bridge.robot import RobotStatus
+        from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
 
         clock, omx = LivingClock(), load_description("omx")
         clock.arm = arm = EmulatedArm(KinematicRobot(omx), clock.now())

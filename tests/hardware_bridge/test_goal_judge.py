@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.goal_judge import GoalJudge
+from wpg.hardware_bridge.emulation.goal_judge import GoalJudge
 from wpg.hardware_bridge.witness import CommandJudge
 
 ARM = load_description("so101")

@@ -10,17 +10,17 @@ from wpg.export.contract import ContractError, ObservationTerm
 from wpg.hardware_bridge.errors import ProtocolError
 from wpg.hardware_bridge.gripper import GripperSetpoint
 from wpg.hardware_bridge.joint_check import check_joints
-from wpg.hardware_bridge.log_schema import SCHEMAS
-from wpg.hardware_bridge.logread import _Collected, _series, read_log
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.memory_log import MemoryLog
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.protocols.native import Command, Refusal
 from wpg.hardware_bridge.replay import _rebuilt_observations
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, StopMode
-from wpg.hardware_bridge.runlog import RunLog
+from wpg.hardware_bridge.run_log.log import RunLog
+from wpg.hardware_bridge.run_log.memory import MemoryLog
+from wpg.hardware_bridge.run_log.reader import _Collected, _series, read_log
+from wpg.hardware_bridge.run_log.schema import SCHEMAS
 
 DT_S = 0.005
 

@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.emulation.faults import FaultSpec
 from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
-from wpg.hardware_bridge.faults import FaultSpec
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
@@ -295,7 +295,7 @@ def test_configuration_is_checked(wrong):
 def test_in_process_robot_needs_no_link(description, reach_policy):
     """A simulator behind the same interface, advanced by the clock it is read with."""
     from wpg.hardware_bridge.clock import ManualClock
-    from wpg.hardware_bridge.kinematic_robot import KinematicRobot
+    from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 
     clock = ManualClock()
 

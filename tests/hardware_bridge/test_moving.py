@@ -11,8 +11,8 @@ from wpg.hardware_bridge.excitation import MotionPath
 from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.playing import play_path
-from wpg.hardware_bridge.recorder import NoRecorder
 from wpg.hardware_bridge.robot import RobotStatus, StopMode
+from wpg.hardware_bridge.run_log.recorder import NoRecorder
 
 
 def _play(robot, **options):

@@ -11,8 +11,8 @@ import pytest
 from wpg.export.contract import ContractError
 from wpg.hardware_bridge.checks import check_interface, ticks_per_step
 from wpg.hardware_bridge.clock import ManualClock, RealClock
+from wpg.hardware_bridge.emulation.faults import FaultSpecError, parse_faults
 from wpg.hardware_bridge.errors import LifecycleError
-from wpg.hardware_bridge.faults import FaultSpecError, parse_faults
 from wpg.hardware_bridge.goals import GoalSequence
 from wpg.hardware_bridge.lifecycle import _NEXT, Lifecycle, Phase
 from wpg.hardware_bridge.metronome import Metronome

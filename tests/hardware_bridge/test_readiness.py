@@ -9,11 +9,11 @@ import pytest
 
 from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.doctor import diagnose
-from wpg.hardware_bridge.emulator import Emulator
+from wpg.hardware_bridge.emulation.emulator import Emulator
+from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import BridgeError, LinkError
 from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.keys import KeyFileError, read_key, write_key
-from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus
 
 

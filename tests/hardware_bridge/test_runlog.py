@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.errors import LogError
-from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import JointCommand, RobotState
-from wpg.hardware_bridge.runlog import RunLog
+from wpg.hardware_bridge.run_log.log import RunLog
+from wpg.hardware_bridge.run_log.reader import read_log
 
 METADATA = {"robot": "panda", "noise_seed": "7"}
 
@@ -178,13 +178,13 @@ def test_writer_that_dies_ends_the_log_not_the_run(path, bench, reach_policy):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
 def test_full_disk_ends_the_log_with_one_line():
-    from wpg.hardware_bridge import log_writer
+    from wpg.hardware_bridge.run_log import writer
 
     code = (
         "import builtins, sys; real = builtins.open;"
         "builtins.open = lambda path, mode='r', *a, **k: real('/dev/full', 'wb') if mode == 'xb' "
         "else real(path, mode, *a, **k);"
-        f"import runpy; sys.argv = ['x', 'run.mcap', '0']; runpy.run_path({log_writer.__file__!r}, "
+        f"import runpy; sys.argv = ['x', 'run.mcap', '0']; runpy.run_path({writer.__file__!r}, "
         "run_name='__main__')"
     )
     process = subprocess.run(
@@ -200,7 +200,7 @@ def test_killed_bridge_leaves_a_whole_log(path):
 import os, signal, sys
 import numpy as np
 from pathlib import Path
-from wpg.hardware_bridge.runlog import RunLog
+from wpg.hardware_bridge.run_log.log import RunLog
 log = RunLog(Path({str(path)!r}), {METADATA!r}, {{}})
 for number in range(500):
     log.event(time_s=number * 0.1, name="tick", detail="")

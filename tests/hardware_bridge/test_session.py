@@ -8,12 +8,12 @@ from wpg.export.contract import ContractError, Provenance
 from wpg.export.options import AS_TRAINED, SamplerOptions
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.errors import BridgeError, LogError
-from wpg.hardware_bridge.logread import read_log
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.realtime import RealtimeConfig
 from wpg.hardware_bridge.replay import replay
+from wpg.hardware_bridge.run_log.reader import read_log
 from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.session import open_robot, run_policy
 
@@ -39,8 +39,8 @@ def untrained(path, interface, options):
 
     from wpg.controllers.critic import Critic
     from wpg.controllers.policy import ParticlePolicy
-    from wpg.export.sources import policy_source
-    from wpg.export.writer import write_artifact
+    from wpg.export.writing.sources import policy_source
+    from wpg.export.writing.writer import write_artifact
 
     generator = torch.Generator().manual_seed(0)
     sizes = {"hidden": 16, "generator": generator}

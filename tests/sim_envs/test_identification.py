@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from wpg.cli.main import main
-from wpg.hardware_bridge.logread import RunRecording, Series
 from wpg.hardware_bridge.robot import JointCommand
-from wpg.hardware_bridge.runlog import RunLog
+from wpg.hardware_bridge.run_log.log import RunLog
+from wpg.hardware_bridge.run_log.reader import RunRecording, Series
 from wpg.sim_envs.actuators import identify
 from wpg.sim_envs.effects import Effects, JointEffects, effects_toml, load_effects, spread_of
 from wpg.sim_envs.engines import make_robot

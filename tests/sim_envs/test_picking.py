@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from wpg.hardware_bridge.dynamixel_robot import DynamixelRobot
-from wpg.hardware_bridge.emulated_arm import EmulatedArm
-from wpg.hardware_bridge.emulator import make_device
-from wpg.hardware_bridge.local_source import LocalSource
+from wpg.hardware_bridge.emulation.arm import EmulatedArm
+from wpg.hardware_bridge.emulation.emulator import make_device
+from wpg.hardware_bridge.emulation.loopback import LivingClock, LoopbackLink
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.loopback import LivingClock, LoopbackLink
-from wpg.hardware_bridge.memory_log import MemoryLog
 from wpg.hardware_bridge.native_robot import NativeRobot
-from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
+from wpg.hardware_bridge.run_log.memory import MemoryLog
+from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
+from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
+from wpg.hardware_bridge.sources.local import LocalSource
 from wpg.sim_envs.scripts import Picker, ScriptedPolicy
 from wpg.sim_envs.stand_in import TableStandIn
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.franka.limits import (
     ACCELERATION_MAX_RAD_S2,
@@ -16,7 +17,6 @@ from wpg.hardware_bridge.franka.limits import (
     speed_limits,
 )
 from wpg.hardware_bridge.franka.stream import CommandStream
-from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.motion import Motion
 from wpg.hardware_bridge.robot import JointCommand
 

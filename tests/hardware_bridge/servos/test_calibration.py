@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wpg.hardware_bridge.calibration import (
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.errors import DescriptionError, ProtocolError
+from wpg.hardware_bridge.robot import RobotStatus
+from wpg.hardware_bridge.servos.calibration import (
     MotorCalibration,
     calibration_of,
     default_calibration,
     load_calibration,
 )
-from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.errors import DescriptionError, ProtocolError
-from wpg.hardware_bridge.robot import RobotStatus
 from wpg.hardware_bridge.session import open_robot
 
 SO101 = load_description("so101")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wpg.hardware_bridge.protocols.dynamixel import DynamixelProtocol, crc16
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
 from wpg.hardware_bridge.protocols.servo import BROADCAST, Instruction, Packet, Status
-from wpg.hardware_bridge.servo_models import MODELS, Register
+from wpg.hardware_bridge.servos.models import MODELS, Register
 
 FEETECH, DYNAMIXEL = FeetechProtocol(), DynamixelProtocol()
 PROTOCOLS = {"feetech": FEETECH, "dynamixel": DYNAMIXEL}

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.emulated_arm import EmulatedArm
-from wpg.hardware_bridge.emulator import make_device
+from wpg.hardware_bridge.emulation.arm import EmulatedArm
+from wpg.hardware_bridge.emulation.emulator import make_device
+from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import DescriptionError
-from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.protocols.dynamixel import DynamixelProtocol
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
 from wpg.hardware_bridge.protocols.servo import BROADCAST, Instruction, Packet, Status
 from wpg.hardware_bridge.robot import RobotStatus
-from wpg.hardware_bridge.servo_models import DXL_HARDWARE_ERROR, DXL_WATCHDOG, STS3215, XM430_W350, Register
+from wpg.hardware_bridge.servos.models import DXL_HARDWARE_ERROR, DXL_WATCHDOG, STS3215, XM430_W350, Register
 
 CAPTURES = json.loads(Path(__file__).with_name("sdk_captures.json").read_text())
 CODECS = {"feetech": FeetechProtocol(), "dynamixel": DynamixelProtocol()}

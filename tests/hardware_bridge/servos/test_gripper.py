@@ -4,15 +4,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.calibration import (
+from wpg.hardware_bridge.description import GripperServo, RobotDescription, load_description
+from wpg.hardware_bridge.errors import DescriptionError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.robot import JointCommand, StopMode
+from wpg.hardware_bridge.servos.calibration import (
     GripperCalibration,
     MotorCalibration,
     calibration_of,
     default_calibration,
 )
-from wpg.hardware_bridge.description import GripperServo, RobotDescription, load_description
-from wpg.hardware_bridge.errors import DescriptionError, ProtocolError, StaleStateError
-from wpg.hardware_bridge.robot import JointCommand, StopMode
 
 COUNT_M = 2e-4
 """More than one count of either gripper."""

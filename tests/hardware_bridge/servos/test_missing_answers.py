@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.emulation.faults import FaultSpec
 from wpg.hardware_bridge.errors import (
     DescriptionError,
     LinkError,
     ProtocolError,
     StaleStateError,
 )
-from wpg.hardware_bridge.faults import FaultSpec
 from wpg.hardware_bridge.robot import RobotStatus
-from wpg.hardware_bridge.servo_models import DXL_HARDWARE_ERROR, RAD_PER_COUNT
-from wpg.hardware_bridge.servo_robot import ServoRobotConfig
+from wpg.hardware_bridge.servos.models import DXL_HARDWARE_ERROR, RAD_PER_COUNT
+from wpg.hardware_bridge.servos.robot import ServoRobotConfig
 from wpg.hardware_bridge.session import open_robot
 
 HALF_COUNT_RAD = RAD_PER_COUNT / 2 + 1e-9

@@ -11,7 +11,7 @@ from wpg.hardware_bridge.errors import (
     StaleStateError,
 )
 from wpg.hardware_bridge.robot import Robot, RobotStatus, StopMode
-from wpg.hardware_bridge.servo_models import DXL_WATCHDOG, RAD_PER_COUNT
+from wpg.hardware_bridge.servos.models import DXL_WATCHDOG, RAD_PER_COUNT
 
 HALF_COUNT_RAD = RAD_PER_COUNT / 2 + 1e-9
 

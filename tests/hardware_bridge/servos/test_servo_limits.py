@@ -4,14 +4,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.calibration import Span
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import ProtocolError
 from wpg.hardware_bridge.protocols.dynamixel import DynamixelProtocol
 from wpg.hardware_bridge.protocols.feetech import FeetechDecoder, FeetechProtocol
 from wpg.hardware_bridge.protocols.servo import Instruction
 from wpg.hardware_bridge.robot import NoticingRobot, RobotStatus, StopMode, notices_of
-from wpg.hardware_bridge.servo_models import RAD_PER_COUNT, STS3215, XM430_W350
+from wpg.hardware_bridge.servos.calibration import Span
+from wpg.hardware_bridge.servos.models import RAD_PER_COUNT, STS3215, XM430_W350
 
 CODECS = {"feetech": FeetechProtocol(), "dynamixel": DynamixelProtocol()}
 
@@ -257,7 +257,7 @@ class TestBoth:
 
 
 def test_limits_that_a_killed_driver_has_left_are_no_other_calibration(make_so101):
-    from wpg.hardware_bridge.calibration import MotorCalibration, calibration_of
+    from wpg.hardware_bridge.servos.calibration import MotorCalibration, calibration_of
 
     so101 = load_description("so101")
     servos = dict(zip(so101.joint_names, so101.bus.servos, strict=True)) | so101.bus.others

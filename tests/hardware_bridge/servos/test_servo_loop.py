@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.emulator import Emulator
+from wpg.hardware_bridge.emulation.emulator import Emulator
+from wpg.hardware_bridge.emulation.faults import parse_faults
+from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import (
     BridgeError,
     LinkError,
 )
-from wpg.hardware_bridge.faults import parse_faults
 from wpg.hardware_bridge.joint_check import check_joints
-from wpg.hardware_bridge.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.robot import JointCommand, StopMode
-from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
-from wpg.hardware_bridge.servo_robot import ServoRobotConfig
+from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
+from wpg.hardware_bridge.servos.robot import ServoRobotConfig
 from wpg.hardware_bridge.session import open_robot
 
 HALF_COUNT_RAD = RAD_PER_COUNT / 2 + 1e-9

@@ -5,7 +5,7 @@ import pytest
 
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.servo_models import RAD_PER_COUNT
+from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
 
 HALF_COUNT_RAD = RAD_PER_COUNT / 2 + 1e-9
 

@@ -8,10 +8,10 @@ import pytest
 from wpg.export.contract import ObservationTerm
 from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.errors import LinkError
-from wpg.hardware_bridge.link_source import LinkSource
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.policy import Decision
-from wpg.hardware_bridge.source_sender import SourceSender
+from wpg.hardware_bridge.sources.link import LinkSource
+from wpg.hardware_bridge.sources.sender import SourceSender
 
 URL = "udp://127.0.0.1:7710"
 

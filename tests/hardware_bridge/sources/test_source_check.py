@@ -4,8 +4,8 @@ import pytest
 from wpg.export.contract import ContractError
 from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.errors import StaleStateError
-from wpg.hardware_bridge.local_source import LocalSource
-from wpg.hardware_bridge.source_check import watch_sources
+from wpg.hardware_bridge.sources.check import watch_sources
+from wpg.hardware_bridge.sources.local import LocalSource
 
 PLACE = np.array([0.5, 0.0, 0.02])
 

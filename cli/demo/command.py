@@ -1,0 +1,154 @@
+"""``wpg demo``: the main job end to end, each step run as a user would run it by hand."""
+
+import json
+import select
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from wpg.cli.demo.files import DemoFiles, Summary
+from wpg.cli.options import CommandError, refuse_existing, require_at_least, write_json
+from wpg.cli.terminal import terminal
+
+TRAIN_ENV = "wpg/PandaReach-v0"
+OTHER_ENV = "wpg/PandaReachBullet-v0"
+TRAIN_SECONDS = 110
+ROBOT = "panda"
+LINKS = {"serial": "pty:", "udp": "udp://127.0.0.1:0"}
+STARTUP_S = 60.0
+
+
+def demo(
+    *,
+    out: Path | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    episodes: int = 100,
+    goals: int = 20,
+) -> None:
+    """Train a Panda to reach in MuJoCo, export it, run it over serial and UDP on an emulated arm, report.
+
+    Args:
+        out: Folder for everything, new; by default runs/demo-DATE.
+        seed: Seed of training, goals and noise.
+        steps: Environment steps to train at most; by default as many as the task takes.
+        episodes: Episodes of each evaluation in simulation.
+        goals: Goals of each run through the real-time loop.
+    """
+    from wpg.cli.demo.report import write_report  # noqa: PLC0415  matplotlib is not part of the bare bridge
+
+    require_at_least(1, steps=steps, episodes=episodes, goals=goals)
+    require_at_least(0, seed=seed)
+    started = time.monotonic()
+    files = DemoFiles(out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S"))
+    refuse_existing(files.root, "--out")
+    files.root.mkdir(parents=True)
+    console = terminal()
+    stages = Stages(console)
+
+    stages.run(
+        "train in MuJoCo, and export",
+        (
+            *("train", TRAIN_ENV, "--max-seconds", str(TRAIN_SECONDS), "--seed", str(seed)),
+            *("--out", str(files.run), *(() if steps is None else ("--steps", str(steps)))),
+        ),
+    )
+    for env, engine in ((TRAIN_ENV, "mujoco"), (OTHER_ENV, "pybullet")):
+        stages.run(
+            f"evaluate the exported file in {engine}",
+            ("evaluate", str(files.artifact), "--env", env, "--episodes", str(episodes)),
+            writes=files.evaluation(engine),
+        )
+    for name, url in LINKS.items():
+        with stages.emulator(url, files.witness(name)) as link:
+            stages.run(
+                f"run it over {link}",
+                (
+                    *("run", str(files.artifact), "--robot", ROBOT, "--link", link, "--goals", str(goals)),
+                    *("--seed", str(seed), "--log", str(files.log(name))),
+                ),
+                writes=files.result(name),
+            )
+    stages.title("report")
+    summary = write_report(files, tuple(LINKS), stages.commands, started)
+    write_json(files.summary, summary)
+    console.print(_table(summary))
+    console.print(f"report: {files.report.resolve()}", soft_wrap=True)
+
+
+class Stages:
+    """Runs subcommands as processes of their own, and remembers them for the report."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.commands: list[str] = []
+
+    def title(self, text: str) -> None:
+        """Say what happens now."""
+        self._console.print(f"▸ {text}", style="bold")
+
+    def run(self, title: str, arguments: Sequence[str], *, writes: Path | None = None) -> None:
+        """Run ``wpg`` with these arguments to its end, with ``--json`` for the file it is to write.
+
+        Raises:
+            CommandError: it failed; its own line says why.
+        """
+        self.title(title)
+        json_option = () if writes is None else ("--json", str(writes))
+        code = subprocess.run(self._command((*arguments, *json_option)), check=False).returncode
+        if code != 0:
+            raise CommandError(f"the demo stops here: `{self.commands[-1]}` ended with exit code {code}")
+
+    @contextmanager
+    def emulator(self, url: str, witness: Path) -> Iterator[str]:
+        """An emulated robot in another process, as long as the context lasts; gives its link."""
+        arguments = ("emulate", ROBOT, "--link", url, "--json", str(witness))
+        with subprocess.Popen(self._command(arguments), stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield _announced(process)["link"]
+            finally:
+                process.terminate()
+
+    def _command(self, arguments: Sequence[str]) -> list[str]:
+        self.commands.append(shlex.join(("wpg", *arguments)))
+        return [sys.executable, "-m", "wpg.cli.main", *arguments]
+
+
+def _announced(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    """The first line of an emulator, once it serves."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], STARTUP_S)
+    line = process.stdout.readline() if ready else ""
+    if not line:
+        raise CommandError(f"the emulator did not start within {STARTUP_S:.0f} s")
+    announced: dict[str, Any] = json.loads(line)
+    return announced
+
+
+def _table(summary: Summary) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    rows = {
+        "training": f"{summary.train_s:.0f} s",
+        "success in MuJoCo": f"{summary.success_mujoco:.0%}",
+        "success in PyBullet, never trained on": f"{summary.success_pybullet:.0%}",
+        "success over the serial pty": f"{summary.success_serial:.0%} of {summary.goals_serial} goals",
+        "success over UDP": f"{summary.success_udp:.0%} of {summary.goals_udp} goals",
+        "limit violations, by bridge and emulators": str(summary.limit_violations),
+        "loop rate": f"{summary.rate_hz:.1f} Hz",
+        "lateness p50 / p99 / max": " / ".join(
+            f"{summary.lateness_us[key]:.0f}" for key in ("p50", "p99", "max")
+        )
+        + " µs",
+        "wall time": f"{summary.wall_s:.0f} s",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table

@@ -1,0 +1,108 @@
+"""Trials that the demo runs and its report shows."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.cli.demo.files import DemoFiles
+from wpg.controllers.statistics import Interval, wilson_interval
+from wpg.hardware_bridge.run_log.reader import RunRecording, read_log
+
+Array = NDArray[np.float64]
+TIME_ROUNDING_S = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCurve:
+    """Evaluated success over a training run, (N,) each."""
+
+    steps: Array
+    seconds: Array
+    success: Array
+    wall_s: float
+    """Length of the training in all, evaluations included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuccessRow:
+    """Success of the policy in one place."""
+
+    label: str
+    successes: int
+    trials: int
+    deployed: bool
+    """Through the real-time loop, not in the simulator's own time."""
+
+    @property
+    def rate(self) -> float:
+        """Share of successes."""
+        return self.successes / self.trials
+
+    @property
+    def ci95(self) -> Interval:
+        """Wilson interval of the rate."""
+        return wilson_interval(self.successes, self.trials)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoalError:
+    """Distance from tool to goal while one goal was pursued, (N,) each."""
+
+    time_s: Array
+    distance_m: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkTrial:
+    """A run of the real-time loop over one link, by both its witnesses."""
+
+    label: str
+    report: dict[str, Any]
+    """What `wpg run --json` wrote."""
+    witness: dict[str, Any]
+    """What `wpg emulate --json` wrote."""
+    time_s: Array
+    """(T,) of the ticks."""
+    joint_pos: Array
+    """(T, num_joints) rad, measured."""
+    lateness_us: Array
+    """(T,)."""
+    goal_errors: tuple[GoalError, ...]
+
+    @property
+    def success(self) -> SuccessRow:
+        """Goals reached through the loop."""
+        return SuccessRow(
+            label=self.label, successes=self.report["successes"], trials=self.report["goals"], deployed=True
+        )
+
+    @property
+    def limit_violations(self) -> int:
+        """Commands outside the robot's limits, by both witnesses."""
+        return int(self.report["limit_violations"] + self.witness["commands_outside_limits"])
+
+
+def read_trial(label: str, files: DemoFiles, link: str) -> LinkTrial:
+    """A trial from the files that its two processes left."""
+    report = json.loads(files.result(link).read_text())
+    recording = read_log(files.log(link))
+    return LinkTrial(
+        label=label,
+        report=report,
+        witness=json.loads(files.witness(link).read_text()),
+        time_s=recording.state.time_s,
+        joint_pos=recording.state["joint_pos_rad"],
+        lateness_us=recording.timing["lateness_us"],
+        goal_errors=tuple(_goal_error(recording, result) for result in report["goal_results"]),
+    )
+
+
+def _goal_error(recording: RunRecording, result: dict[str, Any]) -> GoalError:
+    """The log rounds times to nanoseconds, and a goal may begin in the instant in which the last one ends."""
+    decision = recording.decision
+    since_s = decision.time_s - result["start_s"]
+    during = (since_s > -TIME_ROUNDING_S) & (decision.time_s < result["end_s"] - TIME_ROUNDING_S)
+    return GoalError(time_s=since_s[during], distance_m=decision["goal_error_m"][during])

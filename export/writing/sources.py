@@ -1,0 +1,111 @@
+"""Where policies come from: for each kind the graph of it, and the model that the graph is held against."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import onnx
+
+from wpg.controllers.critic import Critic
+from wpg.controllers.policy import ParticlePolicy
+from wpg.export.contract import ActionTerm, ContractError, ParityError, PolicyInterface, SamplerSpec
+from wpg.export.writing.graph import build_graph
+from wpg.export.writing.models import Model, OwnModel, PlainModel
+from wpg.export.writing.networks import Array, Networks, as_array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A policy that can be written; made by :func:`policy_source` and its like."""
+
+    model: Model
+    """States it in float64."""
+    build: Callable[[ActionTerm, SamplerSpec], onnx.ModelProto]
+    """Writes its graph."""
+    obs_dim: int
+    action_dim: int
+    num_components: int = 1
+    temperature: float = 0.0
+    """τ of the Gibbs policy, where it was trained with one."""
+    has_critics: bool = False
+    is_random: bool = False
+    """Whether one observation has many actions."""
+    statistics: tuple[Array, Array] | None = None
+    """Mean and standard deviation of the observations in training."""
+
+    def check(self, interface: PolicyInterface, spec: SamplerSpec) -> None:
+        """Refuse an interface of another size, and options that need the critics of a policy without.
+
+        Raises:
+            ContractError: it cannot be written like this.
+        """
+        found, expected = (self.obs_dim, self.action_dim), (interface.obs_dim, interface.action.size)
+        if found != expected:
+            raise ContractError(
+                f"policy: expected {expected[0]} observations and {expected[1]} actions as in the "
+                f"interface, found {found[0]} and {found[1]}"
+            )
+        if not self.has_critics:
+            if spec.choice.startswith("best") and self.is_random:
+                raise ContractError(
+                    f"choice {spec.choice!r} needs critics; without, choose 'sample' or 'medoid'"
+                )
+            if spec.refinement_steps:
+                raise ContractError("refinement needs critics, and this policy has none: leave it out")
+
+
+def policy_source(policy: ParticlePolicy, critic: Critic, *, temperature: float) -> Source:
+    """A particle policy, which draws, and its critics, which rate and refine.
+
+    Args:
+        policy: the policy.
+        critic: the critics.
+        temperature: τ of the Gibbs policy at the end of training.
+
+    Raises:
+        ContractError: they see or give different numbers of values.
+        ParityError: a weight is not finite.
+    """
+    sizes = [(module.obs_dim, module.action_dim) for module in (policy, critic)]
+    if sizes[0] != sizes[1]:
+        raise ContractError(f"critic: expected the policy's {sizes[0]} values, found {sizes[1]}")
+    for name, module in (("policy", policy), ("critic", critic)):
+        for key, tensor in module.state_dict().items():
+            if not bool(tensor.isfinite().all()):
+                raise ParityError(f"{name}: expected finite weights, found NaN or infinity in {key}")
+    norm = policy.network.own_layers()[0].norm
+    return Source(
+        model=OwnModel(policy, critic),
+        build=partial(build_graph, Networks.of(policy, critic)),
+        obs_dim=policy.obs_dim,
+        action_dim=policy.action_dim,
+        num_components=policy.num_particles,
+        temperature=temperature,
+        has_critics=True,
+        is_random=True,
+        statistics=None if norm is None else (as_array(norm.running_mean), as_array(norm.running_var.sqrt())),
+    )
+
+
+def networks_source(networks: Networks, *, temperature: float = 0.0) -> Source:
+    """Networks that another library has trained.
+
+    Raises:
+        ContractError: policy and normaliser are of different sizes.
+    """
+    rule = networks.normaliser
+    if rule is not None and rule.mean.size != networks.obs_dim:
+        raise ContractError(
+            f"normaliser: expected {networks.obs_dim} observations as the policy, found {rule.mean.size}"
+        )
+    return Source(
+        model=PlainModel(networks),
+        build=partial(build_graph, networks),
+        obs_dim=networks.obs_dim,
+        action_dim=networks.action_dim,
+        num_components=networks.num_components,
+        temperature=temperature,
+        has_critics=bool(networks.critics),
+        is_random=networks.log_std is not None,
+        statistics=None if rule is None or rule.std is None else (rule.mean, rule.std),
+    )

@@ -1,0 +1,177 @@
+"""A simulated arm with the manners of a real one: it must be armed, and it holds when nobody commands it."""
+
+import numpy as np
+
+from wpg.hardware_bridge.axes import as_command, in_row
+from wpg.hardware_bridge.command_gate import CommandGate
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.emulation.goal_judge import GoalJudge
+from wpg.hardware_bridge.protocols.native import Refusal
+from wpg.hardware_bridge.robot import JointCommand, RobotStatus, SimulatedRobot, StopMode, Vector
+from wpg.hardware_bridge.witness import CommandJudge, EmulatorWitness, count, milliseconds
+
+MAX_BEHIND_S = 0.25
+"""An emulator that fell further behind than this lets the lost time go."""
+
+
+class EmulatedArm:
+    """What stands behind every emulated device protocol. Time is told to it, so that it runs on any clock.
+
+    Args:
+        robot: the simulated arm, which this object has for itself.
+        now_s: the time at which its life begins.
+        resolution_rad: what the device protocol rounds positions to.
+    """
+
+    def __init__(self, robot: SimulatedRobot, now_s: float, resolution_rad: float = 0.0) -> None:
+        self._robot = robot
+        self._goal: Vector | None = None
+        self.watchdog_s = robot.description.watchdog_s
+        """The arm holds after this long without a command."""
+        self._advanced_to_s = now_s
+        self._last_command_s = self._last_heard_s = now_s
+        self._step_s = physics_step_s(robot.description)
+        self._speed = self._speed_max = robot.description.limits("velocity_max_rad_s")
+        self.witness = EmulatorWitness(robot=robot.description.name)
+        judge = CommandJudge(robot.description, resolution_rad)
+        self._goal_judge = GoalJudge(judge, robot.description.servo_dt_s)
+        robot.connect()
+        self.state = robot.read()
+        grips = self.state.gripper_m is not None
+        self._gate = CommandGate(robot.description, self.witness, resolution_rad, gripper=grips)
+        self._reference = self.state.joint_pos
+
+    @property
+    def description(self) -> RobotDescription:
+        """Joints, limits, rates."""
+        return self._robot.description
+
+    @property
+    def status(self) -> RobotStatus:
+        """What the arm says of itself."""
+        return self.state.status
+
+    @property
+    def tick(self) -> int:
+        """Tick of the last command that was followed."""
+        return self._gate.tick
+
+    @property
+    def refusal(self) -> Refusal:
+        """Why the last command was not followed."""
+        return self._gate.refusal
+
+    def begin(self, now_s: float) -> None:
+        """The arm's life begins now, if it was made earlier than it could be served."""
+        self._advanced_to_s = self._last_command_s = now_s
+        self._observe()
+
+    def arm(self, now_s: float) -> None:
+        """Enable torque at the present position."""
+        self._robot.arm()
+        self._observe()
+        self._gate.start(in_row(self.state.joint_pos, self.state.gripper_m))
+        self._goal_judge.start(self.state.joint_pos)
+        self._goal = None
+        self._last_command_s = now_s
+        self.witness.arms += 1
+
+    def stop(self, mode: StopMode) -> None:
+        """Leave motion because somebody asked for it."""
+        self._robot.stop(mode)
+        self._goal = None
+        self._observe()
+        count(self.witness.stops, mode.name.lower())
+
+    def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:
+        """Follow a set-point of every axis, or refuse it: not armed, not finite, outside the limits."""
+        armed = self.status is RobotStatus.ARMED
+        if self._gate.lets_pass(position, velocity, tick, armed=armed):
+            self._robot.write(as_command(position, velocity, self.description.num_joints))
+            self._last_command_s = now_s
+
+    def head_for(
+        self,
+        joint_pos: Vector,
+        now_s: float,
+        *,
+        target: Vector,
+        speed_rad_s: Vector,
+        gripper_m: float | None = None,
+    ) -> None:
+        """Follow goals as bus servos do: never refused, but approached at their own speed only.
+
+        Goals carry no tick: they are judged by their arrival, and as they came, whatever the servos let pass.
+
+        Args:
+            joint_pos: (num_joints,) rad, what was asked for.
+            now_s: when.
+            target: (num_joints,) rad, what of it the servos take.
+            speed_rad_s: (num_joints,) at which they let themselves go there.
+            gripper_m: how far the gripper is to be open; None: as before.
+        """
+        outside = self._goal_judge.judge(joint_pos, now_s)
+        self.witness.saw_command(Refusal.NONE, outside)
+        self._gate.accept(in_row(joint_pos, self.state.gripper_m), self._goal_judge.tick)
+        if self._goal is None:
+            self._reference = self.state.joint_pos.copy()
+        self._goal = target
+        self._speed = np.minimum(speed_rad_s, self._speed_max)
+        self._last_command_s = now_s
+        if gripper_m is not None:
+            self._write_reference(gripper_m)
+
+    def heard(self, now_s: float) -> None:
+        """Something other than a command that keeps the watchdog quiet."""
+        self._last_heard_s = now_s
+
+    def advance_to(self, now_s: float) -> None:
+        """Let the arm live up to ``now_s``, and hold it when its watchdog runs out."""
+        self.witness.late_ms_max = max(
+            self.witness.late_ms_max, milliseconds(now_s - self._advanced_to_s - self._step_s)
+        )
+        if now_s - self._advanced_to_s > MAX_BEHIND_S:
+            self._advanced_to_s = now_s - self._step_s
+        steps = int((now_s - self._advanced_to_s) / self._step_s + 1e-9)
+        if steps > 0:
+            if self._goal is not None and not np.array_equal(self._reference, self._goal):
+                self._approach(self._goal, steps * self._step_s)
+                coasting_ms = milliseconds(now_s - self._last_command_s)
+                self.witness.coasting_ms_max = max(self.witness.coasting_ms_max, coasting_ms)
+            self._robot.advance(steps * self._step_s)
+            self._advanced_to_s += steps * self._step_s
+            self._observe()
+        silence_s = now_s - max(self._last_command_s, self._last_heard_s)
+        if self.status is RobotStatus.ARMED and silence_s >= self.watchdog_s:
+            self._robot.stop(StopMode.HOLD)
+            self._goal = None
+            self._observe()
+            self.witness.holds += 1
+            self.witness.hold_delay_ms_max = max(self.witness.hold_delay_ms_max, milliseconds(silence_s))
+
+    def _approach(self, goal: Vector, duration_s: float) -> None:
+        reach = self._speed * duration_s
+        self._reference = self._reference + np.clip(goal - self._reference, -reach, reach)
+        self._write_reference()
+
+    def _write_reference(self, gripper_m: float | None = None) -> None:
+        rest = np.zeros_like(self._reference)
+        self._robot.write(JointCommand(joint_pos=self._reference, joint_vel=rest, gripper_m=gripper_m))
+
+    @property
+    def next_step_s(self) -> float:
+        """When :meth:`advance_to` will have something to do."""
+        return self._advanced_to_s + self._step_s
+
+    def close(self) -> None:
+        """Release the simulated arm."""
+        self._robot.close()
+
+    def _observe(self) -> None:
+        self.state = self._robot.read()
+        self.witness.saw_joints(self.state.joint_pos, self.state.joint_vel)
+
+
+def physics_step_s(description: RobotDescription) -> float:
+    """The simulator's step, which is what its time advances by at least."""
+    return description.servo_dt_s if description.simulation is None else description.simulation.step_s

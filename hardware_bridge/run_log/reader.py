@@ -1,0 +1,129 @@
+"""Reads a run log into arrays."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from mcap.records import Attachment, Channel, Message, Metadata
+from mcap.stream_reader import StreamReader
+from numpy.typing import NDArray
+
+from wpg.hardware_bridge.errors import LogError
+from wpg.hardware_bridge.robot import Vector
+from wpg.hardware_bridge.run_log.schema import RUN_METADATA, SCHEMAS, SOURCE_SCHEMA, SOURCE_TOPIC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Messages of one channel as columns."""
+
+    time_s: Vector
+    """(N,) in the run's time."""
+    columns: dict[str, NDArray[Any]]
+    """(N,) or (N, width) by field, as ``schema`` names them; text as objects."""
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecording:
+    """A run log in memory."""
+
+    state: Series
+    command: Series
+    decision: Series
+    timing: Series
+    event: Series
+    sources: dict[str, Series]
+    """Observation terms from outside the robot, by name."""
+    metadata: dict[str, str]
+    attachments: dict[str, bytes]
+    complete: bool
+    """False when the file ends in the middle."""
+
+
+@dataclass
+class _Collected:
+    start_ns: int = 0
+    times_ns: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """By topic, as messages are."""
+    messages: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    metadata: dict[str, str] = field(default_factory=dict)
+    attachments: dict[str, bytes] = field(default_factory=dict)
+    complete: bool = True
+
+
+def read_log(path: Path | str) -> RunRecording:
+    """Read a run log; one that was cut off is read up to there.
+
+    Raises:
+        LogError: no such file, or not a run log.
+    """
+    found = _Collected()
+    try:
+        with open(path, "rb") as file:
+            _collect(StreamReader(file, validate_crcs=True), found)
+    except OSError as error:
+        raise LogError(f"{path}: {error.strerror}") from error
+    if not found.metadata:
+        raise LogError(f"{path}: expected a run log of wpg, found none")
+    try:
+        series = {name: _series(schema, found, f"/{name}") for name, schema in SCHEMAS.items()}
+        sources = {
+            topic.removeprefix(SOURCE_TOPIC): _series(SOURCE_SCHEMA, found, topic)
+            for topic in found.messages
+            if topic.startswith(SOURCE_TOPIC)
+        }
+    except KeyError as error:
+        raise LogError(
+            f"{path}: messages without {error.args[0]}: written by another version of wpg"
+        ) from error
+    return RunRecording(
+        **series,
+        sources=sources,
+        metadata=found.metadata,
+        attachments=found.attachments,
+        complete=found.complete,
+    )
+
+
+def _collect(reader: StreamReader, found: _Collected) -> None:
+    topics: dict[int, str] = {}
+    try:
+        for record in reader.records:
+            match record:
+                case Channel():
+                    topics[record.id] = record.topic
+                case Message():
+                    topic = topics[record.channel_id]
+                    found.times_ns[topic].append(record.log_time)
+                    found.messages[topic].append(msgspec.json.decode(record.data))
+                case Metadata() if record.name == RUN_METADATA:
+                    found.metadata.update(record.metadata)
+                case Attachment():
+                    found.start_ns = record.log_time
+                    found.attachments[record.name] = record.data
+    except OSError:
+        raise
+    except Exception:  # what a damaged file makes the readers below us raise has no common root
+        found.complete = False
+
+
+def _series(schema: dict[str, Any], found: _Collected, topic: str) -> Series:
+    times_ns, messages = found.times_ns[topic], found.messages[topic]
+    columns: dict[str, NDArray[Any]] = {}
+    for name, kind in schema["properties"].items():
+        values = [
+            message.get(name, kind["default"]) if "default" in kind else message[name] for message in messages
+        ]
+        columns[name] = np.array(values, dtype=object if kind["type"] == "string" else None)
+    return Series(
+        time_s=(np.array(times_ns, dtype=np.int64) - found.start_ns).astype(np.float64) / 1e9, columns=columns
+    )

@@ -1,0 +1,216 @@
+"""The master of a servo bus: one transaction at a time, each with a deadline."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+
+from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.errors import ProtocolError, StaleStateError
+from wpg.hardware_bridge.links import Link
+from wpg.hardware_bridge.protocols.servo import (
+    Instruction,
+    Packet,
+    PacketDecoder,
+    ServoProtocol,
+    Status,
+)
+from wpg.hardware_bridge.servos.models import Register
+
+BITS_PER_BYTE = 10
+ATTEMPTS = 5
+LEAD_S = 150e-6
+"""A read wakes up this long before its last answer is due: sleepers wake up late, by up to this."""
+LOOKS = 64
+"""How often that answer is looked for before it is waited for: a look takes 3 µs, an awakening 30."""
+FAST_HEADER, FAST_OVERHEAD = 8, 4
+"""Bytes before, and around, each servo's data in the answer to a fast sync read."""
+RETURN_DELAY_MAX_S = 510e-6
+"""The longest delay that a servo can be set to."""
+
+
+class ServoBus:
+    """Asks and tells the servos on one link.
+
+    Args:
+        link: open; closed by :meth:`close`.
+        protocol: bytes on the wire.
+        baudrate: of the bus, which says how long an answer takes.
+        margin_s: how much longer than the wire needs an answer is waited for: adapter and operating system.
+    """
+
+    def __init__(
+        self, link: Link, protocol: ServoProtocol, *, baudrate: int, margin_s: float, clock: Clock
+    ) -> None:
+        self._link = link
+        self._protocol = protocol
+        self._decoder = protocol.decoder()
+        # The same questions are asked all the time.
+        self._encoded = lru_cache(maxsize=64)(protocol.encode)
+        self._clock = clock
+        self._byte_s = BITS_PER_BYTE / baudrate
+        self._margin_s = margin_s
+        self._free_s = -math.inf
+        """When the wire has carried what was sent last."""
+        self.return_delay_s = RETURN_DELAY_MAX_S
+        """The longest that a servo takes to begin an answer."""
+
+    @property
+    def decoder(self) -> PacketDecoder:
+        """What the last transaction has left, and the count of damaged packets."""
+        return self._decoder
+
+    @property
+    def url(self) -> str:
+        """What the link was opened with."""
+        return self._link.url
+
+    def close(self) -> None:
+        """Close the link."""
+        self._link.close()
+
+    def sync_read(self, servos: Sequence[int], address: int, size: int) -> dict[int, Status]:
+        """The same registers of several servos, of those that answer in time.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+        return {status.servo: status for status in self.answers(servos, address, size)}
+
+    def answers(
+        self,
+        servos: Sequence[int],
+        address: int,
+        size: int,
+        instruction: Instruction = Instruction.SYNC_READ,
+    ) -> Iterator[Status]:
+        """As :meth:`sync_read`, one by one while the others are still on the wire.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+        self._decoder.fast_data_size = size
+        for status in self._exchange(
+            self._protocol.sync_read(servos, address, size, instruction), servos, size
+        ):
+            if len(status.data) == size:
+                yield status
+
+    def sync_write(self, address: int, data: Mapping[int, bytes]) -> None:
+        """Write the same registers of several servos; nobody answers.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+        self._send(self._protocol.encode(self._protocol.sync_write(address, data)))
+
+    def read(self, servo: int, register: Register) -> int:
+        """One register, asked for until answered.
+
+        Raises:
+            StaleStateError: no answer.
+            ProtocolError: the servo refuses.
+            LinkError: the link is dead.
+        """
+        packet = self._protocol.read(servo, register.address, register.size)
+        status = self._insist(packet, register.size)
+        return register.decode(status.data)
+
+    def write(self, servo: int, register: Register, value: int) -> Status:
+        """Write one register, until the servo acknowledges it.
+
+        Raises:
+            StaleStateError: no answer.
+            ProtocolError: the servo refuses.
+            LinkError: the link is dead.
+        """
+        return self._insist(self._protocol.write(servo, register.address, register.encode(value)), 0)
+
+    def ping(self, servo: int) -> bool:
+        """Whether a servo answers.
+
+        Raises:
+            LinkError: the link is dead.
+        """
+        ping = Packet(servo, Instruction.PING, b"")
+        return any(True for _ in self._exchange(ping, (servo,), self._protocol.ping_size))
+
+    def registers(self, servos: Sequence[int], register: Register) -> dict[int, int]:
+        """One register of several servos, asked for until all have answered.
+
+        Raises:
+            StaleStateError: not all of them answer; names who does not.
+            LinkError: the link is dead.
+        """
+        return self.values(servos, (register,))[register]
+
+    def values(self, servos: Sequence[int], registers: Sequence[Register]) -> dict[Register, dict[int, int]]:
+        """Several registers of several servos, read with all between them until all have answered.
+
+        Raises:
+            StaleStateError: not all of them answer; names who does not.
+            LinkError: the link is dead.
+        """
+        start = min(register.address for register in registers)
+        size = max(register.address + register.size for register in registers) - start
+        data: dict[int, bytes] = {}
+        for _ in range(ATTEMPTS):
+            missing = [servo for servo in servos if servo not in data]
+            answers = self.sync_read(missing, start, size)
+            data |= {servo: status.data for servo, status in answers.items()}
+            if len(data) == len(servos):
+                return {
+                    it: {servo: it.decode(data[servo][it.address - start :]) for servo in servos}
+                    for it in registers
+                }
+        silent = ", ".join(str(servo) for servo in servos if servo not in data)
+        raise StaleStateError(f"link {self.url}: no answer from servo {silent}; {len(data)} others answer")
+
+    def _insist(self, packet: Packet, size: int) -> Status:
+        name = Instruction(packet.code).name.lower()
+        for _ in range(ATTEMPTS):
+            for status in self._exchange(packet, (packet.servo,), size):
+                if refusal := self._protocol.refusal(status):
+                    raise ProtocolError(f"servo {packet.servo} refuses to {name}: error {refusal}")
+                return status
+        raise StaleStateError(f"link {self.url}: servo {packet.servo} does not answer to {name}")
+
+    def _exchange(self, packet: Packet, servos: Sequence[int], size: int) -> Iterator[Status]:
+        """Send an instruction; the answers as they come, for as long as the wire may need for them."""
+        # What comes late from the last transaction is no answer to this one.
+        while self._link.receive(0.0):
+            pass
+        self._decoder.reset()
+        self._send(self._encoded(packet))
+        due_s = self._free_s + self._answers_s(packet.code, len(servos), size)
+        deadline_s = due_s + self._margin_s
+        # One awakening for all answers: those before the last are taken while that one is on the wire.
+        self._clock.sleep_until(due_s - LEAD_S)
+        waiting = set(servos)
+        looks = 0
+        while waiting:
+            remaining_s = deadline_s - self._clock.now()
+            data = self._link.receive(max(0.0, remaining_s) if looks >= LOOKS else 0.0)
+            looks += 1
+            if not data and remaining_s <= 0:
+                return
+            for found in self._decoder.feed(data):
+                # Half-duplex adapters may echo what they send.
+                status = None if found == packet else self._protocol.open_status(found)
+                # A refusal has no data; an answer of another size is to another question.
+                if (
+                    status is not None
+                    and status.servo in waiting
+                    and (len(status.data) == size or (status.error and not status.data))
+                ):
+                    waiting.remove(status.servo)
+                    yield status
+
+    def _send(self, data: bytes) -> None:
+        self._link.send(data)
+        self._free_s = max(self._clock.now(), self._free_s) + len(data) * self._byte_s
+
+    def _answers_s(self, instruction: int, count: int, size: int) -> float:
+        """How long the answers of ``count`` servos take, ``size`` bytes of data each."""
+        if instruction == Instruction.FAST_SYNC_READ:
+            return self.return_delay_s + (FAST_HEADER + count * (FAST_OVERHEAD + size)) * self._byte_s
+        return count * (self.return_delay_s + (self._protocol.status_size + size) * self._byte_s)

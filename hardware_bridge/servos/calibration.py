@@ -1,0 +1,200 @@
+"""Which count of a servo is which angle of its joint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.hardware_bridge.axes import GRIPPER
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import DescriptionError
+from wpg.hardware_bridge.robot import Vector
+from wpg.hardware_bridge.servos.models import CENTRE_COUNTS, COUNTS_PER_TURN, RAD_PER_COUNT
+
+
+class Span(NamedTuple):
+    """Counts from one to the other, both included."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}"
+
+
+class MotorCalibration(msgspec.Struct, frozen=True, kw_only=True):
+    """One motor of a LeRobot calibration file."""
+
+    id: int
+    drive_mode: int
+    """1: the motor turns against its joint."""
+    homing_offset: int
+    """What calibrating has written into the servo."""
+    range_min: int
+    """Counts at the ends of the joint, homing offset applied."""
+    range_max: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GripperCalibration:
+    """Which count of the gripper's servo is which opening: straight lines between N points."""
+
+    counts: Vector
+    """(N,) rising, or falling."""
+    openings_m: Vector
+    """(N,) rising."""
+
+    def to_m(self, counts: float) -> float:
+        """Opening at a count; beyond the ends that of the nearer end."""
+        turn = np.sign(self.counts[-1] - self.counts[0])
+        return float(np.interp(turn * counts, turn * self.counts, self.openings_m))
+
+    def to_counts(self, opening_m: float) -> int:
+        """The count nearest to an opening, inside of the ends."""
+        return round(float(np.interp(opening_m, self.openings_m, self.counts)))
+
+    @property
+    def counts_per_m(self) -> float:
+        """The most counts that an opening takes."""
+        return float(np.abs(np.diff(self.counts) / np.diff(self.openings_m)).max())
+
+    def calibrated(self, motor: MotorCalibration) -> "GripperCalibration":
+        """The same openings between the ends of a motor's range, its first end closed.
+
+        With ``drive_mode`` 1 its last.
+        """
+        share = (self.counts - self.counts[0]) / (self.counts[-1] - self.counts[0])
+        closed, opened = motor.range_min, motor.range_max
+        if motor.drive_mode:
+            closed, opened = opened, closed
+        return GripperCalibration(counts=closed + share * (opened - closed), openings_m=self.openings_m)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServoCalibration:
+    """``q = sign (counts - zero) 2π / 4096`` for every joint.
+
+    Counts are the servo's present position, its homing offset applied.
+    """
+
+    zero_counts: Vector
+    """(num_joints,); the middle of a range may lie between two counts."""
+    sign: Vector
+    """(num_joints,) of -1 and 1."""
+    low_rad: Vector
+    """(num_joints,) ends of the servos' ranges."""
+    high_rad: Vector
+    gripper: GripperCalibration | None = None
+    """None where the description does not tell how to move one."""
+    motors: tuple[MotorCalibration, ...] = ()
+    """What the file says the servos hold; empty without a file."""
+
+    def to_rad(self, counts: NDArray[np.float64]) -> Vector:
+        """Angles of counts, (num_joints,)."""
+        return self.sign * (counts - self.zero_counts) * RAD_PER_COUNT
+
+    def to_counts(self, joint_pos: Vector) -> NDArray[np.float64]:
+        """Counts of angles, not rounded, (num_joints,)."""
+        return self.zero_counts + self.sign * joint_pos / RAD_PER_COUNT
+
+    def spans(self, description: RobotDescription) -> tuple[Span, ...]:
+        """The widest spans of counts inside the joints' and the servos' ranges.
+
+        Raises:
+            DescriptionError: a joint has no such count.
+        """
+        low = np.maximum(description.limits("position_min_rad"), self.low_rad)
+        high = np.minimum(description.limits("position_max_rad"), self.high_rad)
+        ends = np.stack([self.to_counts(low), self.to_counts(high)])
+        # A hair of tolerance, so that an end that is a whole count stays one.
+        lowest, highest = np.ceil(ends.min(axis=0) - 1e-6), np.floor(ends.max(axis=0) + 1e-6)
+        for index in np.flatnonzero((lowest > highest) | (low > high)):
+            raise DescriptionError(
+                f"joint {description.joint_names[index]}: no angle within both the joint's limits and the "
+                "range of its calibration"
+            )
+        return tuple(map(Span, lowest.astype(int).tolist(), highest.astype(int).tolist()))
+
+    def ends_rad(self, spans: Sequence[Span]) -> tuple[Vector, Vector]:
+        """Lowest and highest angle of each joint's span, two (num_joints,)."""
+        ends = np.stack([self.to_rad(counts) for counts in np.array(spans, dtype=np.float64).T])
+        return ends.min(axis=0), ends.max(axis=0)
+
+
+def default_calibration(description: RobotDescription) -> ServoCalibration:
+    """Zero in the middle of the turn, no sign changed."""
+    count = description.num_joints
+    half_turn = CENTRE_COUNTS * RAD_PER_COUNT
+    return ServoCalibration(
+        zero_counts=np.full(count, float(CENTRE_COUNTS)),
+        sign=np.ones(count),
+        low_rad=np.full(count, -half_turn),
+        high_rad=np.full(count, half_turn - RAD_PER_COUNT),
+        gripper=_described_gripper(description),
+    )
+
+
+def _described_gripper(description: RobotDescription) -> GripperCalibration | None:
+    if description.gripper is None or description.gripper.servo is None:
+        return None
+    servo = description.gripper.servo
+    return GripperCalibration(counts=np.array(servo.counts, float), openings_m=np.array(servo.openings_m))
+
+
+def load_calibration(path: Path, description: RobotDescription) -> ServoCalibration:
+    """Read the JSON file that LeRobot writes when an arm is calibrated.
+
+    Joints are found by name. As in LeRobot's degrees, a joint's zero is the middle of its range. A gripper
+    that the description tells how to move is closed where its range begins, and open where it ends.
+
+    Raises:
+        DescriptionError: the file cannot be read, or is not this arm's; names file, joint and expectation.
+    """
+    try:
+        motors = msgspec.json.decode(path.read_bytes(), type=dict[str, MotorCalibration])
+    except OSError as error:
+        raise DescriptionError(f"{path}: cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise DescriptionError(f"{path}: no LeRobot calibration: {error}") from error
+    return calibration_of(motors, description, str(path))
+
+
+def calibration_of(
+    motors: dict[str, MotorCalibration], description: RobotDescription, origin: str
+) -> ServoCalibration:
+    """Calibration of a description's joints from that of motors by name.
+
+    Raises:
+        DescriptionError: a joint is missing, has another servo, or has no range.
+    """
+    bus, gripper = description.bus, _described_gripper(description)
+    expected = {} if bus is None else dict(zip(description.joint_names, bus.servos, strict=True))
+    if bus is not None and gripper is not None:
+        expected[GRIPPER] = bus.others[GRIPPER]
+    found = []
+    for name, servo in expected.items():
+        motor = motors.get(name)
+        if motor is None:
+            raise DescriptionError(f"{origin}: no motor {name!r}; it has {', '.join(motors) or 'none'}")
+        if motor.id != servo:
+            raise DescriptionError(f"{origin}: motor {name}: expected servo {servo}, found {motor.id}")
+        if not 0 <= motor.range_min < motor.range_max < COUNTS_PER_TURN:
+            raise DescriptionError(
+                f"{origin}: motor {name}: expected a range within 0 to {COUNTS_PER_TURN - 1}, "
+                f"found {motor.range_min} to {motor.range_max}"
+            )
+        found.append(motor)
+    joints = found[: description.num_joints]
+    half_rad = np.array([(motor.range_max - motor.range_min) / 2 for motor in joints]) * RAD_PER_COUNT
+    return ServoCalibration(
+        zero_counts=np.array([(motor.range_min + motor.range_max) / 2 for motor in joints]),
+        sign=np.array([-1.0 if motor.drive_mode else 1.0 for motor in joints]),
+        low_rad=-half_rad,
+        high_rad=half_rad,
+        gripper=None if gripper is None else gripper.calibrated(found[-1]),
+        motors=tuple(found),
+    )
