@@ -55,12 +55,6 @@ class Tap(Link):
         """Close the link."""
         self._inner.close()
 
-    def _descriptors(self) -> tuple[int, ...]:
-        return ()
-
-    def _receive_ready(self) -> bytes:
-        return b""
-
 
 def six_servo_arm(protocol: str) -> RobotDescription:
     """An SO-101 with a sixth joint, on servos of either make, standing with all servos in their middle."""

@@ -145,12 +145,6 @@ class FaultyLink(Link):
         """Close the link that works."""
         self._inner.close()
 
-    def _descriptors(self) -> tuple[int, ...]:
-        return self._inner._descriptors()
-
-    def _receive_ready(self) -> bytes:
-        return self._inner._receive_ready()
-
     @property
     def _is_unplugged(self) -> bool:
         spec = self.spec

@@ -75,9 +75,3 @@ class LoopbackLink(Link):
         if self.dead:
             raise LinkError("link loopback: unplugged")
         self._arm.advance_to(self._clock.now())
-
-    def _descriptors(self) -> tuple[int, ...]:
-        return ()
-
-    def _receive_ready(self) -> bytes:
-        return b""

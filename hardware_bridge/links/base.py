@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import socket
 from abc import ABC, abstractmethod
 
 from wpg.hardware_bridge.errors import LinkError
@@ -23,6 +24,7 @@ class Link(ABC):
         self.url = url
         """What the other end opens to reach this one, or what this end was opened with."""
 
+    @abstractmethod
     def receive(self, timeout_s: float) -> bytes:
         """Whatever has arrived; waits for it at most ``timeout_s``.
 
@@ -32,10 +34,6 @@ class Link(ABC):
         Raises:
             LinkError: the link is dead.
         """
-        descriptors = self._descriptors()
-        if not wait_readable(descriptors, timeout_s):
-            return b""
-        return self._receive_ready()
 
     @abstractmethod
     def send(self, data: bytes) -> bool:
@@ -59,25 +57,42 @@ class Link(ABC):
     def close(self) -> None:
         """Release the link; harmless when called twice."""
 
+    def _dead(self, reason: str) -> LinkError:
+        return LinkError(f"link {self.url}: {reason}")
+
+
+class DescriptorLink(Link):
+    """A link that waits on file descriptors."""
+
+    def receive(self, timeout_s: float) -> bytes:
+        """Whatever has arrived; waits for it at most ``timeout_s``."""
+        descriptors = self._descriptors()
+        if not descriptors:
+            raise LinkError("the link is closed")
+        # select takes microseconds; poll would round the deadline to milliseconds.
+        ready, _, _ = select.select(descriptors, (), (), max(0.0, timeout_s))
+        return self._receive_ready() if ready else b""
+
     @abstractmethod
     def _descriptors(self) -> tuple[int, ...]:
-        """File descriptors that become readable when something arrives."""
+        """File descriptors that become readable when something arrives; none once it is closed."""
 
     @abstractmethod
     def _receive_ready(self) -> bytes:
         """Take what has arrived, without waiting."""
 
-    def _dead(self, reason: str) -> LinkError:
-        return LinkError(f"link {self.url}: {reason}")
 
+class SocketLink(DescriptorLink):
+    """A link over one socket."""
 
-def wait_readable(descriptors: tuple[int, ...], timeout_s: float) -> bool:
-    """True when one of the descriptors has something, within ``timeout_s``."""
-    if not descriptors:
-        raise LinkError("the link is closed")
-    # select takes microseconds; poll would round the deadline to milliseconds.
-    ready, _, _ = select.select(descriptors, (), (), max(0.0, timeout_s))
-    return bool(ready)
+    _socket: socket.socket
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _descriptors(self) -> tuple[int, ...]:
+        return (self._socket.fileno(),) if self._socket.fileno() >= 0 else ()
 
 
 def write_all(descriptor: int, data: bytes) -> bool:

@@ -2,10 +2,10 @@
 
 import socket
 
-from wpg.hardware_bridge.links.base import CHUNK, Link
+from wpg.hardware_bridge.links.base import CHUNK, SocketLink
 
 
-class PairLink(Link):
+class PairLink(SocketLink):
     """A local socket that keeps packets whole and notices when the other process ends.
 
     Args:
@@ -26,13 +26,6 @@ class PairLink(Link):
             return False
         except OSError as error:
             raise self._dead(f"the process at the other end has ended: {error.strerror}") from error
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
-    def _descriptors(self) -> tuple[int, ...]:
-        return (self._socket.fileno(),) if self._socket.fileno() >= 0 else ()
 
     def _receive_ready(self) -> bytes:
         try:

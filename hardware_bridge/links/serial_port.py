@@ -10,11 +10,11 @@ import serial
 from serial.tools import list_ports
 
 from wpg.hardware_bridge.errors import LinkError
-from wpg.hardware_bridge.links.base import CHUNK, GONE_HINT, Link, write_all
+from wpg.hardware_bridge.links.base import CHUNK, GONE_HINT, DescriptorLink, write_all
 from wpg.hardware_bridge.links.url import LinkUrl
 
 
-class SerialLink(Link):
+class SerialLink(DescriptorLink):
     """A serial port, or the slave end of a pty, for us alone.
 
     pyserial opens, locks and configures; reads and writes go to the descriptor, which costs a third.
@@ -82,7 +82,7 @@ class SerialLink(Link):
             self._port.close()
 
 
-class PtyServerLink(Link):
+class PtyServerLink(DescriptorLink):
     """The robot's end of a pseudo-terminal, which clients may open, leave and open again."""
 
     def __init__(self) -> None:

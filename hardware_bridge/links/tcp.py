@@ -4,7 +4,7 @@ import contextlib
 import socket
 
 from wpg.hardware_bridge.errors import LinkError
-from wpg.hardware_bridge.links.base import CHUNK, GONE_HINT, Link, write_all
+from wpg.hardware_bridge.links.base import CHUNK, GONE_HINT, DescriptorLink, SocketLink, write_all
 from wpg.hardware_bridge.links.udp import bind_reason, bound_url
 from wpg.hardware_bridge.links.url import LinkUrl
 
@@ -13,7 +13,7 @@ SILENCE_MS = 1000
 """Bytes unacknowledged for longer close the connection: a pulled cable is no slow peer."""
 
 
-class TcpLink(Link):
+class TcpLink(SocketLink):
     """The bridge's end of a stream."""
 
     def __init__(self, url: LinkUrl) -> None:
@@ -33,9 +33,6 @@ class TcpLink(Link):
         except OSError as error:
             raise self._dead(f"the connection broke ({error.strerror or error}); {GONE_HINT}") from error
 
-    def _descriptors(self) -> tuple[int, ...]:
-        return (self._socket.fileno(),) if self._socket.fileno() >= 0 else ()
-
     def _receive_ready(self) -> bytes:
         try:
             data = self._socket.recv(CHUNK)
@@ -47,12 +44,8 @@ class TcpLink(Link):
             raise self._dead(f"the other end has closed; {GONE_HINT}")
         return data
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
 
-
-class TcpServerLink(Link):
+class TcpServerLink(DescriptorLink):
     """The robot's end: one client at a time, others are turned away until it leaves."""
 
     def __init__(self, url: LinkUrl) -> None:

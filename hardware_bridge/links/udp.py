@@ -3,13 +3,13 @@
 import errno
 import socket
 
-from wpg.hardware_bridge.links.base import CHUNK, GONE_HINT, Link
+from wpg.hardware_bridge.links.base import CHUNK, GONE_HINT, SocketLink
 from wpg.hardware_bridge.links.url import LinkUrl
 
 Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 
 
-class UdpLink(Link):
+class UdpLink(SocketLink):
     """The bridge's end: talks to one address and hears that one alone."""
 
     def __init__(self, url: LinkUrl) -> None:
@@ -33,9 +33,6 @@ class UdpLink(Link):
         except OSError as error:
             raise self._dead(_reason(error)) from error
 
-    def _descriptors(self) -> tuple[int, ...]:
-        return (self._socket.fileno(),) if self._socket.fileno() >= 0 else ()
-
     def _receive_ready(self) -> bytes:
         try:
             return self._socket.recv(CHUNK)
@@ -44,12 +41,8 @@ class UdpLink(Link):
         except OSError as error:
             raise self._dead(_reason(error)) from error
 
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
 
-
-class UdpServerLink(Link):
+class UdpServerLink(SocketLink):
     """The robot's end: anybody may speak to it, and it answers whom its user says (:meth:`answer_sender`)."""
 
     def __init__(self, url: LinkUrl) -> None:
@@ -77,9 +70,6 @@ class UdpServerLink(Link):
             # A peer that has gone is no fault of this end: the next one may come from elsewhere.
             return False
 
-    def _descriptors(self) -> tuple[int, ...]:
-        return (self._socket.fileno(),) if self._socket.fileno() >= 0 else ()
-
     def _receive_ready(self) -> bytes:
         try:
             data, self._sender = self._socket.recvfrom(CHUNK)
@@ -94,10 +84,6 @@ class UdpServerLink(Link):
     def answer_sender(self) -> None:
         """Answer whoever sent the last datagram from now on."""
         self._peer = self._sender
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
 
 
 def _resolve(url: LinkUrl) -> tuple[socket.socket, Address]:

@@ -56,12 +56,6 @@ class Recorded(Link):
     def close(self):
         pass
 
-    def _descriptors(self):
-        return ()
-
-    def _receive_ready(self):
-        return b""
-
 
 @pytest.fixture
 def inner():

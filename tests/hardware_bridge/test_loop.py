@@ -43,12 +43,6 @@ class LateLink(Link):
     def close(self):
         pass
 
-    def _descriptors(self):
-        return ()
-
-    def _receive_ready(self):
-        return b""
-
 
 @pytest.fixture
 def late_line(bench):

@@ -42,12 +42,6 @@ class CycleLink(Link):
     def close(self) -> None:
         pass
 
-    def _descriptors(self) -> tuple[int, ...]:
-        return ()
-
-    def _receive_ready(self) -> bytes:
-        return b""
-
 
 class CycleClock(ManualClock):
     """Moves the arm as it moves itself."""

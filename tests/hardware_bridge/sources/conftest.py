@@ -39,12 +39,6 @@ class Wire(Link):
     def close(self) -> None:
         pass
 
-    def _descriptors(self) -> tuple[int, ...]:
-        return ()
-
-    def _receive_ready(self) -> bytes:
-        return b""
-
 
 @dataclasses.dataclass
 class Ends:
