@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 import wpg.sim_envs  # noqa: F401  registers the environments
+from wpg.cli.acting import FreshEpisodes
 from wpg.cli.artifacts import interface_of
 from wpg.controllers import evaluate, load_run
 from wpg.controllers.environment import make_env
@@ -42,8 +43,13 @@ class Acting:
         term = artifact.contract.interface.action
         self._scale, self._offset = np.array(term.scale), np.array(term.offset)
         self._half, self._middle = (space.high - space.low) / 2, (space.high + space.low) / 2
-        self._last = np.full(len(self._scale), np.nan)
         self.changes: list[float] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an episode: no action has been chosen yet."""
+        self._sampler.reset()
+        self._last = np.full(len(self._scale), np.nan)
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """Action in the environment's units."""
@@ -103,7 +109,7 @@ def main() -> None:
             scaled = [(counts[0], scale) for scale in arguments.noise_scales] if steps == 0 else []
             for num_particles, scale in [*product(counts, [1.0]), *scaled]:
                 acting = Acting(artifact, num_particles, scale, env.action_space)
-                found = evaluate(acting, env, arguments.episodes, seed=10_000)
+                found = evaluate(acting, FreshEpisodes(env, acting), arguments.episodes, seed=10_000)
                 rows.append(
                     {
                         "M": steps,

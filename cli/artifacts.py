@@ -88,7 +88,7 @@ def bare_interface(
 ) -> PolicyInterface:
     """Interface of an environment that stands for no robot; actions (A,) from ``low`` to ``high``."""
     low, high = low.astype(np.float64), high.astype(np.float64)
-    dt = getattr(env.unwrapped, "dt", None) or 1.0 / env.metadata.get("render_fps", 1.0)
+    dt = getattr(env.unwrapped, "dt", None) or 1.0 / (env.metadata.get("render_fps") or 1.0)
     return PolicyInterface(
         robot=None,
         observation=observation,

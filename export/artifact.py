@@ -87,6 +87,9 @@ class Artifact:
 
         Args:
             num_particles: particles to draw; by default the contract's.
+
+        Raises:
+            ContractError: fewer than one, or for ``sample`` not a multiple of the components.
         """
         return ArtifactSampler(self._session, self.contract, num_particles)
 
@@ -131,8 +134,7 @@ class ArtifactSampler:
     def __init__(self, session: Any, contract: Contract, num_particles: int | None = None) -> None:
         interface, spec = contract.interface, contract.sampler
         particles = spec.num_particles if num_particles is None else num_particles
-        if particles < 1:
-            raise ValueError(f"num_particles must be at least 1, got {particles}")
+        spec.check_particles(particles)
         size = interface.action.size
         self._session = session
         self._obs = np.zeros((1, interface.obs_dim), np.float32)
@@ -168,7 +170,15 @@ class ArtifactSampler:
 
         Returns:
             Views of the sampler's buffers, overwritten by the next call.
+
+        Raises:
+            ValueError: an input has another shape.
         """
+        for name, array, buffer in (("obs", obs, self._obs), ("noise", noise, self._noise)):
+            if array.shape != buffer.shape[1:]:
+                raise ValueError(
+                    f"{name}: expected shape {shape_text(buffer.shape[1:])}, found {shape_text(array.shape)}"
+                )
         self._obs[0] = obs
         self._noise[0] = noise
         self._session.run_with_iobinding(self._binding)

@@ -110,6 +110,20 @@ class SamplerSpec(Record, frozen=True, kw_only=True):
     noise_scale: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     """What the graph multiplies the noise of draw and refinement by; 0 acts by the components' means."""
 
+    def check_particles(self, number: int) -> None:
+        """Check that so many particles can be drawn.
+
+        Raises:
+            ContractError: fewer than one, or a ``sample`` would not take all components alike.
+        """
+        if number < 1:
+            raise ContractError(f"num_particles: expected at least 1, found {number}")
+        if self.choice == "sample" and number % self.num_components:
+            raise ContractError(
+                f"num_particles: expected a multiple of the policy's {self.num_components} components, "
+                f"from which sample draws alike, found {number}"
+            )
+
 
 class Provenance(Record, frozen=True, kw_only=True):
     """Where the policy comes from."""

@@ -57,18 +57,12 @@ class SamplerOptions:
         Raises:
             ContractError: a ``sample`` of these particles would not take all components alike.
         """
-        num_particles = num_components if self.num_particles is None else self.num_particles
-        if self.choice == "sample" and num_particles % num_components:
-            raise ContractError(
-                f"num_particles: expected a multiple of the policy's {num_components} components, "
-                f"from which sample draws alike, found {num_particles}"
-            )
         switch_cost = 0.0
         if self.choice == "best_with_hysteresis":
             default = SWITCH_COST_TEMPERATURES * temperature
             switch_cost = default if self.switch_cost is None else self.switch_cost
-        return SamplerSpec(
-            num_particles=num_particles,
+        spec = SamplerSpec(
+            num_particles=num_components if self.num_particles is None else self.num_particles,
             num_components=num_components,
             noise_dim=noise_size(action_dim, self.refinement_steps, self.choice),
             refinement_steps=self.refinement_steps,
@@ -78,6 +72,8 @@ class SamplerOptions:
             switch_cost=switch_cost,
             noise_scale=self.noise_scale,
         )
+        spec.check_particles(spec.num_particles)
+        return spec
 
 
 AS_TRAINED = SamplerOptions()

@@ -26,6 +26,9 @@ def add_choice(graph: GraphBuilder, a: str, term: ActionTerm, spec: SamplerSpec)
         term: unit and scale of the actions.
         spec: says which rule.
     """
+    fixed = np.array(term.scale) == 0
+    if fixed.any():  # where the action is the same whatever the particle, distances do not count
+        a = graph.add("Mul", a, graph.constant("varies", np.where(fixed, 0.0, 1.0)))
     match spec.choice:
         case "best":
             scores = "values"

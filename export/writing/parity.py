@@ -67,7 +67,7 @@ class Reference:
         self, particles: Floats, values: Floats, noise: Floats, previous: Floats | None
     ) -> NDArray[np.float64]:
         """What the choice goes by, (B, K): the particle with the highest score becomes the action."""
-        a = (particles - self._offset.numpy()) / self._scale.numpy()
+        a = self._unscaled(particles)
         match self._spec.choice:
             case "sample":
                 return noise[..., -1].astype(np.float64)
@@ -75,10 +75,16 @@ class Reference:
                 sums: NDArray[np.float64] = np.linalg.norm(a[:, :, None] - a[:, None], axis=-1).sum(-1)
                 return -sums
             case "best_with_hysteresis" if previous is not None:
-                before = (previous - self._offset.numpy()) / self._scale.numpy()
-                cost: NDArray[np.float64] = np.linalg.norm(a - before[:, None], axis=-1)
+                cost: NDArray[np.float64] = np.linalg.norm(a - self._unscaled(previous)[:, None], axis=-1)
                 return values - self._spec.switch_cost * cost
         return values.astype(np.float64)
+
+    def _unscaled(self, actions: Floats) -> NDArray[np.float64]:
+        """Actions (..., A) in [-1, 1]; 0 in dimensions that are fixed."""
+        scale = self._scale.numpy()
+        inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale != 0)
+        unscaled: NDArray[np.float64] = (actions - self._offset.numpy()) * inverse
+        return unscaled
 
     def previous_actions(self, obs: Floats, rng: np.random.Generator) -> Floats | None:
         """Actions (B, A) that may have been chosen before, where the choice looks back."""

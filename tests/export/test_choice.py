@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -107,3 +108,28 @@ def test_sampler_remembers_the_action_until_reset(artifacts):
     np.testing.assert_array_equal(second, artifact.run(obs[1:2], noise[1:2], first[None]).action[0])
     sampler.reset()
     np.testing.assert_array_equal(sampler.draw(obs[1], noise[1]).action, free.action[1])
+
+
+def test_a_sample_takes_as_many_particles_of_every_component(artifacts):
+    artifacts["best"].sampler(3)
+    with pytest.raises(
+        ContractError, match="num_particles: expected a multiple of the policy's 5 components"
+    ):
+        artifacts["sample"].sampler(3)
+
+
+@pytest.mark.parametrize(("name", "index"), [("obs", 0), ("noise", 1)])
+def test_sampler_refuses_inputs_of_another_shape(artifacts, name, index):
+    obs, noise = inputs(artifacts["best"])
+    draw = [obs[0], noise[0]]
+    draw[index] = draw[index][:1]
+    with pytest.raises(ValueError, match=f"{name}: expected shape"):
+        artifacts["best"].sampler(11).draw(*draw)
+
+
+@pytest.mark.parametrize("rule", get_args(ActionChoice))
+def test_a_fixed_action_does_not_count(write, interface, tmp_path, rule):
+    action = msgspec.structs.replace(interface.action, scale=(0.1, 0.0, 0.5))
+    fixed = msgspec.structs.replace(interface, action=action)
+    artifact = write(tmp_path / "policy.onnx", interface=fixed, choice=rule)
+    assert set(np.array(artifact.contract.golden.action)[:, 1]) == {np.float32(0.3)}
