@@ -200,7 +200,7 @@ def retrain(
     steps: int = 40_000,
     out: Path = OUT,
 ) -> None:
-    """Success on hidden robots of a policy from the plain simulator and of one from the identified arm."""
+    """Success on hidden robots of a policy from the unfitted simulator and of one from the identified arm."""
     book = Book(out, "retrain")
     before = load_artifact(policy)
     for robot in robots:

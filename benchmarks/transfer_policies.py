@@ -37,8 +37,8 @@ FAMILIES = {
         env_kwargs={"effects": {"action_delay_s": list(DELAYS_S)}},
     ),
 }
-"""Of the plain simulator, moving the joints or the tool; and of arms that answer late, which see where they
-were sent."""
+"""Of the unfitted simulator, moving the joints or the tool; and of arms that answer late, which see where
+they were sent."""
 
 
 def main(out: Path) -> None:

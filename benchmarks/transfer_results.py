@@ -13,7 +13,12 @@ from wpg.cli.figures import BLUE, GREEN, GREY, new_figure, styled
 from wpg.controllers.comparison import mmrv, pearson_r
 
 OUT = Path("benchmarks/results/transfer.jsonl")
-PLACES = {"plain": "plain", "fitted": "fitted", "true": "true parameters", "again": "the robot, tried again"}
+PLACES = {
+    "plain": "unfitted",
+    "fitted": "fitted",
+    "true": "true parameters",
+    "again": "the robot, tried again",
+}
 EXPERIMENTS = 500
 Row = dict[str, Any]
 
@@ -129,7 +134,7 @@ def _show_wire(rows: Sequence[Row]) -> None:
 
 
 def _show_retrain(rows: Sequence[Row]) -> None:
-    print("\n| hidden robot | delay | before: plain | fitted | robot | after: plain | fitted | robot |")
+    print("\n| hidden robot | delay | before: unfitted | fitted | robot | after: unfitted | fitted | robot |")
     print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         delay_ms = 1000 * hidden_arm(row["robot"]).delay_range_s()[0]
@@ -162,7 +167,7 @@ def _draw_rank(rows: Sequence[Row], picture: Path) -> None:
     robots = sorted({row["robot"] for row in rows})
     figure = new_figure(3.1 * len(robots), 3.6)
     places = {
-        "plain": ("plain simulator", GREY),
+        "plain": ("unfitted simulator", GREY),
         "fitted": ("fitted simulator", BLUE),
         "again": ("the robot, tried again", GREEN),
     }

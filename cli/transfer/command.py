@@ -63,8 +63,8 @@ def transfer(
         from_: Environment that predicts.
         to: Another environment, the robot's link (as `wpg run --link` takes it), or the log of a run there.
         robot: A robot's name or the path of its .toml file; by default the policy's.
-        actuators: What sets the arm apart from its model, from `wpg identify`; then the fitted and the plain
-            simulator both predict.
+        actuators: Identified actuators, from `wpg identify`; then the fitted and the unfitted simulator both
+            predict.
         trials: Most trials on the robot, and trials of each simulator.
         at_least: Success that the robot is asked for; by default what the simulator predicts.
         margin: How much less than that is too little.

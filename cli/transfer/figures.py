@@ -14,7 +14,7 @@ from wpg.cli.transfer.trials import Trial
 from wpg.hardware_bridge.robot import Vector
 
 COLOURS = (BLUE, GREY)
-"""Of the simulator that the result speaks of, and of the plain one beside it; the place itself is green."""
+"""Of the predicting simulator, and of the unfitted one beside it; the place itself is green."""
 OUTCOMES = (
     ("reached in both", True, True, GREEN, "o"),
     ("missed in both", False, False, GREY, "X"),

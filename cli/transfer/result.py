@@ -84,9 +84,9 @@ class PolicyTransfer(msgspec.Struct, kw_only=True):
     plan: Plan
     to: Side
     agreement: Agreement
-    """With the fitted simulator where there are `actuators`, else with the plain one."""
+    """With the fitted simulator where there are `actuators`, else with the unfitted one."""
     unfitted: Agreement | None
-    """With the plain simulator, where `agreement` is with the fitted one."""
+    """With the unfitted simulator, where `agreement` is with the fitted one."""
     safety_events: dict[str, int]
 
 

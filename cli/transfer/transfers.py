@@ -13,7 +13,7 @@ from wpg.cli.transfer.study import Study, StudyConfig, side, study
 from wpg.cli.transfer.trials import Simulator
 from wpg.controllers.comparison import mcnemar_p, mcnemar_p_anytime, mmrv, pearson_r, wilcoxon_p
 
-FITTED, PLAIN = "fitted simulator", "plain simulator"
+FITTED, UNFITTED = "fitted simulator", "unfitted simulator"
 
 
 def run_studies(
@@ -46,7 +46,7 @@ def run_studies(
             opened.append(simulators)
             if actuators is not None:
                 simulators[FITTED] = Simulator(from_env, artifact, robot=robot, effects=actuators)
-            simulators[PLAIN] = Simulator(from_env, artifact, robot=robot)
+            simulators[UNFITTED] = Simulator(from_env, artifact, robot=robot)
         destination.prepare(artifacts)
         return [
             study(artifact, simulators, destination, config, say=say)
@@ -68,7 +68,7 @@ def summarise(studies: Sequence[Study], from_env: str, to: str, actuators: Path 
     first, second = side(from_env, predicting), side(to, tried, early=early)
     measured = [result.to.success for result in results]
     fitted = [result.agreement.simulator.success for result in results]
-    plain = [(result.unfitted or result.agreement).simulator.success for result in results]
+    unfitted = [(result.unfitted or result.agreement).simulator.success for result in results]
     chosen = results[int(np.argmax(fitted))]
     r, violation = pearson_r(fitted, measured), mmrv(fitted, measured)
     gaps = np.array([result.agreement.joint_replay_rmse_rad for result in results])
@@ -97,8 +97,8 @@ def summarise(studies: Sequence[Study], from_env: str, to: str, actuators: Path 
         mmrv=violation,
         joint_replay_rmse_rad=np.sqrt((gaps**2).mean(0)).tolist(),
         action_w2=float(np.mean([result.agreement.action_w2 for result in results])),
-        unfitted_pearson_r=None if actuators is None else pearson_r(plain, measured),
-        unfitted_mmrv=None if actuators is None else mmrv(plain, measured),
+        unfitted_pearson_r=None if actuators is None else pearson_r(unfitted, measured),
+        unfitted_mmrv=None if actuators is None else mmrv(unfitted, measured),
         policies=results,
     )
 

@@ -16,19 +16,19 @@ ANSWERS = {
 }
 
 
-def sentence(result: PolicyTransfer, tried: Sequence[Trial], plain: Sequence[Trial]) -> str:
+def sentence(result: PolicyTransfer, tried: Sequence[Trial], unfitted: Sequence[Trial]) -> str:
     """Answer, what was foreseen, and what limits it.
 
     Args:
         result: everything else that was measured.
         tried: trials on B.
-        plain: their pairs in the unfitted simulator.
+        unfitted: their pairs in the unfitted simulator.
     """
     reached = sum(trial.success for trial in tried)
     answer = ANSWERS[result.verdict].format(place=result.to.place)
     return (
         f"{answer}: {reached} of {len(tried)} goals reached, {_asked(result)}, {_foreseen(result)}; "
-        f"{_limit(result, tried, plain)}."
+        f"{_limit(result, tried, unfitted)}."
     )
 
 
@@ -45,12 +45,12 @@ def _foreseen(result: PolicyTransfer) -> str:
     own = result.agreement.simulator.success
     if result.unfitted is None:
         return f"where the simulator reaches {own:.0%}"
-    plain = result.unfitted.simulator.success
-    return f"where the fitted simulator reaches {own:.0%} and the plain one {plain:.0%}"
+    unfitted = result.unfitted.simulator.success
+    return f"where the fitted simulator reaches {own:.0%} and the unfitted one {unfitted:.0%}"
 
 
-def _limit(result: PolicyTransfer, tried: Sequence[Trial], plain: Sequence[Trial]) -> str:
-    missed = [not pair.success for trial, pair in zip(tried, plain, strict=True) if not trial.success]
+def _limit(result: PolicyTransfer, tried: Sequence[Trial], unfitted: Sequence[Trial]) -> str:
+    missed = [not pair.success for trial, pair in zip(tried, unfitted, strict=True) if not trial.success]
     causes = (result.unfitted or result.agreement).causes
     cause = describe(causes[0]) + _trained(causes[0], result.trained_delay_s) if causes else ""
     if not missed:

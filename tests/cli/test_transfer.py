@@ -23,7 +23,7 @@ from wpg.cli.transfer.robots import (
     RobotOptions,
 )
 from wpg.cli.transfer.study import StudyConfig, study
-from wpg.cli.transfer.transfers import FITTED, PLAIN, summarise
+from wpg.cli.transfer.transfers import FITTED, UNFITTED, summarise
 from wpg.cli.transfer.trials import Simulator, logged_trials, pairing
 from wpg.cli.transfer.verdict import sentence
 from wpg.controllers.critic import Critic
@@ -89,15 +89,15 @@ def artifact(path):
 
 @pytest.fixture
 def simulators(artifact):
-    found = {FITTED: Simulator(ENV, artifact, effects=LATE), PLAIN: Simulator(ENV, artifact)}
+    found = {FITTED: Simulator(ENV, artifact, effects=LATE), UNFITTED: Simulator(ENV, artifact)}
     yield found
     for simulator in found.values():
         simulator.close()
 
 
 @pytest.fixture
-def plain(simulators):
-    return simulators[PLAIN]
+def unfitted(simulators):
+    return simulators[UNFITTED]
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +138,10 @@ class TestPairs:
         finally:
             bullet.close()
 
-    def test_a_trial_begins_where_its_pair_began(self, artifact, plain):
-        other = RehearsedRobot("mujoco", LATE).run(artifact, plain, 2, 0, lambda outcomes: False)
+    def test_a_trial_begins_where_its_pair_began(self, artifact, unfitted):
+        other = RehearsedRobot("mujoco", LATE).run(artifact, unfitted, 2, 0, lambda outcomes: False)
         for trial in other.trials:
-            pair = plain.run(SampledPolicy(artifact, 0), 0, pairing(trial))
+            pair = unfitted.run(SampledPolicy(artifact, 0), 0, pairing(trial))
             assert (pair.goal_m == trial.goal_m).all()
             np.testing.assert_allclose(pair.joint_pos_rad[0], trial.joint_pos_rad[0], atol=1e-6)
         assert not np.allclose(other.trials[0].goal_m, other.trials[1].goal_m)
@@ -159,8 +159,9 @@ class TestSimulators:
         assert (trial.gripper_m is not None) == grips
         assert not grips or len(trial.gripper_m) == len(trial.command_pos_rad)
 
-    def test_the_same_simulator_agrees_with_itself(self, artifact, plain):
-        result = study(artifact, {PLAIN: plain}, OtherEnvironment(ENV, None), StudyConfig(trials=4)).result
+    def test_the_same_simulator_agrees_with_itself(self, artifact, unfitted):
+        other, config = OtherEnvironment(ENV, None), StudyConfig(trials=4)
+        result = study(artifact, {UNFITTED: unfitted}, other, config).result
         agreement = result.agreement
         assert (agreement.success_difference, agreement.mcnemar_p, agreement.error_wilcoxon_p) == (
             0.0,
@@ -181,20 +182,20 @@ class TestSimulators:
 
 
 class TestRobot:
-    def test_fitted_beside_plain_and_the_delay_is_named(self, artifact, simulators):
+    def test_fitted_beside_unfitted_and_the_delay_is_named(self, artifact, simulators):
         config = StudyConfig(trials=3, stop_early=False)
         found = study(artifact, simulators, RehearsedRobot("pybullet", LATE), config)
         result = found.result
         assert result.unfitted is not None
-        fitted, plain = (np.max(one.joint_replay_rmse_rad) for one in (result.agreement, result.unfitted))
-        assert fitted < 0.25 * plain
+        fitted, unfitted = (np.max(one.joint_replay_rmse_rad) for one in (result.agreement, result.unfitted))
+        assert fitted < 0.25 * unfitted
         cause = result.unfitted.causes[0]
         assert cause.name == "delay"
         assert cause.size == pytest.approx(0.04, abs=0.005)
         page = render([found], summarise([found], ENV, "the robot", Path("actuators.toml")))
         assert page.count("<svg") == 6
         assert "fitted simulator" in page
-        assert "plain simulator" in page
+        assert "unfitted simulator" in page
         assert "<script" not in page
         assert 'src="http' not in page
         assert "url(http" not in page
@@ -222,9 +223,9 @@ class TestRobot:
         with pytest.raises(CommandError, match=r"moves\.mcap exists already"):
             robot.prepare([artifact])
 
-    def test_trials_end_when_the_answer_is_clear(self, artifact, plain):
+    def test_trials_end_when_the_answer_is_clear(self, artifact, unfitted):
         config = StudyConfig(trials=15, at_least=0.9)
-        result = study(artifact, {PLAIN: plain}, RehearsedRobot("mujoco", LATE), config).result
+        result = study(artifact, {UNFITTED: unfitted}, RehearsedRobot("mujoco", LATE), config).result
         assert result.verdict == "fails"
         assert result.stopped_early
         assert result.trials == result.decided_after < 10 < result.plan.fixed_trials
@@ -235,10 +236,10 @@ class TestRobot:
 
 
 class TestLogs:
-    def test_a_log_stands_for_the_robot(self, artifact, plain, log):
+    def test_a_log_stands_for_the_robot(self, artifact, unfitted, log):
         robot = LoggedRobot(log)
         robot.prepare([artifact])
-        tried = robot.run(artifact, plain, 100, 0, lambda outcomes: False)
+        tried = robot.run(artifact, unfitted, 100, 0, lambda outcomes: False)
         assert len(tried.trials) == 3
         for trial in tried.trials:
             assert trial.obs.shape == (50, artifact.contract.interface.obs_dim)
@@ -246,17 +247,17 @@ class TestLogs:
             assert trial.steps.tolist() == list(range(0, 501, 10))
             assert len(trial.command_pos_rad) == 500
 
-    def test_commands_of_a_plain_arm_lead_the_plain_arm_the_same_way(self, artifact, plain, log):
+    def test_commands_of_a_plain_arm_lead_the_plain_arm_the_same_way(self, artifact, unfitted, log):
         robot = LoggedRobot(log)
         robot.prepare([artifact])
-        tried = robot.run(artifact, plain, 100, 0, lambda outcomes: False)
+        tried = robot.run(artifact, unfitted, 100, 0, lambda outcomes: False)
         for trial in tried.trials:
-            replay = plain.replay(trial, 0, pairing(trial))
+            replay = unfitted.replay(trial, 0, pairing(trial))
             # The replay begins at rest, the run did not quite.
             assert np.abs(replay[trial.steps] - trial.joint_pos_rad).max() < 0.02
 
     @pytest.mark.parametrize("channel", ["state", "command", "decision"])
-    def test_gaps(self, artifact, plain, description, channel):
+    def test_gaps(self, artifact, unfitted, description, channel):
         robot, record = make_robot(description), MemoryLog()
         clock = SimulatedClock(robot, 0.005)
         config = LoopConfig(goals=1)
@@ -273,9 +274,9 @@ class TestLogs:
         said = {"decision": "holds 41 of 50 decisions"}.get(channel, f"no {channel}s for 0.4")
         damaged = replace(recording, **{channel: cut})
         with pytest.raises(LogError, match=rf"cut\.mcap: {said}"):
-            logged_trials(damaged, report.goal_results, artifact, plain, "cut.mcap")
+            logged_trials(damaged, report.goal_results, artifact, unfitted, "cut.mcap")
 
-    def test_cut_short_before_its_report(self, artifact, plain, tmp_path):
+    def test_cut_short_before_its_report(self, artifact, unfitted, tmp_path):
         record = RunLog(
             tmp_path / "cut.mcap",
             {"robot": "panda", "policy_sha256": artifact.digest},
@@ -285,7 +286,7 @@ class TestLogs:
         robot = LoggedRobot(tmp_path / "cut.mcap")
         robot.prepare([artifact])
         with pytest.raises(LogError, match="its report is missing"):
-            robot.run(artifact, plain, 1, 0, lambda outcomes: False)
+            robot.run(artifact, unfitted, 1, 0, lambda outcomes: False)
 
     @pytest.mark.parametrize(
         ("metadata", "said"),
