@@ -3,10 +3,11 @@
 import numpy as np
 
 from wpg.hardware_bridge.axes import axis_names
+from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import Vector
-from wpg.hardware_bridge.witness import CommandJudge, EmulatorWitness
+from wpg.hardware_bridge.witness import EmulatorWitness
 
 _REFUSALS = {
     "not_finite": Refusal.NOT_FINITE,

@@ -1,5 +1,7 @@
 """Where a policy may send the tool, and how far while it is unsure."""
 
+from collections import Counter
+
 import numpy as np
 
 from wpg.export.kinematics import ForwardKinematics
@@ -8,7 +10,6 @@ from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.hazards import Hazard
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.safety import SafetyConfig
-from wpg.hardware_bridge.witness import count
 
 WORKSPACE_MARGIN_M = 0.005
 """The tool may come to rest this far outside the box: joints do not brake along a straight line."""
@@ -34,7 +35,7 @@ class Guard:
         self._box = None if config.workspace_m is None else np.array(config.workspace_m)
         self._slow, self._hold = config.spread_slow, config.spread_hold
         self._share = 1.0
-        self.events: dict[str, int] = {}
+        self.events: Counter[str] = Counter()
         """Policy steps that were shortened, by cause."""
 
     def check_start(self, joint_pos: Vector, margin_m: float = 0.0) -> None:
@@ -82,14 +83,14 @@ class Guard:
         share = min(1.0, max(0.0, (self._hold - spread) / (self._hold - self._slow)))
         self._share = min(share, self._share + SHARE_GROWTH)
         if self._share < 1.0:
-            count(self.events, "unsure")
+            self.events["unsure"] += 1
         return self._share
 
     def _inside(self, target: Vector, joint_pos: Vector) -> Vector:
         """The farthest point on the way from ``joint_pos`` that is found inside the box."""
         if self._box is None or self._outside_m(target) <= 0:
             return target
-        count(self.events, "workspace_edge")
+        self.events["workspace_edge"] += 1
         share, outer = 0.0, 1.0
         for _ in range(CUT_STEPS):
             middle = (share + outer) / 2

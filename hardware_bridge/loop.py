@@ -1,5 +1,6 @@
 """The control loop: reads, decides, commands at the robot's servo rate, and never leaves it unattended."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from wpg.hardware_bridge.approach import Approach, PutBack
@@ -31,7 +32,6 @@ from wpg.hardware_bridge.sensing import Sensor
 from wpg.hardware_bridge.soft_start import SoftStart
 from wpg.hardware_bridge.sources.source import Feed, Source
 from wpg.hardware_bridge.timing import LatencyHistogram
-from wpg.hardware_bridge.witness import count
 
 STOPPING_TIMEOUT_S = 2.0
 
@@ -94,7 +94,7 @@ class ControlLoop:
         self._guard = Guard(robot.description, config.safety)
         self._sensor = Sensor(robot, self._clock)
         self._sense_to_act = LatencyHistogram()
-        self._events: dict[str, int] = {}
+        self._events: Counter[str] = Counter()
         self._holds = Holds(config.safety)
         self._soft_start = SoftStart(config, self._motion, self._clock)
         self._approach = Approach(
@@ -355,7 +355,7 @@ class ControlLoop:
         self._recorder.event(time_s=self._clock.now() - self._start_s, name=phase, detail=reason)
 
     def _event(self, name: str, detail: str) -> None:
-        count(self._events, name)
+        self._events[name] += 1
         self._recorder.event(time_s=self._clock.now() - self._start_s, name=name, detail=detail)
 
     def _report(self) -> RunReport:
@@ -365,7 +365,7 @@ class ControlLoop:
             self._decider,
             self._approach,
             self._motion,
-            events=self._events | self._motion.events | self._guard.events,
+            events={**self._events, **self._motion.events, **self._guard.events},
             sense_to_act=self._sense_to_act,
             sources=self._feed.report(),
             end_reason=self._end_reason,

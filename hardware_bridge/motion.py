@@ -1,14 +1,15 @@
 """The way of a command to the robot: set-point, safety filter, driver, and an audit of what was sent."""
 
+from collections import Counter
 from dataclasses import replace
 
 from wpg.hardware_bridge.axes import in_row, positions, velocities
+from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.gripper import GripperSetpoint
 from wpg.hardware_bridge.robot import JointCommand, Robot, Vector
 from wpg.hardware_bridge.safety import SafetyFilter
 from wpg.hardware_bridge.setpoints import SetpointGenerator
-from wpg.hardware_bridge.witness import CommandJudge, count
 
 
 class Motion:
@@ -35,7 +36,7 @@ class Motion:
         """Commands that left the published limits, by an audit that knows nothing of the filter."""
 
     @property
-    def events(self) -> dict[str, int]:
+    def events(self) -> Counter[str]:
         """How often the filter had to act, by cause."""
         return self._filter.events
 
@@ -106,7 +107,7 @@ class Motion:
         try:
             command = self._setpoints.step()
         except BridgeError:
-            count(self.events, "no_setpoint")
+            self.events["no_setpoint"] += 1
             return self.brake()
         return self.play(command)
 

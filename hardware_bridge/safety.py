@@ -2,13 +2,13 @@
 
 import math
 import operator
+from collections import Counter
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import JointCommand, Vector
-from wpg.hardware_bridge.witness import count
 
 REST_RAD_S = 1e-3
 Corner = tuple[float, float, float]
@@ -85,7 +85,7 @@ class SafetyFilter:
         self._velocity = np.maximum(velocity - rounding / dt_s, velocity / 2)
         self._acceleration = np.maximum(acceleration - 2 * rounding / dt_s**2, acceleration / 2)
         self._brake = 0.9 * self._acceleration
-        self.events: dict[str, int] = {}
+        self.events: Counter[str] = Counter()
         """How often a command was changed, by the limit that it would have left."""
         self.start(description.limits("home_rad"))
 
@@ -112,7 +112,7 @@ class SafetyFilter:
     def follow(self, command: JointCommand) -> JointCommand:
         """The command, or the nearest to it that the limits allow; braking, when it is not finite."""
         if not (np.isfinite(command.joint_pos).all() and np.isfinite(command.joint_vel).all()):
-            count(self.events, "non_finite_command")
+            self.events["non_finite_command"] += 1
             return self.brake()
         wanted = (np.clip(command.joint_pos, self._low, self._high) - self._pos) / self._dt_s
         allowed = self._bounded(wanted)
@@ -123,11 +123,11 @@ class SafetyFilter:
                 joint_vel=np.clip(command.joint_vel, -self._velocity, self._velocity),
             )
         if outside.any():
-            count(self.events, "position_limit")
+            self.events["position_limit"] += 1
         elif (np.abs(wanted) > self._velocity).any():
-            count(self.events, "velocity_limit")
+            self.events["velocity_limit"] += 1
         else:
-            count(self.events, "acceleration_limit")
+            self.events["acceleration_limit"] += 1
         return self._moved(allowed)
 
     def brake(self) -> JointCommand:

@@ -4,11 +4,12 @@ import numpy as np
 
 from wpg.hardware_bridge.axes import as_command, in_row
 from wpg.hardware_bridge.command_gate import CommandGate
+from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.emulation.goal_judge import GoalJudge
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, SimulatedRobot, StopMode, Vector
-from wpg.hardware_bridge.witness import CommandJudge, EmulatorWitness, count, milliseconds
+from wpg.hardware_bridge.witness import EmulatorWitness, milliseconds
 
 MAX_BEHIND_S = 0.25
 """An emulator that fell further behind than this lets the lost time go."""
@@ -81,7 +82,7 @@ class EmulatedArm:
         self._robot.stop(mode)
         self._goal = None
         self._observe()
-        count(self.witness.stops, mode.name.lower())
+        self.witness.stops[mode.name.lower()] += 1
 
     def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:
         """Follow a set-point of every axis, or refuse it: not armed, not finite, outside the limits."""

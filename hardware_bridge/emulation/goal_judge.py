@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.robot import Vector
-from wpg.hardware_bridge.witness import CommandJudge
 
 BEHIND_S = 0.1
 """How long a line may be behind after a gap, and for how long goals may be held up."""

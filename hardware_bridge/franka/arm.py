@@ -12,7 +12,7 @@ from wpg.hardware_bridge.franka.stream import CommandStream
 from wpg.hardware_bridge.franka.streaming import TICK_S
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
-from wpg.hardware_bridge.witness import EmulatorWitness, count, milliseconds
+from wpg.hardware_bridge.witness import EmulatorWitness, milliseconds
 
 FLANGE_TOLERANCE_M = 0.002
 CATCH_UP_MAX = 20
@@ -139,7 +139,7 @@ class FciArm:
 
     def stop(self, mode: StopMode) -> None:
         """Come to rest and hold; no other mode is known to the interface, which holds in these too."""
-        count(self.witness.stops, mode.name.lower())
+        self.witness.stops[mode.name.lower()] += 1
         self._hold()
 
     def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:

@@ -4,6 +4,7 @@ A :class:`Source` gives readings; :class:`Feed` keeps the newest good one of eac
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -15,7 +16,6 @@ from wpg.hardware_bridge.errors import StaleStateError
 from wpg.hardware_bridge.hazards import Hazard
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.timing import LatencyHistogram, LatencySummary
-from wpg.hardware_bridge.witness import count
 
 FIRST_READING_S = 2.0
 LOOK_EVERY_S = 0.005
@@ -107,7 +107,7 @@ class _Fed:
         self.source = source
         self.time_s = -math.inf
         self.readings = 0
-        self.refused: dict[str, int] = {}
+        self.refused: Counter[str] = Counter()
         self.age = LatencyHistogram()
 
 
@@ -156,7 +156,7 @@ class Feed:
                 continue
             now_s = self._clock.now()
             if fault := self._fault(fed, reading, now_s):
-                count(fed.refused, fault)
+                fed.refused[fault] += 1
                 continue
             fed.time_s = min(reading.time_s, now_s)
             fed.readings += 1

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.protocols.native import Refusal
-from wpg.hardware_bridge.witness import CommandJudge, EmulatorWitness
 
 PANDA = load_description("panda")
 HOME = PANDA.limits("home_rad")
@@ -77,24 +76,3 @@ def test_a_command_takes_the_place_of_the_other_of_its_period(judge):
     assert judge.judge(HOME + 2 * VELOCITY * DT, REST, 5) == ("velocity", "acceleration")
     assert judge.judge(HOME + 0.9 * ACCELERATION * DT**2, REST, 5) == ()
     assert judge.judge(HOME + 0.5 * ACCELERATION * DT**2, REST, 5) == ()
-
-
-def test_counts():
-    witness = EmulatorWitness(robot="panda")
-    witness.saw_command(Refusal.NONE, ())
-    witness.saw_command(Refusal.NONE, ("acceleration",))
-    witness.saw_command(Refusal.POSITION_LIMIT, ("position", "velocity"))
-    witness.saw_command(Refusal.NOT_ARMED, ())
-    assert witness.commands_ok == 2
-    assert witness.commands_refused == {"position_limit": 1, "not_armed": 1}
-    assert witness.commands_outside_limits == 2
-    assert witness.commands_outside_limits_by == {"acceleration": 1, "position": 1, "velocity": 1}
-
-
-def test_extremes():
-    witness = EmulatorWitness(robot="panda")
-    for position, speed in (([0.0, 1.0], [0.5, -2.0]), ([-1.0, 2.0], [0.1, 0.1]), ([0.5, 1.5], [0.0, 0.0])):
-        witness.saw_joints(np.array(position), np.array(speed))
-    assert witness.joint_pos_min == [-1.0, 1.0]
-    assert witness.joint_pos_max == [0.5, 2.0]
-    assert witness.joint_vel_max == [0.5, 2.0]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.clock import ManualClock
+from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.description import load_description, shipped_robots
 from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
@@ -11,7 +12,6 @@ from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
 from wpg.hardware_bridge.playing import play_path
 from wpg.hardware_bridge.robot import RobotStatus
-from wpg.hardware_bridge.witness import CommandJudge
 
 SHORT = ExcitationPlan(rounds=1, slow_s=2.0, steps_s=2.0, fast_s=1.0)
 

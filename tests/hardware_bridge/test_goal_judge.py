@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.goal_judge import GoalJudge
-from wpg.hardware_bridge.witness import CommandJudge
 
 ARM = load_description("so101")
 HOME = ARM.limits("home_rad")

@@ -1,0 +1,25 @@
+import numpy as np
+
+from wpg.hardware_bridge.protocols.native import Refusal
+from wpg.hardware_bridge.witness import EmulatorWitness
+
+
+def test_counts():
+    witness = EmulatorWitness(robot="panda")
+    witness.saw_command(Refusal.NONE, ())
+    witness.saw_command(Refusal.NONE, ("acceleration",))
+    witness.saw_command(Refusal.POSITION_LIMIT, ("position", "velocity"))
+    witness.saw_command(Refusal.NOT_ARMED, ())
+    assert witness.commands_ok == 2
+    assert witness.commands_refused == {"position_limit": 1, "not_armed": 1}
+    assert witness.commands_outside_limits == 2
+    assert witness.commands_outside_limits_by == {"acceleration": 1, "position": 1, "velocity": 1}
+
+
+def test_extremes():
+    witness = EmulatorWitness(robot="panda")
+    for position, speed in (([0.0, 1.0], [0.5, -2.0]), ([-1.0, 2.0], [0.1, 0.1]), ([0.5, 1.5], [0.0, 0.0])):
+        witness.saw_joints(np.array(position), np.array(speed))
+    assert witness.joint_pos_min == [-1.0, 1.0]
+    assert witness.joint_pos_max == [0.5, 2.0]
+    assert witness.joint_vel_max == [0.5, 2.0]
