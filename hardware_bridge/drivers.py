@@ -8,9 +8,11 @@ A package adds a protocol by an entry point that bears its name and is called li
 A description then says ``protocol = "canopen"``, or a link ``canopen://...``.
 """
 
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import DescriptionError, LinkUrlError
@@ -42,53 +44,29 @@ class Driver(Protocol):
         ...
 
 
-def _native(description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None) -> Robot:
-    _refuse("native", calibration=calibration)
-    return NativeRobot(description, url, key=key)
-
-
-def _feetech(
-    description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
-) -> Robot:
-    _refuse("feetech", key=key)
-    calibrated = None if calibration is None else load_calibration(calibration, description)
-    return FeetechRobot(description, url, calibration=calibrated)
-
-
-def _dynamixel(
-    description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
-) -> Robot:
-    _refuse("dynamixel", key=key)
-    calibrated = None if calibration is None else load_calibration(calibration, description)
-    return DynamixelRobot(description, url, calibration=calibrated)
-
-
-def _fci(description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None) -> Robot:
-    _refuse("fci", key=key, calibration=calibration)
-    return FrankaRobot(description, url)
-
-
-def _lerobot(
-    description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
-) -> Robot:
-    _refuse("lerobot", key=key, calibration=calibration)
-    return LeRobotRobot(description, url)
-
-
-def _refuse(protocol: str, **options: object) -> None:
-    """Nothing that was asked for is left out in silence."""
-    for name, value in options.items():
-        if value is not None:
-            raise LinkUrlError(f"protocol {protocol} takes no {name}: leave it out")
-
-
-_SHIPPED: dict[str, Driver] = {
-    "native": _native,
-    "dynamixel": _dynamixel,
-    "feetech": _feetech,
-    "fci": _fci,
-    "lerobot": _lerobot,
+_SHIPPED: dict[str, tuple[Callable[..., Robot], Literal["key", "calibration"] | None]] = {
+    "native": (NativeRobot, "key"),
+    "dynamixel": (DynamixelRobot, "calibration"),
+    "feetech": (FeetechRobot, "calibration"),
+    "fci": (FrankaRobot, None),
+    "lerobot": (LeRobotRobot, None),
 }
+"""The driver of each protocol, and the option that it takes."""
+
+
+def _open(
+    protocol: str, description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
+) -> Robot:
+    """A shipped :class:`Driver`, once the protocol is bound; an option without use for it is refused."""
+    robot, accepted = _SHIPPED[protocol]
+    options: dict[str, object] = {"key": key, "calibration": calibration}
+    options = {name: value for name, value in options.items() if value is not None}
+    for name in options:
+        if name != accepted:
+            raise LinkUrlError(f"protocol {protocol} takes no {name}: leave it out")
+    if calibration is not None:
+        options["calibration"] = load_calibration(calibration, description)
+    return robot(description, url, **options)
 
 
 def protocol_names() -> tuple[str, ...]:
@@ -115,7 +93,7 @@ def find_driver(description: RobotDescription, url: str) -> Driver:
         raise LinkUrlError(f"link {url!r}: expected one of the schemes {', '.join(known)}")
     name = scheme if scheme in protocol_names() else description.protocol
     if name in _SHIPPED:
-        return _SHIPPED[name]
+        return partial(_open, name)
     brought = _brought()
     if name not in brought:
         raise DescriptionError(
