@@ -1,9 +1,7 @@
 """``wpg emulate``: a simulated robot behind real bytes."""
 
 import importlib.util
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -28,6 +26,7 @@ from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import SimulatedRobot, StopMode
+from wpg.hardware_bridge.signals import stop_on_signals
 from wpg.hardware_bridge.sources.sender import PoseSender
 
 if TYPE_CHECKING:
@@ -35,22 +34,6 @@ if TYPE_CHECKING:
 
 ANY_PORT = "udp://127.0.0.1:0"
 Engine = Literal["mujoco", "pybullet", "kinematic"]
-
-
-class StopFlag:
-    """True from the first SIGTERM or SIGINT on."""
-
-    def __init__(self) -> None:
-        self._set = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._set = True
-
-    def __call__(self) -> bool:
-        """Whether a signal has come."""
-        return self._set
 
 
 def emulate(
@@ -70,27 +53,26 @@ def emulate(
 ) -> None:
     """Serve an emulated robot in real time until SIGTERM.
 
-    The first line printed is JSON: link (what `wpg run --link` is given), robot, protocol, pid; with a
-    task also source and terms (what `wpg run --source` is given).
+    The first line printed is JSON: link (for `wpg run --link`), robot, protocol, pid; with a task also source
+    and terms (for `wpg run --source`).
 
     Args:
         robot: A robot's name or the path of its .toml file.
         link: Where to serve: pty:, udp://127.0.0.1:7700, tcp://127.0.0.1:7700, serial:///dev/ttyUSB0. Port 0
             takes a free one.
-        protocol: Device protocol; by default the robot's own.
-        engine: Physics behind it; kinematic needs no simulator.
-        actuators: What sets the arm apart from its model: delay, friction, gains, payload, noise. Ranges are
-            drawn from once, by the seed.
-        task: Stand the arm at this task's table, with its object: PandaPush, PandaPickAndPlace, or an id such
-            as wpg/PandaPush-v0. An object that is out of reach is put back while the arm stands where goals
-            begin.
-        source: Where the object's pose is sent from; by default udp://127.0.0.1:0.
-        camera: What sees the object: rate_hz=30,delay_ms=20 unless told otherwise; also noise_mm, noise_deg,
+        protocol: Device protocol; by default the robot's.
+        engine: Physics engine; kinematic needs no simulator.
+        actuators: How the arm differs from its model: delay, friction, gains, payload, noise. Ranges are
+            sampled once, from the seed.
+        task: Put the arm at this task's table, with its object: PandaPush, PandaPickAndPlace, or an id such
+            as wpg/PandaPush-v0. An object that is out of reach is put back while the arm is at its start.
+        source: Where to serve the object's pose; by default udp://127.0.0.1:0.
+        camera: Camera that observes the object: rate_hz=30,delay_ms=20 by default; also noise_mm, noise_deg,
             drop=0.05, and hidden_after_s=5 with hidden_for_s=1.
-        faults: What goes wrong on the link, as probabilities: drop=0.05,corrupt=0.01,delay=0.02,delay_ms=30;
+        faults: Faults on the link, as probabilities: drop=0.05,corrupt=0.01,delay=0.02,delay_ms=30;
             also truncate, duplicate, garbage, reorder, partial; and once: dead_servo=3 with dead_after_s=5,
             brownout_after_s=5, unplug_after_s=5 with unplug_for_s=0.3.
-        seed: Seed of the faults, of the arm's draw and noise, of the camera's, and of the object's places.
+        seed: Seed of faults, the arm's parameters and noise, the camera's noise, and object positions.
     """
     prepare_outputs(json)
     require_at_least(0, seed=seed)
@@ -105,30 +87,30 @@ def emulate(
     if table is not None and sender is not None:
         seeing = EmulatedCamera(table.look, sender, spec, seed=seed, now_s=RealClock().now())
         companions = [table, seeing]
-    should_stop = StopFlag()
-    emulator = Emulator(
-        _make_robot(description, engine, actuators, seed) if table is None else table.robot,
-        link,
-        protocol=protocol or description.protocol,
-        key=secret,
-        faults=parse_faults(faults) if faults else None,
-        seed=seed,
-        companions=companions,
-    )
-    hello: dict[str, object] = {**emulator.hello()}
-    if sender is not None:
-        hello |= {"source": sender.url, "terms": sender.terms}
-    try:
-        print(msgspec.json.encode(hello).decode(), flush=True)
-        # Below the control loop's priority: a robot's own computer is punctual too.
-        with realtime(RealtimeConfig(priority=70)):
-            emulator.serve(should_stop)
-    finally:
-        witnessed = msgspec.to_builtins(emulator.witness)
-        if table is not None:
-            witnessed["put_backs"] = table.put_backs
-        write_json(json, witnessed)
-        emulator.close()
+    with stop_on_signals() as should_stop:
+        emulator = Emulator(
+            _make_robot(description, engine, actuators, seed) if table is None else table.robot,
+            link,
+            protocol=protocol or description.protocol,
+            key=secret,
+            faults=parse_faults(faults) if faults else None,
+            seed=seed,
+            companions=companions,
+        )
+        hello: dict[str, object] = {**emulator.hello()}
+        if sender is not None:
+            hello |= {"source": sender.url, "terms": sender.terms}
+        try:
+            print(msgspec.json.encode(hello).decode(), flush=True)
+            # Below the control loop's priority: a robot's own computer is punctual too.
+            with realtime(RealtimeConfig(priority=70)):
+                emulator.serve(should_stop)
+        finally:
+            witnessed = msgspec.to_builtins(emulator.witness)
+            if table is not None:
+                witnessed["put_backs"] = table.put_backs
+            write_json(json, witnessed)
+            emulator.close()
 
 
 def _make_table(task: str, robot: str, engine: Engine, actuators: Path | None, seed: int) -> "TableStandIn":

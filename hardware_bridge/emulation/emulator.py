@@ -104,7 +104,7 @@ class Emulator:
             "pid": os.getpid(),
         }
 
-    def serve(self, should_stop: Callable[[], bool]) -> EmulatorWitness:
+    def serve(self, should_stop: Callable[[], bool | str]) -> EmulatorWitness:
         """Live in real time until ``should_stop()``, which is asked at every physics step.
 
         Raises:
