@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import EnvSpec, FloatArray, episode_seed, flatten_obs
+from wpg.controllers.environment import GOAL_KEYS, EnvSpec, FloatArray, episode_seed, flatten_obs
+from wpg.controllers.errors import FaultyEnvError
 from wpg.controllers.replay import Replay, Transitions
 from wpg.controllers.stepping import Stepping
 
 TRAINING_STREAM = 0
 RECENT = 20
 """Episodes that running means cover."""
+LARGEST = np.finfo(np.float32).max
+"""Largest magnitude that the replay can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,19 +48,26 @@ class Rollout:
         self._actions = np.zeros((envs.num_envs, spec.action_dim), np.float32)
         self._totals = np.zeros(envs.num_envs)
         self._lengths = np.zeros(envs.num_envs, np.int64)
+        self._seeds: list[int | None] = [None] * envs.num_envs
 
     def begin_all(self) -> None:
-        """Begin a new episode in every environment."""
+        """Begin a new episode in every environment.
+
+        Raises:
+            FaultyEnvError: an observation is not finite.
+        """
         self._see(self._begin(np.ones(self.envs.num_envs, np.bool_)))
 
     def _begin(self, which: NDArray[np.bool_]) -> Any:
         """Begin new episodes in some environments (N,); returns the observations of all."""
         seeds: list[int | None] = [None] * len(which)
         for index in np.flatnonzero(which):
-            seeds[index] = episode_seed(self.seed, TRAINING_STREAM, self.begun)
+            self._seeds[index] = seeds[index] = episode_seed(self.seed, TRAINING_STREAM, self.begun)
             self.begun += 1
         self._totals[which], self._lengths[which] = 0.0, 0
-        return self.envs.reset(seeds, which)
+        obs = self.envs.reset(seeds, which)
+        self._check_obs(obs)
+        return obs
 
     def _see(self, obs: Any) -> None:
         self.raw_obs, self.obs = obs, flatten_obs(obs)
@@ -67,12 +77,34 @@ class Rollout:
         self._actions = actions
         self.envs.begin(self.spec.scale_action(actions))
 
+    def _check_obs(self, obs: Any) -> None:
+        parts = {name: obs[name] for name in GOAL_KEYS} if self.spec.goal_dim else {"observation": obs}
+        for name, rows in parts.items():
+            self._check(name, rows)
+
+    def _check(self, quantity: str, values: NDArray[Any]) -> None:
+        """Refuse values (N, ...) that are not finite: once in the replay they would stay there."""
+        valid = np.abs(values) <= LARGEST  # not of NaN
+        if not valid.all():
+            place = tuple(np.argwhere(~valid)[0].tolist())
+            index, entry = place[0], "".join(f"[{number}]" for number in place[1:])
+            raise FaultyEnvError(
+                f"{self.spec.env_id}: expected finite numbers, found {quantity}{entry} = {values[place]} "
+                f"after {self._lengths[index]} steps of the episode with seed {self._seeds[index]}"
+            )
+
     def finish_step(self, replay: Replay) -> bool:
-        """Finish the step that was begun; True where an episode ended."""
+        """Finish the step that was begun; True where an episode ended.
+
+        Raises:
+            FaultyEnvError: a reward or an observation is not finite; the replay is as it was.
+        """
         obs, rewards, terminated, truncated, success, reported = self.envs.finish()
+        self._lengths += 1
+        self._check("reward", rewards)
+        self._check_obs(obs)
         replay.add(Transitions(self.raw_obs, self._actions, rewards, terminated, obs))
         self._totals += rewards
-        self._lengths += 1
         over = terminated | truncated
         for index in np.flatnonzero(over).tolist():
             replay.end_episode(index)

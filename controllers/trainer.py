@@ -16,7 +16,12 @@ from wpg.controllers.checkpoint import under
 from wpg.controllers.config import TrainConfig
 from wpg.controllers.demonstrations import load_demonstrations
 from wpg.controllers.environment import Env, FloatArray, inspect_env, make_env, make_envs, versioned_id
-from wpg.controllers.errors import CheckpointFormatError, DemonstrationError, DivergenceError
+from wpg.controllers.errors import (
+    CheckpointFormatError,
+    DemonstrationError,
+    DivergenceError,
+    FaultyEnvError,
+)
 from wpg.controllers.evaluation import Evaluation, evaluate
 from wpg.controllers.exploration import Excursions
 from wpg.controllers.flow import draw
@@ -169,7 +174,11 @@ class Trainer:
                 batch = self.replay.sample(self.config.batch_size, self.learner.generator)
                 self.learner.update(batch.to(self.config.device))
         self.step += self.config.num_envs
-        return self.rollout.finish_step(self.replay)
+        try:
+            return self.rollout.finish_step(self.replay)
+        except FaultyEnvError:
+            self._check_finite()  # a policy that diverged sends actions that are not finite
+            raise
 
     def _set_learning_rate(self) -> None:
         done = min(self.step / self.config.steps, 1.0)

@@ -41,6 +41,7 @@ def train(
         DemonstrationError: the demonstrations cannot be read, or are not of the environment's sizes.
         CheckpointWriteError: the disk is full; the last checkpoint is intact.
         ConfigError: this machine lacks what the settings ask for.
+        FaultyEnvError: the environment returned what is not finite; the last checkpoint is intact.
         EnvProcessError: the process that steps the environments ended.
         OSError: the run folder cannot be written.
     """
@@ -80,7 +81,8 @@ def resume(
         ConfigError: its settings cannot be read or do not suit this machine, or `steps` is less than it has
             done.
         CheckpointFormatError: its checkpoint cannot be read, or fits neither settings nor environment.
-        UnknownEnvError, UnsupportedEnvError, DivergenceError, CheckpointWriteError, OSError: as for `train`.
+        UnknownEnvError, UnsupportedEnvError, FaultyEnvError, EnvProcessError, DivergenceError,
+            CheckpointWriteError, OSError: as for `train`.
     """
     folder = Path(folder)
     config = replace(read_config(folder), max_seconds=max_seconds)
