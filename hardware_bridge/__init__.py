@@ -1,4 +1,4 @@
-"""From an artefact to a moving arm: links, device protocols, safety, the real-time loop, the emulator.
+"""From an artifact to a moving arm: links, device protocols, safety, the real-time loop, the emulator.
 
 Runs without torch and without a simulator.
 
@@ -14,7 +14,7 @@ Exceptions::
     ├── LifecycleError                    a step that the run's present phase does not allow
     └── LogError (OSError)                the run log cannot be written or read
 
-An artefact that does not fit the robot raises :class:`wpg.export.ContractError`.
+An artifact that does not fit the robot raises :class:`wpg.export.ContractError`.
 """
 
 from importlib import import_module

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from wpg.hardware_bridge.axes import axis_names, in_row
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.protocols.framing import is_ahead
+from wpg.hardware_bridge.protocols.framing import is_ahead, next_sequence
 from wpg.hardware_bridge.protocols.native import (
     Arm,
     Command,
@@ -26,7 +26,6 @@ from wpg.hardware_bridge.robot import RobotState, RobotStatus, StopMode, Vector
 from wpg.hardware_bridge.witness import EmulatorWitness
 
 MAX_SESSIONS = 8
-_SEQUENCE_MASK = 0xFFFFFFFF
 
 
 class NativeArm(Protocol):
@@ -188,6 +187,6 @@ class NativeDevice:
         )
 
     def _encode(self, session: int, message: Message) -> bytes:
-        self._sequence = (self._sequence + 1) & _SEQUENCE_MASK
+        self._sequence = next_sequence(self._sequence)
         time_us = round(self._arm.state.time_s * 1e6)
         return encode_frame(Frame(session, self._sequence, time_us, message), self._key)

@@ -14,6 +14,7 @@ from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.links import Link, open_link
+from wpg.hardware_bridge.protocols.framing import next_sequence, steps_between
 from wpg.hardware_bridge.protocols.native import (
     Arm,
     Command,
@@ -28,20 +29,20 @@ from wpg.hardware_bridge.protocols.native import (
     Stop,
     encode_frame,
 )
-from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
+from wpg.hardware_bridge.robot import (
+    STATUS_AFTER_STOP,
+    JointCommand,
+    RobotState,
+    RobotStatus,
+    StopMode,
+    Vector,
+)
 
 IDENTIFY_PERIOD_S = 0.1
 REQUEST_TIMEOUT_S = 0.1
 REQUEST_ATTEMPTS = 5
 REMEMBERED = 4096
 """Frames whose time of sending is known: two seconds of polls and commands at 1 kHz."""
-_SEQUENCE_MASK = 0xFFFFFFFF
-
-_STATUS_OF_STOP = {
-    StopMode.HOLD: RobotStatus.HOLDING,
-    StopMode.DAMP: RobotStatus.DAMPING,
-    StopMode.RELEASE: RobotStatus.RELEASED,
-}
 
 
 class NativeRobot:
@@ -162,7 +163,7 @@ class NativeRobot:
             command = replace(command, gripper_m=self._opening_m)
         position = _float32(np.clip(positions(command), self._low, self._high))
         velocity = _float32(np.clip(velocities(command), self._slowest, self._fastest))
-        self._tick = (self._tick + 1) & _SEQUENCE_MASK
+        self._tick = next_sequence(self._tick)
         self._send(Command(self._tick, position, velocity))
         sent = as_command(position, velocity, self._description.num_joints)
         self._opening_m = sent.gripper_m
@@ -177,8 +178,8 @@ class NativeRobot:
             LinkError: the link is dead.
         """
         state = self._request(Stop(mode))
-        if state.status is not _STATUS_OF_STOP[mode]:
-            raise ProtocolError(f"stop: expected {_STATUS_OF_STOP[mode].name}, found {state.status.name}")
+        if state.status is not STATUS_AFTER_STOP[mode]:
+            raise ProtocolError(f"stop: expected {STATUS_AFTER_STOP[mode].name}, found {state.status.name}")
 
     def close(self) -> None:
         """Release the link."""
@@ -271,7 +272,7 @@ class NativeRobot:
 
     def _behind(self, state: State) -> int:
         """Frames sent since the one that the state answers."""
-        return (self._sequence - state.reply_to) & _SEQUENCE_MASK
+        return steps_between(state.reply_to, self._sequence)
 
     def _is_dated(self, state: State) -> bool:
         return self._behind(state) < len(self._sent_s)
@@ -300,7 +301,7 @@ class NativeRobot:
         )
 
     def _send(self, message: Message) -> int:
-        self._sequence = (self._sequence + 1) & _SEQUENCE_MASK
+        self._sequence = next_sequence(self._sequence)
         self._sent_s.append(self._clock.now())
         time_us = round(self._sent_s[-1] * 1e6)
         self._connected.send(encode_frame(Frame(self._session, self._sequence, time_us, message), self._key))

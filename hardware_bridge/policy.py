@@ -1,4 +1,4 @@
-"""What decides: anything that turns an observation into an action, and the exported artefact as such."""
+"""What decides: anything that turns an observation into an action, and the exported artifact as such."""
 
 from typing import NamedTuple, Protocol
 
@@ -40,7 +40,7 @@ class Policy(Protocol):
 
 
 class SampledPolicy:
-    """An artefact's sampler with its own seeded noise: the same seed decides alike, bit for bit.
+    """An artifact's sampler with its own seeded noise: the same seed decides alike, bit for bit.
 
     Args:
         artifact: the loaded file.

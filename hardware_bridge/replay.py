@@ -1,4 +1,4 @@
-"""Replays a run log through its artefact: what was seen then must be decided alike now, bit for bit."""
+"""Replays a run log through its artifact: what was seen then must be decided alike now, bit for bit."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +59,7 @@ class Replay(msgspec.Struct, kw_only=True):
 
 
 def logged_artifact(recording: RunRecording, path: Path) -> Artifact:
-    """The artefact that a log keeps; ``path`` is the log, which errors name.
+    """The artifact that a log keeps; ``path`` is the log, which errors name.
 
     Raises:
         LogError: the log keeps none.
@@ -67,23 +67,23 @@ def logged_artifact(recording: RunRecording, path: Path) -> Artifact:
     """
     content = recording.attachments.get(POLICY_FILE)
     if content is None:
-        raise LogError(f"{path}: keeps no {POLICY_FILE}; give the artefact that decided")
+        raise LogError(f"{path}: keeps no {POLICY_FILE}; give the artifact that decided")
     return artifact_from_bytes(content, path / POLICY_FILE)
 
 
 def replay(recording: RunRecording, artifact: Artifact) -> Replay:
-    """Feed the logged states, goals and noise to the artefact, and compare with what was logged.
+    """Feed the logged states, goals and noise to the artifact, and compare with what was logged.
 
     An observation is rebuilt from the newest state before its decision; of a term with history its newest
     part is compared. The action is computed from the logged observation, so that neither hides the other.
 
     Raises:
-        LogError: no decisions in the log, or another artefact made them.
+        LogError: no decisions in the log, or another artifact made them.
     """
     made_by = recording.metadata.get("policy_sha256", "")
     if made_by != artifact.digest:
         raise LogError(
-            f"another artefact made this log: expected SHA-256 {made_by[:16]}…, found {artifact.digest[:16]}…"
+            f"another artifact made this log: expected SHA-256 {made_by[:16]}…, found {artifact.digest[:16]}…"
         )
     if not len(recording.decision):
         raise LogError(

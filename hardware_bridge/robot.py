@@ -37,6 +37,14 @@ class RobotStatus(IntEnum):
     FAULT = 5
 
 
+STATUS_AFTER_STOP = {
+    StopMode.HOLD: RobotStatus.HOLDING,
+    StopMode.DAMP: RobotStatus.DAMPING,
+    StopMode.RELEASE: RobotStatus.RELEASED,
+}
+"""What a device says once it has stopped in a mode."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobotState:
     """One measurement of the whole arm, joints in the description's order."""

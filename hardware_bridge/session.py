@@ -63,7 +63,7 @@ def run_policy(
 ) -> RunReport:
     """Run an exported policy on a robot, from connecting to leaving it parked.
 
-    Replays the artefact's golden vectors first. SIGINT, SIGTERM and SIGHUP end the run in good order, unless
+    Replays the artifact's golden vectors first. SIGINT, SIGTERM and SIGHUP end the run in good order, unless
     ``should_stop`` is given, which is then asked instead; SIGQUIT and a second SIGINT stop the arm at once.
 
     Args:
@@ -81,7 +81,7 @@ def run_policy(
         realtime_config: how punctual to make the loop; by default SCHED_FIFO and locked memory where granted.
 
     Raises:
-        ArtifactError: the artefact does not compute what it should, or does not fit the robot.
+        ArtifactError: the artifact does not compute what it should, or does not fit the robot.
         LogError: the log cannot be written.
         BridgeError: the robot cannot be reached, is another, or stands where it must not be armed.
     """

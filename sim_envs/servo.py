@@ -7,17 +7,18 @@ from numpy.typing import NDArray
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.gripper import GripperSetpoint
-from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
+from wpg.hardware_bridge.robot import (
+    STATUS_AFTER_STOP,
+    JointCommand,
+    RobotState,
+    RobotStatus,
+    StopMode,
+    Vector,
+)
 from wpg.sim_envs.actuator import Actuator, Sensor
 from wpg.sim_envs.effects import DrawnEffects
 from wpg.sim_envs.scene import EMPTY, CubeState, Image, Marker, Scene
 from wpg.sim_envs.urdf import simulation_model
-
-STOPPED = {
-    StopMode.HOLD: RobotStatus.HOLDING,
-    StopMode.DAMP: RobotStatus.DAMPING,
-    StopMode.RELEASE: RobotStatus.RELEASED,
-}
 
 
 class ServoArm(ABC):
@@ -156,7 +157,7 @@ class ServoArm(ABC):
         """Hold here, damp, or let go."""
         self._brake()
         self._servo(stiff=mode is StopMode.HOLD, damped=mode is not StopMode.RELEASE)
-        self._status = STOPPED[mode]
+        self._status = STATUS_AFTER_STOP[mode]
 
     def advance(self, duration_s: float) -> None:
         """Let simulated time pass.

@@ -7,13 +7,14 @@ import numpy as np
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.gripper import GripperSetpoint
-from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
-
-_STATUS_OF_STOP = {
-    StopMode.HOLD: RobotStatus.HOLDING,
-    StopMode.DAMP: RobotStatus.DAMPING,
-    StopMode.RELEASE: RobotStatus.RELEASED,
-}
+from wpg.hardware_bridge.robot import (
+    STATUS_AFTER_STOP,
+    JointCommand,
+    RobotState,
+    RobotStatus,
+    StopMode,
+    Vector,
+)
 
 
 class KinematicRobot:
@@ -85,7 +86,7 @@ class KinematicRobot:
     def stop(self, mode: StopMode) -> None:
         """Stand still here: this arm has no weight, so it does so in every mode."""
         self._place(self._pos)
-        self._status = _STATUS_OF_STOP[mode]
+        self._status = STATUS_AFTER_STOP[mode]
 
     def advance(self, duration_s: float) -> None:
         """Let simulated time pass."""

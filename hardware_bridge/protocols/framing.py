@@ -23,6 +23,7 @@ KEYED = 0x80
 
 _HEADER = struct.Struct("<BBIIQ")
 _CRC = struct.Struct("<I")
+_WRAP = 0xFFFFFFFF
 _HALF = 0x80000000
 
 T = TypeVar("T")
@@ -93,9 +94,19 @@ def read_payload(decoders: dict[int, Callable[[bytes], T]], envelope: Envelope) 
         raise FrameError(f"frame type {envelope.kind} of wrong content: {error}") from error
 
 
+def next_sequence(sequence: int) -> int:
+    """The number after this one; 32-bit numbers wrap."""
+    return (sequence + 1) & _WRAP
+
+
+def steps_between(earlier: int, later: int) -> int:
+    """How many numbers after ``earlier`` comes ``later``."""
+    return (later - earlier) & _WRAP
+
+
 def is_ahead(sequence: int, last: int) -> bool:
-    """Whether a frame is newer than the last one of its session; numbers wrap."""
-    return 0 < (sequence - last) & 0xFFFFFFFF < _HALF
+    """Whether a frame is newer than the last one of its session."""
+    return 0 < steps_between(last, sequence) < _HALF
 
 
 class FrameStream(Generic[T]):

@@ -59,7 +59,7 @@ RUN_METADATA = "wpg.run"
 """Name of the metadata record with ``robot``, ``noise_seed``, ``policy_sha256`` and the like."""
 
 POLICY_FILE = "policy.onnx"
-"""Attachment: the artefact that decided."""
+"""Attachment: the artifact that decided."""
 
 RECORD_LENGTH = struct.Struct("<I")
 """Goes before every record on its way to the writer."""
@@ -145,7 +145,7 @@ class MetadataRecord(_Record, frozen=True, kw_only=True):
 
 
 class AttachmentRecord(_Record, frozen=True, kw_only=True):
-    """A file: a JSON document, or the artefact."""
+    """A file: a JSON document, or the artifact."""
 
     name: str
     content: bytes

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.links import Link, serve_link
+from wpg.hardware_bridge.protocols.framing import next_sequence
 from wpg.hardware_bridge.protocols.source import (
     AGE_MAX_US,
     Sample,
@@ -92,7 +93,7 @@ class SourceSender:
         self._listen(now_s)
         if self._session is None or now_s - self._asked_s > WANTED_S:
             return False
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        self._sequence = next_sequence(self._sequence)
         sample = Sample(min(round(age_s * 1e6), AGE_MAX_US), arrays)
         frame = SourceFrame(self._session, self._sequence, round(now_s * 1e6), sample)
         return self._link.send(encode_source_frame(frame, self._key))
