@@ -13,6 +13,7 @@ import torch
 from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import ConfigError
 from wpg.controllers.files import replace_file
+from wpg.controllers.plain import make_plain
 from wpg.controllers.processor import processor_features
 from wpg.controllers.stepping import can_fork
 
@@ -144,7 +145,8 @@ class TrainConfig:
     so for environments with goals that are made by their id, where two cores may be used. Linux only."""
 
     def __post_init__(self) -> None:
-        """Check every range; raises ConfigError that names the field."""
+        """Make every value plain and check its range; raises ConfigError that names the field."""
+        make_plain(self)
         for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -157,6 +159,8 @@ class TrainConfig:
             raise ConfigError(f"seed must be less than 2**64, it is {self.seed}")
         if self.gamma is not None and not 0 < self.gamma < 1:
             raise ConfigError(f"gamma must lie between 0 and 1, it is {self.gamma}")
+        if self.target_entropy is not None and not math.isfinite(self.target_entropy):
+            raise ConfigError(f"target_entropy must be finite, it is {self.target_entropy}")
         for name in SHARES:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -267,10 +271,10 @@ class ResolvedConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         """Check that nothing is open, too; a file may leave out what has a default in TrainConfig."""
-        super().__post_init__()
         missing = [name for name in ResolvedConfig.__annotations__ if getattr(self, name) is None]
         if missing:
             raise ConfigError(f"expected a value of {', '.join(missing)}, found none")
+        super().__post_init__()
 
 
 def default_gamma(spec: EnvSpec) -> float:

@@ -3,10 +3,11 @@
 import dataclasses
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from toy import ReachToy, small
 
-from wpg.controllers import ConfigError, TrainConfig
+from wpg.controllers import ConfigError, TrainConfig, load_run, resume, train
 from wpg.controllers.environment import inspect_env
 
 
@@ -20,11 +21,48 @@ from wpg.controllers.environment import inspect_env
         ({"seed": -1}, "seed"),
         ({"seed": 2**64}, "seed must be less"),
         ({"updates_per_step": float("inf")}, "updates_per_step"),
+        ({"target_entropy": float("nan")}, "target_entropy must be finite, it is nan"),
+        ({"steps": 120.5}, "steps must be a whole number, it is 120.5"),
+        ({"steps": None}, "steps must be a whole number, it is None"),
+        ({"num_envs": float("inf")}, "num_envs must be a whole number, it is inf"),
+        ({"hidden": "16"}, "hidden must be a whole number, it is '16'"),
+        ({"seed": True}, "seed must be a whole number, it is True"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number, it is 'fast'"),
+        ({"compile": 1}, "compile must be true or false, it is 1"),
+        ({"device": 0}, "device must be a string, it is 0"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ConfigError, match=message):
         small(**settings)
+
+
+def test_numbers_of_any_kind_become_plain(tmp_path):
+    config = small(
+        steps=120.0,
+        num_particles=np.float32(4),
+        seed=np.int64(3),
+        learning_rate=np.float32(0.25),
+        gamma=np.float64(0.9),
+        updates_per_step=1,
+        compile=np.False_,
+        demonstrations=tmp_path / "some.npz",
+    )
+    config.save(tmp_path / "config.yaml")
+    assert TrainConfig.load(tmp_path / "config.yaml") == config
+    assert (config.steps, config.seed, config.learning_rate) == (120, 3, 0.25)
+    assert config.demonstrations == str(tmp_path / "some.npz")
+    plain = (int, int, int, float, float, float, bool)
+    names = ("steps", "num_particles", "seed", "learning_rate", "gamma", "updates_per_step", "compile")
+    assert tuple(type(getattr(config, name)) for name in names) == plain
+
+
+def test_a_run_with_whole_numbers_as_floats_can_be_loaded(tmp_path):
+    train(small(steps=120.0, num_particles=4.0, eval_period=0), out=tmp_path / "run", env_factory=ReachToy)
+    assert load_run(tmp_path / "run").config.steps == 120
+    with pytest.raises(ConfigError, match=r"steps must be a whole number, it is 150\.5"):
+        resume(tmp_path / "run", steps=150.5, env_factory=ReachToy)
+    assert resume(tmp_path / "run", steps=150.0, env_factory=ReachToy).steps == 150
 
 
 def test_open_settings_follow_from_the_environment():
