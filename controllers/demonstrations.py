@@ -70,23 +70,28 @@ def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple
         The episode, and the `is_success` of its last step; None where the environment reports none.
     """
     obs, _ = env.reset(seed=seed)
-    seen, actions, rewards = [obs], [], []
+    seen, actions, rewards = [_copied(obs)], [], []
     terminated = truncated = False
     info: dict[str, Any] = {}
     while not (terminated or truncated):
-        actions.append(np.asarray(policy(obs), np.float32))
-        obs, reward, terminated, truncated, info = env.step(actions[-1])
-        seen.append(obs)
+        actions.append(np.array(policy(obs), np.float32))
+        obs, reward, terminated, truncated, info = env.step(actions[-1].copy())
+        seen.append(_copied(obs))
         rewards.append(float(reward))
-    parts = seen if isinstance(obs, dict) else [{"observation": row} for row in seen]
     demonstration = Demonstration(
-        observations={name: np.array([part[name] for part in parts]) for name in parts[0]},
+        observations={name: np.array([part[name] for part in seen]) for name in seen[0]},
         actions=np.array(actions),
         rewards=np.array(rewards),
         terminated=bool(terminated),
     )
     success = info.get("is_success")
     return demonstration, None if success is None else bool(success)
+
+
+def _copied(obs: Any) -> dict[str, NDArray[Any]]:
+    """The parts of an observation, in arrays that neither environment nor policy will write into."""
+    parts = obs if isinstance(obs, dict) else {"observation": obs}
+    return {name: np.array(values) for name, values in parts.items()}
 
 
 def save_demonstrations(path: str | Path, demonstrations: Sequence[Demonstration]) -> None:

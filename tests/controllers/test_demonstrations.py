@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from toy import ReachToy
+from gymnasium.spaces import Box, Dict
+from toy import Flat, ReachToy
 
 from wpg.controllers import (
     Demonstration,
@@ -12,7 +13,7 @@ from wpg.controllers import (
     save_demonstrations,
     train,
 )
-from wpg.controllers.environment import EnvSpec, inspect_env
+from wpg.controllers.environment import GOAL_KEYS, EnvSpec, inspect_env
 from wpg.controllers.replay import FlatReplay, HindsightReplay, Shares, Transitions
 
 FLAT = EnvSpec(
@@ -60,6 +61,38 @@ def test_what_is_recorded_is_what_was_played():
         assert episode.rewards[t] == reward
     assert len(episode.actions) == env.horizon
     assert not episode.terminated
+
+
+@pytest.mark.parametrize("goals", [False, True])
+def test_arrays_that_are_used_again_are_copied(goals):
+    class Reusing(Flat):
+        """Keeps its observation in one array and clips the action in place, as Gymnasium allows."""
+
+        def __init__(self):
+            box = Box(-9, 9, (1,))
+            super().__init__(Box(-1, 1, (1,)), Dict(dict.fromkeys(GOAL_KEYS, box)) if goals else box)
+            self.x = np.zeros(1, np.float32)
+            self.obs = dict.fromkeys(GOAL_KEYS, self.x) if goals else self.x
+
+        def reset(self, *, seed=None, options=None):
+            self.x[:] = 0
+            return self.obs, {}
+
+        def step(self, action):
+            self.x += 1
+            action[:] = 0
+            return self.obs, 0.0, False, self.x[0] == 4, {}
+
+    chosen = np.zeros(1, np.float32)
+
+    def policy(obs):
+        chosen[:] = (obs["observation"] if goals else obs) / 8
+        return chosen
+
+    episode, _ = record(Reusing(), policy, seed=0)
+    np.testing.assert_array_equal(episode.actions[:, 0], [0, 0.125, 0.25, 0.375])
+    for rows in episode.observations.values():
+        np.testing.assert_array_equal(rows[:, 0], [0, 1, 2, 3, 4])
 
 
 def test_a_file_of_no_episodes_is_not_written(tmp_path):
