@@ -179,7 +179,7 @@ def _observation_sizes(name: str, env: Env) -> tuple[int, int]:
         raise UnsupportedEnvError(
             f"{name}: every part of the goal Dict must be a one-dimensional Box, not {space}"
         )
-    if not callable(getattr(env.unwrapped, "compute_reward", None)):
+    if not (env.has_wrapper_attr("compute_reward") and callable(env.get_wrapper_attr("compute_reward"))):
         raise UnsupportedEnvError(f"{name}: a goal environment needs compute_reward(achieved, desired, info)")
     return sizes[0], sizes[2]
 

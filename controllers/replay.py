@@ -161,8 +161,9 @@ class HindsightReplay(Replay):
     'Future' relabelling: the goal of a drawn step t becomes the achieved goal after a step drawn
     uniformly from t to the episode's end. The reward is the environment's own `compute_reward`, as is
     `compute_terminated` where it has one; else the recorded termination stays. Either is called row by row
-    where it takes one pair of goals only. An episode becomes usable when it is over: before that its future
-    is not known.
+    where it takes one pair of goals only. The outermost wrapper that has one is asked: a wrapper that
+    changes rewards has to change `compute_reward` alike, or relabelled steps keep the rewards it was to
+    change. An episode becomes usable when it is over: before that its future is not known.
     Source: Andrychowicz et al. 2017, "Hindsight Experience Replay", section 4.5.
 
     Where an object is to be moved, most early episodes leave it where it is, and any goal of theirs is
@@ -179,9 +180,11 @@ class HindsightReplay(Replay):
         self.eventful = torch.zeros(capacity, dtype=torch.bool)
         self._eventful_rows = torch.zeros(0, dtype=torch.long)
         self.ratio = ratio
-        self._compute_reward = _of_rows(env.unwrapped.compute_reward, goal)
-        terminated = getattr(env.unwrapped, "compute_terminated", None)
-        self._compute_terminated = None if terminated is None else _of_rows(terminated, goal)
+        self._compute_reward = _of_rows(env.get_wrapper_attr("compute_reward"), goal)
+        terminates = env.has_wrapper_attr("compute_terminated")
+        self._compute_terminated = (
+            _of_rows(env.get_wrapper_attr("compute_terminated"), goal) if terminates else None
+        )
         self._running: dict[int, list[FloatArray]] = {}
 
     def add(self, step: Transitions) -> None:

@@ -1,10 +1,12 @@
 """Replay against brute force."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from toy import ReachToy
 
+from wpg.controllers import UnsupportedEnvError
 from wpg.controllers.environment import EnvSpec, inspect_env
 from wpg.controllers.replay import FlatReplay, HindsightReplay, Shares, Transitions
 
@@ -158,6 +160,38 @@ def test_what_the_environment_computes_of_one_pair_is_computed_row_by_row(reache
     assert torch.equal(batch.reward, expected.reward)
     assert torch.equal(batch.terminated, expected.reward + 1)
     assert 0 < batch.terminated.sum() < len(batch.terminated)
+
+
+class InOtherUnits(gym.Wrapper):
+    """Ten times the reward, of relabelled goals too; an episode ends at its goal."""
+
+    def compute_reward(self, achieved, desired, info):
+        return 10 * self.env.unwrapped.compute_reward(achieved, desired, info)
+
+    def compute_terminated(self, achieved, desired, info):
+        return self.compute_reward(achieved, desired, info) == 0
+
+
+def test_a_wrapper_computes_what_it_changes():
+    env = gym.wrappers.TimeLimit(InOtherUnits(ReachToy()), 20)
+    replay = HindsightReplay(inspect_env(env), 1000, Shares(), env, ratio=1.0)
+    fill(replay, env.unwrapped, episodes=5, lengths=[6])
+    batch = replay.sample(500, torch.Generator().manual_seed(0))
+    assert set(batch.reward.tolist()) == {-10, 0}
+    assert torch.equal(batch.terminated, 1 + batch.reward / 10)
+
+
+def test_a_wrapper_alone_may_compute_the_reward():
+    class Plain(ReachToy):
+        compute_reward = property()
+
+    class Rewarding(gym.Wrapper):
+        def compute_reward(self, achieved, desired, info):
+            return ReachToy.compute_reward(self.unwrapped, achieved, desired, info)
+
+    assert inspect_env(Rewarding(Plain())).goal_dim == 2
+    with pytest.raises(UnsupportedEnvError, match=r"Plain: a goal environment needs compute_reward"):
+        inspect_env(Plain())
 
 
 def test_half_a_batch_comes_from_episodes_that_changed_something():
