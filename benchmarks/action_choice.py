@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 from gymnasium.spaces import Box
+from untrained import NOWHERE
 
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli.acting import FreshEpisodes
@@ -24,7 +25,7 @@ from wpg.cli.artifacts import interface_of
 from wpg.controllers import evaluate, load_run
 from wpg.controllers.environment import make_env
 from wpg.controllers.statistics import bootstrap_interval
-from wpg.export import Artifact, Provenance
+from wpg.export import Artifact
 from wpg.export.contract import ActionChoice
 from wpg.export.options import SamplerOptions
 from wpg.export.writing.sources import policy_source
@@ -90,9 +91,6 @@ def main() -> None:
     env = make_env(run.config.env, **run.config.env_kwargs)
     assert isinstance(env.action_space, Box)
     source = policy_source(run.policy, run.critic, temperature=run.metadata["tau"])
-    provenance = Provenance(
-        env_id=run.config.env, seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="0" * 64
-    )
     print("| M | choice | K | noise | success | return | gain | 95 % | change |")
     print("|---|---|---|---|---|---|---|---|---|")
     rows: list[dict[str, Any]] = []
@@ -102,12 +100,14 @@ def main() -> None:
                 Path(folder) / "policy.onnx",
                 source,
                 interface=interface,
-                provenance=provenance,
+                provenance=NOWHERE,
                 options=SamplerOptions(refinement_steps=steps, step_size=arguments.step_size, choice=choice),
             )
             counts = arguments.particles
             scaled = [(counts[0], scale) for scale in arguments.noise_scales] if steps == 0 else []
             for num_particles, scale in [*product(counts, [1.0]), *scaled]:
+                if choice == "sample" and num_particles % artifact.contract.sampler.num_components:
+                    continue
                 acting = Acting(artifact, num_particles, scale, env.action_space)
                 found = evaluate(acting, FreshEpisodes(env, acting), arguments.episodes, seed=10_000)
                 rows.append(

@@ -1,4 +1,4 @@
-"""Mutates an artefact thousands of times and reads every mutant: none may crash the reader or be misread.
+"""Mutates an artifact thousands of times and reads every mutant: none may crash the reader or be misread.
 
     python benchmarks/artifact_mutations.py FILE [--mutants 10000] [--seed 0]
 
@@ -97,7 +97,7 @@ MUTATIONS: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 
 def outputs(artifact: Artifact, seed: int = 0) -> list[bytes]:
-    """What the artefact answers to probes around its golden observations."""
+    """What the artifact answers to probes around its golden observations."""
     contract, rng = artifact.contract, np.random.default_rng(seed)
     golden = np.array(contract.golden.obs, np.float32)
     obs = golden * (1 + 0.1 * rng.standard_normal(golden.shape)).astype(np.float32)

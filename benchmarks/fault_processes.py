@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,19 +11,15 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import torch
 from fault_runs import ARMS, arm_outside
+from untrained import untrained
+from wpg_process import WPG, emulated
 
-from wpg.controllers import Critic, ParticlePolicy
-from wpg.export import Provenance
-from wpg.export.writing.sources import policy_source
-from wpg.export.writing.writer import write_artifact
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.run_log.reader import read_log
 from wpg.sim_envs.reach import reach_interface
 
 PROCESS_KINDS = ("bridge killed", "emulator killed", "logger killed")
-WPG = (sys.executable, "-m", "wpg.cli.main")
 DURATION_S = 3.0
 HANG_S = 30.0
 """A process that has not ended by then hangs."""
@@ -50,32 +45,22 @@ class ProcessRuns:
         folder = self._folder / str(seed)
         folder.mkdir()
         random = np.random.default_rng(seed)
-        emulator, link = self._emulate(protocol, folder)
-        try:
-            first = self._bridge(protocol, link, folder / "first", duration_s=DURATION_S)
+        options = ["--link", "pty:", "--engine", "kinematic", "--json", folder / "witness.json"]
+        with emulated(ARMS[protocol], *options) as arm:
+            first = self._bridge(protocol, arm.link, folder / "first", duration_s=DURATION_S)
             wait_for(folder / "first.mcap")
             # Anywhere from before arming to after the end.
             time.sleep(float(random.uniform(0.2, DURATION_S + 0.5)))
-            victim = {"bridge killed": first, "emulator killed": emulator}.get(kind)
+            victim = {"bridge killed": first, "emulator killed": arm.process}.get(kind)
             os.kill(logger_of(first) if victim is None else victim.pid, signal.SIGKILL)
             hang = not ends(first)
             found: dict[str, Any] = {"hang": hang, "log_whole": whole_log(folder / "first.mcap", kind)}
             if kind == "bridge killed":
                 time.sleep(RELOAD_S)
-                again = self._bridge(protocol, link, folder / "again", duration_s=1.0)
+                again = self._bridge(protocol, arm.link, folder / "again", duration_s=1.0)
                 found["hang"] |= not ends(again)
                 found["recovered"] = again.returncode == 0
-        finally:
-            emulator.terminate()
-            emulator.wait(HANG_S)
         return found | {"protocol": protocol, "kind": kind, "seed": seed} | reported(folder)
-
-    def _emulate(self, protocol: str, folder: Path) -> tuple["subprocess.Popen[str]", str]:
-        command = [*WPG, "emulate", ARMS[protocol], "--link", "pty:", "--engine", "kinematic"]
-        options = ["--json", str(folder / "witness.json")]
-        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        return process, json.loads(process.stdout.readline())["link"]
 
     def _bridge(
         self, protocol: str, link: str, name: Path, *, duration_s: float
@@ -91,21 +76,8 @@ class ProcessRuns:
     def _policy(self, protocol: str) -> Path:
         if protocol not in self._policies:
             interface = reach_interface(load_description(ARMS[protocol]))
-            size, path = interface.action.size, self._folder / f"{protocol}.onnx"
-            sizes: dict[str, Any] = {"hidden": 16, "generator": torch.Generator().manual_seed(0)}
-            nothing = Provenance(
-                env_id="benchmark", seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="0" * 64
-            )
-            write_artifact(
-                path,
-                policy_source(
-                    ParticlePolicy(interface.obs_dim, size, num_particles=8, **sizes),
-                    Critic(interface.obs_dim, size, **sizes),
-                    temperature=0.1,
-                ),
-                interface=interface,
-                provenance=nothing,
-            )
+            path = self._folder / f"{protocol}.onnx"
+            untrained(path, interface, num_particles=8, hidden=16)
             self._policies[protocol] = path
         return self._policies[protocol]
 

@@ -13,14 +13,13 @@ Writes one line a set, and prints the table of docs/identify.md.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from wpg_process import emulated, run_command
 
 from wpg.hardware_bridge.clock import SimulatedClock
 from wpg.hardware_bridge.description import load_description
@@ -108,24 +107,15 @@ def _scales() -> dict[str, dict[str, float]]:
 
 def over_udp(engine: EngineName, actuators: Path, folder: Path) -> dict[str, Any]:
     """What a user does: two commands, two processes, real time."""
-    wpg = [sys.executable, "-m", "wpg.cli.main"]
-    emulate = [*wpg, "emulate", ROBOT.name, "--link", "udp://127.0.0.1:0", "--engine", engine]
-    emulator = subprocess.Popen([*emulate, "--actuators", str(actuators)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert emulator.stdout is not None
-        link = json.loads(emulator.stdout.readline())["link"]
-        found = folder / "found.json"
-        command = [*wpg, "identify", "--robot", ROBOT.name, "--link", link, "--json", str(found)]
-        command += ["--out", str(folder / "found.toml")]
+    found = folder / "found.json"
+    files = ["--json", found, "--out", folder / "found.toml"]
+    options = ["--link", "udp://127.0.0.1:0", "--engine", engine, "--actuators", actuators]
+    with emulated(ROBOT.name, *options) as arm:
         for attempt in range(ATTEMPTS):  # a busy machine may stop a motion
-            if (
-                subprocess.run(command, check=attempt + 1 == ATTEMPTS, stdout=subprocess.DEVNULL).returncode
-                == 0
-            ):
+            last = attempt + 1 == ATTEMPTS
+            command = ["identify", "--robot", ROBOT.name, "--link", arm.link, *files]
+            if run_command(*command, check=last, quiet=True) == 0:
                 break
-    finally:
-        emulator.terminate()
-        emulator.wait()
     result: dict[str, Any] = json.loads(found.read_text())
     return result
 

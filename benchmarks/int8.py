@@ -96,7 +96,7 @@ class Calibration(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantised(artifact: Artifact, folder: Path, observations: np.ndarray) -> dict[str, Artifact]:
-    """The artefact with its graph in int8, by the way of quantisation."""
+    """The artifact with its graph in int8, by the way of quantisation."""
     prepared = folder / "prepared.onnx"
     dynamic, critics, static = (folder / f"{name}.onnx" for name in ("dynamic", "critics", "static"))
     quant_pre_process(artifact.path, prepared, skip_symbolic_shape=True)
@@ -135,7 +135,7 @@ def hidden_layers(model: onnx.ModelProto) -> list[str]:
 
 
 def with_graph(artifact: Artifact, path: Path) -> Artifact:
-    """The artefact with another graph under its contract."""
+    """The artifact with another graph under its contract."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -22,12 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
+from untrained import untrained
 
-from wpg.controllers import Critic, ParticlePolicy
-from wpg.export import Artifact, Provenance, load_artifact
-from wpg.export.writing.sources import policy_source
-from wpg.export.writing.writer import write_artifact
+from wpg.export import Artifact
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.emulator import Emulator
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
@@ -53,24 +50,10 @@ def panda_at_1_khz() -> RobotDescription:
     return msgspec.structs.replace(load_description("panda"), servo_rate_hz=SERVO_RATE_HZ, simulation=None)
 
 
-def untrained(folder: Path, description: RobotDescription) -> Artifact:
-    """An artefact of the size that training gives."""
+def policy_for(folder: Path, description: RobotDescription) -> Artifact:
+    """A policy of the size that training gives."""
     interface = msgspec.structs.replace(reach_interface(description), control_dt_s=POLICY_DT_S)
-    sizes: dict[str, Any] = {"hidden": HIDDEN, "generator": torch.Generator().manual_seed(0)}
-    size = interface.action.size
-    write_artifact(
-        folder / "policy.onnx",
-        policy_source(
-            ParticlePolicy(interface.obs_dim, size, num_particles=PARTICLES, **sizes),
-            Critic(interface.obs_dim, size, **sizes),
-            temperature=0.1,
-        ),
-        interface=interface,
-        provenance=Provenance(
-            env_id="benchmark", seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="0" * 64
-        ),
-    )
-    return load_artifact(folder / "policy.onnx")
+    return untrained(folder / "policy.onnx", interface, num_particles=PARTICLES, hidden=HIDDEN)
 
 
 def serve(pipe: Connection) -> None:
@@ -156,7 +139,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder, process(be_busy, announces=False):
-        artifact = untrained(Path(folder), panda_at_1_khz())
+        artifact = policy_for(Path(folder), panda_at_1_khz())
         for rights in (True, False):
             with process(serve, announces=True) as url:
                 rows.append(loop(artifact, url, options.seconds, rights=rights))

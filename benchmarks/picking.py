@@ -9,14 +9,13 @@ sources.py.
 
 import argparse
 import json
-import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+from wpg_process import emulated
 
 from wpg.controllers.statistics import wilson_interval
 from wpg.hardware_bridge.description import load_description
@@ -52,15 +51,9 @@ def picked(robot: str, goals: int, seed: int) -> dict[str, Any]:
     """What both ends saw of a run."""
     with tempfile.TemporaryDirectory() as folder:
         seen = Path(folder) / "seen.json"
-        command = ["wpg", "emulate", robot, "--task", "PandaPickAndPlace", "--link", LINKS[robot]]
-        command += ["--camera", CAMERA, "--seed", str(seed), "--json", str(seen)]
-        emulator = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert emulator.stdout is not None
-        try:
-            report = play(robot, json.loads(emulator.stdout.readline()), goals, seed)
-        finally:
-            emulator.send_signal(signal.SIGTERM)
-            emulator.wait()
+        scene = ["--task", "PandaPickAndPlace", "--camera", CAMERA, "--seed", str(seed)]
+        with emulated(robot, "--link", LINKS[robot], *scene, "--json", seen) as arm:
+            report = play(robot, arm.hello, goals, seed)
         witness = json.loads(seen.read_text())
     errors = sorted(goal.error_m for goal in report.goal_results)
     return {

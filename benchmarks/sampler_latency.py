@@ -21,13 +21,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import torch
+from untrained import untrained
 
-from wpg.controllers import Critic, ParticlePolicy
-from wpg.export import ActionTerm, Artifact, ObservationTerm, PolicyInterface, Provenance
+from wpg.export import ActionTerm, Artifact, ObservationTerm, PolicyInterface
 from wpg.export.options import SamplerOptions
 from wpg.export.writing.builder import GraphBuilder
-from wpg.export.writing.sources import policy_source
-from wpg.export.writing.writer import write_artifact
 
 OBS_DIM, ACTION_DIM, HIDDEN, CRITICS, COMPONENTS = 20, 7, 256, 2, 16
 
@@ -38,9 +36,6 @@ INTERFACE = PolicyInterface(
         mode="environment", size=ACTION_DIM, unit="rad", scale=(0.1,) * ACTION_DIM, offset=(0.0,) * ACTION_DIM
     ),
     control_dt_s=0.05,
-)
-PROVENANCE = Provenance(
-    env_id="benchmark", seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="0" * 64
 )
 
 
@@ -138,12 +133,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(0)
-    source = policy_source(
-        ParticlePolicy(OBS_DIM, ACTION_DIM, num_particles=COMPONENTS, hidden=HIDDEN, generator=generator),
-        Critic(OBS_DIM, ACTION_DIM, hidden=HIDDEN, generator=generator),
-        temperature=0.1,
-    )
     print(f"{platform.processor() or platform.machine()}, onnxruntime {ort.__version__}, one thread; µs\n")
     print("| K | M | choice | draw p50 | p99 | onnxruntime alone | matrix products alone | draw / products |")
     print("|---|---|---|---|---|---|---|---|")
@@ -155,14 +144,16 @@ def main() -> None:
             (0, "medoid"),
             (0, "sample"),
         ]:
-            artifact = write_artifact(
+            artifact = untrained(
                 Path(folder) / "policy.onnx",
-                source,
-                interface=INTERFACE,
-                provenance=PROVENANCE,
+                INTERFACE,
+                num_particles=COMPONENTS,
+                hidden=HIDDEN,
                 options=SamplerOptions(refinement_steps=steps, choice=choice),
             )
             for num_particles in (1, 8, 16, 32, 256):
+                if choice == "sample" and num_particles % COMPONENTS:
+                    continue
                 draws = arguments.draws if num_particles * (1 + steps) <= 64 else arguments.draws // 10
                 line = row(artifact, num_particles, draws)
                 rows.append(line)

@@ -13,14 +13,11 @@ more sudden than they were sent, so its own lateness stands beside what it found
 import argparse
 import json
 import platform
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+from wpg_process import emulated, run_command
 
 from wpg.cli.artifacts import export_run
 from wpg.cli.evaluate import evaluate_policy
@@ -64,26 +61,13 @@ def simulated(artifact: Path, robot: str, episodes: int) -> dict[str, Any]:
     return measured
 
 
-@contextmanager
-def emulated(robot: str, witness: Path) -> Iterator[str]:
-    """Link of an emulated arm in another process; what it saw is in ``witness`` afterwards."""
-    command = [sys.executable, "-m", "wpg.cli.main", "emulate", robot, "--link", "pty:"]
-    with subprocess.Popen([*command, "--json", str(witness)], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())["link"]
-        finally:
-            process.terminate()
-
-
 def run(artifact: Path, robot: str, goals: int, folder: Path) -> dict[str, Any]:
     """Run the policy over the bus; figures of bridge and emulator."""
     report, witness, log = (folder / robot / name for name in ("run.json", "witness.json", "run.mcap"))
     log.unlink(missing_ok=True)
-    with emulated(robot, witness) as link:
-        command = [sys.executable, "-m", "wpg.cli.main", "run", str(artifact), "--robot", robot]
-        options = ["--link", link, "--goals", str(goals), "--json", str(report), "--log", str(log)]
-        subprocess.run([*command, *options], check=True)
+    with emulated(robot, "--link", "pty:", "--json", witness) as arm:
+        options = ["--goals", str(goals), "--json", report, "--log", log]
+        run_command("run", artifact, "--robot", robot, "--link", arm.link, *options)
     ran, saw = json.loads(report.read_text()), json.loads(witness.read_text())
     return {
         "goals": ran["goals"],

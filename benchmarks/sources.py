@@ -10,12 +10,12 @@ An emulated Panda at its table in one process, `wpg run` in another, poses and c
 
 import argparse
 import json
-import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from wpg_process import emulated, run_command
 
 from wpg.controllers.statistics import wilson_interval
 
@@ -64,8 +64,8 @@ def simulated(options: argparse.Namespace) -> dict[str, Any]:
     """Success in the simulator that the policy was trained in."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        command = ["wpg", "evaluate", options.policy, "--episodes", str(options.episodes), "--json", result]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        episodes = ["--episodes", str(options.episodes), "--json", result]
+        run_command("evaluate", options.policy, *episodes, quiet=True)
         found = json.loads(result.read_text())
     return {
         "goals": options.episodes,
@@ -77,21 +77,13 @@ def played(options: argparse.Namespace, camera: str) -> dict[str, Any]:
     """Success over the bridge, with what both ends saw."""
     with tempfile.TemporaryDirectory() as folder:
         seen, result, log = (Path(folder) / name for name in ("seen.json", "result.json", "run.mcap"))
-        robot = ["wpg", "emulate", "panda", "--task", options.task, "--link", "udp://127.0.0.1:0"]
-        robot += ["--camera", camera, "--seed", str(options.seed), "--json", str(seen)]
-        emulator = subprocess.Popen(robot, stdout=subprocess.PIPE)
-        assert emulator.stdout is not None
-        try:
-            hello = json.loads(emulator.stdout.readline())
-            run = ["wpg", "run", str(options.policy), "--robot", "panda", "--link", hello["link"]]
-            run += ["--source", f"{','.join(hello['terms'])}={hello['source']}", "--put-back", "wait"]
+        scene = ["--task", options.task, "--camera", camera, "--seed", str(options.seed)]
+        with emulated("panda", "--link", "udp://127.0.0.1:0", *scene, "--json", seen) as arm:
+            run = ["run", options.policy, "--robot", "panda", "--link", arm.link]
+            run += ["--source", f"{','.join(arm.hello['terms'])}={arm.hello['source']}", "--put-back", "wait"]
             run += ["--goals", str(options.goals), "--seed", str(options.seed)]
-            run += ["--log", str(log), "--json", str(result)]
-            subprocess.run(run, check=False, stdout=subprocess.DEVNULL)
-            again = subprocess.run(["wpg", "replay", str(log)], check=False, stdout=subprocess.DEVNULL)
-        finally:
-            emulator.send_signal(signal.SIGTERM)
-            emulator.wait()
+            run_command(*run, "--log", log, "--json", result, check=False, quiet=True)
+            replayed = run_command("replay", log, check=False, quiet=True)
         report, witness = json.loads(result.read_text()), json.loads(seen.read_text())
     (source,) = report["sources"]
     errors = sorted(goal["error_m"] for goal in report["goal_results"])
@@ -108,7 +100,7 @@ def played(options: argparse.Namespace, camera: str) -> dict[str, Any]:
         "missed_deadlines": report["missed_deadlines"],
         "ticks": report["ticks"],
         "limit_violations": report["limit_violations"] + witness["commands_outside_limits"],
-        "replayed_bit_for_bit": again.returncode == 0,
+        "replayed_bit_for_bit": replayed == 0,
     }
 
 

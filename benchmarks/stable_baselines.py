@@ -10,7 +10,6 @@ imported for that. Each zip is exported by ``wpg export``, evaluated by ``wpg ev
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"this benchmark needs {error.name}: pip install stable-baselines3")
 
 import torch
+from wpg_process import emulated, run_command
 
 from wpg.controllers.statistics import wilson_interval
 
@@ -77,26 +77,12 @@ def learn(model: BaseAlgorithm, envs: VecNormalize, path: Path, steps: int) -> N
     model.save(path)
 
 
-def wpg_command(*args: str | Path) -> list[str]:
-    """Command line of ``wpg`` in this interpreter."""
-    return [sys.executable, "-m", "wpg.cli.main", *map(str, args)]
-
-
 def over_the_link(artifact: Path, goals: int, seed: int) -> dict[str, Any]:
     """What the bridge reports of a run over a pseudo-terminal."""
     result = artifact.with_suffix(".run.json")
-    with subprocess.Popen(
-        wpg_command("emulate", "panda", "--link", "pty:"), stdout=subprocess.PIPE, text=True
-    ) as emulator:
-        try:
-            assert emulator.stdout is not None
-            link = json.loads(emulator.stdout.readline())["link"]
-            options = ["--goals", str(goals), "--seed", str(seed), "--json", result]
-            subprocess.run(
-                wpg_command("run", artifact, "--robot", "panda", "--link", link, *options), check=True
-            )
-        finally:
-            emulator.terminate()
+    with emulated("panda", "--link", "pty:") as arm:
+        options = ["--goals", str(goals), "--seed", str(seed), "--json", result]
+        run_command("run", artifact, "--robot", "panda", "--link", arm.link, *options)
     return dict(json.loads(result.read_text()))
 
 
@@ -104,10 +90,8 @@ def trial(zip_path: Path, env: str, episodes: int, goals: int, seed: int) -> dic
     """Success of one zip in simulation and over the link."""
     artifact, evaluation = zip_path.with_suffix(".onnx"), zip_path.with_suffix(".evaluation.json")
     statistics = ["--vec-normalize", zip_path.with_suffix(".pkl")]
-    subprocess.run(wpg_command("export", zip_path, "--env", env, "--out", artifact, *statistics), check=True)
-    subprocess.run(
-        wpg_command("evaluate", artifact, "--episodes", str(episodes), "--json", evaluation), check=True
-    )
+    run_command("export", zip_path, "--env", env, "--out", artifact, *statistics)
+    run_command("evaluate", artifact, "--episodes", str(episodes), "--json", evaluation)
     simulated, report = json.loads(evaluation.read_text()), over_the_link(artifact, goals, seed)
     return {
         "policy": zip_path.stem,

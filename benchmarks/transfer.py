@@ -17,9 +17,6 @@ of docs/transfer.md from it.
 """
 
 import functools
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +27,7 @@ import numpy as np
 import tyro
 from identification import ROBOT, hidden_arm, hidden_family, in_process
 from transfer_results import OUT, Book, rate, show
+from wpg_process import emulated, run_command
 
 from wpg.cli.transfer.robots import LinkedRobot, RehearsedRobot, RobotOptions
 from wpg.cli.transfer.study import StudyConfig, study
@@ -160,7 +158,7 @@ def wire(policy: Path, /, robots: tuple[int, ...] = (0, 1, 2), trials: int = 20,
         effects = hidden_arm(robot)
         with simulators(artifact, true=effects) as places:
             rehearsed = study(artifact, places, RehearsedRobot("pybullet", effects), config).result
-            with emulated(effects) as link:
+            with behind_udp(effects) as link:
                 options = RobotOptions(robot=ROBOT.name, key=None, calibration=None, safety=None, logs=None)
                 linked = study(artifact, places, LinkedRobot(link, options), config).result
         for place, result in (("in process", rehearsed), ("udp", linked)):
@@ -176,20 +174,14 @@ def wire(policy: Path, /, robots: tuple[int, ...] = (0, 1, 2), trials: int = 20,
 
 
 @contextmanager
-def emulated(effects: Effects) -> Iterator[str]:
+def behind_udp(effects: Effects) -> Iterator[str]:
     """A hidden robot behind real bytes; gives its link."""
-    wpg = [sys.executable, "-m", "wpg.cli.main"]
     with tempfile.TemporaryDirectory() as folder:
         hidden = Path(folder) / "hidden.toml"
         hidden.write_text(effects_toml(effects))
-        command = [*wpg, "emulate", ROBOT.name, "--link", "udp://127.0.0.1:0", "--engine", "pybullet"]
-        emulator = subprocess.Popen([*command, "--actuators", str(hidden)], stdout=subprocess.PIPE, text=True)
-        try:
-            assert emulator.stdout is not None
-            yield json.loads(emulator.stdout.readline())["link"]
-        finally:
-            emulator.terminate()
-            emulator.wait()
+        options = ["--link", "udp://127.0.0.1:0", "--engine", "pybullet", "--actuators", hidden]
+        with emulated(ROBOT.name, *options) as arm:
+            yield arm.link
 
 
 def retrain(
@@ -242,8 +234,7 @@ def trained_on(effects: Effects, steps: int) -> Artifact:
     with tempfile.TemporaryDirectory() as folder:
         actuators, run = Path(folder) / "actuators.toml", Path(folder) / "run"
         actuators.write_text(effects_toml(effects))
-        command = [sys.executable, "-m", "wpg.cli.main", "train", ENV, "--actuators", str(actuators)]
-        subprocess.run([*command, "--steps", str(steps), "--out", str(run)], check=True)
+        run_command("train", ENV, "--actuators", actuators, "--steps", str(steps), "--out", run)
         return load_artifact(run / "policy.onnx")
 
 

@@ -1,4 +1,4 @@
-"""An artefact in a C program: compiles sampler.c, holds it against the golden vectors and against Python.
+"""An artifact in a C program: compiles sampler.c, holds it against the golden vectors and against Python.
 
     python benchmarks/runtimes/c_api.py FILE.onnx [--include DIR] [--draws 5000]
 

@@ -1,4 +1,4 @@
-/* Runs an artefact by ONNX Runtime's C API, one observation a draw, with inputs and outputs that are bound once.
+/* Runs an artifact by ONNX Runtime's C API, one observation a draw, with inputs and outputs that are bound once.
  *
  *     sampler FILE.onnx K < inputs > outputs
  *

@@ -1,4 +1,4 @@
-// Runs an artefact in onnxruntime-web and holds it against the golden vectors in its contract.
+// Runs an artifact in onnxruntime-web and holds it against the golden vectors in its contract.
 //
 //     npm install onnxruntime-web && node benchmarks/runtimes/web.mjs policy.onnx
 //
