@@ -1,6 +1,7 @@
 """Reads a run log into arrays."""
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import msgspec
 import numpy as np
 from mcap.records import Attachment, Channel, Message, Metadata
 from mcap.stream_reader import StreamReader
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.robot import Vector
@@ -74,23 +75,52 @@ def read_log(path: Path | str) -> RunRecording:
         raise LogError(f"{path}: {error.strerror}") from error
     if not found.metadata:
         raise LogError(f"{path}: expected a run log of wpg, found none")
+    times_s = {
+        topic: (np.array(times_ns, dtype=np.int64) - found.start_ns).astype(np.float64) / 1e9
+        for topic, times_ns in found.times_ns.items()
+    }
     try:
-        series = {name: _series(schema, found, f"/{name}") for name, schema in SCHEMAS.items()}
-        sources = {
-            topic.removeprefix(SOURCE_TOPIC): _series(SOURCE_SCHEMA, found, topic)
-            for topic in found.messages
-            if topic.startswith(SOURCE_TOPIC)
-        }
+        return as_recording(
+            times_s,
+            found.messages,
+            metadata=found.metadata,
+            attachments=found.attachments,
+            complete=found.complete,
+        )
     except KeyError as error:
         raise LogError(
             f"{path}: messages without {error.args[0]}: written by another version of wpg"
         ) from error
+
+
+def as_recording(
+    times_s: Mapping[str, ArrayLike],
+    messages: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    metadata: dict[str, str],
+    attachments: dict[str, bytes],
+    complete: bool,
+) -> RunRecording:
+    """A recording of messages, both they and their times by topic.
+
+    Raises:
+        KeyError: a message lacks a field of its schema.
+    """
+
+    def series(schema: dict[str, Any], topic: str) -> Series:
+        return _series(schema, times_s.get(topic, ()), messages.get(topic, ()))
+
+    sources = {
+        topic.removeprefix(SOURCE_TOPIC): series(SOURCE_SCHEMA, topic)
+        for topic in messages
+        if topic.startswith(SOURCE_TOPIC)
+    }
     return RunRecording(
-        **series,
+        **{name: series(schema, f"/{name}") for name, schema in SCHEMAS.items()},
         sources=sources,
-        metadata=found.metadata,
-        attachments=found.attachments,
-        complete=found.complete,
+        metadata=metadata,
+        attachments=attachments,
+        complete=complete,
     )
 
 
@@ -116,14 +146,11 @@ def _collect(reader: StreamReader, found: _Collected) -> None:
         found.complete = False
 
 
-def _series(schema: dict[str, Any], found: _Collected, topic: str) -> Series:
-    times_ns, messages = found.times_ns[topic], found.messages[topic]
+def _series(schema: dict[str, Any], times_s: ArrayLike, messages: Sequence[Mapping[str, Any]]) -> Series:
     columns: dict[str, NDArray[Any]] = {}
     for name, kind in schema["properties"].items():
         values = [
             message.get(name, kind["default"]) if "default" in kind else message[name] for message in messages
         ]
         columns[name] = np.array(values, dtype=object if kind["type"] == "string" else None)
-    return Series(
-        time_s=(np.array(times_ns, dtype=np.int64) - found.start_ns).astype(np.float64) / 1e9, columns=columns
-    )
+    return Series(time_s=np.array(times_s, dtype=np.float64), columns=columns)

@@ -151,6 +151,6 @@ class AttachmentRecord(_Record, frozen=True, kw_only=True):
     content: bytes
 
 
-LogRecord: TypeAlias = (
-    TickRecord | DecisionRecord | SourceRecord | EventRecord | MetadataRecord | AttachmentRecord
-)
+RunRecord: TypeAlias = TickRecord | DecisionRecord | SourceRecord | EventRecord
+"""What happened at some time of the run."""
+LogRecord: TypeAlias = RunRecord | MetadataRecord | AttachmentRecord

@@ -19,7 +19,7 @@ from wpg.hardware_bridge.replay import _rebuilt_observations
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.memory import MemoryLog
-from wpg.hardware_bridge.run_log.reader import _Collected, _series, read_log
+from wpg.hardware_bridge.run_log.reader import _series, read_log
 from wpg.hardware_bridge.run_log.schema import SCHEMAS
 
 DT_S = 0.005
@@ -278,5 +278,4 @@ class TestLog:
 
     def test_an_older_log_has_none(self):
         message = {"joint_pos_rad": [0.0], "joint_vel_rad_s": [0.0]}
-        found = _Collected(times_ns={"/command": [0]}, messages={"/command": [message]})
-        assert _series(SCHEMAS["command"], found, "/command")["gripper_m"].shape == (1, 0)
+        assert _series(SCHEMAS["command"], [0.0], [message])["gripper_m"].shape == (1, 0)
