@@ -59,9 +59,10 @@ class EnvSpec:
         return scaled
 
     def normalise_action(self, action: FloatArray) -> FloatArray:
-        """From the environment's action box to [−1, 1]; (..., action_dim)."""
+        """From the environment's action box to [−1, 1], 0 where that is a point; (..., action_dim)."""
         half = (self.action_high - self.action_low) / 2
-        normalised: FloatArray = np.clip((action - self.action_low) / half - 1, -1, 1)
+        share = (action - self.action_low) / np.where(half > 0, half, 1)
+        normalised: FloatArray = np.where(half > 0, np.clip(share - 1, -1, 1), 0)
         return normalised
 
 
@@ -145,8 +146,8 @@ def inspect_env(env: Env) -> EnvSpec:
     """Read the spaces of `env`.
 
     Raises:
-        UnsupportedEnvError: the action space is not a bounded one-dimensional float Box, or the
-            observation is neither such a Box nor a goal Dict.
+        UnsupportedEnvError: the action space is not a one-dimensional float Box of a width that float32
+            holds, or the observation is neither such a Box nor a goal Dict.
     """
     name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
     action = env.action_space
@@ -154,15 +155,31 @@ def inspect_env(env: Env) -> EnvSpec:
         raise UnsupportedEnvError(f"{name}: actions must be a one-dimensional float Box, not {action}")
     if not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
         raise UnsupportedEnvError(f"{name}: the action box must be bounded on both sides, it is {action}")
+    low, high = _float32_ends(name, action)
     observation_dim, goal_dim = _observation_sizes(name, env)
     return EnvSpec(
         env_id=name,
         observation_dim=observation_dim,
         goal_dim=goal_dim,
-        action_low=action.low.astype(np.float32),
-        action_high=action.high.astype(np.float32),
+        action_low=low,
+        action_high=high,
         horizon=env.spec.max_episode_steps if env.spec is not None else None,
     )
+
+
+def _float32_ends(name: str, box: Box) -> tuple[FloatArray, FloatArray]:
+    """Ends of an action box, (action_dim,) each, rounded inwards, since actions are float32.
+
+    A point between two numbers of float32 becomes the one above.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = box.low.astype(np.float32), box.high.astype(np.float32)
+        fits = np.isfinite(high - low) & np.isfinite(high + low)
+    if not fits.all():
+        raise UnsupportedEnvError(f"{name}: the action box must span less than 3.4e38, it is {box}")
+    low = np.where(low < box.low, np.nextafter(low, np.float32(np.inf)), low)
+    high = np.where(high > box.high, np.nextafter(high, np.float32(-np.inf)), high)
+    return low, np.maximum(low, high)
 
 
 def _observation_sizes(name: str, env: Env) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from gymnasium.spaces import Box, Discrete
 from toy import Flat, small
 
 from wpg.controllers import UnknownEnvError, UnsupportedEnvError, load_run, resume, train
-from wpg.controllers.environment import make_env
+from wpg.controllers.environment import inspect_env, make_env
 
 
 def test_unknown_environment_names_near_misses(tmp_path):
@@ -58,6 +58,8 @@ def test_the_version_that_is_trained_on_is_kept(module, tmp_path):
     [
         (Flat(Discrete(3)), "float Box, not Discrete"),
         (Flat(Box(-np.inf, np.inf, (2,))), "bounded"),
+        (Flat(Box(-3e38, 3e38, (1,))), r"the action box must span less than 3\.4e38"),
+        (Flat(Box(-1e300, 1e300, (1,), np.float64)), r"the action box must span less than 3\.4e38"),
         (Flat(Box(-1, 1, (2, 2))), "one-dimensional"),
         (Flat(Box(-1, 1, (2,)), Box(0, 255, (8, 8, 3), np.uint8)), "flat Box or a Dict"),
     ],
@@ -65,3 +67,22 @@ def test_the_version_that_is_trained_on_is_kept(module, tmp_path):
 def test_unsupported_spaces_are_named(env, message, tmp_path):
     with pytest.raises(UnsupportedEnvError, match=message):
         train(small(), out=tmp_path / "run", env_factory=lambda: env)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.1, 0.1), (0.1, 0.3), (-1.7, -1.6), (0.0, 1e-50), (-1.0, 1.0)])
+def test_scaled_actions_lie_in_a_box_of_float64(low, high):
+    box = Box(low, high, (1,), np.float64)
+    spec = inspect_env(Flat(box))
+    for action in np.array([[-1.0], [-0.3], [1.0]], np.float32):
+        assert box.contains(spec.scale_action(action).astype(np.float64))
+    ends = np.array([low, high])[:, None]
+    expected = [[-1], [1]] if spec.action_low < spec.action_high else [[0], [0]]
+    np.testing.assert_allclose(spec.normalise_action(ends), expected, atol=1e-6)
+
+
+def test_an_action_that_is_fixed_is_zero_among_normalised_ones():
+    for value in (0.0, 0.1):
+        spec = inspect_env(Flat(Box(np.array([-2.0, value]), np.array([2.0, value]), dtype=np.float64)))
+        scaled = spec.scale_action(np.array([0.5, 0.5], np.float32))
+        np.testing.assert_allclose(scaled, [1, value], rtol=1e-6)
+        np.testing.assert_array_equal(spec.normalise_action(scaled), [0.5, 0])
