@@ -2,87 +2,91 @@
 
 Runs without torch and without a simulator.
 
-Exceptions::
-
-    BridgeError (RuntimeError)
-    ├── DescriptionError (ValueError)     a robot's description does not hold together
-    ├── LinkError (ConnectionError)       the link cannot be opened, or has died
-    │   └── LinkUrlError (ValueError)     the link's URL cannot be read
-    ├── ProtocolError                     the device answers, but not as this protocol or this robot
-    │   └── FrameError (ValueError)       bytes that are no frame
-    ├── StaleStateError (TimeoutError)    no fresh state arrived in time
-    ├── LifecycleError                    a step that the run's present phase does not allow
-    └── LogError (OSError)                the run log cannot be written or read
-
-An artifact that does not fit the robot raises :class:`wpg.export.ContractError`.
+Errors derive from :class:`BridgeError` (``errors`` has their tree); an artifact that does not fit the robot
+raises :class:`wpg.export.ContractError`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from wpg.hardware_bridge.errors import (
-    BridgeError,
-    DescriptionError,
-    FrameError,
-    LifecycleError,
-    LinkError,
-    LinkUrlError,
-    LogError,
-    ProtocolError,
-    StaleStateError,
-)
-
 if TYPE_CHECKING:
-    from wpg.hardware_bridge.description import (
-        RobotDescription,
-        available_robots,
-        load_description,
-        shipped_robots,
-    )
-    from wpg.hardware_bridge.doctor import diagnose
-    from wpg.hardware_bridge.emergency import EmergencyStop
-    from wpg.hardware_bridge.emulation.emulator import Emulator
-    from wpg.hardware_bridge.emulation.faults import FaultSpec, FaultyLink, parse_faults
-    from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
-    from wpg.hardware_bridge.franka.robot import FrankaRobot
-    from wpg.hardware_bridge.joint_check import check_joints
-    from wpg.hardware_bridge.keys import read_key, write_key
-    from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
-    from wpg.hardware_bridge.loop import ControlLoop
-    from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
-    from wpg.hardware_bridge.native_robot import NativeRobot
-    from wpg.hardware_bridge.realtime import RealtimeConfig
-    from wpg.hardware_bridge.report import RunReport
-    from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus, StopMode
-    from wpg.hardware_bridge.run_log.reader import RunRecording, read_log
-    from wpg.hardware_bridge.safety import SafetyConfig
-    from wpg.hardware_bridge.servos.calibration import load_calibration
-    from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
-    from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot
-    from wpg.hardware_bridge.session import open_robot, run_policy
-    from wpg.hardware_bridge.sources.link import LinkSource
-    from wpg.hardware_bridge.sources.local import LocalSource
-    from wpg.hardware_bridge.sources.sender import PoseSender, SourceSender
-    from wpg.hardware_bridge.sources.source import Reading, Source
+    from wpg.hardware_bridge.description import RobotDescription as RobotDescription
+    from wpg.hardware_bridge.description import available_robots as available_robots
+    from wpg.hardware_bridge.description import load_description as load_description
+    from wpg.hardware_bridge.description import shipped_robots as shipped_robots
+    from wpg.hardware_bridge.doctor import diagnose as diagnose
+    from wpg.hardware_bridge.emergency import EmergencyStop as EmergencyStop
+    from wpg.hardware_bridge.emulation.emulator import Emulator as Emulator
+    from wpg.hardware_bridge.emulation.faults import FaultSpec as FaultSpec
+    from wpg.hardware_bridge.emulation.faults import FaultyLink as FaultyLink
+    from wpg.hardware_bridge.emulation.faults import parse_faults as parse_faults
+    from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot as KinematicRobot
+    from wpg.hardware_bridge.errors import BridgeError as BridgeError
+    from wpg.hardware_bridge.errors import DescriptionError as DescriptionError
+    from wpg.hardware_bridge.errors import FrameError as FrameError
+    from wpg.hardware_bridge.errors import LifecycleError as LifecycleError
+    from wpg.hardware_bridge.errors import LinkError as LinkError
+    from wpg.hardware_bridge.errors import LinkUrlError as LinkUrlError
+    from wpg.hardware_bridge.errors import LogError as LogError
+    from wpg.hardware_bridge.errors import ProtocolError as ProtocolError
+    from wpg.hardware_bridge.errors import StaleStateError as StaleStateError
+    from wpg.hardware_bridge.franka.robot import FrankaRobot as FrankaRobot
+    from wpg.hardware_bridge.joint_check import check_joints as check_joints
+    from wpg.hardware_bridge.keys import read_key as read_key
+    from wpg.hardware_bridge.keys import write_key as write_key
+    from wpg.hardware_bridge.lerobot_robot import LeRobotRobot as LeRobotRobot
+    from wpg.hardware_bridge.loop import ControlLoop as ControlLoop
+    from wpg.hardware_bridge.loop_config import LoopConfig as LoopConfig
+    from wpg.hardware_bridge.loop_config import load_safety as load_safety
+    from wpg.hardware_bridge.native_robot import NativeRobot as NativeRobot
+    from wpg.hardware_bridge.realtime import RealtimeConfig as RealtimeConfig
+    from wpg.hardware_bridge.report import RunReport as RunReport
+    from wpg.hardware_bridge.robot import JointCommand as JointCommand
+    from wpg.hardware_bridge.robot import Robot as Robot
+    from wpg.hardware_bridge.robot import RobotState as RobotState
+    from wpg.hardware_bridge.robot import RobotStatus as RobotStatus
+    from wpg.hardware_bridge.robot import StopMode as StopMode
+    from wpg.hardware_bridge.run_log.reader import RunRecording as RunRecording
+    from wpg.hardware_bridge.run_log.reader import read_log as read_log
+    from wpg.hardware_bridge.safety import SafetyConfig as SafetyConfig
+    from wpg.hardware_bridge.servos.calibration import load_calibration as load_calibration
+    from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot as DynamixelRobot
+    from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot as FeetechRobot
+    from wpg.hardware_bridge.session import open_robot as open_robot
+    from wpg.hardware_bridge.session import run_policy as run_policy
+    from wpg.hardware_bridge.sources.link import LinkSource as LinkSource
+    from wpg.hardware_bridge.sources.local import LocalSource as LocalSource
+    from wpg.hardware_bridge.sources.sender import PoseSender as PoseSender
+    from wpg.hardware_bridge.sources.sender import SourceSender as SourceSender
+    from wpg.hardware_bridge.sources.source import Reading as Reading
+    from wpg.hardware_bridge.sources.source import Source as Source
 
 # Loaded when first asked for: a training process that wants a description needs neither links nor runtime.
 _MODULES = {
+    "BridgeError": "errors",
     "ControlLoop": "loop",
+    "DescriptionError": "errors",
     "DynamixelRobot": "servos.dynamixel_robot",
     "EmergencyStop": "emergency",
     "Emulator": "emulation.emulator",
     "FaultSpec": "emulation.faults",
     "FaultyLink": "emulation.faults",
     "FeetechRobot": "servos.feetech_robot",
+    "FrameError": "errors",
     "FrankaRobot": "franka.robot",
     "JointCommand": "robot",
     "KinematicRobot": "emulation.kinematic_robot",
     "LeRobotRobot": "lerobot_robot",
+    "LifecycleError": "errors",
+    "LinkError": "errors",
     "LinkSource": "sources.link",
+    "LinkUrlError": "errors",
     "LocalSource": "sources.local",
+    "LogError": "errors",
     "LoopConfig": "loop_config",
     "NativeRobot": "native_robot",
     "PoseSender": "sources.sender",
+    "ProtocolError": "errors",
     "Reading": "sources.source",
     "RealtimeConfig": "realtime",
     "Robot": "robot",
@@ -94,6 +98,7 @@ _MODULES = {
     "SafetyConfig": "safety",
     "Source": "sources.source",
     "SourceSender": "sources.sender",
+    "StaleStateError": "errors",
     "StopMode": "robot",
     "available_robots": "description",
     "check_joints": "joint_check",
@@ -110,58 +115,7 @@ _MODULES = {
     "write_key": "keys",
 }
 
-__all__ = [
-    "BridgeError",
-    "ControlLoop",
-    "DescriptionError",
-    "DynamixelRobot",
-    "EmergencyStop",
-    "Emulator",
-    "FaultSpec",
-    "FaultyLink",
-    "FeetechRobot",
-    "FrameError",
-    "FrankaRobot",
-    "JointCommand",
-    "KinematicRobot",
-    "LeRobotRobot",
-    "LifecycleError",
-    "LinkError",
-    "LinkSource",
-    "LinkUrlError",
-    "LocalSource",
-    "LogError",
-    "LoopConfig",
-    "NativeRobot",
-    "PoseSender",
-    "ProtocolError",
-    "Reading",
-    "RealtimeConfig",
-    "Robot",
-    "RobotDescription",
-    "RobotState",
-    "RobotStatus",
-    "RunRecording",
-    "RunReport",
-    "SafetyConfig",
-    "Source",
-    "SourceSender",
-    "StaleStateError",
-    "StopMode",
-    "available_robots",
-    "check_joints",
-    "diagnose",
-    "load_calibration",
-    "load_description",
-    "load_safety",
-    "open_robot",
-    "parse_faults",
-    "read_key",
-    "read_log",
-    "run_policy",
-    "shipped_robots",
-    "write_key",
-]
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,23 @@
-"""Exceptions of the bridge; the tree stands in the package's docstring."""
+"""Exceptions of the bridge.
+
+::
+
+    BridgeError (RuntimeError)
+    ├── DescriptionError (ValueError)     a robot's description does not hold together
+    ├── LinkError (ConnectionError)       the link cannot be opened, or has died
+    │   └── LinkUrlError (ValueError)     the link's URL cannot be read
+    ├── ProtocolError                     the device answers, but not as this protocol or this robot
+    │   └── FrameError (ValueError)       bytes that are no frame
+    │       └── UnauthenticatedError      protocols.framing: a frame that is not tagged with the key
+    ├── StaleStateError (TimeoutError)    no fresh state arrived in time
+    ├── LifecycleError                    a step that the run's present phase does not allow
+    ├── LogError (OSError)                the run log cannot be written or read
+    ├── KeyFileError (ValueError)         keys: the key file cannot be used
+    ├── FaultSpecError (ValueError)       emulation.faults: the faults that are asked for cannot be read
+    └── FciReflexError                    franka.connection: a Franka arm has stopped by itself
+
+Where a module is named, the error is defined there.
+"""
 
 
 class BridgeError(RuntimeError):
