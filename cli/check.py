@@ -51,15 +51,15 @@ def check(
 ) -> None:
     """Move every joint a little and back, and compare order, sign, scale, lag and noise with the description.
 
-    A gripper stays as it is. On a terminal the space bar is an emergency stop. With a policy, see before
-    whether it fits the robot, and listen to the sources that it needs.
+    A gripper does not move. On a terminal the space bar is an emergency stop. With a policy, first check
+    whether it fits the robot, and receive the sources that it needs.
 
     Args:
         robot: A robot's name or the path of its .toml file.
         link: Where the robot is, as for `wpg run`.
-        travel: How far each joint moves, rad; 0.2 at most.
-        policy: The policy that is to run; its sources are given by --source, as for `wpg run`.
-        set_limits: Before, write the joints' limits for good into Dynamixel servos that would take goals
+        travel: Motion of each joint, rad; 0.2 at most.
+        policy: The policy to be run later; give its sources with --source, as for `wpg run`.
+        set_limits: First write the joints' limits permanently to Dynamixel servos that would accept goals
             beyond them. The arm must be without torque.
     """
     if not 0 < travel <= LARGEST_TRAVEL_RAD:

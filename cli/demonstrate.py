@@ -35,18 +35,18 @@ def demonstrate(
     actuators: ActuatorsFile = None,
     control: ControlOption = None,
 ) -> None:
-    """Let a task's script play, and keep its episodes for `wpg train --demonstrations`.
+    """Record episodes of a task's script for `wpg train --demonstrations`.
 
-    There is a script for every task of wpg with an object. Episodes of your own, from a person or another
-    policy, are written by `wpg.controllers.save_demonstrations`.
+    There is a script for every task of wpg with an object. To write your own episodes, from a person or
+    another policy, use `wpg.controllers.save_demonstrations`.
 
     Args:
         env: Gymnasium id of a task of wpg.
         out: The file to write; it must not exist.
-        episodes: How many.
-        noise: Largest standard deviation of the noise on its actions, which lie in [-1, 1]; each episode has
-            its own. What the script does about it is worth learning.
-        seed: Seed of everything random.
+        episodes: Number of episodes.
+        noise: Maximum standard deviation of the noise added to the actions in [-1, 1], drawn per episode. The
+            script's corrections are worth learning.
+        seed: Seed of all randomness.
     """
     require_at_least(1, episodes=episodes)
     require_at_least(0, seed=seed)

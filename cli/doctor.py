@@ -16,10 +16,10 @@ from wpg.hardware_bridge.doctor import diagnose, sources_needed
 def doctor(
     *, policy: Annotated[Path | None, tyro.conf.arg(metavar="POLICY")] = None, json: JsonFile = None
 ) -> None:
-    """Look at real-time rights, kernel, clock, cores, ports and versions; every finding with its fix.
+    """Check real-time rights, kernel, clock, cores, ports and versions; every finding comes with its fix.
 
     Args:
-        policy: Also say what this policy needs beside the robot.
+        policy: Also list what this policy needs besides the robot.
     """
     prepare_outputs(json)
     findings = diagnose()

@@ -1,4 +1,4 @@
-"""``wpg evaluate``: return and success of a run folder or an artefact, with 95 % intervals."""
+"""``wpg evaluate``: return and success of a run folder or an artifact, with 95 % intervals."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,8 +47,8 @@ def evaluate(
 ) -> None:
     """Measure a policy in simulation.
 
-    What acts is the exported policy; that of a run folder is exported for it. The environment has the robot
-    that the policy was trained for. A run folder also remembers its actuators; a file does not.
+    The exported policy is evaluated; a run folder is exported first. The environment uses the robot that the
+    policy was trained for. A run folder also stores its actuators; a file does not.
 
     Args:
         policy: A run folder or an exported .onnx file.
@@ -92,7 +92,7 @@ def evaluate_policy(
     robot: str | None = None,
     actuators: Path | None = None,
 ) -> "Evaluation":
-    """Evaluate a run folder or an artefact in the environment it was trained in, or in ``env``."""
+    """Evaluate a run folder or an artifact in the environment it was trained in, or in ``env``."""
     from wpg.cli.acting import acting  # noqa: PLC0415  torch and gymnasium are not part of the bare bridge
     from wpg.controllers import evaluate as evaluate_act  # noqa: PLC0415
 

@@ -41,22 +41,22 @@ def export(
 
     Args:
         policy: A run folder, or the .zip of a Stable-Baselines3 SAC, TQC, TD3, DDPG, PPO or A2C policy.
-        out: The file to write, in place of one that is there; by default policy.onnx in the run folder, or
+        out: The file to write; an existing one is replaced. By default policy.onnx in the run folder, or
             the zip's name with .onnx.
-        particles: Particles drawn by default; the file takes any number. A zip acts without chance by
+        particles: Default number of particles; the file accepts any number. A zip acts deterministically by
             default, and samples if there are several.
         refine: Langevin steps on the critic's action gradient after the draw.
-        step_size: Of a refinement step.
-        choice: Which particle becomes the action: the critic's best, the same unless another mode is better
-            by a margin, the one nearest to all others, or one at random.
-        noise_scale: What the graph multiplies its noise by; 0 acts by the means of the policy's components,
-            and changes its mind less.
+        step_size: Step size of the refinement.
+        choice: Which particle becomes the action: the critic's best; the best, but leaving a mode only for
+            one that is better by a margin; the one nearest to all others; or a random one.
+        noise_scale: Factor on the graph's noise; 0 uses the means of the policy's components, which gives a
+            smoother action.
         env: Gymnasium id of the environment that a zip was trained in, with the --robot and the --actuators
-            that it was given; it says what the policy sees.
-        vec_normalize: What VecNormalize.save has written, where a zip was trained with it.
-        interface: TOML file that says what the policy sees and commands, in place of the environment.
+            used there; it defines the policy's observations.
+        vec_normalize: File written by VecNormalize.save, if a zip was trained with it.
+        interface: TOML file that defines observations and commands, instead of the environment.
         licence: Terms under which the policy may be used, as an SPDX identifier.
-        sign_key: File with the key to sign with: 64 hexadecimal digits, readable by its owner alone.
+        sign_key: Key file to sign with (`wpg key FILE` makes one).
     """
     from wpg.cli.artifacts import ExportOptions, export_run  # noqa: PLC0415  torch is not part of the bridge
     from wpg.cli.foreign import export_zip  # noqa: PLC0415

@@ -50,19 +50,19 @@ def identify(
     json: JsonFile = None,
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
 ) -> None:
-    """Find an arm's delay, lag, gains, friction, payload and offsets, for `wpg train --actuators`.
+    """Identify an arm's delay, lag, gains, friction, payload and offsets for `wpg train --actuators`.
 
-    From a run log, or, with --link, from a motion of about 30 s that every joint makes around its home: keep
-    the workspace free. What the data cannot tell is named, and left out of the file.
+    Uses a run log or, with --link, a motion of about 30 s in which every joint moves around its home: keep
+    the workspace clear. Parameters that the data cannot determine are named, and left out of the file.
 
     Args:
         source: A run log (.mcap) of `wpg run --log` or of this command.
         robot: A robot's name or the path of its .toml file.
-        link: Where the robot is, as for `wpg run`, if it shall move now.
+        link: Where the robot is, as for `wpg run`; it will move.
         out: The file that `wpg train --actuators` and `wpg emulate --actuators` read; it must not exist.
-        log: Keep the log of the motion.
-        seed: Of the motion.
-        html: Write a report with the fitted and the unfitted simulator side by side.
+        log: Save the log of the motion.
+        seed: Seed of the motion.
+        html: Write a report that compares the fitted and the unfitted simulator.
     """
     from wpg.sim_envs.actuators import identify as identify_recording  # noqa: PLC0415  needs scipy and mujoco
     from wpg.sim_envs.effects import effects_toml  # noqa: PLC0415

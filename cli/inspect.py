@@ -1,4 +1,4 @@
-"""``wpg inspect``: an artefact's contract, readable, and its golden vectors replayed."""
+"""``wpg inspect``: an artifact's contract, readable, and its golden vectors replayed."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from wpg.export.description import describe
 
 
 def inspect(policy: PolicyPath, *, key: Path | None = None, json: bool = False) -> None:
-    """Show what a policy was trained to see and to command, and check that this machine computes it alike.
+    """Show a policy's observations and commands, and check that this machine reproduces its golden vectors.
 
     Args:
-        key: File with the key that the policy must have been signed with.
-        json: Print the contract as JSON, with digest, signed, golden_max_abs_error: the largest error of
-            any output, in the output's unit, and sources: the terms that `wpg run --source` is to feed.
+        key: Key file that the policy must have been signed with.
+        json: Print the contract as JSON, with digest, signed, golden_max_abs_error (the largest error of any
+            output, in the output's unit) and sources (the terms that `wpg run` needs a --source for).
     """
     artifact = load_policy(policy, key)
     error = artifact.verify_golden()

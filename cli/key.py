@@ -11,7 +11,7 @@ from wpg.hardware_bridge.keys import write_key
 
 
 def key(file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]) -> None:
-    """Make a key file for `--key`, readable by you alone; copy it to the other end by a safe way.
+    """Make a key file, readable only by you; copy it to the other end over a secure channel.
 
     Args:
         file: The file to write; it must not exist.

@@ -9,7 +9,7 @@ import msgspec
 import tyro
 
 PRECIOUS = (".onnx", ".mcap", ".npz", ".toml", ".zip")
-"""Endings of what it took a training, a robot or a person to make."""
+"""Suffixes of files that took a training, a robot or a person to make."""
 
 Select = Literal["best", "mean", "sample"]
 """How a policy acts in simulation: by the critic's best particle, the particles' mean, or a random one."""
@@ -24,17 +24,17 @@ CalibrationFile = Annotated[
 ]
 ActuatorsFile = Annotated[
     Path | None,
-    tyro.conf.arg(metavar="FILE.toml", help="What sets the arm apart from its model (see `wpg identify`)."),
+    tyro.conf.arg(metavar="FILE.toml", help="How the arm differs from its model (see `wpg identify`)."),
 ]
 RobotOption = Annotated[
     str | None,
     tyro.conf.arg(
-        metavar="ROBOT", help="Another arm in the task: its name (`wpg list`) or its description file."
+        metavar="ROBOT", help="Another arm for the task: its name (`wpg list`) or its description file."
     ),
 ]
 ControlOption = Annotated[
     Literal["joints", "tool"] | None,
-    tyro.conf.arg(help="What actions of a task of wpg move; by default what the task is for."),
+    tyro.conf.arg(help="What the actions move, in tasks of wpg; by default the task's own choice."),
 ]
 LogPath = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="LOG", help="A run log (`wpg run --log run.mcap`).")
@@ -42,26 +42,26 @@ LogPath = Annotated[
 
 
 class CommandError(RuntimeError):
-    """A command cannot do what it was asked; the message says why and what to do."""
+    """A command cannot do what was requested; the message says why and what to do."""
 
 
 class UsageError(CommandError):
-    """What was asked is wrong by itself, whatever files and robots there are."""
+    """The request itself is invalid, whatever files and robots there are."""
 
 
 def usage_error(error: Exception, **options: str) -> UsageError:
-    """What a settings class refused, with the option in place of the field that its message begins with.
+    """A settings class's error, with the option in place of the field that its message begins with.
 
     Args:
         error: raised by the class.
-        options: names of options, by field, where these differ.
+        options: names of options, by field, where they differ.
     """
     field, rest = re.fullmatch(r"(\w+)(.*)", str(error), re.DOTALL).groups()  # type: ignore[union-attr]
     return UsageError(f"--{options.get(field, field).replace('_', '-')}{rest}")
 
 
 def require_at_least(least: int, **options: int | None) -> None:
-    """Numbers that may not be smaller, where they are given.
+    """Refuse numbers below ``least``; None is an option that was not given.
 
     Raises:
         UsageError: names the option.
@@ -74,11 +74,11 @@ def require_at_least(least: int, **options: int | None) -> None:
 def env_kwargs(
     *, robot: str | None = None, actuators: Path | None = None, control: str | None = None
 ) -> dict[str, Any]:
-    """What an environment's constructor is given, in values that a run's config.yaml can hold.
+    """Arguments for an environment's constructor, as values that a run's config.yaml can hold.
 
     Args:
         robot: a robot's name or the path of its description.
-        actuators: an ``actuators.toml``; its content goes along, so that the file may be moved.
+        actuators: an ``actuators.toml``; its content is copied, so that the file may be moved.
         control: what actions move.
 
     Raises:
@@ -103,7 +103,7 @@ def env_kwargs(
 
 
 def refuse_existing(path: Path, option: str) -> None:
-    """What it took a robot or hours to make is not replaced.
+    """Refuse to replace what took a robot or hours to make.
 
     Raises:
         CommandError: there is something at ``path``, which ``option`` chose.
@@ -113,17 +113,15 @@ def refuse_existing(path: Path, option: str) -> None:
 
 
 def prepare_outputs(*paths: Path | None, kind: str = "") -> None:
-    """Find out before the work whether its results can be written: what is there is replaced by them.
+    """Check before the work whether its results can be written; existing files will be replaced.
 
     Args:
-        paths: of the results; None for one that is not asked for.
-        kind: the ending of what trainings and robots have made that these results replace, as a policy does
-            another.
+        paths: of the results; None for one that is not requested.
+        kind: the one precious suffix that these results may replace, as a policy replaces another.
 
     Raises:
-        CommandError: a folder or something of another kind stands where a file is to be written, or nothing
-            may be written there.
-        OSError: the folder for the file cannot be made.
+        CommandError: there is a folder or a file of another kind at the path, or the path is not writable.
+        OSError: the file's folder cannot be created.
     """
     for path in paths:
         if path is None:

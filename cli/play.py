@@ -36,14 +36,14 @@ def play(
     select: Select = "best",
     seed: int = 0,
 ) -> None:
-    """Watch a policy at work: a moving picture, rendered without a screen, or a window.
+    """Watch a policy: as an animation, rendered without a display, or in a window.
 
     Args:
-        target: A run folder or an exported .onnx file; or a Gymnasium id, which is then acted in at random.
+        target: A run folder or an exported .onnx file; or a Gymnasium id, played with random actions.
         out: The file to write: .mp4 (pip install imageio-ffmpeg), .gif, .webp or .png (animated).
-        window: Show it live in the engine's own viewer, and write no file.
-        env: Gymnasium id; by default the one that the policy was trained in.
-        episodes: Episodes to show, one after the other.
+        window: Show it live in the engine's viewer, without writing a file.
+        env: Gymnasium id; by default the one the policy was trained in.
+        episodes: Number of episodes to show.
         select: The critic's best particle, the particles' mean, or a random one.
         seed: Seed of resets and noise.
     """

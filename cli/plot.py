@@ -13,10 +13,10 @@ from wpg.hardware_bridge.run_log.reader import read_log
 def plot(
     log: LogPath, *, out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png|FOLDER")] = None
 ) -> None:
-    """Draw a run: joints commanded and measured, paths of tool and object, goals, spread, lateness, events.
+    """Plot a run: joints commanded and measured, paths of tool and object, goals, spread, lateness, events.
 
     Args:
-        out: One picture, or a new folder with one for each panel; by default one beside the log.
+        out: One picture, or a new folder with one per panel; by default one picture beside the log.
     """
     from wpg.cli.log_pictures import PANELS, one_picture, panel_picture  # noqa: PLC0415  matplotlib
 

@@ -1,4 +1,4 @@
-"""``wpg replay``: a run log through its artefact once more, bit for bit."""
+"""``wpg replay``: a run log through its artifact once more, bit for bit."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,10 +22,10 @@ def replay(
     policy: Annotated[Path | None, tyro.conf.arg(metavar="POLICY")] = None,
     json: JsonFile = None,
 ) -> None:
-    """Feed the logged states and noise to the artefact, which must decide as it did in the run, bit for bit.
+    """Feed the logged states and noise to the artifact, which must reproduce its decisions bit for bit.
 
     Args:
-        policy: The artefact that decided, a file or a run folder; by default the copy in the log.
+        policy: The artifact of the run, a file or a run folder; by default the copy in the log.
     """
     prepare_outputs(json)
     recording = read_log(log)
@@ -42,7 +42,7 @@ def replay(
 
 def _show(found: Replay, console: Console) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
-    table.add_row("artefact", f"SHA-256 {found.policy_sha256[:16]}…")
+    table.add_row("artifact", f"SHA-256 {found.policy_sha256[:16]}…")
     cut = Text("ends in the middle; replayed up to there", "yellow")
     table.add_row("log", "whole" if found.complete else cut)
     table.add_row("ticks", f"{found.ticks:,}")

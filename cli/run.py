@@ -55,27 +55,28 @@ def run(
 ) -> None:
     """Run a policy on a robot until its goals, its time or SIGTERM end it.
 
-    The artefact is checked against itself and against the robot before torque is enabled. However the run
-    ends, the arm is brought to rest first. On a terminal the space bar is an emergency stop;
-    anywhere SIGQUIT and a second SIGINT are.
+    The artifact's golden vectors are verified, and its contract checked against the robot, before torque is
+    enabled. However the run ends, the arm is first brought to rest. The space bar is an emergency stop on a
+    terminal; SIGQUIT or a second SIGINT is one anywhere.
 
     Args:
         robot: A robot's name or the path of its .toml file.
         link: Where the robot is: serial:///dev/ttyUSB0?baudrate=1000000, udp://HOST:PORT, tcp://HOST:PORT,
             fci://HOST, lerobot:TYPE?port=/dev/ttyACM0; `wpg list` shows every kind.
         duration: End after this many seconds.
-        goals: Try this many goals, drawn from the box that the policy was trained on.
-        goal: Try this goal: x y z of the tool, or of the object, in the base frame, m.
+        goals: Number of goals to try, drawn from the box that the policy was trained on.
+        goal: A single goal to try: x y z of the tool or the object in the base frame, m.
         seed: Seed of the goals and of the sampler's noise.
         particles: Particles drawn at each policy step; by default the contract's number.
-        stop: How the arm is left: standing, sinking slowly, or without torque; refused where it cannot be.
-        cpu: Core that the loop stays on.
-        put_back: When the object lies where no goal can begin, the arm goes out of the way. Then ask the
-            operator to put it back, wait without asking, or end the run; by default ask where there is a
+        stop: How the arm is left: holding, sinking slowly, or without torque; refused if the robot cannot do
+            it.
+        cpu: Core to pin the loop to.
+        put_back: What to do when the object is where no goal can begin and the arm has moved out of the way:
+            ask the operator to put it back, wait without asking, or end the run; by default ask on a
             terminal, else end.
-        safety: Thresholds and workspace in place of the defaults; docs/safety.md has their names.
+        safety: Thresholds and workspace instead of the defaults; docs/safety.md lists their names.
         artifact_key: Refuse a policy that was not signed with this key (`wpg export --sign-key`).
-        log: Write a run log that Foxglove and PlotJuggler open.
+        log: Write a run log, which Foxglove and PlotJuggler can open.
     """
     if duration is None and goals is None and goal is None:
         raise UsageError("how long? give --goals, --goal or --duration")

@@ -19,7 +19,7 @@ SourceOption = Annotated[
     tyro.conf.arg(
         metavar="TERM[,TERM]=URL",
         help_behavior_hint="",
-        help="Where observation terms from outside the robot are sent, e.g. object_pos=udp://127.0.0.1:7710; "
+        help="Address of observation terms from outside the robot, e.g. object_pos=udp://127.0.0.1:7710; "
         "may be repeated (docs/sources.md).",
     ),
 ]
@@ -48,10 +48,10 @@ def link_sources(given: Sequence[str], key: Path | None) -> list[LinkSource]:
 
 
 def put_back_by(mode: PutBackMode | None, keys: Keys | None, console: Console) -> PutBack | None:
-    """Who sees to it that an object that lies out of reach is put back; None: nobody, the run ends.
+    """Who has an out-of-reach object put back; None: nobody, the run ends.
 
     Raises:
-        UsageError: somebody is to be asked, and there is no terminal to ask on.
+        UsageError: the operator is to be asked, but there is no terminal.
     """
     if mode == "wait":
         return lambda trouble: True
@@ -68,7 +68,7 @@ def put_back_by(mode: PutBackMode | None, keys: Keys | None, console: Console) -
 
 
 class AskOperator:
-    """Tells the operator where the object should be, and goes on at Enter.
+    """Tells the operator where the object should be, and continues on Enter.
 
     Args:
         keys: of the terminal.

@@ -50,28 +50,28 @@ def train(
     """Train a policy by Wasserstein policy gradient and export it.
 
     Writes config.yaml, metrics.csv, training.png, TensorBoard logs, checkpoint/ and policy.onnx under the run
-    folder. Training ends after --steps, at --stop-at-success or after --max-seconds, whichever comes first;
-    where neither of the first two is given, after as many steps as a task of wpg takes (18,000 for reaching,
-    300,000 for pushing), else at 98 % success or after 100,000 steps.
+    folder. Training ends after --steps, at --stop-at-success or after --max-seconds, whichever comes first.
+    If neither of the first two is given, it ends after the default steps of a task of wpg (18,000 for
+    reaching, 300,000 for pushing), otherwise at 98 % success or after 100,000 steps.
 
     Args:
         env: Gymnasium id, of wpg or of any other package.
-        steps: Environment steps in all.
-        stop_at_success: End when evaluated success is at least this, twice in a row.
+        steps: Total environment steps.
+        stop_at_success: End when evaluated success is at least this twice in a row.
         max_seconds: End after this many seconds.
-        seed: Seed of everything random; by default 0.
-        out: Run folder, new; by default runs/ENV-seedS.
-        resume: Go on with the run in this folder, to --steps steps if given.
-        demonstrations: Episodes to learn from besides (`wpg demonstrate`): at least a quarter of every
+        seed: Seed of all randomness; by default 0.
+        out: New run folder; by default runs/ENV-seedS.
+        resume: Continue the run in this folder, up to --steps if given.
+        demonstrations: Additional episodes to learn from (`wpg demonstrate`): at least a quarter of every
             batch.
-        num_envs: Environments stepped side by side; by default 8 of a goal environment, 1 of another.
-        updates_per_step: Critic updates an environment step; by default 0.2 or 0.4 with goals, 1 without.
+        num_envs: Environments stepped in parallel; by default 8 with goals, 1 without.
+        updates_per_step: Critic updates per environment step; by default 0.2 or 0.4 with goals, 1 without.
         hidden: Width of the two hidden layers of policy and critics; by default 128 with goals, 256 without.
-        particles: Particles of the policy; by default 16.
-        device: Torch device of the updates; by default cpu.
-        one_process: Step the environments where the policy learns, not in a process of their own meanwhile,
-            as it is done with goals where two cores may be used; the results are the same.
-        compile: Compile the updates first, for a minute or two: for long trainings, and for GPUs.
+        particles: Number of the policy's particles; by default 16.
+        device: Torch device for the updates; by default cpu.
+        one_process: Step the environments in the learner's process instead of a separate one, the default
+            with goals where two cores may be used; the results are the same.
+        compile: Compile the updates first, which takes a minute or two: for long trainings and GPUs.
     """
     options = {
         "steps": steps,

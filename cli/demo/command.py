@@ -37,9 +37,9 @@ def demo(
     """Train a Panda to reach in MuJoCo, export it, run it over serial and UDP on an emulated arm, report.
 
     Args:
-        out: Folder for everything, new; by default runs/demo-DATE.
+        out: New folder for all results; by default runs/demo-DATE.
         seed: Seed of training, goals and noise.
-        steps: Environment steps to train at most; by default as many as the task takes.
+        steps: Maximum environment steps of the training; by default as many as the task needs.
         episodes: Episodes of each evaluation in simulation.
         goals: Goals of each run through the real-time loop.
     """

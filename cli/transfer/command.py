@@ -56,8 +56,8 @@ def transfer(
 ) -> None:
     """Will a policy work on the robot, and what limits it?
 
-    The same file is tried in a simulator and on the robot with the same goals, starts and noise. On a robot
-    the trials end as soon as the answer is clear.
+    The same file runs in a simulator and on the robot with the same goals, starts and noise. On a robot the
+    trials end as soon as the answer is clear.
 
     Args:
         from_: Environment that predicts.
@@ -65,15 +65,15 @@ def transfer(
         robot: A robot's name or the path of its .toml file; by default the policy's.
         actuators: Identified actuators, from `wpg identify`; then the fitted and the unfitted simulator both
             predict.
-        trials: Most trials on the robot, and trials of each simulator.
-        at_least: Success that the robot is asked for; by default what the simulator predicts.
-        margin: How much less than that is too little.
-        error: Largest probability of a wrong verdict.
-        all_trials: Do not end before --trials.
-        seed: Seed of goals, starts and noise, of the first trial; each next trial has one more, so repeat
-            with seeds that are further apart than there are trials.
+        trials: Maximum trials on the robot, and trials in each simulator.
+        at_least: Required success on the robot; by default the simulator's prediction.
+        margin: How far below that success is too low.
+        error: Maximum probability of a wrong verdict.
+        all_trials: Run all --trials, even if the answer is clear earlier.
+        seed: Seed of goals, starts and noise of the first trial; it increases by one per trial, so repeat
+            studies with seeds further apart than the number of trials.
         safety: Thresholds and workspace of the run, as for `wpg run`.
-        logs: Keep the run's log in this folder, for `wpg identify` and for --to.
+        logs: Save the run's log in this folder, for `wpg identify` and --to.
         html: Write a page with pictures.
     """
     from wpg.cli.transfer.robots import RobotOptions  # noqa: PLC0415  needs a simulator
