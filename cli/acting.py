@@ -45,9 +45,9 @@ class FreshEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
 def acting(
     policy: Path, env_id: str | None, select: Select, *, seed: int, **kwargs: Any
 ) -> Iterator[tuple[Act, Env]]:
-    """A run folder or an artefact, in ``env_id`` or the environment it was trained in.
+    """A run folder or an artifact, in ``env_id`` or the environment it was trained in.
 
-    What acts is the artefact, of a run folder the one that is exported from it as it is now.
+    What acts is the artifact, of a run folder the one that is exported from it as it is now.
 
     Args:
         policy: run folder or .onnx file.
@@ -55,7 +55,7 @@ def acting(
         select: how it chooses among its particles.
         seed: of its noise.
         kwargs: for the environment, before what the policy says: a run folder knows what its environment
-            was given, of which another one gets robot and effects, an artefact its robot.
+            was given, of which another one gets robot and effects, an artifact its robot.
 
     Yields:
         The controller, from an observation as ``flatten_obs`` gives it to an action, and the environment.

@@ -1,4 +1,4 @@
-"""Between run folders, artefacts and environments."""
+"""Between run folders, artifacts and environments."""
 
 import hashlib
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class ExportOptions:
 
 
 def export_run(folder: Path, out: Path, options: ExportOptions | None = None) -> Path:
-    """Write a run's policy as an artefact; returns ``out``."""
+    """Write a run's policy as an artifact; returns ``out``."""
     options = options or ExportOptions()
     run = load_run(folder)
     config_bytes = (folder / "config.yaml").read_bytes()
@@ -111,14 +111,14 @@ def artifact_act(
     seed: int,
     sampler: ArtifactSampler | None = None,
 ) -> Act:
-    """Controller for an environment: the artefact's action, in the environment's units.
+    """Controller for an environment: the artifact's action, in the environment's units.
 
     Args:
         artifact: what decides.
         action_space: of the environment.
         select: how it chooses among its particles.
         seed: of its noise.
-        sampler: the artefact's, where episodes follow each other: who has it lets it forget the one before.
+        sampler: the artifact's, where episodes follow each other: who has it lets it forget the one before.
     """
     sampler = sampler or artifact.sampler()
     generator = np.random.default_rng(seed)

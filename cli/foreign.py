@@ -1,4 +1,4 @@
-"""Policies of Stable-Baselines3 as artefacts."""
+"""Policies of Stable-Baselines3 as artifacts."""
 
 import hashlib
 from collections.abc import Mapping
@@ -30,14 +30,14 @@ def export_zip(
     vec_normalize: Path | None = None,
     options: ExportOptions,
 ) -> Path:
-    """Write a zip of Stable-Baselines3 as an artefact; returns ``out``.
+    """Write a zip of Stable-Baselines3 as an artifact; returns ``out``.
 
     The policy acts as ``predict(obs, deterministic=True)`` does, unless there are several particles to choose
     from or the choice is a sample.
 
     Raises:
         CommandError: there is no interface, or the environment is not the one that the policy knows.
-        ArtifactError: the zip cannot be read or written as an artefact.
+        ArtifactError: the zip cannot be read or written as an artifact.
     """
     if env_id is None and options.interface is None:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""A goal environment seen in the order of terms that an artefact's contract has."""
+"""A goal environment seen in the order of terms that an artifact's contract has."""
 
 from typing import Any
 

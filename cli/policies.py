@@ -23,7 +23,7 @@ PolicyPath = Annotated[
 
 
 def load_policy(path: Path, key: Path | None = None) -> Artifact:
-    """The artefact in a file, or in a run folder.
+    """The artifact in a file, or in a run folder.
 
     Args:
         path: .onnx file or run folder.

@@ -1,4 +1,4 @@
-"""The artefact: one ONNX file that holds the particle sampler and the contract it runs under.
+"""The artifact: one ONNX file that holds the particle sampler and the contract it runs under.
 
 ``contract`` and ``reader`` need numpy, msgspec and onnxruntime alone, so that they fit the robot's computer;
 ``writing`` (``from wpg.export.writing.writer import write_artifact``) needs torch and onnx, and runs where

@@ -1,4 +1,4 @@
-"""An artefact in memory: its graph, in batches or one observation at a time, and its contract.
+"""An artifact in memory: its graph, in batches or one observation at a time, and its contract.
 
 Needs numpy, msgspec and onnxruntime alone, as the reader does.
 """
@@ -41,7 +41,7 @@ class Sample(NamedTuple):
 
 
 class Artifact:
-    """A loaded artefact; made by :func:`wpg.export.load_artifact`."""
+    """A loaded artifact; made by :func:`wpg.export.load_artifact`."""
 
     def __init__(self, path: Path, contract: Contract, digest: str, session: Any, *, signed: bool) -> None:
         self.path = path

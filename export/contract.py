@@ -66,11 +66,11 @@ ActionChoice = Literal["best", "best_with_hysteresis", "medoid", "sample"]
 
 
 class ArtifactError(ValueError):
-    """Root of everything that can be wrong with an artefact."""
+    """Root of everything that can be wrong with an artifact."""
 
 
 class CorruptArtifactError(ArtifactError):
-    """The file is not what was written: truncated, edited, or not an artefact at all."""
+    """The file is not what was written: truncated, edited, or not an artifact at all."""
 
 
 class ContractError(ArtifactError):
@@ -157,7 +157,7 @@ class GoldenVectors(Record, frozen=True, kw_only=True):
 
 
 class Contract(Record, frozen=True, kw_only=True):
-    """The whole agreement, as stored in the artefact."""
+    """The whole agreement, as stored in the artifact."""
 
     version: Count
     interface: PolicyInterface

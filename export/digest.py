@@ -1,4 +1,4 @@
-"""The last bytes of an artefact: a digest of everything before them, behind a signature if there is one.
+"""The last bytes of an artifact: a digest of everything before them, behind a signature if there is one.
 
 Both are further entries of the ONNX model's ``metadata_props``, which protobuf allows to be appended to the
 encoded model, so that any ONNX runtime still loads the file, while a changed byte is noticed without a

@@ -172,7 +172,7 @@ class PolicyInterface(Record, frozen=True, kw_only=True):
     """Everything about a task that the deployed policy relies on; an environment declares it."""
 
     robot: RobotSpec | None = None
-    """None for an environment that stands for no robot; such an artefact cannot be run on one."""
+    """None for an environment that stands for no robot; such an artifact cannot be run on one."""
     observation: tuple[ObservationTerm, ...]
     action: ActionTerm
     control_dt_s: Seconds

@@ -10,7 +10,7 @@ from typing import NamedTuple
 IR_VERSION = 9
 OPSET = 18
 OPSETS = {"": OPSET}
-"""Version of every operator domain that an artefact uses: ONNX's own, which has no name."""
+"""Version of every operator domain that an artifact uses: ONNX's own, which has no name."""
 
 _VARINT, _BYTES = 0, 2
 _IR_VERSION, _OPSET_IMPORT, _METADATA_PROPS = 1, 8, 14  # of ModelProto

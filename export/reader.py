@@ -1,4 +1,4 @@
-"""Loads an artefact, and checks that it is whole and fits its own contract.
+"""Loads an artifact, and checks that it is whole and fits its own contract.
 
 Needs numpy, msgspec and onnxruntime alone: this is the side that stands on the robot's computer.
 """
@@ -33,14 +33,14 @@ CONTRACT_KEY = "wpg.contract"
 
 
 def load_artifact(path: Path | str, key: bytes | None = None) -> Artifact:
-    """Load an artefact from its file.
+    """Load an artifact from its file.
 
     Args:
         path: the file.
         key: shared secret that the file must have been signed with; without, a signature is not asked for.
 
     Raises:
-        CorruptArtifactError: the file cannot be read, is no artefact, is truncated or was edited.
+        CorruptArtifactError: the file cannot be read, is no artifact, is truncated or was edited.
         SignatureError: the file is not signed with the key.
         ContractError: the contract cannot be read, or the graph does not fit it.
     """
@@ -53,7 +53,7 @@ def load_artifact(path: Path | str, key: bytes | None = None) -> Artifact:
 
 
 def artifact_from_bytes(data: bytes, path: Path, key: bytes | None = None) -> Artifact:
-    """Artefact from a file's content; ``path`` is what the errors name."""
+    """Artifact from a file's content; ``path`` is what the errors name."""
     digest = _checked_digest(data, path)
     signed = is_signed(data)
     if key is not None and not is_signed_with(data, key):
@@ -73,7 +73,7 @@ def _checked_digest(data: bytes, path: Path) -> str:
     if not is_sealed(data):
         if CONTRACT_KEY.encode() not in data:
             raise CorruptArtifactError(
-                f"{path}: expected a wpg artefact, found {len(data)} bytes without a contract"
+                f"{path}: expected a wpg artifact, found {len(data)} bytes without a contract"
             )
         raise CorruptArtifactError(f"{path}: expected a digest at the end, found none: truncated or edited")
     stored, actual = stored_digest(data), actual_digest(data)

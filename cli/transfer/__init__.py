@@ -1,1 +1,1 @@
-"""One artefact in two places: will it work there, and what limits it."""
+"""One artifact in two places: will it work there, and what limits it."""

@@ -69,7 +69,7 @@ class Plan(msgspec.Struct, kw_only=True):
 
 
 class PolicyTransfer(msgspec.Struct, kw_only=True):
-    """One artefact in two places."""
+    """One artifact in two places."""
 
     file: str
     policy_sha256: str

@@ -237,7 +237,7 @@ class LoggedRobot(Destination):
         return Tried(trials=trials, safety_events={})
 
     def _place(self, artifact: Artifact) -> Path:
-        """Of a folder, the log with the artefact's name."""
+        """Of a folder, the log with the artifact's name."""
         return _log_of(artifact, self._path) if self._path.is_dir() else self._path
 
     def _recording(self, artifact: Artifact) -> RunRecording:
@@ -258,5 +258,5 @@ class LoggedRobot(Destination):
 
 
 def _log_of(artifact: Artifact, folder: Path) -> Path:
-    """Where the log of an artefact's run is kept."""
+    """Where the log of an artifact's run is kept."""
     return folder / f"{artifact.path.stem}.mcap"

@@ -1,4 +1,4 @@
-"""Tries one artefact in its simulators and in place B, and compares."""
+"""Tries one artifact in its simulators and in place B, and compares."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ def run_studies(
     actuators: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Study]:
-    """Study each artefact; all are read, and their simulators made, before anything moves.
+    """Study each artifact; all are read, and their simulators made, before anything moves.
 
     Raises:
         CommandError: the same file twice, or one that does not fit.

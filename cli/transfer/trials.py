@@ -60,7 +60,7 @@ class Trial:
 
 
 class Simulator:
-    """An environment in which an artefact is tried.
+    """An environment in which an artifact is tried.
 
     Args:
         env_id: Gymnasium id of one of wpg's environments.

@@ -1,4 +1,4 @@
-"""Writes an artefact, or refuses: nothing reaches the disk that does not compute what the policy computes."""
+"""Writes an artifact, or refuses: nothing reaches the disk that does not compute what the policy computes."""
 
 import os
 import tempfile
@@ -34,7 +34,7 @@ def write_artifact(
     """Write a policy as one ONNX file with its contract.
 
     Args:
-        path: the file; it is replaced in one step, and only by an artefact that passed every check.
+        path: the file; it is replaced in one step, and only by an artifact that passed every check.
         source: the policy, by ``policy_source`` or ``networks_source`` of :mod:`wpg.export.writing.sources`,
             or by :func:`wpg.export.writing.module.module_source`.
         interface: what the policy sees and commands.
@@ -46,7 +46,7 @@ def write_artifact(
         sign_key: shared secret to sign the file with.
 
     Returns:
-        The artefact, read back from the written bytes.
+        The artifact, read back from the written bytes.
 
     Raises:
         ContractError: policy, interface and options do not fit each other.

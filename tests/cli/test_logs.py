@@ -220,13 +220,13 @@ class TestReplay:
         assert found["equal"] == 120
         assert found["observations_unchecked"] > 20
 
-    def test_with_the_artefact_itself(self, log, policy):
+    def test_with_the_artifact_itself(self, log, policy):
         assert run("replay", log, "--policy", policy) == 0
 
-    def test_another_artefact(self, log, tmp_path, capsys):
+    def test_another_artifact(self, log, tmp_path, capsys):
         other = write_policy(tmp_path / "other.onnx", seed=1)
         assert run("replay", log, "--policy", other) == 1
-        assert "another artefact made this log: expected SHA-256" in capsys.readouterr().err
+        assert "another artifact made this log: expected SHA-256" in capsys.readouterr().err
 
     def test_truncated(self, log, tmp_path, capsys):
         data = log.read_bytes()
@@ -240,7 +240,7 @@ class TestReplay:
         assert run("replay", path) == 1
         assert "holds no decisions" in capsys.readouterr().err
 
-    def test_a_log_that_keeps_no_artefact(self, tmp_path, capsys):
+    def test_a_log_that_keeps_no_artifact(self, tmp_path, capsys):
         RunLog(tmp_path / "bare.mcap", {"robot": "panda"}, {}).close()
         assert run("replay", tmp_path / "bare.mcap") == 1
         assert "keeps no policy.onnx" in capsys.readouterr().err

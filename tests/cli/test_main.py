@@ -191,7 +191,7 @@ def test_missing_and_foreign_files(command, capsys, tmp_path):
     assert "none.onnx" in only_line(capsys.readouterr().err)
     (tmp_path / "text.onnx").write_text("not a model")
     assert run(command, str(tmp_path / "text.onnx")) == 1
-    assert "expected a wpg artefact" in only_line(capsys.readouterr().err)
+    assert "expected a wpg artifact" in only_line(capsys.readouterr().err)
 
 
 def test_folder_that_is_no_run(capsys, tmp_path):

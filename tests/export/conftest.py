@@ -1,4 +1,4 @@
-"""Networks and artefacts for the tests; makes the module of zips importable."""
+"""Networks and artifacts for the tests; makes the module of zips importable."""
 
 import sys
 from collections.abc import Callable
@@ -110,7 +110,7 @@ def write(networks, interface, provenance) -> Callable[..., Artifact]:
 
 @pytest.fixture(scope="session")
 def path(write, tmp_path_factory) -> Path:
-    """An artefact without refinement."""
+    """An artifact without refinement."""
     file = tmp_path_factory.mktemp("artifact") / "policy.onnx"
     write(file)
     return file

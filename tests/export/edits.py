@@ -1,4 +1,4 @@
-"""Artefacts with something changed, under a right digest, and what the reader says of them."""
+"""Artifacts with something changed, under a right digest, and what the reader says of them."""
 
 import onnx
 import pytest
@@ -21,7 +21,7 @@ def refused(data, tmp_path, error=ArtifactError) -> str:
 
 
 def edited(path, change) -> bytes:
-    """The artefact with ``change`` made to its model, under a right digest."""
+    """The artifact with ``change`` made to its model, under a right digest."""
     model = onnx.load_from_string(path.read_bytes()[:-SEAL_SIZE])
     change(model)
     return seal(model.SerializeToString())

@@ -14,7 +14,7 @@ from wpg.export.writing.parity import Reference
 
 @pytest.fixture(scope="module")
 def artifacts(write, tmp_path_factory):
-    """One artefact a rule."""
+    """One artifact a rule."""
     folder = tmp_path_factory.mktemp("choice")
     return {
         rule: write(folder / f"{rule}.onnx", choice=rule, switch_cost=0.7, refinement_steps=1)

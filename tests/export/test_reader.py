@@ -1,4 +1,4 @@
-"""Only a whole artefact is read, and what is wrong is said in one line."""
+"""Only a whole artifact is read, and what is wrong is said in one line."""
 
 import random
 

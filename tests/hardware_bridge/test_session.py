@@ -1,4 +1,4 @@
-"""An exported artefact in the loop: what ``wpg run`` does, in one call."""
+"""An exported artifact in the loop: what ``wpg run`` does, in one call."""
 
 import msgspec
 import numpy as np
@@ -137,7 +137,7 @@ def test_what_a_robot_notices_is_a_warning(artifact, emulator, description):
     assert report.warnings[-1] == "joint1: a screw is loose"
 
 
-def test_artefact_of_another_robot(artifact, description):
+def test_artifact_of_another_robot(artifact, description):
     other = msgspec.structs.replace(description, name="ur5e")
     with pytest.raises(ContractError, match="trained for panda, found ur5e"):
         run_policy(artifact, open_robot(other, "udp://127.0.0.1:1"), LoopConfig(goals=1))
