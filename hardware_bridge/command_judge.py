@@ -93,10 +93,10 @@ class _Seen(NamedTuple):
 
     pos: Vector
     vel: Vector
-    """On the way there."""
+    """Mean velocity on the way there, rad/s."""
     tick: int | None
     """None: no command, but where the arm stood."""
     periods: int
-    """On the way there."""
+    """Servo periods on the way there."""
     starting: bool
     """It was the first since the arm stood."""

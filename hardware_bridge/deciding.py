@@ -46,7 +46,7 @@ class Decider:
         self.goals = goals
         self.policy_time = LatencyHistogram()
         self.spread = 0.0
-        """Of the particles at the last step, in the action's unit."""
+        """Spread of the particles at the last step, in the action's unit."""
         self.opening_m: float | None = None
         """How far the gripper is to open since the last step; None where the policy moves none."""
 
@@ -62,7 +62,7 @@ class Decider:
 
     @property
     def results(self) -> list[GoalResult]:
-        """Of the goals that have been tried."""
+        """Results of the goals that have been tried."""
         return [] if self.goals is None else self.goals.results
 
     @property
@@ -138,5 +138,5 @@ class Decider:
         return self._act.joint_target(decision.action, state.joint_pos, target)
 
     def _place(self, tool: Vector) -> Vector:
-        """Of what is compared with goals, (3,) m: the tool, or an object."""
+        """Position of what is compared with goals, the tool or an object, (3,) m."""
         return tool if self._achieved == "tool_pos" else self._feed.values[self._achieved]

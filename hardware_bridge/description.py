@@ -120,13 +120,13 @@ class GripperDescription(Record, frozen=True, kw_only=True):
     """Fingers that open as one."""
 
     opening_max_m: Positive
-    """Between the pads."""
+    """Largest distance between the pads, m."""
     speed_max_m_s: Positive
-    """Of the opening."""
+    """Maximum speed of the opening, m/s."""
     force_n: Positive
-    """With which it closes."""
+    """Closing force, N."""
     servo: GripperServo | None = None
-    """Of a gripper on a servo bus."""
+    """The gripper's servo; None: it is on no servo bus."""
     joints: tuple[str, str] | None = None
     """The fingers' sliding joints in the simulation's model; each moves by half the opening. None: engines
     cannot move them."""
@@ -158,7 +158,7 @@ class RobotDescription(Record, frozen=True, kw_only=True):
     simulation: SimulationModel | None = None
     gripper: GripperDescription | None = None
     bus: ServoBusDescription | None = None
-    """Of an arm whose joints are bus servos."""
+    """The servo bus; None: the joints are not bus servos."""
 
     def __post_init__(self) -> None:
         if not self.joints:

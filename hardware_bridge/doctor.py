@@ -20,7 +20,7 @@ LATENCY_TIMER_MS = 1
 WAKE_UPS = 300
 LATE_US = 500.0
 PRIORITY_NEEDED = max(RealtimeConfig().priority or 0, gateway.PRIORITY)
-"""By the control loop, and by the Franka gateway beside it."""
+"""Priority that the control loop needs, and the Franka gateway beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ class ExcitationPlan:
     fast_s: float = 3.0
     """Fast waves in each round."""
     seed: int = 0
-    """Of frequencies, phases and targets."""
+    """Seed of frequencies, phases and targets."""
 
 
 def excitation(description: RobotDescription, plan: ExcitationPlan | None = None) -> MotionPath:

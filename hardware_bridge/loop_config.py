@@ -23,7 +23,7 @@ class LoopConfig:
     duration_s: float | None = None
     """End the run after this long."""
     seed: int = 0
-    """Of the goals."""
+    """Seed of the goals."""
     settle_s: float = 0.1
     """Stand still this long after arming, before the policy moves the arm."""
     soft_start_s: float = 0.5

@@ -49,7 +49,7 @@ class Replay(msgspec.Struct, kw_only=True):
     missing: int = 0
     """Policy steps that the log could not take."""
     action_error_max: float = 0.0
-    """In the action's unit."""
+    """Largest difference of an action, in the action's unit."""
     first_difference: Difference | None = None
 
     @property

@@ -29,7 +29,7 @@ class RunReport(msgspec.Struct, kw_only=True):
     policy_us: LatencySummary
     """Time that the policy took."""
     sense_to_act_us: LatencySummary
-    """From asking for the state to having sent the command."""
+    """Time from asking for the state to having sent the command."""
     lateness_bars: list[tuple[float, float, int]]
     """Histogram: lower edge in µs, upper edge in µs, count."""
     safety_events: dict[str, int]

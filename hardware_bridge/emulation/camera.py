@@ -22,7 +22,7 @@ class CameraSpec:
 
     rate_hz: float = 30.0
     delay_ms: float = 20.0
-    """From taking a picture to sending the pose that is in it."""
+    """Delay from taking a picture to sending the pose that is in it."""
     noise_mm: float = 0.0
     """Standard deviation along each axis."""
     noise_deg: float = 0.0

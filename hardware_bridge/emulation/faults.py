@@ -134,11 +134,11 @@ class FaultyLink(Link):
         return self._pass(self._inner.receive(timeout_s), self._in)
 
     def answers_sender(self) -> bool:
-        """As the link that works."""
+        """Whether the link that works does."""
         return self._inner.answers_sender()
 
     def answer_sender(self) -> None:
-        """As the link that works."""
+        """Let the link that works do so."""
         self._inner.answer_sender()
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ class LivingClock(ManualClock):
     def __init__(self, start_s: float = 0.0) -> None:
         super().__init__(start_s)
         self.arm: EmulatedArm | None = None
-        """To be set once it has been made in this clock's time."""
+        """The emulated arm, to be set once it has been made in this clock's time."""
 
     def sleep_until(self, deadline_s: float) -> None:
         """Move on to the deadline, one physics step after the other."""

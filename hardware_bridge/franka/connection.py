@@ -16,10 +16,10 @@ from wpg.hardware_bridge.franka.streaming import STREAMINGS, FciMode, Streaming
 from wpg.hardware_bridge.robot import JointCommand, Vector
 
 ANSWER_WITHIN_S = 0.75e-3
-"""After the earliest that a state can be here."""
+"""Time to answer a state, from the earliest moment at which it can be here."""
 STALE_S = 0.5e-3
 CLOCK_DRIFT_S = 1e-6
-"""By which host and robot may drift apart in a millisecond."""
+"""Most that the clocks of host and robot drift apart in a millisecond."""
 COMMAND_ERRORS = (
     "communication_constraints_violation",
     "joint_motion_generator_velocity_discontinuity",
@@ -159,7 +159,7 @@ class FciConnection:
         return self._raw
 
     def _behind(self) -> float:
-        """From the robot's clock at the last state to the host's now, s."""
+        """Offset from the robot's clock at the last state to the host's now, s."""
         return float(self._clock.now() - self._raw.time.to_sec())
 
     @contextlib.contextmanager

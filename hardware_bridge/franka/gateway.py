@@ -31,7 +31,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the gateway is started with."""
 
     description: RobotDescription
-    """With limits that the interface lets through."""
+    """The expected robot, with limits that the interface lets through."""
     host: str
     mode: FciMode = "velocity"
     """What is streamed to the robot."""
@@ -40,7 +40,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     cpu: int | None = None
     """Core to stay on; None leaves it to the scheduler, on more cores than the loop's."""
     descriptor: int
-    """Of the socket."""
+    """File descriptor of the socket."""
 
 
 class GatewayReady(msgspec.Struct, frozen=True, tag="ready"):

@@ -14,7 +14,7 @@ from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
 
 FLANGE = Frame(xyz_m=(0.0, 0.0, 0.107))
-"""On the last joint."""
+"""The flange on the last joint."""
 # Franka Robotics, Robot and interface specifications, "Limits for Franka Research 3".
 POSITION_MIN_RAD = np.array((-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159))
 POSITION_MAX_RAD = np.array((2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159))

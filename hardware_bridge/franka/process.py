@@ -69,7 +69,7 @@ class GatewayProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Process id."""
         return self._process.pid
 
     def listen(self, timeout_s: float = 0.0) -> None:

@@ -96,7 +96,7 @@ class FrankaRobot:
 
     @property
     def gateway_pid(self) -> int:
-        """Of the gateway's process, for who wants to pin, watch or disturb it."""
+        """Process id of the gateway, for pinning, watching or disturbing it."""
         if self._process is None:
             raise LinkError("the robot is not connected: call connect() first")
         return self._process.pid

@@ -56,7 +56,7 @@ class VelocityStreaming(Streaming):
     """Velocities, which the robot integrates and follows by its own joint impedance."""
 
     rounded_share = RATE_SHARE
-    """Of the limits that is used where the robot's last step is only known as it reports it."""
+    """Share of the limits used where the robot's last step is known only as it reports it."""
 
     def __init__(self, fci: Any) -> None:
         super().__init__(fci)

@@ -59,9 +59,9 @@ class DynamixelDecoder(PacketDecoder):
     def __init__(self) -> None:
         super().__init__()
         self._parts_due = 0
-        """Of a fast answer that has begun."""
+        """Parts still due of a fast answer that has begun."""
         self._crc = 0
-        """Of what has come of it."""
+        """Checksum over what has come of it."""
 
     def reset(self) -> None:
         """Forget a packet that has begun: whoever sent it fell silent."""

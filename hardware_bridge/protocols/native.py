@@ -66,7 +66,7 @@ class State:
     """Tick of the last command that was followed."""
     status: RobotStatus
     refusal: Refusal
-    """Of the last command; NONE when it was followed."""
+    """Why the last command was not followed; NONE when it was."""
     joint_pos: Vector
     joint_vel: Vector
     joint_torque: Vector

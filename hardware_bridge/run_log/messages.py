@@ -21,9 +21,9 @@ class LogMessage(NamedTuple):
 
     topic: str
     time_s: float
-    """In the run's time."""
+    """Seconds since the run's start."""
     fields: dict[str, Any]
-    """As the channel's schema names them."""
+    """Values by the names of the channel's schema."""
 
 
 def messages(record: RunRecord) -> Iterator[LogMessage]:

@@ -54,7 +54,7 @@ class RunRecording:
 class _Collected:
     start_ns: int = 0
     times_ns: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    """By topic, as messages are."""
+    """Times by topic, ns since the epoch, one for each message."""
     messages: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     metadata: dict[str, str] = field(default_factory=dict)
     attachments: dict[str, bytes] = field(default_factory=dict)

@@ -90,7 +90,7 @@ class TickRecord(_Record, frozen=True, kw_only=True):
     sense_to_act_s: float
     state: StateRecord | None
     joint_pos: bytes
-    """As commanded."""
+    """Commanded positions."""
     joint_vel: bytes
     gripper_m: float | None
 

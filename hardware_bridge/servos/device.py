@@ -16,7 +16,7 @@ from wpg.hardware_bridge.servos.emulated_servo import EmulatedServo
 from wpg.hardware_bridge.servos.models import servo_bus
 
 BITS_PER_BYTE = 10
-"""On the wire, start and stop bit included."""
+"""Bits on the wire, start and stop bit included."""
 SILENCE_S = 0.02
 """A packet that has begun is forgotten after this long."""
 BOOT_S = 0.25

@@ -219,7 +219,7 @@ class ServoLimits:
                 )
 
     def _limits(self, spans: Mapping[int, Span]) -> Values:
-        """Of the servos whose limits are wider than their joints'."""
+        """Position limits of the servos whose own are wider than their joints'."""
         return {
             self._model.min_position: {servo: spans[servo].low for servo in self._wider},
             self._model.max_position: {servo: spans[servo].high for servo in self._wider},

@@ -52,7 +52,7 @@ class ServoModel:
     model: Register
     identifier: Register
     return_delay: Register
-    """In units of 2 µs."""
+    """Return delay, in units of 2 µs."""
     min_position: Register
     max_position: Register
     homing_offset: Register
@@ -194,7 +194,7 @@ XM430_W350 = ServoModel(
 """ROBOTIS XM430-W350; control table of the e-Manual."""
 
 DXL_WATCHDOG = Register(98, 1, "twos")
-"""In units of 20 ms; -1 once it has run out, 0 to clear that and to switch it off."""
+"""Timeout in units of 20 ms; -1 once it has run out, 0 to clear that and to switch it off."""
 DXL_WATCHDOG_UNIT_S = 0.02
 DXL_HARDWARE_ERROR = Register(70, 1)
 DXL_INDIRECT_ADDRESS = 168

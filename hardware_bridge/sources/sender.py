@@ -143,7 +143,7 @@ class PoseSender:
         """What ``wpg run --source`` is given."""
         self.terms = (f"{name}_pos", f"{name}_rot6d", f"{name}_vel")
         self._places: list[tuple[float, Vector]] = []
-        """Of the last tenth of a second, with their times."""
+        """Positions of the last tenth of a second, with their times, s and m."""
 
     def send(self, position_m: ArrayLike, rotation: ArrayLike, time_s: float | None = None) -> bool:
         """Send a pose. Never waits.
