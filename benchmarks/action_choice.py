@@ -33,7 +33,7 @@ from wpg.export.writing.writer import write_artifact
 
 
 class Acting:
-    """An artefact as a controller that notes how much its actions change."""
+    """An artifact as a controller that notes how much its actions change."""
 
     def __init__(self, artifact: Artifact, num_particles: int, noise_scale: float, space: Box) -> None:
         self._sampler = artifact.sampler(num_particles)

@@ -1,4 +1,4 @@
-"""How long an artefact takes for one observation: particles × refinement steps × choice, on one thread.
+"""How long an artifact takes for one observation: particles × refinement steps × choice, on one thread.
 
     python benchmarks/sampler_latency.py [--draws 3000] [--json FILE]
 
