@@ -119,7 +119,7 @@ class TrainConfig:
     eval_period: int | None = None
     """Environment steps from one evaluation to the next; None takes a tenth of `steps`, 0 never evaluates."""
     eval_episodes: int = 20
-    """Episodes of one evaluation."""
+    """Episodes of one evaluation; each evaluation has episodes of its own."""
     select: Select = "best"
     """How evaluations choose: the critic's best of the particles, their mean, or a sample. The first two take
     particles without the noise around them; the exported file draws that too unless `noise_scale` is 0."""

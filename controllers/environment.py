@@ -108,6 +108,11 @@ def _import_registering(env_id: str) -> None:
         raise UnknownEnvError(f"no environment {env_id!r} ({error})") from error
 
 
+def env_name(env: Env) -> str:
+    """The Gymnasium id of `env`, or the class name of an environment that has none."""
+    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
 def versioned_id(env_id: str, env: Env) -> str:
     """The id that makes `env` again: `make_env` takes the newest version where `env_id` names none."""
     module, colon, _ = env_id.rpartition(":")
@@ -149,7 +154,7 @@ def inspect_env(env: Env) -> EnvSpec:
         UnsupportedEnvError: the action space is not a one-dimensional float Box of a width that float32
             holds, or the observation is neither such a Box nor a goal Dict.
     """
-    name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+    name = env_name(env)
     action = env.action_space
     if not (isinstance(action, Box) and len(action.shape) == 1 and np.issubdtype(action.dtype, np.floating)):
         raise UnsupportedEnvError(f"{name}: actions must be a one-dimensional float Box, not {action}")
@@ -209,9 +214,9 @@ def flatten_obs(obs: Any) -> FloatArray:
     return np.asarray(obs, dtype=np.float32)
 
 
-def episode_seed(seed: int, stream: int, index: int) -> int:
+def episode_seed(seed: int, stream: int, *index: int) -> int:
     """Seed for the reset of episode `index`; streams keep training and evaluation apart."""
-    return int(np.random.SeedSequence((seed, stream, index)).generate_state(1)[0])
+    return int(np.random.SeedSequence((seed, stream, *index)).generate_state(1)[0])
 
 
 RewardFunction = Callable[[NDArray[Any], NDArray[Any], Any], NDArray[Any]]

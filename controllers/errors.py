@@ -4,7 +4,7 @@ ControllersError
 ├── ConfigError (ValueError)            a setting is out of range, or a configuration file is malformed
 ├── UnknownEnvError (ValueError)        no environment of that name is registered
 ├── UnsupportedEnvError (ValueError)    the environment cannot be made here, or its spaces not be learned
-├── FaultyEnvError (RuntimeError)       an environment returned a number that is not finite
+├── FaultyEnvError (RuntimeError)       a number of an environment is not finite, or an episode does not end
 ├── EnvProcessError (RuntimeError)      the environments' process ended, or raised what cannot be sent
 ├── DemonstrationError (ValueError)     demonstrations cannot be read, or are not of the environment's sizes
 ├── RunFolderError (OSError)            the run folder exists already, or is not a run folder
@@ -31,7 +31,7 @@ class UnsupportedEnvError(ControllersError, ValueError):
 
 
 class FaultyEnvError(ControllersError, RuntimeError):
-    """An environment returned a number that is not finite in float32, which is what replay holds."""
+    """An environment returned a number that is not finite in float32, or an episode that does not end."""
 
 
 class EnvProcessError(ControllersError, RuntimeError):

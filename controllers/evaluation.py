@@ -1,11 +1,13 @@
 """Evaluation of any controller: mean return and success rate, with 95 % intervals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
-from wpg.controllers.environment import Env, FloatArray, episode_seed, flatten_obs, make_env
+from wpg.controllers.environment import Env, FloatArray, env_name, episode_seed, flatten_obs, make_env
+from wpg.controllers.errors import FaultyEnvError
 from wpg.controllers.statistics import Interval, bootstrap_interval, wilson_interval
 
 Act = Callable[[FloatArray], FloatArray]
@@ -13,6 +15,10 @@ Act = Callable[[FloatArray], FloatArray]
 environment's observation is `[observation, desired_goal]`."""
 
 EVALUATION_STREAM = 1
+TRAINING_EVALUATION_STREAM = 2
+"""Stream of seeds for the evaluations during training, which go by the step that each is made at."""
+MAX_EPISODE_STEPS = 100_000
+"""Steps within which an episode has to end, where its time limit is not longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +34,13 @@ class Evaluation:
     return_ci95: Interval
     """95 % percentile bootstrap interval of the mean return."""
     success_rate: float | None
-    """Share of episodes whose last step had `info["is_success"]`; None where the environment has none."""
+    """Share of episodes whose last step had `info["is_success"]`; None where none of them reported it."""
     success_ci95: Interval | None
     """95 % Wilson interval of the success rate."""
     returns: tuple[float, ...]
     """Return of each episode."""
     successes: tuple[bool, ...]
-    """Success of each episode; empty where the environment reports none."""
+    """Success of each episode; empty where none reported it. Where some did, the others are failures."""
 
 
 def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) -> Evaluation:
@@ -44,26 +50,35 @@ def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) ->
         act: observation (obs_dim,) -> action (action_dim,), in the environment's units.
         env: Gymnasium id, or an environment; one given as an object stays open.
         episodes: number of episodes, at least 1.
-        seed: episodes are reset with seeds derived from it, never those of training.
+        seed: episodes are reset with seeds derived from it, never those of training or of its evaluations.
 
     Raises:
         ValueError: fewer than one episode.
         UnknownEnvError: no such environment.
+        FaultyEnvError: an episode does not end: of an environment without a time limit, within 100,000 steps.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    opened = make_env(env) if isinstance(env, str) else env
-    try:
-        outcomes = [_episode(act, opened, episode_seed(seed, EVALUATION_STREAM, i)) for i in range(episodes)]
-    finally:
-        if isinstance(env, str):
-            opened.close()
-    returns = np.array([outcome[0] for outcome in outcomes])
-    successes = tuple(outcome[1] for outcome in outcomes if outcome[1] is not None)
-    name = opened.spec.id if opened.spec is not None else type(opened.unwrapped).__name__
+    seeds = [episode_seed(seed, EVALUATION_STREAM, index) for index in range(episodes)]
+    if not isinstance(env, str):
+        return run_episodes(act, env, seeds)
+    with closing(make_env(env)) as opened:
+        return run_episodes(act, opened, seeds)
+
+
+def run_episodes(act: Act, env: Env, seeds: Sequence[int]) -> Evaluation:
+    """Run `act` for one episode from each of these seeds.
+
+    Raises:
+        FaultyEnvError: an episode does not end.
+    """
+    outcomes = [_episode(act, env, seed) for seed in seeds]
+    returns = np.array([total for total, _ in outcomes])
+    reported = any(success is not None for _, success in outcomes)
+    successes = tuple(bool(success) for _, success in outcomes) if reported else ()
     return Evaluation(
-        env=name,
-        episodes=episodes,
+        env=env_name(env),
+        episodes=len(seeds),
         return_mean=float(returns.mean()),
         return_ci95=bootstrap_interval(returns),
         success_rate=sum(successes) / len(successes) if successes else None,
@@ -76,11 +91,19 @@ def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) ->
 def _episode(act: Act, env: Env, seed: int) -> tuple[float, bool | None]:
     """Return and, where reported, success of one episode."""
     obs, _ = env.reset(seed=seed)
-    total, over, success = 0.0, False, None
-    while not over:
+    total, limit = 0.0, _most_steps(env)
+    for _ in range(limit):
         obs, reward, terminated, truncated, info = env.step(act(flatten_obs(obs)))
         total += float(reward)
-        over = terminated or truncated
-        if over and "is_success" in info:
-            success = bool(info["is_success"])
-    return total, success
+        if terminated or truncated:
+            return total, bool(info["is_success"]) if "is_success" in info else None
+    raise FaultyEnvError(
+        f"{env_name(env)}: an episode did not end within {limit:,} steps; make the environment with "
+        "max_episode_steps, or wrap it in gymnasium.wrappers.TimeLimit"
+    )
+
+
+def _most_steps(env: Env) -> int:
+    """Steps within which an episode has to end."""
+    limit = None if env.spec is None else env.spec.max_episode_steps
+    return max(limit or 0, MAX_EPISODE_STEPS)

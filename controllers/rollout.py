@@ -134,9 +134,9 @@ class Rollout:
         return float(np.mean([episode.length for episode in self.recent])) if self.recent else None
 
     def success_rate(self) -> float | None:
-        """Success rate of the recent episodes."""
-        known = [episode.success for episode in self.recent if episode.success is not None]
-        return float(np.mean(known)) if known else None
+        """Success rate of the recent episodes; where some reported it, the others are failures."""
+        successes = [episode.success for episode in self.recent]
+        return float(np.mean(list(map(bool, successes)))) if set(successes) - {None} else None
 
     def state(self) -> dict[str, Any]:
         """Counters for a checkpoint."""

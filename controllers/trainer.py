@@ -15,14 +15,22 @@ from wpg.controllers import checkpoint
 from wpg.controllers.checkpoint import under
 from wpg.controllers.config import TrainConfig
 from wpg.controllers.demonstrations import load_demonstrations
-from wpg.controllers.environment import Env, FloatArray, inspect_env, make_env, make_envs, versioned_id
+from wpg.controllers.environment import (
+    Env,
+    FloatArray,
+    episode_seed,
+    inspect_env,
+    make_env,
+    make_envs,
+    versioned_id,
+)
 from wpg.controllers.errors import (
     CheckpointFormatError,
     DemonstrationError,
     DivergenceError,
     FaultyEnvError,
 )
-from wpg.controllers.evaluation import Evaluation, evaluate
+from wpg.controllers.evaluation import TRAINING_EVALUATION_STREAM, Evaluation, run_episodes
 from wpg.controllers.exploration import Excursions
 from wpg.controllers.flow import draw
 from wpg.controllers.learner import Learner
@@ -212,7 +220,11 @@ class Trainer:
         begun = time.perf_counter()
         learner, seed = self.learner, self.config.seed
         act = make_act(learner.average, learner.critic, self.spec, self.config.select, seed=seed)
-        result = evaluate(act, self.eval_env, self.config.eval_episodes, seed=seed)
+        seeds = [
+            episode_seed(seed, TRAINING_EVALUATION_STREAM, self.step, index)
+            for index in range(self.config.eval_episodes)
+        ]
+        result = run_episodes(act, self.eval_env, seeds)
         self.last_eval = result.return_mean, result.success_rate
         goal = self.config.stop_at_success
         reached = goal is not None and result.success_rate is not None and result.success_rate >= goal

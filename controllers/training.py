@@ -41,7 +41,8 @@ def train(
         DemonstrationError: the demonstrations cannot be read, or are not of the environment's sizes.
         CheckpointWriteError: the disk is full; the last checkpoint is intact.
         ConfigError: this machine lacks what the settings ask for.
-        FaultyEnvError: the environment returned what is not finite; the last checkpoint is intact.
+        FaultyEnvError: the environment returned what is not finite, or an evaluated episode does not end; the
+            last checkpoint is intact.
         EnvProcessError: the process that steps the environments ended.
         OSError: the run folder cannot be written.
     """

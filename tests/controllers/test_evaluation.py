@@ -1,10 +1,14 @@
 """Intervals against published and simulated values; evaluation against a known controller."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
-from toy import ReachToy
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import Box
+from gymnasium.wrappers import TimeLimit
+from toy import Flat, ReachToy, small
 
-from wpg.controllers import bootstrap_interval, evaluate, wilson_interval
+from wpg.controllers import FaultyEnvError, bootstrap_interval, evaluate, evaluation, train, wilson_interval
 
 
 def test_wilson_interval_by_its_formula():
@@ -62,3 +66,71 @@ def test_evaluate_without_success_says_so():
     assert outcome.success_rate is None
     assert outcome.success_ci95 is None
     assert outcome.env == "Pendulum-v1"
+
+
+class Endless(Flat):
+    """Never ends an episode by itself."""
+
+    def __init__(self):
+        super().__init__(Box(-1, 1, (1,)))
+        self.seeds, self.t = [], 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        self.seeds.append(seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+
+class Winning(Endless):
+    """Reports its successes, every third episode, and no failure."""
+
+    def step(self, action):
+        obs, reward, *_ = super().step(action)
+        won = self.t == 5 and len(self.seeds) % 3 == 0
+        return obs, reward, False, self.t == 5, {"is_success": True} if won else {}
+
+
+def still(obs):
+    return np.zeros(1, np.float32)
+
+
+def test_episodes_that_report_nothing_beside_ones_that_do_are_failures():
+    outcome = evaluate(still, Winning(), 9)
+    assert outcome.successes == (False, False, True) * 3
+    assert outcome.success_rate == pytest.approx(1 / 3)
+    assert outcome.success_ci95 == wilson_interval(3, 9)
+
+
+def test_an_episode_that_does_not_end_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(evaluation, "MAX_EPISODE_STEPS", 50)
+    with pytest.raises(
+        FaultyEnvError, match=r"^Endless: an episode did not end within 50 steps; .*TimeLimit$"
+    ):
+        evaluate(still, Endless(), 2)
+    with pytest.raises(FaultyEnvError, match=r"^Endless: an episode did not end within 50 steps"):
+        train(small(), out=tmp_path / "run", env_factory=Endless)
+    assert evaluate(still, TimeLimit(Endless(), 50), 2).episodes == 2
+    monkeypatch.setitem(gym.registry, "Long-v0", EnvSpec("Long-v0", Endless, max_episode_steps=70))
+    assert evaluate(still, "Long-v0", 2).episodes == 2
+
+
+def test_every_evaluation_has_episodes_of_its_own(tmp_path):
+    made = []
+
+    class Noting(Winning):
+        def __init__(self):
+            super().__init__()
+            made.append(self)
+
+    train(small(steps=300, eval_period=100, eval_episodes=3), out=tmp_path / "run", env_factory=Noting)
+    evaluated, trained = (env.seeds for env in made)
+    afterwards = Winning()
+    evaluate(still, afterwards, 9)
+    assert len(evaluated) == 9
+    seeds = [*evaluated, *set(trained), *afterwards.seeds]
+    assert len(set(seeds)) == len(seeds)

@@ -84,3 +84,22 @@ def test_a_checkpoint_from_before_is_as_it_was(tmp_path):
     assert state["step"] == 120
     assert bool(tensors["replay.rows"].isfinite().all())
     assert resume(tmp_path / "run", env_factory=Faulty).steps == 240
+
+
+def test_episodes_that_report_nothing_beside_ones_that_do_are_failures():
+    class Winning(Fading):
+        """Every fourth step ends an episode; the first environment's are successes, and told."""
+
+        def step(self, action):
+            obs, reward, *_ = super().step(action)
+            return obs, reward, False, self.t == 4, {"is_success": True} if action[0] > 0 else {}
+
+    spec = inspect_env(Winning())
+    rollout = Rollout(InProcess(make_envs("toy", 4, Winning)), spec, seed=0)
+    replay = make_replay(spec, 100, Winning(), hindsight_ratio=0.8, shares=Shares())
+    rollout.begin_all()
+    for actions, expected in ((np.zeros((4, 1)), None), (np.array([[1.0], [0.0], [0.0], [0.0]]), 1 / 8)):
+        for _ in range(4):
+            rollout.begin_step(actions.astype(np.float32))
+            rollout.finish_step(replay)
+        assert rollout.success_rate() == expected
