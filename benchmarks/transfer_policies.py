@@ -51,7 +51,12 @@ def main(out: Path) -> None:
         for seed in family.seeds:
             folder = out / f"{name}{seed}"
             config = TrainConfig(
-                env=ENV, env_kwargs=family.env_kwargs, steps=family.ages[0], seed=seed, eval_period=0
+                env=ENV,
+                env_kwargs=family.env_kwargs,
+                steps=family.ages[0],
+                decay_steps=family.ages[-1],
+                seed=seed,
+                eval_period=0,
             )
             for age in family.ages:
                 exported = out / f"{name}{seed}-{age:05d}.onnx"

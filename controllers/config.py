@@ -12,7 +12,7 @@ import torch
 
 from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import ConfigError
-from wpg.controllers.files import replace_file
+from wpg.controllers.files import replacing
 from wpg.controllers.plain import make_plain
 from wpg.controllers.processor import processor_features
 from wpg.controllers.stepping import can_fork
@@ -30,6 +30,7 @@ POSITIVE = (
     "hidden",
     "batch_size",
     "learning_rate",
+    "decay_steps",
     "updates_per_step",
     "actor_period",
     "initial_tau",
@@ -86,7 +87,9 @@ class TrainConfig:
     gamma: float | None = None
     """Discount; None takes `default_gamma`."""
     final_learning_rate: float | None = None
-    """Share of `learning_rate` left at the end of a linear fall; None takes 0.05 with goals, 1 without."""
+    """Share of `learning_rate` left by a linear fall; None takes 0.05 with goals, 1 without."""
+    decay_steps: int | None = None
+    """Environment steps over which `learning_rate` falls; None takes `steps`."""
     updates_per_step: float | None = None
     """Critic updates an environment step; None takes 0.4 with goals, 0.2 if brief, 1 without goals."""
     actor_period: int | None = None
@@ -230,7 +233,8 @@ class TrainConfig:
             OSError: the disk is full, or not writable.
         """
         content = msgspec.yaml.encode(asdict(self))
-        replace_file(path, lambda partial: partial.write_bytes(content))
+        with replacing(path) as partial:
+            partial.write_bytes(content)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -71,7 +71,8 @@ def resume(
     Args:
         folder: run folder of `train`.
         steps: new total of environment steps; None keeps the run's own. Evaluations and checkpoints
-            keep the periods that the run began with.
+            keep the periods that the run began with, and the learning rate falls as it was to fall then:
+            it never rises again, and steps after the fall are trained at the rate that is left.
         max_seconds: limit for this call; None for none.
         overlap: whether a process of its own steps the environments; None keeps the run's own setting.
         on_progress: called about twice a second.
@@ -88,7 +89,7 @@ def resume(
     folder = Path(folder)
     config = replace(read_config(folder), max_seconds=max_seconds)
     if steps is not None:
-        config = replace(config, steps=steps)
+        config = replace(config, steps=steps, decay_steps=config.decay_steps or config.steps)
     if overlap is not None:
         config = replace(config, overlap=overlap)
     with tuned(config.threads), Trainer(config, folder, env_factory) as trainer:

@@ -104,6 +104,38 @@ def test_all_of_a_run_rounds_alike(tmp_path, monkeypatch):
     assert flushing == [True] * (1 + 3 + 2 + 2)
 
 
+@pytest.fixture
+def rates(monkeypatch):
+    """Every learning rate that is set, in order."""
+    seen = []
+    set_rate = Learner.set_learning_rate
+
+    def watched(self, learning_rate):
+        seen.append(learning_rate)
+        set_rate(self, learning_rate)
+
+    monkeypatch.setattr(Learner, "set_learning_rate", watched)
+    return seen
+
+
+def test_the_learning_rate_never_rises_in_a_run_that_goes_on(tmp_path, rates):
+    settings = {"learning_rate": 1e-3, "final_learning_rate": 0.05, "eval_period": 0, "updates_per_step": 0.1}
+    train(small(**settings), out=tmp_path / "run", env_factory=ReachToy)
+    assert rates[0] == pytest.approx(1e-3 * (1 - 0.95 * 60 / 240))
+    assert rates[-1] == pytest.approx(1e-3 * (1 - 0.95 * 239 / 240))
+    resume(tmp_path / "run", steps=320, env_factory=ReachToy)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-80:] == [pytest.approx(5e-5)] * 80
+
+
+def test_a_run_in_stages_may_fall_over_all_of_them(tmp_path, rates):
+    settings = {"learning_rate": 1e-3, "final_learning_rate": 0.05, "eval_period": 0, "updates_per_step": 0.1}
+    train(small(steps=120, decay_steps=360, **settings), out=tmp_path / "run", env_factory=ReachToy)
+    for steps in (240, 360):
+        resume(tmp_path / "run", steps=steps, env_factory=ReachToy)
+    assert rates == [pytest.approx(1e-3 * (1 - 0.95 * step / 360)) for step in range(60, 360)]
+
+
 def test_a_resumed_run_has_its_demonstrations_in_the_checkpoint(tmp_path, kill_at):
     path = tmp_path / "toy.npz"
     save_demonstrations(path, [record(ReachToy(), lambda obs: np.ones(2), seed=seed)[0] for seed in range(3)])
