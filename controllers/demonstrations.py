@@ -137,6 +137,7 @@ def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
     steps = arrays["steps"]
     if steps.ndim != 1 or not len(steps) or not np.issubdtype(steps.dtype, np.integer) or steps.min() < 1:
         raise DemonstrationError(f"{path}: steps must be whole numbers from 1, one an episode, found {steps}")
+    steps = steps.astype(np.int64)  # their sums are more than a small type holds
     total, episodes = int(steps.sum()), len(steps)
     sizes = (spec.observation_dim, spec.goal_dim, spec.goal_dim)
     expected: dict[str, tuple[int, ...]] = {

@@ -122,6 +122,17 @@ def test_steps_have_actions_in_the_unit_box_and_end_where_the_episode_terminated
     np.testing.assert_array_equal(steps[1].next_obs, [[4, 5]])
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint64])
+def test_steps_of_any_integer_type_are_read(tmp_path, kind):
+    longest = min(255, np.iinfo(kind).max)
+    before = [flat_demonstration(longest), flat_demonstration(longest)]
+    save_demonstrations(tmp_path / "some.npz", before)
+    arrays = dict(np.load(tmp_path / "some.npz"))
+    np.savez(tmp_path / "some.npz", **arrays | {"steps": arrays["steps"].astype(kind)})
+    for one, other in zip(before, load_demonstrations(tmp_path / "some.npz", FLAT), strict=True):
+        np.testing.assert_array_equal(one.observations["observation"], other.observations["observation"])
+
+
 def archive(path, **changes):
     arrays = {
         "observation": np.zeros((4, 2)),
