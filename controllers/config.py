@@ -274,11 +274,19 @@ class ResolvedConfig(TrainConfig):
     checkpoint_period: int
 
     def __post_init__(self) -> None:
-        """Check that nothing is open, too; a file may leave out what has a default in TrainConfig."""
+        """Check that nothing is open, too, and that the replay holds a step of every environment.
+
+        A file may leave out what has a default in TrainConfig.
+        """
         missing = [name for name in ResolvedConfig.__annotations__ if getattr(self, name) is None]
         if missing:
             raise ConfigError(f"expected a value of {', '.join(missing)}, found none")
         super().__post_init__()
+        rows, share = (self.num_envs, "") if self.demonstrations is None else (2 * self.num_envs, "twice ")
+        if self.replay_capacity < rows:  # half of it may be demonstrations, which stay
+            raise ConfigError(
+                f"replay_capacity must be at least {rows}, {share}num_envs, it is {self.replay_capacity}"
+            )
 
 
 def default_gamma(spec: EnvSpec) -> float:

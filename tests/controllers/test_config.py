@@ -87,3 +87,12 @@ def test_settings_file_round_trip_and_faults(tmp_path):
     path.write_text("env: toy\nsteps: many\n")
     with pytest.raises(ConfigError, match="steps"):
         TrainConfig.load(path)
+
+
+@pytest.mark.parametrize("demonstrations", [None, "some.npz"])
+def test_a_replay_holds_a_step_of_every_environment(demonstrations):
+    spec = inspect_env(gym.make("Pendulum-v1"))
+    least = 8 if demonstrations is None else 16
+    small(num_envs=8, replay_capacity=least, demonstrations=demonstrations).resolve(spec)
+    with pytest.raises(ConfigError, match=f"replay_capacity must be at least {least}, .*, it is {least - 1}"):
+        small(num_envs=8, replay_capacity=least - 1, demonstrations=demonstrations).resolve(spec)
