@@ -141,7 +141,11 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
             seed: of the start, the goal, and the effects.
             options: ``goal_m`` (3,) in place of the goal that is drawn, and, where the task has nothing but
                 the arm, ``joint_pos_rad`` (num_joints,) in place of the start.
+
+        Raises:
+            ValueError: an option has another shape or is not finite, or a joint lies outside its limits.
         """
+        given_goal = given_vector(options or {}, "goal_m", 3)
         super().reset(seed=seed)
         self._options = options or {}
         drawn = None
@@ -151,7 +155,8 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
             self.robot.apply(drawn, chance)
             self._observation_delay_s = drawn.observation_delay_s
         start = self._start()
-        goal = np.asarray(self._options.get("goal_m", self._draw_goal()))
+        drawn_goal = self._draw_goal()  # given or not: what is drawn later stays the same
+        goal = drawn_goal if given_goal is None else given_goal
         self._goal = goal.astype(np.float32).astype(np.float64)
         self._setpoints.reset(start)
         self._observe.reset()
@@ -268,6 +273,23 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         if self._reward == "dense":
             return -distance
         return -(distance > self.tolerance_m).astype(np.float32)
+
+
+def given_vector(options: Mapping[str, Any], name: str, size: int) -> Vector | None:
+    """The option ``name`` of a reset, (size,); None where it is not given.
+
+    Raises:
+        ValueError: it is not ``size`` finite numbers.
+    """
+    if name not in options:
+        return None
+    try:
+        given = np.array(options[name], np.float64)
+    except (TypeError, ValueError):
+        given = np.array(np.nan)
+    if given.shape != (size,) or not np.isfinite(given).all():
+        raise ValueError(f"{name}: expected {size} finite numbers, found {options[name]}")
+    return given
 
 
 def distance_m(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float32]:

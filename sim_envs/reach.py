@@ -10,7 +10,7 @@ from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import EffectsSource
 from wpg.sim_envs.engines import EngineName
-from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
+from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName, given_vector
 from wpg.sim_envs.registration import REACH_STEPS
 from wpg.sim_envs.task_interface import (
     CONTROL_DT_S,
@@ -27,6 +27,8 @@ BUS_ACTION_SCALE_RAD = 0.1
 """Of arms with bus servos, which lag; before the share that late arms have of it."""
 START_SPREAD_RAD = 0.4
 """Half width of the start positions around home, every joint."""
+LIMIT_MARGIN_RAD = 0.1
+"""How far outside its limits a joint may start where the start is given: a real arm's sensors may say so."""
 START_MARGIN_M = 0.1
 """How far outside the goals' box the tool may start."""
 BOX_LOW_M, BOX_HIGH_M = (-0.06, -0.20, -0.29), (0.24, 0.20, 0.06)
@@ -130,16 +132,28 @@ class ReachEnv(GoalEnv):
         )
 
     def _start(self) -> Vector:
+        given = given_vector(self._options, "joint_pos_rad", len(self._home))
+        start = self._draw_start() if given is None else self._within_limits(given)
+        self.robot.reset(start)
+        return start
+
+    def _draw_start(self) -> Vector:
         low, high = reach_box(self._goals)
-        while "joint_pos_rad" not in self._options:
+        while True:
             spread = self.np_random.uniform(-START_SPREAD_RAD, START_SPREAD_RAD, len(self._home))
             start: Vector = np.clip(self._home + spread, *self._joint_limits)
             tool = self._kinematics.tool_position(start)
             if (tool >= low).all() and (tool <= high).all():
-                break
-        else:
-            start = np.array(self._options["joint_pos_rad"], np.float64)
-        self.robot.reset(start)
+                return start
+
+    def _within_limits(self, start: Vector) -> Vector:
+        """The start, unless a joint lies too far outside its limits."""
+        for joint, position in zip(self.robot.description.joints, start.tolist(), strict=True):
+            low, high = joint.position_min_rad, joint.position_max_rad
+            if not low - LIMIT_MARGIN_RAD <= position <= high + LIMIT_MARGIN_RAD:
+                raise ValueError(
+                    f"joint_pos_rad: expected {joint.name} from {low} to {high}, found {position}"
+                )
         return start
 
     def _draw_goal(self) -> Vector:

@@ -77,3 +77,41 @@ def test_inverse_kinematics_solves_it(name, robot):
         successes.append(info["is_success"])
     env.close()
     assert np.mean(successes) >= 0.95
+
+
+def test_an_episode_may_begin_as_given(env):
+    start, goal = (
+        np.linspace(-0.2, 0.2, 7) + env.unwrapped.robot.description.limits("home_rad"),
+        [0.5, 0.1, 0.3],
+    )
+    obs, _ = env.reset(seed=0, options={"joint_pos_rad": start.tolist(), "goal_m": goal})
+    np.testing.assert_allclose(obs["observation"][:7], start, atol=1e-6)
+    np.testing.assert_array_equal(obs["desired_goal"], np.float32(goal))
+
+
+@pytest.mark.parametrize(
+    "bad", [0.3, [0.5], [0.5, 0.1, 0.2, 0.3], [0.5, np.nan, 0.3], [0.5, np.inf, 0.3], None, "far"]
+)
+def test_a_goal_is_three_finite_numbers(env, bad):
+    with pytest.raises(ValueError, match=r"^goal_m: expected 3 finite numbers, found "):
+        env.reset(seed=0, options={"goal_m": bad})
+
+
+@pytest.mark.parametrize("bad", [0.0, [0.0] * 3, [np.nan] * 7])
+def test_a_start_is_a_finite_number_for_each_joint(env, bad):
+    with pytest.raises(ValueError, match=r"^joint_pos_rad: expected 7 finite numbers, found "):
+        env.reset(seed=0, options={"joint_pos_rad": bad})
+
+
+def test_a_start_lies_within_the_joints_limits(env):
+    description = env.unwrapped.robot.description
+    highest = description.limits("position_max_rad")
+    env.reset(seed=0, options={"joint_pos_rad": highest + 0.01})  # as a real arm may be measured
+    start = description.limits("home_rad")
+    start[3] = 9.0
+    name = description.joints[3].name
+    with pytest.raises(
+        ValueError, match=rf"^joint_pos_rad: expected {name} from -3\.\S+ to -0\.\S+, found 9\.0$"
+    ):
+        env.reset(seed=0, options={"joint_pos_rad": start})
+    env.reset(seed=0)
