@@ -156,7 +156,7 @@ def draw(
 
 def place(noise: Tensor, kernel: Mixture) -> Tensor:
     """`μ + Σ^½ ε` for standard normal ε, all (..., A)."""
-    return kernel.mean + spread(noise, kernel.log_std, kernel.stretch)
+    return kernel.mean + scale_noise(noise, kernel.log_std, kernel.stretch)
 
 
 def place_gradient(grad: Tensor, noise: Tensor, kernel: Mixture) -> Mixture:
@@ -175,7 +175,7 @@ def place_gradient(grad: Tensor, noise: Tensor, kernel: Mixture) -> Mixture:
     return Mixture(grad, log_std_grad, (scaled * along + noise * through - shrink) / (1 + length))
 
 
-def spread(noise: Tensor, log_std: Tensor, stretch: Tensor) -> Tensor:
+def scale_noise(noise: Tensor, log_std: Tensor, stretch: Tensor) -> Tensor:
     """`diag(σ) (I + w wᵀ)^½ ε` for standard normal ε, all (..., A).
 
     The square root is `I + w wᵀ / (1 + sqrt(1 + w·w))`.

@@ -2,8 +2,8 @@
 
 Autograd would keep and pass over every elementwise step of a batch normalisation. Since the
 normalisation is folded into the linear layer behind it, the whole gradient is three matrix products a
-layer and one pass over the activations (see `backward`). Networks of equal shape are members of one
-batch of products: on small networks the number of operations costs more than what they compute.
+layer and one pass over the activations (see `FoldedMlp.gradients`). Networks of equal shape are members
+of one batch of products: on small networks the number of operations costs more than what they compute.
 """
 
 import math

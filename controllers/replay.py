@@ -63,10 +63,10 @@ class Shares(NamedTuple):
     idea: Wang & Ross 2019, "Boosting soft actor-critic: emphasizing recent experience without forgetting
     the past"."""
     kept: float = 0.0
-    """From the rows that `Replay.keep` was told to keep, at least: the other draws meet them, too."""
+    """From the rows that `ReplayBuffer.keep` was told to keep, at least: the other draws meet them, too."""
 
 
-class Replay(ABC):
+class ReplayBuffer(ABC):
     """A ring of transitions in one tensor, one transition a row."""
 
     def __init__(self, capacity: int, columns: list[int], shares: Shares) -> None:
@@ -134,14 +134,14 @@ class Replay(ABC):
         self.rows[: self.size] = tensors["rows"]
 
 
-class FlatReplay(Replay):
+class FlatReplayBuffer(ReplayBuffer):
     """Transitions of an environment with a flat observation; each is usable at once."""
 
     def __init__(self, spec: EnvSpec, capacity: int, shares: Shares) -> None:
         super().__init__(capacity, [spec.obs_dim, spec.action_dim, 1, 1, spec.obs_dim], shares)
 
     def add(self, step: Transitions) -> None:
-        """See `Replay.add`."""
+        """See `ReplayBuffer.add`."""
         outcome = np.stack([step.reward, step.terminated], 1)
         self._append(torch.from_numpy(_rows(step.obs, step.action, outcome, step.next_obs)))
 
@@ -149,13 +149,13 @@ class FlatReplay(Replay):
         """Nothing to do: transitions do not depend on how their episode goes on."""
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
-        """See `Replay.sample`."""
+        """See `ReplayBuffer.sample`."""
         index = self._with_kept(self._mixed(batch_size, generator), generator)
         obs, action, reward, terminated, next_obs = torch.split(self.rows[index], self.columns, 1)
         return Batch(obs, action, reward[:, 0], terminated[:, 0], next_obs)
 
 
-class HindsightReplay(Replay):
+class HindsightReplayBuffer(ReplayBuffer):
     """Goal-conditioned transitions; a share of each batch gets a goal that was reached later on.
 
     'Future' relabelling: the goal of a drawn step t becomes the achieved goal after a step drawn
@@ -188,7 +188,7 @@ class HindsightReplay(Replay):
         self._running: dict[int, list[FloatArray]] = {}
 
     def add(self, step: Transitions) -> None:
-        """See `Replay.add`; the transitions are held back until their episodes end."""
+        """See `ReplayBuffer.add`; the transitions are held back until their episodes end."""
         obs, next_obs = step.obs, step.next_obs
         outcome = np.stack([step.reward, step.terminated], 1)
         parts = (obs["observation"], step.action, outcome, next_obs["observation"])
@@ -228,7 +228,7 @@ class HindsightReplay(Replay):
         return self._around(index + torch.minimum(ahead, remaining - 1))
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
-        """See `Replay.sample`; the first `ratio` of the rows are relabelled."""
+        """See `ReplayBuffer.sample`; the first `ratio` of the rows are relabelled."""
         index = self._draw(batch_size, generator)
         obs, action, reward, terminated, next_obs, achieved, desired = torch.split(
             self.rows[index], self.columns, 1
@@ -247,12 +247,12 @@ class HindsightReplay(Replay):
         return Batch(states[0], action, reward[:, 0], terminated[:, 0], states[1])
 
     def tensors(self) -> dict[str, Tensor]:
-        """See `Replay.tensors`; to be called when no episode is running."""
+        """See `ReplayBuffer.tensors`; to be called when no episode is running."""
         kept = {"remaining": self.remaining, "eventful": self.eventful}
         return {**super().tensors(), **{name: values[: self.size] for name, values in kept.items()}}
 
     def restore(self, tensors: dict[str, Tensor], position: int, kept: int) -> None:
-        """See `Replay.restore`."""
+        """See `ReplayBuffer.restore`."""
         super().restore(tensors, position, kept)
         self.remaining[: self.size] = tensors["remaining"]
         self.eventful[: self.size] = tensors["eventful"]
@@ -288,8 +288,10 @@ def _rows(*parts: NDArray[Any]) -> FloatArray:
     return np.concatenate(parts, 1, dtype=np.float32, casting="same_kind")
 
 
-def make_replay(spec: EnvSpec, capacity: int, env: Any, *, hindsight_ratio: float, shares: Shares) -> Replay:
+def make_replay(
+    spec: EnvSpec, capacity: int, env: Any, *, hindsight_ratio: float, shares: Shares
+) -> ReplayBuffer:
     """The replay memory that fits the environment."""
     if spec.goal_dim:
-        return HindsightReplay(spec, capacity, shares, env, hindsight_ratio)
-    return FlatReplay(spec, capacity, shares)
+        return HindsightReplayBuffer(spec, capacity, shares, env, hindsight_ratio)
+    return FlatReplayBuffer(spec, capacity, shares)

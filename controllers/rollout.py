@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wpg.controllers.environment import GOAL_KEYS, EnvSpec, FloatArray, episode_seed, flatten_obs
 from wpg.controllers.errors import FaultyEnvError
-from wpg.controllers.replay import Replay, Transitions
+from wpg.controllers.replay import ReplayBuffer, Transitions
 from wpg.controllers.stepping import Stepping
 
 TRAINING_STREAM = 0
@@ -93,7 +93,7 @@ class Rollout:
                 f"after {self._lengths[index]} steps of the episode with seed {self._seeds[index]}"
             )
 
-    def finish_step(self, replay: Replay) -> bool:
+    def finish_step(self, replay: ReplayBuffer) -> bool:
         """Finish the step that was begun; True where an episode ended.
 
         Raises:
@@ -115,7 +115,7 @@ class Rollout:
         self._see(self._begin(over) if over.any() else obs)
         return bool(over.any())
 
-    def cut(self, replay: Replay) -> None:
+    def cut(self, replay: ReplayBuffer) -> None:
         """End every running episode here, as a truncation; `begin_all` is to follow.
 
         An episode that was begun and not yet stepped is begun again under the same number.

@@ -16,7 +16,7 @@ from wpg.controllers.critic import Critic
 from wpg.controllers.environment import EnvSpec, FloatArray
 from wpg.controllers.errors import CheckpointFormatError, RunFolderError
 from wpg.controllers.evaluation import Act
-from wpg.controllers.flow import spread
+from wpg.controllers.flow import scale_noise
 from wpg.controllers.policy import ParticlePolicy
 
 CONFIG_NAME = "config.yaml"
@@ -69,7 +69,7 @@ def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Sele
         if select == "sample":
             index = int(torch.randint(policy.num_particles, (), generator=generator))
             noise = torch.randn(policy.action_dim, generator=generator).to(mean.device)
-            return torch.tanh(mean[index] + spread(noise, log_std[index], stretch[index]))
+            return torch.tanh(mean[index] + scale_noise(noise, log_std[index], stretch[index]))
         particles = torch.tanh(mean)
         return particles[values(obs.expand(len(particles), -1), particles).amin(0).argmax()]
 

@@ -135,7 +135,7 @@ class Trainer:
         apart = pays if config.overlap is None else config.overlap
         return OwnProcess(make, config.num_envs) if apart else InProcess(make())
 
-    def see(self, demonstrations: str) -> None:
+    def add_demonstrations(self, demonstrations: str) -> None:
         """Put the episodes of this file into the replay memory, to stay there."""
         episodes = load_demonstrations(demonstrations, self.spec)
         rows, most = sum(len(episode.actions) for episode in episodes), self.config.replay_capacity // 2

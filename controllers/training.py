@@ -51,7 +51,7 @@ def train(
         raise RunFolderError(f"the run folder {folder} exists already; choose another, or resume it")
     with tuned(config.threads), Trainer(config, folder, env_factory) as trainer:
         if config.demonstrations is not None:
-            trainer.see(config.demonstrations)
+            trainer.add_demonstrations(config.demonstrations)
         folder.mkdir(parents=True)
         trainer.config.save(folder / CONFIG_NAME)
         return _run(trainer, on_progress, resume_step=None)

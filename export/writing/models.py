@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wpg.controllers.critic import Critic
-from wpg.controllers.flow import spread
+from wpg.controllers.flow import scale_noise
 from wpg.controllers.network import FoldedMlp
 from wpg.controllers.policy import ParticlePolicy
 from wpg.export.writing.networks import Layer, Networks
@@ -45,7 +45,7 @@ class OwnModel:
         """Samples before the squash (B, K, A)."""
         component = torch.arange(noise.shape[1]) % self._policy.num_particles
         mean, log_std, stretch = (part[:, component] for part in self._policy(states))
-        u: Tensor = mean + spread(noise, log_std, stretch)
+        u: Tensor = mean + scale_noise(noise, log_std, stretch)
         return u
 
     def squash(self, u: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class PlainModel:
         log_std = head(networks.log_std).clamp(*networks.log_std_range)
         if networks.stretch is None:
             return mean + log_std.exp() * noise
-        return mean + spread(noise, log_std, head(networks.stretch).clamp(*networks.stretch_range))
+        return mean + scale_noise(noise, log_std, head(networks.stretch).clamp(*networks.stretch_range))
 
     def squash(self, u: Tensor) -> Tensor:
         """Into [-1, 1]."""

@@ -14,7 +14,7 @@ from wpg.controllers import (
     train,
 )
 from wpg.controllers.environment import GOAL_KEYS, EnvSpec, inspect_env
-from wpg.controllers.replay import FlatReplay, HindsightReplay, Shares, Transitions
+from wpg.controllers.replay import FlatReplayBuffer, HindsightReplayBuffer, Shares, Transitions
 
 FLAT = EnvSpec(
     env_id="flat",
@@ -177,7 +177,7 @@ def test_no_file_and_another_kind_of_file(tmp_path):
 
 
 def test_what_is_kept_stays_and_has_its_share_of_every_batch():
-    replay = FlatReplay(FLAT, 20, Shares(kept=0.25))
+    replay = FlatReplayBuffer(FLAT, 20, Shares(kept=0.25))
     for step in flat_demonstration(5).transitions(FLAT):
         replay.add(step)
     replay.keep()
@@ -193,7 +193,7 @@ def test_what_is_kept_stays_and_has_its_share_of_every_batch():
 
 def test_hindsight_goes_round_the_ring_beside_what_is_kept():
     env = ReachToy()
-    replay = HindsightReplay(inspect_env(env), 70, Shares(kept=0.5), env, ratio=1.0)
+    replay = HindsightReplayBuffer(inspect_env(env), 70, Shares(kept=0.5), env, ratio=1.0)
     for episode in played(1):
         for step in episode.transitions(inspect_env(env)):
             replay.add(step)

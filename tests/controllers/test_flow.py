@@ -43,10 +43,10 @@ def test_log_density_is_the_mixture_pushed_through_tanh(mixture, u):
     assert torch.allclose(flow.log_density(u, mixture), expected, atol=1e-12)
 
 
-def test_spread_has_the_kernels_covariance(mixture):
+def test_scaled_noise_has_the_kernels_covariance(mixture):
     """The square root, applied to the unit vectors, times its own transpose."""
     basis = torch.eye(A, dtype=mixture.mean.dtype).view(A, 1, 1, A)
-    root = flow.spread(basis, mixture.log_std, mixture.stretch)  # (A, B, K, A)
+    root = flow.scale_noise(basis, mixture.log_std, mixture.stretch)  # (A, B, K, A)
     assert torch.allclose(
         torch.einsum("abki,abkj->bkij", root, root), kernels(mixture).covariance_matrix, atol=1e-12
     )

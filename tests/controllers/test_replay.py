@@ -8,7 +8,7 @@ from toy import ReachToy
 
 from wpg.controllers import UnsupportedEnvError
 from wpg.controllers.environment import EnvSpec, inspect_env
-from wpg.controllers.replay import FlatReplay, HindsightReplay, Shares, Transitions
+from wpg.controllers.replay import FlatReplayBuffer, HindsightReplayBuffer, Shares, Transitions
 
 FLAT = EnvSpec(
     env_id="flat", observation_dim=2, goal_dim=0,
@@ -30,7 +30,7 @@ def goal_step(obs, reward, next_obs, terminated=False):
 
 
 def test_flat_replay_returns_what_went_in_and_forgets_the_oldest():
-    replay = FlatReplay(FLAT, 8, Shares())
+    replay = FlatReplayBuffer(FLAT, 8, Shares())
     for i in range(11):
         replay.add(flat_step(i, terminated=i == 9))
     batch = replay.sample(400, torch.Generator().manual_seed(0))
@@ -43,7 +43,7 @@ def test_flat_replay_returns_what_went_in_and_forgets_the_oldest():
 @pytest.mark.parametrize(("steps", "kept"), [(40, 0), (137, 0), (137, 10)])
 def test_a_share_of_a_batch_is_recent(monkeypatch, steps, kept):
     monkeypatch.setattr("wpg.controllers.replay.RECENT_STEPS", 20)
-    replay = FlatReplay(FLAT, 60, Shares(recent=0.5))
+    replay = FlatReplayBuffer(FLAT, 60, Shares(recent=0.5))
     for i in range(steps):
         replay.add(flat_step(i))
         if i + 1 == kept:
@@ -79,7 +79,7 @@ def fill(replay, env, episodes, lengths):
 @pytest.mark.parametrize("capacity", [1000, 40])
 def test_hindsight_goals_are_reached_later_in_the_same_episode(capacity):
     env = ReachToy()
-    replay = HindsightReplay(inspect_env(env), capacity, Shares(), env, ratio=0.75)
+    replay = HindsightReplayBuffer(inspect_env(env), capacity, Shares(), env, ratio=0.75)
     futures = fill(replay, env, episodes=12, lengths=[3, 7, 10])
     batch = replay.sample(4000, torch.Generator().manual_seed(1))
     assert not batch.terminated.any()
@@ -103,7 +103,7 @@ def test_hindsight_goals_are_reached_later_in_the_same_episode(capacity):
 
 def test_an_episode_becomes_usable_when_it_ends():
     env = ReachToy()
-    replay = HindsightReplay(inspect_env(env), 100, Shares(), env, ratio=0.5)
+    replay = HindsightReplayBuffer(inspect_env(env), 100, Shares(), env, ratio=0.5)
     obs, _ = env.reset(seed=0)
     for _ in range(3):
         next_obs, reward, *_ = env.step(np.zeros(2, np.float32))
@@ -120,7 +120,7 @@ def test_terminations_are_recomputed_where_the_environment_can():
             return np.linalg.norm(achieved - desired, axis=-1) <= self.threshold
 
     env = Ending()
-    replay = HindsightReplay(inspect_env(env), 1000, Shares(), env, ratio=1.0)
+    replay = HindsightReplayBuffer(inspect_env(env), 1000, Shares(), env, ratio=1.0)
     fill(replay, env, episodes=5, lengths=[6])
     batch = replay.sample(500, torch.Generator().manual_seed(0))
     assert torch.equal(batch.terminated, batch.reward + 1)
@@ -153,7 +153,7 @@ def test_what_the_environment_computes_of_one_pair_is_computed_row_by_row(reache
 
     batches = []
     for env in (ReachToy(), OneByOne()):
-        replay = HindsightReplay(inspect_env(env), 1000, Shares(), env, ratio=1.0)
+        replay = HindsightReplayBuffer(inspect_env(env), 1000, Shares(), env, ratio=1.0)
         fill(replay, env, episodes=5, lengths=[6])
         batches.append(replay.sample(500, torch.Generator().manual_seed(0)))
     expected, batch = batches
@@ -174,7 +174,7 @@ class InOtherUnits(gym.Wrapper):
 
 def test_a_wrapper_computes_what_it_changes():
     env = gym.wrappers.TimeLimit(InOtherUnits(ReachToy()), 20)
-    replay = HindsightReplay(inspect_env(env), 1000, Shares(), env, ratio=1.0)
+    replay = HindsightReplayBuffer(inspect_env(env), 1000, Shares(), env, ratio=1.0)
     fill(replay, env.unwrapped, episodes=5, lengths=[6])
     batch = replay.sample(500, torch.Generator().manual_seed(0))
     assert set(batch.reward.tolist()) == {-10, 0}
@@ -197,7 +197,7 @@ def test_a_wrapper_alone_may_compute_the_reward():
 def test_half_a_batch_comes_from_episodes_that_changed_something():
     """Nine episodes leave the goal's place alone, the tenth moves it."""
     env = ReachToy()
-    replay = HindsightReplay(inspect_env(env), 200, Shares(), env, ratio=0.8)
+    replay = HindsightReplayBuffer(inspect_env(env), 200, Shares(), env, ratio=0.8)
     for number in range(10):
         for t in range(10):
             place = np.full(2, 0.5 * t if number == 9 else 0.0, np.float32)
@@ -210,7 +210,7 @@ def test_half_a_batch_comes_from_episodes_that_changed_something():
         replay.end_episode(0)
     batch = replay.sample(4000, torch.Generator().manual_seed(0))
     assert float((batch.obs[:, 0] == 9).float().mean()) == pytest.approx(0.55, abs=0.03)
-    copy = HindsightReplay(inspect_env(env), 200, Shares(), env, ratio=0.8)
+    copy = HindsightReplayBuffer(inspect_env(env), 200, Shares(), env, ratio=0.8)
     copy.restore(replay.tensors(), replay.position, replay.kept)
     again = copy.sample(4000, torch.Generator().manual_seed(0))
     assert torch.equal(batch.obs, again.obs)

@@ -5,7 +5,7 @@ import onnx
 import pytest
 import torch
 
-from wpg.controllers.flow import spread
+from wpg.controllers.flow import scale_noise
 from wpg.export.writing.models import OwnModel
 from wpg.export.writing.parity import KINK_SHARE, TOLERANCE, Reference, relative_error
 
@@ -91,7 +91,7 @@ def test_one_step_moves_along_the_gradient_of_the_soft_value(networks, interface
     noise[..., 3:] = 0.0
     with torch.no_grad():
         mean, log_std, stretch = policy(torch.from_numpy(obs))
-        start = (mean + spread(torch.from_numpy(noise[..., :3]), log_std, stretch)).double()
+        start = (mean + scale_noise(torch.from_numpy(noise[..., :3]), log_std, stretch)).double()
     u = start.clone().requires_grad_(True)
     rows = torch.from_numpy(obs).repeat_interleave(policy.num_particles, 0)
     values = critic(rows, torch.tanh(u).float().flatten(0, 1)).amin(0)
