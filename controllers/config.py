@@ -137,7 +137,7 @@ class TrainConfig:
     device: str = "cpu"
     """Torch device of the update."""
     precision: Precision = "auto"
-    """Of the hidden layers' products: float32, bfloat16, or bfloat16 where the processor has it."""
+    """Precision of the hidden layers' products; auto takes bfloat16 where the processor has it."""
     compile: bool = False
     """Compile the update (`torch.compile`): a minute or two at the start, then faster; for long
     trainings and for GPUs. On a CPU it needs a C++ compiler."""

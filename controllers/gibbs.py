@@ -31,7 +31,7 @@ FADED = 0.25
 SPEED_LIMIT = 30.0
 """Bound of the velocity, in units of the temperature."""
 TIE = 0.85
-"""Of two moves, the one that gains this share of the other's gain is about as good."""
+"""Share of the best move's gain from which on another move is about as good."""
 CERTAINTY = 2.0
 """A move gains if its estimate is this many of its standard errors above zero."""
 SETTLED = 0.85

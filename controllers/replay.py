@@ -15,7 +15,7 @@ from wpg.controllers.environment import EnvSpec, FloatArray, RewardFunction
 ACHIEVED = 5
 """Column of what a step achieved."""
 EVENTFUL_SHARE = 0.5
-"""Of a batch, from episodes in which the achieved goal changed."""
+"""Share of a batch that comes from episodes in which the achieved goal changed."""
 RECENT_STEPS = 2500
 """Steps that count as recent."""
 
@@ -58,12 +58,12 @@ class Shares(NamedTuple):
     """What part of a batch comes from where; the rest is drawn from all alike."""
 
     recent: float = 0.0
-    """From the last `RECENT_STEPS` steps: what the policy does now is where its critics err, and what it
-    did there is known soon. With goals the half from eventful episodes is mixed in after it. Source of the
+    """Share from the last `RECENT_STEPS` steps: what the policy does now is where its critics err, and what
+    it did there is known soon. With goals the half from eventful episodes is mixed in after it. Source of the
     idea: Wang & Ross 2019, "Boosting soft actor-critic: emphasizing recent experience without forgetting
     the past"."""
     kept: float = 0.0
-    """From the rows that `ReplayBuffer.keep` was told to keep, at least: the other draws meet them, too."""
+    """Least share from the rows that `ReplayBuffer.keep` keeps: the other draws meet them, too."""
 
 
 class ReplayBuffer(ABC):

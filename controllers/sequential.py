@@ -17,7 +17,7 @@ from scipy import stats
 
 Verdict = Literal["works", "fails", "undecided"]
 MOST_TRIALS = 10_000
-"""Of a test that is made: a longer one would take longer to lay out than anybody tries a robot."""
+"""Most trials of a test: a longer one would take longer to lay out than anybody tries a robot."""
 LONGEST = 2
 """Most trials of a truncation, in those of the test of fixed size."""
 

@@ -14,7 +14,7 @@ from wpg.sim_envs.recording import Recording
 from wpg.sim_envs.replay import Replayer
 
 FIT_SHARE = 0.7
-"""Of the recording, from its start; what comes after tests the fit."""
+"""Share of the recording, from its start, that is fitted; what comes after tests the fit."""
 
 
 class Quantity(Record, frozen=True, kw_only=True):

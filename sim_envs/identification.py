@@ -48,8 +48,9 @@ POSITION_FLOOR_RAD, TORQUE_FLOOR_SHARE = 2e-6, 5e-4
 FIRST_POSITION_RAD, FIRST_TORQUE_SHARE = 1e-3, 0.02
 """Residuals taken for the first pass."""
 STRAINED_SHARE, STRAINED_S = 0.8, 0.1
-"""Of the torque limit, and how long after it a joint is not looked at: a servo at its limit chatters, in the
-simulator too, and then the smallest change of a parameter moves its torque by newton metres."""
+"""Share of the torque limit, and the seconds after it for which a joint is not looked at: a servo at its
+limit chatters, in the simulator too, and then the smallest change of a parameter moves its torque by newton
+metres."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +209,7 @@ class _Problem:
         return told_half_widths(jacobian.T @ jacobian, scores, needed)
 
     def noise(self, motion: Motion) -> dict[str, float]:
-        """Of measured positions and velocities: what differs from one residual to the next."""
+        """Noise of measured positions (rad) and velocities (rad/s): what differs between residuals."""
         found = {}
         for field, channel in (("joint_pos_noise_rad", "joint_pos"), ("joint_vel_noise_rad_s", "joint_vel")):
             residual = getattr(self._recording, channel) - getattr(motion, channel)

@@ -45,7 +45,7 @@ def told_half_widths(
 
 
 def half_widths(information: NDArray[np.float64], scores: NDArray[np.float64]) -> Vector:
-    """Of the 95 % intervals of all parameters, (P,); arguments as for :func:`told_half_widths`."""
+    """Half widths of all parameters' 95 % intervals, (P,); arguments as for :func:`told_half_widths`."""
     scale = 1.0 / np.sqrt(np.maximum(np.diag(information), 1e-30))
     inverse = scale[:, None] * np.linalg.pinv(information * np.outer(scale, scale), hermitian=True) * scale
     blocks = len(scores)

@@ -22,9 +22,9 @@ from wpg.sim_envs.task_interface import (
 POSTURE_TOOL_M = tuple(np.array([x, 0.0, z]) for x, z in ((0.45, 0.15), (0.36, 0.06)))
 """Where the tool is in the arm's posture; the later ones for arms that do not get so far, pointing down."""
 HIGHEST_M = 0.20
-"""Of goals above the table."""
+"""Greatest height of goals above the table, in m."""
 HIGHEST_TOOL_M, HIGHEST_TOOL_SMALL_M = 0.30, 0.12
-"""For arms shorter than 75 cm the second."""
+"""Top of the tool's box in m, the second for arms shorter than 75 cm."""
 ON_TABLE = 0.3
 """Share of goals that lie on the table."""
 SHORTEST_WAY_M = 0.08

@@ -24,7 +24,7 @@ from wpg.sim_envs.task_interface import (
 ACTION_SCALE_RAD = 0.05
 """Half of the other tasks': the tool is to stay within 2 cm, and 2.5 s are enough to get there."""
 BUS_ACTION_SCALE_RAD = 0.1
-"""Of arms with bus servos, which lag; before the share that late arms have of it."""
+"""Action scale of arms with bus servos, which lag; late arms have a share of it."""
 START_SPREAD_RAD = 0.4
 """Half width of the start positions around home, every joint."""
 LIMIT_MARGIN_RAD = 0.1

@@ -96,7 +96,7 @@ class ReplayPool:
 
 
 _prepared: tuple[Replayer, Recording]
-"""Of a worker process."""
+"""What a worker process replays with, and what."""
 
 
 def _prepare(description: RobotDescription, recording: Recording) -> None:

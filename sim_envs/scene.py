@@ -128,7 +128,7 @@ PAYLOAD_GYRATION_M = 0.02
 HOLE_FRICTION = 0.3
 """Sliding friction between peg and hole."""
 GRIPPER_STIFFNESS_N_M, GRIPPER_DAMPING_N_S_M = 3000.0, 100.0
-"""Of each finger's servo."""
+"""Stiffness and damping of each finger's servo, in N/m and N s/m."""
 BLOCK_RGBA: RGBA = (0.45, 0.50, 0.58, 1.0)
 PEG_RGBA: RGBA = (0.85, 0.65, 0.15, 1.0)
 CAMERA = Camera()

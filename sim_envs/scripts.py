@@ -23,11 +23,11 @@ DOWN, UP = np.array([0.0, 0.0, -1.0]), np.array([0.0, 0.0, 1.0])
 LEVEL = np.array([1.0, 1.0, 0.0])
 LOW = 0.015 * UP
 FAST_M = 0.08
-"""Of the tool in one step, where nothing is near."""
+"""Longest way of the tool in one step, in m, where nothing is near."""
 LAG_S = 0.1
-"""Of arms on a servo bus."""
+"""Lag of arms on a servo bus, in s."""
 CLOSING_STEPS = 10
-"""Until the fingers have closed on an object."""
+"""Steps until the fingers have closed on an object."""
 NUDGE_RAD = 1e-5
 
 

@@ -102,7 +102,7 @@ def _tasks_with_an_object() -> list[str]:
 
 
 def upright(rotation: Vector) -> Vector:
-    """Of the rotations (3, 3) that a cube's looks may stand for, one whose third axis points up.
+    """A rotation (3, 3) that a cube's looks may stand for as well, whose third axis points up.
 
     A cube that has tipped over looks as it did before, and training never began with one on its side.
     """

@@ -23,7 +23,7 @@ SMALL_CUBE = Cube(half_size_m=0.0125, mass_kg=0.05, rgba=CUBE.rgba)
 NEAREST_M, DEPTH_M, HALF_WIDTH_M = 0.40, 0.20, 0.15
 """The area of full size: where it begins in front of the base, and how large it is."""
 SCALES = np.arange(20, 5, -1) / 20
-"""Of the area and of all distances in a task; the largest that the arm reaches is taken."""
+"""Scales of the area and of all distances in a task; the largest that the arm reaches is taken."""
 CLEAR_OF_CUBE = 1.75
 """In half sizes of the cube: how far from its middle the tool starts at least, beside its own radius."""
 TOO_FAR_M = 0.03
@@ -48,7 +48,7 @@ class Table:
     """Corner of the area in which cubes and goals lie."""
     high_m: tuple[float, float]
     scale: float
-    """Of distances and tolerances; 1 for an arm of full size."""
+    """Scale of distances and tolerances; 1 for an arm of full size."""
     cube: Cube
     clearance_m: float
     """How far beside the cube's middle the tool starts at least."""
@@ -56,7 +56,7 @@ class Table:
     """Pointing down, and staying over the area."""
 
     def corners(self) -> tuple[Vector3, Vector3]:
-        """Of what the cube's middle can be sent to, on a table at the height of the arm's base."""
+        """Corners (m) of where the cube's middle can be sent, on a table at the height of the arm's base."""
         (x, y), (to_x, to_y), z = self.low_m, self.high_m, self.cube.half_size_m
         return (x, y, z), (to_x, to_y, z)
 
@@ -64,7 +64,7 @@ class Table:
         """Where the table's top may be, m above the arm's base: the tool's box stays where it is.
 
         Args:
-            highest_goal_m: of a goal on a table at the height of the arm's base.
+            highest_goal_m: highest place of a goal, on a table at the height of the arm's base.
         """
         half, (*_, low), (*_, high) = self.cube.half_size_m, self.tool.low_m, self.tool.high_m
         lowest, highest = low + (SIDE_TO_TOUCH - 2.0) * half, high - max(HEIGHTS[1] * half, highest_goal_m)

@@ -17,8 +17,8 @@ CONTROL_DT_S = 0.05
 ACTION_SCALE_RAD = 0.1
 TOOL_SCALE_M = 0.05
 LATE_SHARE = 0.6
-"""Of the action's scale, where actions count from the last target: these add up, while a step from where the
-arm is takes it little further than half of what it says."""
+"""Share of the action's scale that is left where actions count from the last target: these add up, while a
+step from where the arm is takes it little further than half of what it says."""
 
 
 def arm_terms(num_joints: int) -> tuple[ObservationTerm, ...]:
@@ -98,8 +98,8 @@ def arm_action(
     Args:
         control: ``joints``, at most ``joint_scale_rad`` each, or ``tool``, at most 5 cm along each axis of
             the base.
-        tool: of ``tool``.
-        joint_scale_rad: of ``joints``.
+        tool: how ``tool`` moves the arm.
+        joint_scale_rad: how far ``joints`` moves a joint at most.
 
     Raises:
         ValueError: another control.

@@ -26,10 +26,10 @@ class Board:
     """Arrays that caller and workers share: what every step needs goes past pickle and pipes.
 
     Args:
-        descriptor: of the memory; it is closed here.
+        descriptor: file descriptor of the memory; it is closed here.
         num_envs: rows.
-        action: of one environment.
-        observation: of one environment.
+        action: action space of one environment.
+        observation: observation space of one environment.
 
     Attributes:
         actions: (num_envs, action_dim), as float64, which holds every float32.
