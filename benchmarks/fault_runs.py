@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from wpg.export.contract import ActionTerm, ObservationTerm, PolicyInterface
+from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import make_device

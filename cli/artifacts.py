@@ -15,13 +15,8 @@ from wpg.controllers.environment import make_env
 from wpg.controllers.evaluation import Act
 from wpg.controllers.run import Run
 from wpg.export.artifact import Artifact, ArtifactSampler
-from wpg.export.contract import (
-    ActionTerm,
-    ObservationTerm,
-    PolicyInterface,
-    Provenance,
-    read_interface,
-)
+from wpg.export.contract import Provenance, read_interface
+from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
 from wpg.export.options import AS_TRAINED, SamplerOptions
 from wpg.export.writing.sources import policy_source
 from wpg.export.writing.writer import write_artifact

@@ -21,7 +21,7 @@ from wpg.cli.policies import load_policy
 from wpg.cli.robots import emergency_stop, robot_at
 from wpg.cli.sources import SourceKeyFile, SourceOption, link_sources
 from wpg.cli.terminal import remark, terminal
-from wpg.export.contract import PolicyInterface
+from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.checks import check_interface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.joint_check import JointCheck, check_joints

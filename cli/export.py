@@ -17,7 +17,8 @@ from wpg.cli.options import (
 )
 from wpg.cli.policies import POLICY_NAME
 from wpg.cli.terminal import terminal
-from wpg.export.contract import ActionChoice, ContractError
+from wpg.export.contract import ActionChoice
+from wpg.export.errors import ContractError
 
 
 def export(

@@ -15,7 +15,8 @@ from gymnasium.spaces import Box, Dict
 from wpg.cli.artifacts import ExportOptions, bare_interface
 from wpg.cli.options import CommandError, UsageError
 from wpg.controllers.environment import make_env, versioned_id
-from wpg.export.contract import ObservationTerm, PolicyInterface, Provenance, read_interface
+from wpg.export.contract import Provenance, read_interface
+from wpg.export.interface import ObservationTerm, PolicyInterface
 from wpg.export.writing.sources import networks_source
 from wpg.export.writing.stable_baselines import StableBaselinesPolicy, read_stable_baselines
 from wpg.export.writing.writer import write_artifact

@@ -5,7 +5,6 @@ import importlib.util
 import msgspec
 from rich.table import Table
 
-from wpg.cli.environments import register_environments
 from wpg.cli.terminal import terminal
 from wpg.hardware_bridge.description import brought_robots, load_description, shipped_robots
 from wpg.hardware_bridge.drivers import protocol_names
@@ -64,5 +63,6 @@ def _environments() -> list[str]:
         return []
     import gymnasium  # noqa: PLC0415  the bare bridge has none
 
-    register_environments()
+    import wpg.sim_envs  # noqa: F401, PLC0415  registers them
+
     return sorted(env_id for env_id, spec in gymnasium.registry.items() if spec.namespace == "wpg")

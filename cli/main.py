@@ -53,24 +53,11 @@ COMMANDS: dict[str, Command] = {
     "list": list_names,
 }
 
-# Imports that the bare bridge does without, and the extra that brings each.
-EXTRAS = {
-    "torch": "train",
-    "gymnasium": "train",
-    "mujoco": "train",
-    "pybullet": "train",
-    "pybullet_data": "train",
-    "onnx": "train",
-    "onnxscript": "train",
-    "matplotlib": "train",
-    "PIL": "train",
-    "jinja2": "train",
-    "scipy": "train",
-    "yaml": "train",
-    "safetensors": "train",
-    "tensorboard": "train",
-}
-
+TRAIN = (
+    *("torch", "gymnasium", "mujoco", "pybullet", "pybullet_data", "onnx", "onnxscript", "matplotlib", "PIL"),
+    *("jinja2", "scipy", "yaml", "safetensors", "tensorboard"),
+)
+"""Imports that the bare bridge does without, and the extra ``train`` brings."""
 
 # A value that an option cannot have, whoever finds it.
 USAGE = (UsageError, LinkUrlError, FaultSpecError)
@@ -94,10 +81,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         return _fail("; ".join(("interrupted", *interrupt.args)), code=130)
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
+        if (error.name or "").partition(".")[0] not in TRAIN:
             raise
-        return _fail(f"this command needs {error.name}: pip install 'wpg[{extra}]'")
+        return _fail(f"this command needs {error.name}: pip install 'wpg[train]'")
     except BrokenPipeError:
         sys.stderr.close()
         return 1

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wpg.controllers.errors import CheckpointFormatError, CheckpointWriteError
-from wpg.controllers.files import replace_file
+from wpg.controllers.files import replacing
 
 VERSION = 5
 FILE_NAME = "state.safetensors"
@@ -32,7 +32,8 @@ def write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> No
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"wpg": json.dumps({"version": VERSION, **state})}
     try:
-        replace_file(path, lambda partial: save_file(content, partial, header))
+        with replacing(path) as partial:
+            save_file(content, partial, header)
     except (OSError, SafetensorError) as error:
         kept = "the checkpoint before it is intact" if path.exists() else "there is none before it"
         raise CheckpointWriteError(f"cannot write the checkpoint {path}: {error}; {kept}") from error

@@ -1,22 +1,20 @@
 """Files that are replaced in one step."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Replace the file at `path` by what `write` writes, or leave the one before it as it is.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to: what is there when the block ends replaces the file at `path`.
 
-    The new file is complete on the disk before it takes the old one's name.
-
-    Args:
-        path: of the file.
-        write: writes the new one at the path that it is given.
+    It is complete on the disk before it takes the old one's name. If the block fails, the old one stays.
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        write(partial)
+        yield partial
         _sync(partial)
         os.replace(partial, path)
         _sync(path.parent)

@@ -8,7 +8,7 @@ from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from wpg.controllers.files import replace_file
+from wpg.controllers.files import replacing
 
 COLUMNS = (
     "step", "episodes", "updates", "return_mean", "success_rate", "episode_length",
@@ -27,7 +27,8 @@ class MetricsLog:
         kept: list[list[str]] = []
         if resume_step is not None and path.exists():
             kept = [row for row in _whole_rows(path) if int(row[0]) <= resume_step]
-        replace_file(path, lambda partial: _write_rows(partial, [COLUMNS, *kept]))
+        with replacing(path) as partial:
+            _write_rows(partial, [COLUMNS, *kept])
         self._file = path.open("a", newline="")
         self._csv = csv.writer(self._file)
         purge = None if resume_step is None else resume_step + 1

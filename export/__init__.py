@@ -2,15 +2,7 @@
 
 ``contract`` and ``reader`` need numpy, msgspec and onnxruntime alone, so that they fit the robot's computer;
 ``writing`` (``from wpg.export.writing.writer import write_artifact``) needs torch and onnx, and runs where
-the policy was trained.
-
-Exceptions::
-
-    ArtifactError (ValueError)
-    ├── CorruptArtifactError     the file is not what was written: truncated, edited, not ONNX
-    ├── SignatureError           the file is not signed with the key that was asked for
-    ├── ContractError            the file is whole, but its contract does not fit: version, shapes, robot
-    └── ParityError              the graph does not compute what the policy computes; nothing was written
+the policy was trained. ``errors`` has the exceptions.
 """
 
 import importlib
@@ -18,27 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from wpg.export.contract import (
     CONTRACT_VERSION,
-    ActionTerm,
-    ArtifactError,
     Contract,
-    ContractError,
-    CorruptArtifactError,
-    GoalSpec,
     GoldenVectors,
-    JointSpec,
-    ObservationTerm,
-    ParityError,
-    PolicyInterface,
     Provenance,
-    RobotSpec,
     SamplerSpec,
-    SignatureError,
     contract_schema,
     decode_contract,
     encode_contract,
     read_interface,
 )
 from wpg.export.description import Section, describe
+from wpg.export.errors import ArtifactError, ContractError, CorruptArtifactError, ParityError, SignatureError
+from wpg.export.interface import ActionTerm, GoalSpec, JointSpec, ObservationTerm, PolicyInterface, RobotSpec
 from wpg.export.kinematics import ForwardKinematics, Frame, JointFrame, SerialChain
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.export.contract import Contract, CorruptArtifactError, graph_inputs
+from wpg.export.contract import Contract, graph_inputs
+from wpg.export.errors import CorruptArtifactError
 
 Floats = NDArray[np.float32]
 

@@ -10,52 +10,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
+from wpg.export.errors import ContractError
 from wpg.export.interface import (
-    ActionMode,
-    ActionTerm,
     Count,
-    GoalSpec,
-    JointSpec,
-    ObservationSource,
-    ObservationTerm,
     PolicyInterface,
-    RobotSpec,
     Row,
-    Seconds,
 )
 from wpg.export.kinematics import Record
-
-__all__ = [
-    "CONTRACT_VERSION",
-    "ActionChoice",
-    "ActionMode",
-    "ActionTerm",
-    "ArtifactError",
-    "Contract",
-    "ContractError",
-    "CorruptArtifactError",
-    "GoalSpec",
-    "GoldenVectors",
-    "JointSpec",
-    "ObservationSource",
-    "ObservationTerm",
-    "ParityError",
-    "PolicyInterface",
-    "Provenance",
-    "RobotSpec",
-    "Row",
-    "SamplerSpec",
-    "Seconds",
-    "SignatureError",
-    "contract_schema",
-    "decode_contract",
-    "encode_contract",
-    "float_rows",
-    "graph_inputs",
-    "graph_outputs",
-    "noise_size",
-    "read_interface",
-]
 
 CONTRACT_VERSION = 1
 
@@ -63,26 +24,6 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """From a version's JSON values to the next version's, by the older version."""
 
 ActionChoice = Literal["best", "best_with_hysteresis", "medoid", "sample"]
-
-
-class ArtifactError(ValueError):
-    """Root of everything that can be wrong with an artifact."""
-
-
-class CorruptArtifactError(ArtifactError):
-    """The file is not what was written: truncated, edited, or not an artifact at all."""
-
-
-class ContractError(ArtifactError):
-    """The file is whole, but what it asks for is not what is there."""
-
-
-class SignatureError(ArtifactError):
-    """The file is not signed, or not with the key that was asked for."""
-
-
-class ParityError(ArtifactError):
-    """The exported graph does not compute what the policy computes."""
 
 
 class SamplerSpec(Record, frozen=True, kw_only=True):

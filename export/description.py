@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from wpg.export.contract import ActionTerm, Contract, GoalSpec, ObservationTerm, Row, SamplerSpec
+from wpg.export.contract import Contract, SamplerSpec
+from wpg.export.interface import ActionTerm, GoalSpec, ObservationTerm, Row
 
 
 class Section(NamedTuple):

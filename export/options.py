@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wpg.export.contract import ActionChoice, ContractError, SamplerSpec, noise_size
+from wpg.export.contract import ActionChoice, SamplerSpec, noise_size
+from wpg.export.errors import ContractError
 
 SWITCH_COST_TEMPERATURES = 10.0
 """Switch cost of ``best_with_hysteresis`` in temperatures, unless another one is given."""

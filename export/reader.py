@@ -9,15 +9,7 @@ from typing import Any, NamedTuple
 import onnxruntime as ort
 
 from wpg.export.artifact import Artifact, shape_text
-from wpg.export.contract import (
-    Contract,
-    ContractError,
-    CorruptArtifactError,
-    SignatureError,
-    decode_contract,
-    graph_inputs,
-    graph_outputs,
-)
+from wpg.export.contract import Contract, decode_contract, graph_inputs, graph_outputs
 from wpg.export.digest import (
     DIGEST_KEY,
     SIGNATURE_KEY,
@@ -27,6 +19,7 @@ from wpg.export.digest import (
     is_signed_with,
     stored_digest,
 )
+from wpg.export.errors import ContractError, CorruptArtifactError, SignatureError
 from wpg.export.onnx_header import IR_VERSION, OPSETS, read_header
 
 CONTRACT_KEY = "wpg.contract"

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wpg.export.contract import ContractError, PolicyInterface
+from wpg.export.errors import ContractError
+from wpg.export.interface import PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.export.contract import JointSpec, RobotSpec
+from wpg.export.interface import JointSpec, RobotSpec
 from wpg.export.kinematics import Frame, JointFrame, Record, SerialChain
 from wpg.hardware_bridge.errors import DescriptionError
 

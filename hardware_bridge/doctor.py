@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from wpg.export.contract import PolicyInterface
+from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.franka import gateway
 from wpg.hardware_bridge.links.serial_port import serial_ports
 from wpg.hardware_bridge.realtime import RealtimeConfig

@@ -3,7 +3,8 @@
 import msgspec
 import numpy as np
 
-from wpg.export.contract import ContractError, GoalSpec
+from wpg.export.errors import ContractError
+from wpg.export.interface import GoalSpec
 from wpg.hardware_bridge.robot import Vector
 
 

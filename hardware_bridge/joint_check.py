@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.export.contract import PolicyInterface
+from wpg.export.interface import PolicyInterface
 from wpg.export.kinematics import Record
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.description import RobotDescription

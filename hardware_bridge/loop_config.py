@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from wpg.export.contract import ContractError, PolicyInterface
+from wpg.export.errors import ContractError
+from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.goals import GoalSequence
 from wpg.hardware_bridge.robot import StopMode

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-from wpg.export.contract import PolicyInterface
+from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.checks import check_gripper, check_stance
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.emergency import EmergencyStop, halt

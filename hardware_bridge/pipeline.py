@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.export.contract import ContractError, ObservationTerm, PolicyInterface
+from wpg.export.errors import ContractError
+from wpg.export.interface import ObservationTerm, PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import RobotState, Vector

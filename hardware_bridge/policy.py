@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.export.artifact import Artifact
-from wpg.export.contract import PolicyInterface
+from wpg.export.interface import PolicyInterface
 
 Floats = NDArray[np.float32]
 

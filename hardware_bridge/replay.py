@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from wpg.export.artifact import Artifact
-from wpg.export.contract import PolicyInterface
+from wpg.export.interface import PolicyInterface
 from wpg.export.reader import artifact_from_bytes
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.pipeline import ObservationPipeline

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from wpg.export.artifact import Artifact
-from wpg.export.contract import ArtifactError, encode_contract
+from wpg.export.contract import encode_contract
+from wpg.export.errors import ArtifactError
 from wpg.hardware_bridge.approach import PutBack
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.description import RobotDescription

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wpg.export.contract import PolicyInterface
+from wpg.export.interface import PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import RobotState, Vector

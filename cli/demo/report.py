@@ -13,10 +13,10 @@ from wpg.cli.demo import figures
 from wpg.cli.demo.files import DemoFiles, Summary
 from wpg.cli.demo.pictures import Strip, picture_strip
 from wpg.cli.demo.trials import LinkTrial, SuccessRow, TrainingCurve, read_trial
-from wpg.cli.environments import register_environments
 from wpg.cli.pages import machine, template
-from wpg.export.contract import Contract, GoalSpec
+from wpg.export.contract import Contract
 from wpg.export.description import describe
+from wpg.export.interface import GoalSpec
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
 
@@ -35,7 +35,6 @@ def write_report(files: DemoFiles, links: tuple[str, ...], commands: list[str], 
         commands: command lines of the steps.
         started_s: ``time.monotonic()`` at the demo's start.
     """
-    register_environments()
     artifact = load_artifact(files.artifact)
     contract = artifact.contract
     assert contract.interface.robot is not None

@@ -13,7 +13,8 @@ Distances are Euclidean over actions in [−1, 1].
 
 import numpy as np
 
-from wpg.export.contract import ActionTerm, SamplerSpec
+from wpg.export.contract import SamplerSpec
+from wpg.export.interface import ActionTerm
 from wpg.export.writing.builder import GraphBuilder
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from wpg.export.artifact import Floats
-from wpg.export.contract import GoldenVectors, ParityError, SamplerSpec, float_rows
+from wpg.export.contract import GoldenVectors, SamplerSpec, float_rows
+from wpg.export.errors import ParityError
 from wpg.export.writing.networks import Array
 from wpg.export.writing.parity import Reference, relative_error
 

@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from wpg.export.contract import ActionTerm, SamplerSpec, graph_inputs, graph_outputs
+from wpg.export.contract import SamplerSpec, graph_inputs, graph_outputs
+from wpg.export.interface import ActionTerm
 from wpg.export.writing.builder import GraphBuilder
 from wpg.export.writing.choice import add_choice, add_spread
 from wpg.export.writing.networks import Layer, Networks

@@ -7,7 +7,9 @@ import torch
 from onnx import inliner
 from torch import nn
 
-from wpg.export.contract import ActionTerm, ContractError, SamplerSpec
+from wpg.export.contract import SamplerSpec
+from wpg.export.errors import ContractError
+from wpg.export.interface import ActionTerm
 from wpg.export.onnx_header import OPSET
 from wpg.export.writing.builder import GraphBuilder
 from wpg.export.writing.graph import clipped, finished, no_values, noises

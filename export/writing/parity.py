@@ -10,7 +10,9 @@ from torch import Tensor
 
 from wpg.controllers.flow import log_tanh_jacobian
 from wpg.export.artifact import Floats, Outputs
-from wpg.export.contract import ActionTerm, ParityError, SamplerSpec
+from wpg.export.contract import SamplerSpec
+from wpg.export.errors import ParityError
+from wpg.export.interface import ActionTerm
 from wpg.export.writing.models import Model
 
 TOLERANCE = 1e-5

@@ -8,7 +8,9 @@ import onnx
 
 from wpg.controllers.critic import Critic
 from wpg.controllers.policy import ParticlePolicy
-from wpg.export.contract import ActionTerm, ContractError, ParityError, PolicyInterface, SamplerSpec
+from wpg.export.contract import SamplerSpec
+from wpg.export.errors import ContractError, ParityError
+from wpg.export.interface import ActionTerm, PolicyInterface
 from wpg.export.writing.graph import build_graph
 from wpg.export.writing.models import Model, OwnModel, PlainModel
 from wpg.export.writing.networks import Array, Networks, as_array

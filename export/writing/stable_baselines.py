@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wpg.export.contract import ContractError, CorruptArtifactError
+from wpg.export.errors import ContractError, CorruptArtifactError
 from wpg.export.writing.networks import Activation, Array, InputNormaliser, Layer, Networks, as_array
 from wpg.export.writing.vec_normalize import read_vec_normalize
 

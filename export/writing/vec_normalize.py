@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wpg.export.contract import ContractError, CorruptArtifactError
+from wpg.export.errors import ContractError, CorruptArtifactError
 from wpg.export.writing.networks import InputNormaliser
 
 

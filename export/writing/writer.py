@@ -1,18 +1,16 @@
 """Writes an artifact, or refuses: nothing reaches the disk that does not compute what the policy computes."""
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import helper
 
+from wpg.controllers.files import replacing
 from wpg.export.artifact import Artifact, Floats
-from wpg.export.contract import CONTRACT_VERSION, Contract, PolicyInterface, Provenance, encode_contract
+from wpg.export.contract import CONTRACT_VERSION, Contract, Provenance, encode_contract
 from wpg.export.digest import seal, sign
+from wpg.export.interface import PolicyInterface
 from wpg.export.options import AS_TRAINED, SamplerOptions
 from wpg.export.reader import CONTRACT_KEY, artifact_from_bytes
 from wpg.export.writing.golden import golden_vectors, observations_around
@@ -69,8 +67,9 @@ def write_artifact(
     )
     data = _with_contract(source.build(action, spec), contract)
     data = seal(data if sign_key is None else sign(data, sign_key))
-    with _replacing(path, data) as temporary:
-        artifact = artifact_from_bytes(temporary.read_bytes(), path, sign_key)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+        artifact = artifact_from_bytes(partial.read_bytes(), path, sign_key)
         check_parity(artifact.run, reference, candidates.reshape(-1, source.obs_dim), rng)
         artifact.verify_golden()
     return artifact
@@ -91,21 +90,3 @@ def _with_contract(model: onnx.ModelProto, contract: Contract) -> bytes:
     onnx.checker.check_model(model, full_check=True)
     encoded: bytes = model.SerializeToString()
     return encoded
-
-
-@contextmanager
-def _replacing(path: Path, data: bytes) -> Iterator[Path]:
-    """Data in a temporary file beside ``path``, which it replaces if the block ends well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from wpg.export.contract import PolicyInterface
+from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.sources.source import LOOK_EVERY_S, Feed, Source

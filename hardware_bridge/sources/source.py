@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from wpg.export.contract import ContractError, PolicyInterface
+from wpg.export.errors import ContractError
+from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.errors import StaleStateError
 from wpg.hardware_bridge.hazards import Hazard

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from wpg.cli import main as cli
 from wpg.cli.log_pictures import _axes, _counted, _joints, _tool_ways
-from wpg.export.contract import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface, Provenance
+from wpg.export.contract import Provenance
+from wpg.export.interface import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot

@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.export.contract import ActionChoice, ContractError
+from wpg.export.contract import ActionChoice
+from wpg.export.errors import ContractError
 from wpg.export.options import SamplerOptions
 from wpg.export.writing.models import OwnModel
 from wpg.export.writing.parity import Reference

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from wpg.export.contract import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface
+from wpg.export.interface import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface
 from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.arm import EmulatedArm

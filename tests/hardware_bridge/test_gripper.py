@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.export.contract import ContractError, ObservationTerm
+from wpg.export.errors import ContractError
+from wpg.export.interface import ObservationTerm
 from wpg.hardware_bridge.errors import ProtocolError
 from wpg.hardware_bridge.gripper import GripperSetpoint
 from wpg.hardware_bridge.joint_check import check_joints

@@ -262,7 +262,7 @@ class Still:
     """A policy that stays where it is."""
 
     def __init__(self, description):
-        from wpg.export.contract import ActionTerm, ObservationTerm, PolicyInterface
+        from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
 
         count = description.num_joints
         self.interface = PolicyInterface(

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.export.contract import ContractError
+from wpg.export.errors import ContractError
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.policy import Decision

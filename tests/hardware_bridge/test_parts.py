@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.export.contract import ContractError
+from wpg.export.errors import ContractError
 from wpg.hardware_bridge.checks import check_interface, ticks_per_step
 from wpg.hardware_bridge.clock import ManualClock, RealClock
 from wpg.hardware_bridge.emulation.faults import FaultSpecError, parse_faults

@@ -4,7 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.export.contract import ContractError, Provenance
+from wpg.export.contract import Provenance
+from wpg.export.errors import ContractError
 from wpg.export.options import AS_TRAINED, SamplerOptions
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.errors import BridgeError, LogError

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.export.contract import ContractError
+from wpg.export.errors import ContractError
 from wpg.export.interface import ToolControl
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.checks import check_interface

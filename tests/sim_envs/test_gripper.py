@@ -2,7 +2,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.export.contract import ContractError
+from wpg.export.errors import ContractError
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.pipeline import ActionPipeline
 from wpg.hardware_bridge.robot import JointCommand

@@ -5,7 +5,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.export.contract import ObservationTerm
+from wpg.export.interface import ObservationTerm
 from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.errors import LinkError
 from wpg.hardware_bridge.links import Link

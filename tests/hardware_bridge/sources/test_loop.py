@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.export.contract import ContractError
+from wpg.export.errors import ContractError
 from wpg.hardware_bridge.checks import check_interface
 from wpg.hardware_bridge.errors import BridgeError, StaleStateError
 from wpg.hardware_bridge.loop import ControlLoop

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wpg.export.contract import ContractError
+from wpg.export.errors import ContractError
 from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.errors import StaleStateError
 from wpg.hardware_bridge.sources.check import watch_sources
