@@ -19,7 +19,7 @@ import tyro
 from wpg.cli.artifacts import export_run
 from wpg.cli.demonstrate import demonstrate
 from wpg.cli.evaluate import evaluate_policy
-from wpg.controllers import TrainConfig, train
+from wpg.controllers import TrainConfig, load_run, train
 from wpg.sim_envs.registration import TRAIN_STEPS
 from wpg.sim_envs.task_interface import ControlName
 
@@ -33,6 +33,7 @@ def trial(config: TrainConfig, episodes: int, demonstrations: int) -> dict[str, 
             demonstrate(trained, out=played, episodes=demonstrations, seed=config.seed, **config.env_kwargs)
             config = replace(config, demonstrations=str(played))
         result = train(config, out=Path(folder) / "run")
+        hidden = load_run(result.folder).config.hidden
         artifact = export_run(result.folder, result.folder / "policy.onnx")
         mujoco, pybullet = (
             evaluate_policy(artifact, env=env, episodes=episodes, select="best") for env in (trained, other)
@@ -42,6 +43,7 @@ def trial(config: TrainConfig, episodes: int, demonstrations: int) -> dict[str, 
         **config.env_kwargs,
         "demonstrations": demonstrations,
         "compile": config.compile,
+        "hidden": hidden,
         "seed": config.seed,
         "steps": result.steps,
         "train_s": round(result.train_seconds + result.eval_seconds, 1),
@@ -62,6 +64,7 @@ def main(
     episodes: int = 100,
     demonstrations: int = 0,
     compile: bool = False,
+    hidden: int | None = None,
     out: Path | None = None,
 ) -> None:
     """Run every seed and print the worst and the median.
@@ -75,6 +78,7 @@ def main(
         episodes: Episodes of each evaluation.
         demonstrations: Episodes of the task's script to learn from besides.
         compile: Compile the update, as `wpg train --compile` does.
+        hidden: Width of the hidden layers; by default what the steps ask for.
         out: Also write a line of JSON a seed to the end of this file.
     """
     rows = []
@@ -85,6 +89,7 @@ def main(
             seed=seed,
             steps=steps or TRAIN_STEPS[task],
             compile=compile,
+            hidden=hidden,
         )
         rows.append(trial(config, episodes, demonstrations))
         print(json.dumps(rows[-1]), flush=True)

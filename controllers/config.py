@@ -22,6 +22,8 @@ Select = Literal["best", "mean", "sample"]
 
 BRIEF_STEPS = 50_000
 """A run of fewer steps is brief."""
+LONG_STEPS = 400_000
+"""A run of at least so many steps is long: it has the time for wider networks."""
 
 POSITIVE = (
     "steps",
@@ -79,7 +81,8 @@ class TrainConfig:
     num_particles: int = 16
     """Particles of the policy, K."""
     hidden: int | None = None
-    """Width of the two hidden layers of policy and critics; None takes 128 with goals, 256 without."""
+    """Width of the two hidden layers of policy and critics; None takes 256, but 128 with goals in runs of less
+    than 400,000 steps."""
     batch_size: int | None = None
     """Transitions of one update; None takes 256 with goals, 128 without."""
     learning_rate: float | None = None
@@ -204,7 +207,7 @@ class TrainConfig:
             "num_envs": 8 if goals else 1,
             "learning_rate": 3e-3 if goals and brief else 1e-3,
             "final_learning_rate": 0.05 if goals else 1.0,
-            "hidden": 128 if goals else 256,
+            "hidden": 128 if goals and self.steps < LONG_STEPS else 256,
             "batch_size": 256 if goals else 128,
             "updates_per_step": (0.2 if brief else 0.4) if goals else 1.0,
             "actor_period": 2 if goals else 3,
