@@ -81,8 +81,8 @@ class TrainConfig:
     num_particles: int = 16
     """Particles of the policy, K."""
     hidden: int | None = None
-    """Width of the two hidden layers of policy and critics; None takes 256, or 128 with goals in runs of fewer
-    than 400,000 steps."""
+    """Width of the two hidden layers of policy and critics; None takes 256, or 128 with goals and fewer than
+    400,000 steps."""
     batch_size: int | None = None
     """Transitions of one update; None takes 256 with goals, 128 without."""
     learning_rate: float | None = None
