@@ -8,6 +8,7 @@ processor time without evaluations, so that other work on the machine counts lit
 
     python benchmarks/learning.py run --algorithm wpg --env HalfCheetah-v5 --seed 0
     python benchmarks/learning.py run --algorithm crossq256 --env HalfCheetah-v5 --seed 0
+    python benchmarks/learning.py run --algorithm wpg --env Ant-v5 --settings random_steps 2500
     python benchmarks/learning.py table                     # interquartile means with bootstrap intervals
 """
 
@@ -32,8 +33,10 @@ Curve = list[dict[str, float]]
 RESULTS = Path(__file__).parent / "results" / "learning.jsonl"
 
 
-def run_wpg(env: str, *, seed: int, steps: int, period: int, episodes: int) -> Curve:
-    """Our trainer, defaults throughout."""
+def run_wpg(
+    env: str, *, seed: int, steps: int, period: int, episodes: int, settings: dict[str, float]
+) -> Curve:
+    """Our trainer, with its defaults but for `settings` of `TrainConfig`."""
     import csv  # noqa: PLC0415
 
     from wpg.controllers import TrainConfig, train  # noqa: PLC0415
@@ -46,6 +49,7 @@ def run_wpg(env: str, *, seed: int, steps: int, period: int, episodes: int) -> C
             eval_period=period,
             eval_episodes=episodes,
             checkpoint_period=steps,
+            **settings,
         )
         begun = time.process_time()
         result = train(config, out=Path(folder) / "run")
@@ -107,6 +111,7 @@ def run(
     steps: int = 30_000,
     period: int = 5_000,
     episodes: int = 10,
+    settings: dict[str, float] = {},  # noqa: B006  nobody changes it
     out: Path = RESULTS,
 ) -> None:
     """Train once and append one line to `out`.
@@ -118,14 +123,18 @@ def run(
         steps: Environment steps.
         period: Steps from one evaluation to the next.
         episodes: Episodes of each evaluation.
+        settings: Names and values in place of ours by default; for `wpg`.
         out: File of JSON lines.
     """
     budget = {"seed": seed, "steps": steps, "period": period, "episodes": episodes}
-    curve = run_wpg(env, **budget) if algorithm == "wpg" else run_peer(algorithm, env, **budget)
+    if algorithm == "wpg":
+        curve = run_wpg(env, **budget, settings=settings)
+    else:
+        curve = run_peer(algorithm, env, **budget)
     import mujoco  # noqa: PLC0415
 
     record = {
-        "algorithm": algorithm,
+        "algorithm": " ".join([algorithm, *(f"{name}={value:g}" for name, value in settings.items())]),
         "env": env,
         "seed": seed,
         "curve": curve,
