@@ -1,6 +1,9 @@
 """``wpg train``: learn a policy, and export it."""
 
 import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +69,8 @@ def train(
             batch.
         num_envs: Environments stepped in parallel; by default 8 with goals, 1 without.
         updates_per_step: Critic updates per environment step; by default 0.2 or 0.4 with goals, 1 without.
-        hidden: Width of the two hidden layers of policy and critics; by default 128 with goals, 256 without.
+        hidden: Width of the two hidden layers of policy and critics; by default 256, or 128 with goals and fewer than
+            400,000 steps.
         particles: Number of the policy's particles; by default 16.
         device: Torch device for the updates; by default cpu.
         one_process: Step the environments in the learner's process instead of a separate one, the default
@@ -116,12 +120,14 @@ def _train(env: str | None, folder: Path, settings: dict[str, Any]) -> None:
     console = terminal()
     config = _config(env or "", settings)
     try:
-        with ProgressBar(console) as bar:
+        with interrupted_by_sigterm(), ProgressBar(console) as bar:
             if env is None:
                 result = resume(folder, **settings, on_progress=bar)
             else:
                 result = train(config, out=folder, on_progress=bar)
     except KeyboardInterrupt:
+        if not folder.exists():
+            raise
         if not (folder / "checkpoint").exists():
             raise KeyboardInterrupt(f"{folder} has no checkpoint yet, it may be removed") from None
         command = shlex.join(("wpg", "train", "--resume", str(folder)))
@@ -134,6 +140,20 @@ def _train(env: str | None, folder: Path, settings: dict[str, Any]) -> None:
     )
     command = shlex.join(("wpg", "evaluate", str(result.folder)))
     console.print(f"exported to {artifact}; next: {command}", soft_wrap=True)
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM, which schedulers and ``timeout`` send, ends the block as Ctrl-C does."""
+
+    def interrupt(*signalled: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _enough(env: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,6 +23,8 @@ Env = gym.Env[Any, Any]
 Envs = gym.vector.VectorEnv[Any, Any, Any]
 FloatArray = NDArray[np.float32]
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
+ELSEWHERE = "`wpg list` shows what there is; one of your own is MODULE:ID, with its folder in PYTHONPATH"
+"""Where environments come from, for those who ask for one that is not known."""
 NOT_INSTALLED = (gym.error.DependencyNotInstalled, ImportError, ModuleNotFoundError)
 
 
@@ -76,9 +79,12 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
     """
     _import_registering(env_id)
     try:
-        return gym.make(env_id, disable_env_checker=True, **kwargs)
+        with warnings.catch_warnings():  # an id without a version is what we allow
+            warnings.filterwarnings("ignore", message=".*Using the latest versioned environment")
+            return gym.make(env_id, disable_env_checker=True, **kwargs)
     except TypeError as error:
-        refused = [name for name in kwargs if f"unexpected keyword argument '{name}'" in str(error)]
+        none = "takes no arguments" in str(error)
+        refused = [name for name in kwargs if none or f"unexpected keyword argument '{name}'" in str(error)]
         if not refused:
             raise
         raise UnsupportedEnvError(f"{env_id} takes no {refused[0]!r}") from error
@@ -87,8 +93,10 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
             raise
         raise UnsupportedEnvError(f"{env_id} cannot be made: {error}") from error
     except gym.error.Error as error:
-        near = difflib.get_close_matches(env_id, list(gym.registry), n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(near)}?" if near else "; `wpg list` shows what there is"
+        namespace = env_id.rpartition("/")[0]
+        known = [name for name in gym.registry if name.rpartition("/")[0] == namespace]
+        near = difflib.get_close_matches(env_id, known, n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(near)}?" if near else f"; {ELSEWHERE}"
         raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
 
 
@@ -105,7 +113,7 @@ def _import_registering(env_id: str) -> None:
         elif name not in gym.registry:
             _load_plugins()
     except ImportError as error:
-        raise UnknownEnvError(f"no environment {env_id!r} ({error})") from error
+        raise UnknownEnvError(f"no environment {env_id!r} ({error}); {ELSEWHERE}") from error
 
 
 def env_name(env: Env) -> str:

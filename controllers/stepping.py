@@ -186,7 +186,8 @@ class OwnProcess(Stepping):
 
 def _serve(make: Callable[[], Envs], theirs: socket.socket, ours: socket.socket) -> None:
     """Obey requests until the other end is gone: actions are stepped, anything else is a reset."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal's whole group: the caller decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # of the whole group: the caller decides
+        signal.signal(number, signal.SIG_IGN)
     theirs.close()
     link = Connection(ours.detach())
     envs: InProcess | None = None

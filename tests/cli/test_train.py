@@ -1,6 +1,8 @@
 """``wpg train`` for another arm, and what remembers the arm afterwards."""
 
 import json
+import os
+import signal
 
 import msgspec
 import pytest
@@ -39,15 +41,18 @@ def run(tmp_path_factory):
 
 
 def test_what_was_interrupted_can_go_on(run, capsys, monkeypatch, tmp_path):
-    def interrupted(*args, **settings):
-        raise KeyboardInterrupt
+    def interrupted(*args, out=None, **settings):
+        if out == tmp_path / "begun":
+            out.mkdir()
+        os.kill(os.getpid(), signal.SIGTERM)  # as schedulers do
 
     monkeypatch.setattr("wpg.controllers.train", interrupted)
     monkeypatch.setattr("wpg.controllers.resume", interrupted)
     line = failure(capsys, "train", "--resume", run, code=130)
     assert line == f"wpg: interrupted; to go on from the last checkpoint: wpg train --resume {run}"
-    line = failure(capsys, "train", REACH, "--steps", 80, "--out", tmp_path / "new", code=130)
-    assert line.endswith("new has no checkpoint yet, it may be removed")
+    line = failure(capsys, "train", REACH, "--steps", 80, "--out", tmp_path / "begun", code=130)
+    assert line.endswith("begun has no checkpoint yet, it may be removed")
+    assert failure(capsys, "train", REACH, "--out", tmp_path / "none", code=130) == "wpg: interrupted"
 
 
 def test_a_run_remembers_its_arm(run):

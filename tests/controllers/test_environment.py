@@ -44,10 +44,29 @@ def test_an_environment_that_nothing_registers_is_unknown(env_id):
         make_env(env_id)
 
 
+@pytest.mark.parametrize(
+    ("env_id", "hint"),
+    [
+        ("Pendulun-v1", "did you mean Pendulum-v1"),
+        ("Mine/Pendulum-v1", "MODULE:ID"),
+        ("mine:Flat-v0", "MODULE:ID"),
+    ],
+)
+def test_what_to_type_for_an_environment_of_ones_own(env_id, hint):
+    with pytest.raises(UnknownEnvError, match=hint):
+        make_env(env_id)
+
+
+def test_an_environment_without_arguments_says_so(monkeypatch):
+    spec = gym.envs.registration.EnvSpec("Toy-v0", lambda: Flat(Box(-1, 1, (2,))))
+    monkeypatch.setitem(gym.registry, "Toy-v0", spec)
+    with pytest.raises(UnsupportedEnvError, match="Toy-v0 takes no 'render_mode'"):
+        make_env("Toy-v0", render_mode="rgb_array")
+
+
 @pytest.mark.parametrize("module", ["", "gymnasium.envs.classic_control:"])
 def test_the_version_that_is_trained_on_is_kept(module, tmp_path):
-    with pytest.warns(UserWarning, match="latest versioned environment `Pendulum-v1`"):
-        train(small(f"{module}Pendulum", steps=80), out=tmp_path / "run")
+    train(small(f"{module}Pendulum", steps=80), out=tmp_path / "run")
     run = load_run(tmp_path / "run")
     assert run.config.env == run.metadata["env"] == f"{module}Pendulum-v1"
     assert resume(tmp_path / "run", steps=120).steps == 120
