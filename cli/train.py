@@ -69,8 +69,8 @@ def train(
             batch.
         num_envs: Environments stepped in parallel; by default 8 with goals, 1 without.
         updates_per_step: Critic updates per environment step; by default 0.2 or 0.4 with goals, 1 without.
-        hidden: Width of the two hidden layers of policy and critics; by default 256, or 128 with goals and fewer than
-            400,000 steps.
+        hidden: Width of the two hidden layers of policy and critics; by default 256, or 128 with goals and
+            fewer than 400,000 steps.
         particles: Number of the policy's particles; by default 16.
         device: Torch device for the updates; by default cpu.
         one_process: Step the environments in the learner's process instead of a separate one, the default
