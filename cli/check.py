@@ -1,7 +1,7 @@
 """``wpg check``: one small move per joint, before a policy may move the robot."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -25,7 +25,7 @@ from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.checks import check_interface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.joint_check import JointCheck, check_joints
-from wpg.hardware_bridge.robot import Robot, notices_of
+from wpg.hardware_bridge.robot import Robot, StopMode, notices_of
 from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.servos.robot import ServoRobot
 from wpg.hardware_bridge.signals import stop_on_signals
@@ -46,6 +46,7 @@ def check(
     source_key: SourceKeyFile = None,
     key: KeyFile = None,
     calibration: CalibrationFile = None,
+    stop: Literal["hold", "damp", "release"] = "hold",
     set_limits: bool = False,
     json: JsonFile = None,
 ) -> None:
@@ -59,8 +60,11 @@ def check(
         link: Where the robot is, as for `wpg run`.
         travel: Motion of each joint, rad; 0.2 at most.
         policy: The policy to be run later; give its sources with --source, as for `wpg run`.
+        stop: How the arm is left: holding, sinking slowly, or without torque; refused if the robot cannot do
+            it.
         set_limits: First write the joints' limits permanently to Dynamixel servos that would accept goals
-            beyond them. The arm must be without torque.
+            beyond them. The arm must be without torque: support it, and release it with --stop release in a
+            check before this one.
     """
     if not 0 < travel <= LARGEST_TRAVEL_RAD:
         raise UsageError(
@@ -81,7 +85,12 @@ def check(
     _show_terms(terms, console)
     with emergency_stop(console) as emergency, stop_on_signals(emergency) as should_stop:
         checks = check_joints(
-            driver, travel_rad=travel, interface=interface, should_stop=should_stop, emergency=emergency
+            driver,
+            travel_rad=travel,
+            interface=interface,
+            should_stop=should_stop,
+            emergency=emergency,
+            final_stop=StopMode[stop.upper()],
         )
     write_json(json, {"joints": checks, "sources": terms, "notices": notices_of(driver)})
     _show_joints(checks, console)

@@ -14,7 +14,7 @@ from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.moving import Mover
-from wpg.hardware_bridge.robot import Robot, Vector
+from wpg.hardware_bridge.robot import Robot, StopMode, Vector
 
 PACE = 0.3
 REST_S = 0.3
@@ -59,6 +59,7 @@ def check_joints(
     clock: Clock | None = None,
     should_stop: Callable[[], str] = lambda: "",
     emergency: EmergencyStop | None = None,
+    final_stop: StopMode = StopMode.HOLD,
 ) -> list[JointCheck]:
     """Move every joint by ``travel_rad`` and back, one after the other, slowly; a gripper stays as it is.
 
@@ -72,13 +73,14 @@ def check_joints(
         clock: the time it runs in.
         should_stop: asked at every period; anything but "" ends the check and says why.
         emergency: asked at every period; a request holds the arm at once, before any braking by set-points.
+        final_stop: how the arm is left, but after an emergency stop, which leaves it holding.
 
     Raises:
         BridgeError: the robot cannot be reached, or the check did not get to its end; the arm was brought to
-            rest and told to hold. Where that is not confirmed, the message says so.
+            rest and stopped as asked. Where that is not confirmed, the message says so.
         ContractError: the policy needs a gripper, and the robot reports none.
     """
-    mover = Mover(robot, clock=clock, should_stop=should_stop, emergency=emergency)
+    mover = Mover(robot, clock=clock, should_stop=should_stop, emergency=emergency, final_stop=final_stop)
     checks: list[JointCheck] = []
     with mover.armed(interface):
         start = mover.joint_pos

@@ -1,10 +1,10 @@
-"""Moves an arm by a plan, not by a policy: armed where it stands, watched at every period, left holding."""
+"""Moves an arm by a plan, not by a policy: armed where it is, watched at every period, left as asked."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 
 from wpg.export.interface import PolicyInterface
-from wpg.hardware_bridge.checks import check_gripper, check_stance
+from wpg.hardware_bridge.checks import check_gripper, check_stance, check_stop
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.emergency import EmergencyStop, halt
 from wpg.hardware_bridge.errors import BridgeError, ProtocolError
@@ -32,6 +32,7 @@ class Mover:
         safety: thresholds.
         should_stop: asked at every period; anything but "" ends the motion and says why.
         emergency: asked at every period; a request holds the arm at once, before any braking by set-points.
+        final_stop: how the arm is left, but after an emergency stop, which leaves it holding.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Mover:
         safety: SafetyConfig | None = None,
         should_stop: Callable[[], str] = lambda: "",
         emergency: EmergencyStop | None = None,
+        final_stop: StopMode = StopMode.HOLD,
     ) -> None:
         self._robot = robot
         self._recorder = recorder or NoRecorder()
@@ -50,6 +52,7 @@ class Mover:
         self._safety = safety or PLANNED
         self._should_stop = should_stop
         self._emergency = emergency or EmergencyStop()
+        self._final_stop = final_stop
         self._sensor = Sensor(robot, self._clock)
         self._metronome = Metronome(robot.description.servo_dt_s, self._clock)
         self._start_s = self._clock.now()
@@ -60,14 +63,14 @@ class Mover:
 
     @contextlib.contextmanager
     def armed(self, interface: PolicyInterface | None = None) -> Iterator[None]:
-        """Connect, and arm where the robot stands; at the end brake, hold and close, whatever happens.
+        """Connect, and arm where the robot is; at the end brake, stop and close, whatever happens.
 
         Args:
             interface: of a policy whose gripper is looked for before.
 
         Raises:
-            BridgeError: the robot cannot be reached or armed, something ended the motion, or it is not
-                confirmed that the arm holds; names all of it.
+            BridgeError: the robot cannot be reached or armed, or cannot stop as asked; something ended the
+                motion; or it is not confirmed that the arm has stopped. Names all of it.
             ContractError: the policy needs a gripper, and the robot reports none.
         """
         self._robot.connect()
@@ -125,6 +128,7 @@ class Mover:
             raise BridgeError(f"stopped by {reason}")
 
     def _check(self, interface: PolicyInterface | None) -> None:
+        check_stop(self._robot, self._final_stop)
         state, description = self._sensor.first(), self._robot.description
         check_stance(state, description)
         if interface is not None:
@@ -168,7 +172,7 @@ class Mover:
                 return
 
     def _park(self, error: BaseException | None = None) -> None:
-        """Leave the arm holding.
+        """Leave the arm as asked.
 
         Raises:
             BridgeError: there was trouble in this, or an emergency stop; names what ended the motion, too.
@@ -177,7 +181,7 @@ class Mover:
             parking = halt(self._robot, self._clock)
             said = f"emergency stop by {source}: {parking.trouble or parking.detail}"
         else:
-            parking = park(self._robot, StopMode.HOLD)
+            parking = park(self._robot, self._final_stop)
             said = parking.trouble
             if not parking.confirmed:
                 said = f"holding is not confirmed, cut the power: {said}"

@@ -148,7 +148,8 @@ class ServoLimits:
         for servo in self._wider:
             if self._bus.read(servo, self._model.torque_enable):
                 raise ProtocolError(
-                    f"{self._name(servo)}: its limits can be written without torque only: release the arm"
+                    f"{self._name(servo)}: its limits can be written without torque only: support the arm, "
+                    "release it with `wpg check … --stop release`, and try again"
                 )
             for register, values in self._limits(self.allowed).items():
                 value = values[servo]
@@ -190,7 +191,8 @@ class ServoLimits:
         elif self._model.eeprom_lock is None and _is_wider(found, joint):
             self._remarks.append(
                 f"{self._name(servo)}: takes goals from {found}, its joint's limits are {joint}: "
-                "`wpg check` with --set-limits writes them into the servo"
+                "`wpg check … --set-limits` writes them into a servo without torque; "
+                "`wpg check … --stop release` leaves a supported arm so"
             )
         return both
 

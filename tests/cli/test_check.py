@@ -65,7 +65,24 @@ def test_limits_are_not_written_into_a_held_arm(check):
     assert check()[0] == 0
     code, said = check("--set-limits")
     assert code == 1
-    assert "servo 12 (joint2): its limits can be written without torque only: release the arm" in said
+    assert (
+        "servo 12 (joint2): its limits can be written without torque only: support the arm, "
+        "release it with `wpg check … --stop release`, and try again" in said
+    )
+
+
+def test_a_released_arm_takes_its_limits(check):
+    assert check("--stop", "release")[0] == 0
+    code, said = check("--set-limits")
+    assert code == 0
+    assert "servo 12 (joint2): took goals from 0 to 4095, now 1071 to 3025" in said
+
+
+def test_a_stop_that_the_robot_cannot_do_is_refused_before_it_is_armed(check, driver, monkeypatch):
+    monkeypatch.setattr(driver, "arm", lambda: pytest.fail("armed"))
+    code, said = check("--stop", "damp")
+    assert code == 1
+    assert "stop: this robot can hold or release, not damp" in said
 
 
 @pytest.mark.parametrize(

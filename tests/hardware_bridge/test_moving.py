@@ -11,7 +11,7 @@ from wpg.hardware_bridge.excitation import MotionPath
 from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.native_robot import NativeRobot
 from wpg.hardware_bridge.playing import play_path
-from wpg.hardware_bridge.robot import RobotStatus, StopMode
+from wpg.hardware_bridge.robot import STATUS_AFTER_STOP, RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.recorder import NoRecorder
 
 
@@ -50,6 +50,20 @@ def test_a_request_to_stop_brakes_then_holds(move, bench):
     assert np.abs(move.commands[-1] - move.commands[-2]).max() < 1e-5
     assert bench.arm.status is RobotStatus.HOLDING
     assert bench.witness.commands_outside_limits == 0
+
+
+@pytest.mark.parametrize("mode", StopMode)
+def test_a_check_leaves_the_arm_as_asked(bench, mode):
+    assert all(joint.ok for joint in check_joints(bench.robot, clock=bench.clock, final_stop=mode))
+    assert bench.arm.status is STATUS_AFTER_STOP[mode]
+
+
+def test_an_emergency_stop_leaves_the_arm_holding_whatever_was_asked(bench):
+    emergency, arm = EmergencyStop(), bench.robot.arm
+    bench.robot.arm = lambda: (arm(), emergency.trigger("the test"))
+    with pytest.raises(BridgeError, match=r"^emergency stop by the test"):
+        check_joints(bench.robot, clock=bench.clock, emergency=emergency, final_stop=StopMode.RELEASE)
+    assert bench.arm.status is RobotStatus.HOLDING
 
 
 def test_an_emergency_stop_holds_at_once(move, bench):

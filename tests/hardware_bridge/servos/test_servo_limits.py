@@ -145,7 +145,8 @@ class TestDynamixel:
         assert len(dynamixel.robot.notices) == 6
         assert dynamixel.robot.notices[2] == (
             "servo 3 (elbow_flex): takes goals from 0 to 4095, its joint's limits are 947 to 3149: "
-            "`wpg check` with --set-limits writes them into the servo"
+            "`wpg check … --set-limits` writes them into a servo without torque; "
+            "`wpg check … --stop release` leaves a supported arm so"
         )
         assert notices_of(dynamixel.robot) == dynamixel.robot.notices
 
