@@ -25,7 +25,7 @@ class RunLog(RecordingRecorder):
     To be opened before the bridge takes real-time rights, which that process is not to inherit.
 
     Args:
-        path: must not exist.
+        path: must not exist; its folder is made where it is missing.
         metadata: short facts about the run.
         attachments: files to keep with it, by name.
 
@@ -35,6 +35,12 @@ class RunLog(RecordingRecorder):
 
     def __init__(self, path: Path, metadata: dict[str, str], attachments: dict[str, bytes]) -> None:
         super().__init__()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise LogError(f"no run log: {path}: {error.filename} is no folder") from error
+        except OSError as error:
+            raise LogError(f"no run log: {path}: {error.strerror}") from error
         command = [sys.executable, "-m", "wpg.hardware_bridge.run_log.writer", str(path), str(time.time_ns())]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

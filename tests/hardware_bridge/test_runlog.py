@@ -158,9 +158,23 @@ def test_existing_file_is_kept(path):
     assert path.read_text() == "precious"
 
 
-def test_folder_that_does_not_exist(tmp_path):
-    with pytest.raises(LogError, match="No such file"):
-        RunLog(tmp_path / "no" / "run.mcap", METADATA, {})
+def test_folder_that_does_not_exist_is_made(tmp_path):
+    path = tmp_path / "new" / "folder" / "run.mcap"
+    RunLog(path, METADATA, {}).close()
+    assert read_log(path).metadata == METADATA
+
+
+@pytest.mark.parametrize("name", ["taken/run.mcap", "taken/folder/run.mcap"])
+def test_a_file_is_no_folder(tmp_path, name):
+    (tmp_path / "taken").write_text("precious")
+    with pytest.raises(LogError, match=r"^no run log: \S*: \S*/taken(/folder)? is no folder$"):
+        RunLog(tmp_path / name, METADATA, {})
+    assert (tmp_path / "taken").read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    with pytest.raises(LogError, match=r"^no run log: .*/run\.mcap: File name too long$"):
+        RunLog(tmp_path / ("n" * 300) / "run.mcap", METADATA, {})
 
 
 def test_writer_that_dies_ends_the_log_not_the_run(path, bench, reach_policy):
