@@ -255,9 +255,14 @@ def load_description(robot: str) -> RobotDescription:
         return _describe_mjcf(robot)
     for entry in entry_points(group=GROUP, name=robot):
         return _brought(entry)
+    if robot.endswith(".urdf"):
+        raise DescriptionError(
+            f"{robot}: a URDF needs a description: give the path of a .toml file beside it that has "
+            f'[simulation] model = "{Path(robot).name}"'
+        )
     raise DescriptionError(
-        f"unknown robot {robot!r}: expected one of {', '.join((*shipped_robots(), *brought_robots()))} "
-        "or the path of a .toml file"
+        f"unknown robot {robot!r}: expected one of {', '.join((*shipped_robots(), *brought_robots()))}, "
+        "the path of a .toml file, or for simulation that of an MJCF file (.xml) or menagerie:NAME"
     )
 
 

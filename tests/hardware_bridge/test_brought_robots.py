@@ -64,7 +64,16 @@ def test_they_are_known_by_name():
         ("odd_arm", "brought by shed_robots:number: expected a RobotDescription or a path, found int"),
         ("sold_arm", "robot sold_arm, brought by shed_robots:broken: cannot be loaded: no licence"),
         ("lost_arm", "cannot be loaded: .* has no attribute 'nothing'"),
-        ("no_arm", "unknown robot 'no_arm': expected one of .*panda.*shop_arm"),
+        (
+            "no_arm",
+            "unknown robot 'no_arm': expected one of .*panda.*shop_arm.*, the path of a .toml file, "
+            "or for simulation that of an MJCF file [(].xml[)] or menagerie:NAME$",
+        ),
+        (
+            "arms/my_arm.urdf",
+            "^arms/my_arm.urdf: a URDF needs a description: give the path of a .toml file beside it that has "
+            r'\[simulation\] model = "my_arm.urdf"$',
+        ),
     ],
 )
 def test_what_cannot_be_had_is_named(name, message):
