@@ -64,7 +64,8 @@ class Identification(Record, frozen=True, kw_only=True):
         common: dict[str, Value] = {name: value for name, value in self.noise.items() if value > 0.0}
         joints: dict[str, dict[str, Value]] = {}
         for quantity in self.quantities:
-            spread = Spread(low=quantity.low, high=quantity.high, kind="normal")
+            mean = min(max(quantity.value, quantity.low), quantity.high)
+            spread = Spread(low=quantity.low, high=quantity.high, kind="normal", mean=mean)
             own = common if quantity.joint is None else joints.setdefault(quantity.joint, {})
             own[quantity.field] = spread
         return Effects(

@@ -33,7 +33,9 @@ class Spread(Record, frozen=True, kw_only=True):
     low: float
     high: float
     kind: Literal["uniform", "log_uniform", "normal"] = "uniform"
-    """``normal``: mean in the middle, a quarter of the width as deviation, clipped to the range."""
+    """``normal``: half the distance from the mean to the farther end as deviation, clipped to the range."""
+    mean: float | None = None
+    """Of a normal; None: the middle."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
@@ -42,6 +44,10 @@ class Spread(Record, frozen=True, kw_only=True):
             raise ValueError(f"expected low <= high, found {self.low} > {self.high}")
         if self.kind == "log_uniform" and self.low <= 0.0:
             raise ValueError(f"log_uniform: expected low > 0, found {self.low}")
+        if self.mean is not None and self.kind != "normal":
+            raise ValueError(f"mean: expected kind normal, found {self.kind}")
+        if self.mean is not None and not self.low <= self.mean <= self.high:
+            raise ValueError(f"mean: expected {self.low} to {self.high}, found {self.mean}")
 
     def draw(self, rng: np.random.Generator, size: int) -> Vector:
         """Values (size,)."""
@@ -50,8 +56,11 @@ class Spread(Record, frozen=True, kw_only=True):
         if self.kind == "log_uniform":
             return np.exp(rng.uniform(math.log(self.low), math.log(self.high), size))
         if self.kind == "normal":
-            values = rng.normal((self.low + self.high) / 2, (self.high - self.low) / 4, size)
-            return np.clip(values, self.low, self.high)
+            if self.mean is None:
+                mean, deviation = (self.low + self.high) / 2, (self.high - self.low) / 4
+            else:
+                mean, deviation = self.mean, max(self.mean - self.low, self.high - self.mean) / 2
+            return np.clip(rng.normal(mean, deviation, size), self.low, self.high)
         return rng.uniform(self.low, self.high, size)
 
 
@@ -284,7 +293,8 @@ def _toml_lines(effects: JointEffects) -> list[str]:
     lines = []
     for name, value in effects.given().items():
         if isinstance(value, Spread):
-            text = f'{{ low = {value.low!r}, high = {value.high!r}, kind = "{value.kind}" }}'
+            mean = "" if value.mean is None else f", mean = {value.mean!r}"
+            text = f'{{ low = {value.low!r}, high = {value.high!r}, kind = "{value.kind}"{mean} }}'
         else:
             text = repr(list(value) if isinstance(value, tuple) else float(value))
         lines.append(f"{name} = {text}")

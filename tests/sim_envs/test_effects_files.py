@@ -5,7 +5,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.sim_envs.effects import Effects, JointEffects, effects_toml, load_effects
+from wpg.sim_envs.effects import Effects, JointEffects, effects_toml, load_effects, spread_of
 from wpg.sim_envs.errors import EffectsError
 
 REACH = "wpg/PandaReach-v0"
@@ -23,6 +23,25 @@ def test_effects_from_a_file(tmp_path, description):
     assert drawn.coulomb_friction_nm.tolist() == [1.0] * 6 + [0.25]
     assert effects.ranges()["panda_joint7.coulomb_friction_nm"] == (0.25, 0.25)
     assert gymnasium.make(REACH, effects=str(path)).unwrapped.interface.trained_delay_s == (0.0, 0.03)
+    path.write_text(effects_toml(effects))
+    assert load_effects(path, description) == effects
+
+
+def test_a_normal_is_drawn_about_its_mean(tmp_path, description):
+    path = tmp_path / "actuators.toml"
+    path.write_text(
+        'action_delay_s = { low = 0.0, high = 0.08, kind = "normal", mean = 0.001 }\n'
+        'payload_kg = { low = 0.0, high = 0.08, kind = "normal" }\n'
+    )
+    effects = load_effects(path, description)
+    rng = np.random.default_rng(0)
+    about, middle = (spread_of(v).draw(rng, 4000) for v in (effects.action_delay_s, effects.payload_kg))
+    assert np.median(about) == pytest.approx(0.001, abs=0.002)
+    assert about.min() == 0.0
+    assert np.quantile(about, 0.84) == pytest.approx(0.0405, abs=0.003)
+    assert middle.mean() == pytest.approx(0.04, abs=0.001)
+    assert middle.std() == pytest.approx(0.02, rel=0.1)
+    assert effects.ranges()["payload_kg"] == (0.0, 0.08)
     path.write_text(effects_toml(effects))
     assert load_effects(path, description) == effects
 
@@ -46,6 +65,11 @@ def test_any_names_are_read_back(tmp_path, description, name):
         ("lag_s = [0.02, 0.01]", r"lag_s: expected low <= high, found 0\.02 > 0\.01"),
         ("payload_kg = 'heavy'", r"actuators\.toml: Expected .*got `str` - at `\$\.payload_kg`"),
         ("dropped_commands = 1.5", r"dropped_commands: expected 0 to 0\.99, found 1\.5"),
+        (
+            'lag_s = { low = 0.01, high = 0.02, kind = "normal", mean = 0.03 }',
+            r"actuators\.toml: mean: expected 0\.01 to 0\.02, found 0\.03 - at `\$\.lag_s`",
+        ),
+        ("lag_s = { low = 0.01, high = 0.02, mean = 0.01 }", r"mean: expected kind normal, found uniform"),
         ("lag_s = nan", r"lag_s: expected finite ends, found nan"),
         ("dealy_s = 0.1", r"unknown field `dealy_s`"),
         ('robot = "xarm6"', r"robot: expected panda, found xarm6"),

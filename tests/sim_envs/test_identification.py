@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as replaced
 
 from wpg.cli.main import main
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import RunRecording, Series
-from wpg.sim_envs.actuators import identify
+from wpg.sim_envs.actuators import Quantity, identify
 from wpg.sim_envs.effects import Effects, JointEffects, effects_toml, load_effects, spread_of
 from wpg.sim_envs.engines import make_robot
 from wpg.sim_envs.errors import IdentificationError
@@ -114,9 +115,17 @@ def test_file_reads_back_centred_on_what_was_found(found, description, tmp_path)
     effects = load_effects(path, description)
     assert effects == identification.effects
     delay = spread_of(effects.action_delay_s)
-    assert (delay.low + delay.high) / 2 == pytest.approx(0.0425, abs=1e-3)
+    assert delay.mean == pytest.approx(0.0425, abs=1e-3)
     assert delay.kind == "normal"
     assert effects.robot == "panda"
+
+
+def test_draws_are_about_the_estimate_of_an_interval_cut_at_zero(found):
+    identification, _ = found
+    lag = Quantity(field="lag_s", joint="panda_joint4", value=0.0003, low=0.0, high=0.0773)
+    effects = replaced(identification, quantities=[lag]).effects
+    drawn = spread_of(effects.joints["panda_joint4"].lag_s).draw(np.random.default_rng(0), 4000)
+    assert np.median(drawn) == pytest.approx(0.0003, abs=0.002)
 
 
 def test_without_torque_intervals_are_wider(found, description):
