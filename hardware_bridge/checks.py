@@ -136,6 +136,6 @@ def check_stance(state: RobotState, description: RobotDescription) -> None:
     for index in np.flatnonzero((state.joint_pos < low) | (state.joint_pos > high)):
         joint = description.joints[index]
         raise BridgeError(
-            f"joint {joint.name} stands at {state.joint_pos[index]:.4f} rad, expected "
+            f"joint {joint.name} is at {state.joint_pos[index]:.4f} rad, expected "
             f"{joint.position_min_rad} to {joint.position_max_rad}: move it back by hand"
         )

@@ -146,11 +146,11 @@ class RobotDescription(Record, frozen=True, kw_only=True):
     protocol: str
     """What the arm speaks where the link does not say otherwise."""
     servo_rate_hz: Positive
-    """Rate at which set-points are sent."""
+    """Rate at which setpoints are sent."""
     watchdog_s: Positive
     """The device holds by itself when no valid command arrives for this long."""
     motion_fraction: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
-    """Share of the velocity, acceleration and jerk limits that set-points use; the rest is margin."""
+    """Share of the velocity, acceleration and jerk limits that setpoints use; the rest is margin."""
     joints: tuple[JointDescription, ...]
     tool: Frame
     approach: tuple[float, float, float] = (0.0, 0.0, 1.0)
@@ -200,7 +200,7 @@ class RobotDescription(Record, frozen=True, kw_only=True):
 
     @property
     def servo_dt_s(self) -> float:
-        """Time between set-points."""
+        """Time between setpoints."""
         return 1.0 / self.servo_rate_hz
 
     def limits(self, field: str) -> NDArray[np.float64]:

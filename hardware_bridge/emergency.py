@@ -43,7 +43,7 @@ class EmergencyStop:
 def halt(robot: Robot, clock: Clock) -> Parking:
     """Hold the arm where it is, now, and look whether it stands; where it does not, let it sink slowly.
 
-    The device brakes by itself, harder than set-points would. That it took the order is not enough: its state
+    The device brakes by itself, harder than setpoints would. That it took the order is not enough: its state
     must say so, and its joints must be seen to rest. Never raises.
     """
     trouble = ""

@@ -34,7 +34,7 @@ LOWEST_M = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class MotionPath:
-    """Set-points from rest to rest, one a servo period."""
+    """Setpoints from rest to rest, one a servo period."""
 
     joint_pos: Vector
     """(T, num_joints) rad."""

@@ -33,7 +33,7 @@ def find_hazards(
     Args:
         config: thresholds.
         state: this tick's state; None when none came.
-        state_age_s: time since the last state.
+        state_age_s: age of the last state, counted from when it was asked for.
         missed_in_a_row: deadlines missed up to now.
         sent: (num_joints,) rad last commanded; None while the arm is not to follow commands.
         dt_s: servo period.
@@ -41,7 +41,7 @@ def find_hazards(
     if missed_in_a_row * dt_s >= max(config.overrun_s, PERIODS_MIN * dt_s):
         yield Hazard("overrun", f"{missed_in_a_row} deadlines missed in a row")
     if state_age_s > max(config.stale_s, PERIODS_MIN * dt_s):
-        yield Hazard("stale_state", f"no state for {state_age_s * 1e3:.0f} ms")
+        yield Hazard("stale_state", f"the last state is {state_age_s * 1e3:.0f} ms old")
     if state is not None and state.status is RobotStatus.FAULT:
         yield Hazard("device_fault", f"the robot reports a fault{state.fault and ': ' + state.fault}")
     if state is not None and sent is not None:
@@ -49,4 +49,4 @@ def find_hazards(
             yield Hazard("device_hold", f"the robot reports {state.status.name} while it is commanded")
         error = float(np.max(np.abs(state.joint_pos - sent)))
         if error > config.tracking_error_max_rad:
-            yield Hazard("tracking_error", f"a joint stands {error:.2f} rad from its set-point")
+            yield Hazard("tracking_error", f"a joint is {error:.2f} rad from its setpoint")

@@ -64,7 +64,7 @@ def check_joints(
     """Move every joint by ``travel_rad`` and back, one after the other, slowly; a gripper stays as it is.
 
     Stops at the first joint whose faults make further moves a risk: the wrong joint moved, or the wrong way.
-    Every set-point passes the safety filter; whatever makes the control loop hold ends the check.
+    Every setpoint passes the safety filter; whatever makes the control loop hold ends the check.
 
     Args:
         robot: not yet connected; closed at the end.
@@ -72,7 +72,7 @@ def check_joints(
         interface: of the policy that is to run: a gripper that it needs is looked for first.
         clock: the time it runs in.
         should_stop: asked at every period; anything but "" ends the check and says why.
-        emergency: asked at every period; a request holds the arm at once, before any braking by set-points.
+        emergency: asked at every period; a request holds the arm at once, before any braking by setpoints.
         final_stop: how the arm is left, but after an emergency stop, which leaves it holding.
 
     Raises:

@@ -140,7 +140,7 @@ class LeRobotRobot:
         )
 
     def write(self, command: JointCommand) -> JointCommand:
-        """Send a set-point; returns what LeRobot says that it sent.
+        """Send a setpoint; returns what LeRobot says that it sent.
 
         Raises:
             LinkError: the robot is gone.

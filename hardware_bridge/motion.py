@@ -1,4 +1,4 @@
-"""The way of a command to the robot: set-point, safety filter, driver, and an audit of what was sent."""
+"""The way of a command to the robot: setpoint, safety filter, driver, and an audit of what was sent."""
 
 from collections import Counter
 from dataclasses import replace
@@ -112,7 +112,7 @@ class Motion:
         return self.play(command)
 
     def play(self, command: JointCommand) -> JointCommand:
-        """Send a set-point that was planned elsewhere, as far as the limits allow; returns what was sent.
+        """Send a setpoint that was planned elsewhere, as far as the limits allow; returns what was sent.
 
         Raises:
             LinkError: the link is dead.

@@ -23,7 +23,7 @@ PLANNED = SafetyConfig(stale_s=0.1, overrun_s=0.1)
 
 
 class Mover:
-    """Every set-point passes the safety filter; whatever makes the control loop hold ends the motion.
+    """Every setpoint passes the safety filter; whatever makes the control loop hold ends the motion.
 
     Args:
         robot: not yet connected.
@@ -31,7 +31,7 @@ class Mover:
         clock: the time it runs in.
         safety: thresholds.
         should_stop: asked at every period; anything but "" ends the motion and says why.
-        emergency: asked at every period; a request holds the arm at once, before any braking by set-points.
+        emergency: asked at every period; a request holds the arm at once, before any braking by setpoints.
         final_stop: how the arm is left, but after an emergency stop, which leaves it holding.
     """
 

@@ -67,7 +67,7 @@ class NativeArm(Protocol):
         ...
 
     def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:
-        """Follow a set-point of every axis, or refuse it."""
+        """Follow a setpoint of every axis, or refuse it."""
         ...
 
 

@@ -150,7 +150,7 @@ class NativeRobot:
         return self._as_robot_state(state, age_s=self._sent_s[-1] - self._sent_s[-1 - self._behind(state)])
 
     def write(self, command: JointCommand) -> JointCommand:
-        """Send a set-point.
+        """Send a setpoint.
 
         Returns:
             What was sent: clipped to the position and velocity limits, in the wire's float32. A gripper that

@@ -31,7 +31,7 @@ def play_path(
 ) -> int:
     """Go slowly to where the path begins, rest, follow it, and hold at its end.
 
-    Every set-point passes the safety filter; whatever makes the control loop hold ends this motion.
+    Every setpoint passes the safety filter; whatever makes the control loop hold ends this motion.
 
     Args:
         robot: not yet connected; closed at the end.
@@ -40,10 +40,10 @@ def play_path(
         clock: the time it runs in.
         safety: thresholds.
         should_stop: asked at every period; anything but "" ends the motion and says why.
-        emergency: asked at every period; a request holds the arm at once, before any braking by set-points.
+        emergency: asked at every period; a request holds the arm at once, before any braking by setpoints.
 
     Returns:
-        Set-points that left the robot's limits, by an audit that knows nothing of the filter.
+        Setpoints that left the robot's limits, by an audit that knows nothing of the filter.
 
     Raises:
         BridgeError: the robot cannot be reached, or the motion did not get to its end; the arm was brought

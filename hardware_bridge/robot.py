@@ -70,7 +70,7 @@ class RobotState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointCommand:
-    """A position set-point with its velocity, joints in the description's order."""
+    """A position setpoint with its velocity, joints in the description's order."""
 
     joint_pos: Vector
     """(num_joints,) rad."""
@@ -112,7 +112,7 @@ class Robot(Protocol):
         ...
 
     def write(self, command: JointCommand) -> JointCommand:
-        """Send a set-point; returns what was really sent, after the driver's own clipping."""
+        """Send a setpoint; returns what was really sent, after the driver's own clipping."""
         ...
 
     def stop(self, mode: StopMode) -> None:

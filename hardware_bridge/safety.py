@@ -25,7 +25,7 @@ class SafetyConfig:
     overrun_s: float = 0.04
     """The arm is held after missing all deadlines for this long, and three at least."""
     tracking_error_max_rad: float = 0.5
-    """The arm is held when a joint is this far from its set-point: something is in the way."""
+    """The arm is held when a joint is this far from its setpoint: something is in the way."""
     recover_after_s: float = 0.2
     """A held arm must be at rest and answer for this long before it moves on."""
     hold_timeout_s: float = 2.0

@@ -1,4 +1,4 @@
-"""Jerk-limited set-points between policy steps (Ruckig: Berscheid and Kröger, RSS 2021)."""
+"""Jerk-limited setpoints between policy steps (Ruckig: Berscheid and Kröger, RSS 2021)."""
 
 import numpy as np
 from ruckig import InputParameter, OutputParameter, Result, Ruckig, RuckigError, Trajectory
@@ -11,7 +11,7 @@ from wpg.hardware_bridge.robot import JointCommand, Vector
 class SetpointGenerator:
     """Moves the commanded position towards a target within ``motion_fraction`` of the robot's limits.
 
-    The target may change at any time; the motion starts from the last set-point, never from the measurement,
+    The target may change at any time; the motion starts from the last setpoint, never from the measurement,
     so commands have no steps.
     """
 
@@ -79,7 +79,7 @@ class SetpointGenerator:
         try:
             self._require(self._otg.calculate(self._input, self._trajectory))
         except RuckigError as error:  # update() returns what calculate() raises
-            raise BridgeError(f"no set-point towards {self._input.target_position}: {error}") from error
+            raise BridgeError(f"no setpoint towards {self._input.target_position}: {error}") from error
         rows = [self._trajectory.at_time(tick * self._dt_s) for tick in range(1, count + 1)]
         self._input.current_position, self._input.current_velocity, self._input.current_acceleration = rows[
             -1
@@ -88,4 +88,4 @@ class SetpointGenerator:
 
     def _require(self, result: Result) -> None:
         if result not in (Result.Working, Result.Finished):
-            raise BridgeError(f"no set-point towards {self._input.target_position}: {result.name}")
+            raise BridgeError(f"no setpoint towards {self._input.target_position}: {result.name}")

@@ -33,7 +33,7 @@ class EmulatorWitness(msgspec.Struct, kw_only=True):
     first_step_rad_max: float = 0.0
     """Longest way from where a joint stood when it was armed to the first command that it followed."""
     coasting_ms_max: float = 0.0
-    """Longest time that a set-point went on moving after the last command."""
+    """Longest time that a setpoint went on moving after the last command."""
     stops: dict[str, int] = msgspec.field(default_factory=Counter)
     """Stops that were asked for, by mode."""
     joint_pos_min: list[float] = msgspec.field(default_factory=list)

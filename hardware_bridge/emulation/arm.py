@@ -85,7 +85,7 @@ class EmulatedArm:
         self.witness.stops[mode.name.lower()] += 1
 
     def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:
-        """Follow a set-point of every axis, or refuse it: not armed, not finite, outside the limits."""
+        """Follow a setpoint of every axis, or refuse it: not armed, not finite, outside the limits."""
         armed = self.status is RobotStatus.ARMED
         if self._gate.lets_pass(position, velocity, tick, armed=armed):
             self._robot.write(as_command(position, velocity, self.description.num_joints))

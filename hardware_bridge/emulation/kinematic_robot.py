@@ -18,7 +18,7 @@ from wpg.hardware_bridge.robot import (
 
 
 class KinematicRobot:
-    """Joints that close the gap to their set-point exponentially, ``q' = (q_d + lag q_d' - q) / lag``.
+    """Joints that close the gap to their setpoint exponentially, ``q' = (q_d + lag q_d' - q) / lag``.
 
     Args:
         description: the robot.
@@ -75,7 +75,7 @@ class KinematicRobot:
         )
 
     def write(self, command: JointCommand) -> JointCommand:
-        """Follow a set-point; where the arm is not armed, the one that it stands at is returned instead."""
+        """Follow a setpoint; where the arm is not armed, the one that it stands at is returned instead."""
         if self._status is RobotStatus.ARMED:
             self._target = command.joint_pos + self._lag_s * command.joint_vel
             if self._gripper is not None and command.gripper_m is not None:

@@ -1,4 +1,4 @@
-"""What the gateway commands: a Franka arm that follows set-points, and holds when none come."""
+"""What the gateway commands: a Franka arm that follows setpoints, and holds when none come."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ FLANGE_TOLERANCE_M = 0.002
 CATCH_UP_MAX = 20
 """The robot stops by itself after this many missing commands."""
 _AT_FAULT = {
-    "Reflex": "it stands in a reflex; free it, then give the link ?recover=yes",
+    "Reflex": "it is in a reflex; free it, then give the link ?recover=yes",
     "UserStopped": "its user stop is pressed",
     "Guiding": "somebody guides it by hand",
     "Other": "it is in no mode that can be commanded; is FCI active in Desk?",
@@ -28,7 +28,7 @@ _AT_FAULT = {
 class FciArm:
     """One robot and its states, a millisecond at a time.
 
-    Set-points are followed while it is armed. Where they stop for ``watchdog_s``, or a stop is asked for, the
+    Setpoints are followed while it is armed. Where they stop for ``watchdog_s``, or a stop is asked for, the
     arm comes to rest within its limits and the robot holds it by itself. So it does after commands came too
     late for the robot: that reflex is left at once. Any other reflex stays until somebody has looked.
 
@@ -99,7 +99,7 @@ class FciArm:
 
     @property
     def late_setpoints(self) -> int:
-        """How often the arm was braked because a set-point was late."""
+        """How often the arm was braked because a setpoint was late."""
         return self._stream.dry
 
     @property
@@ -113,7 +113,7 @@ class FciArm:
         return self._connection.moving
 
     def arm(self, now_s: float) -> None:
-        """Follow set-points from where the robot holds; without effect while it cannot be commanded.
+        """Follow setpoints from where the robot holds; without effect while it cannot be commanded.
 
         Where the robot refuses, that is its fault until it is asked again.
 
@@ -143,7 +143,7 @@ class FciArm:
         self._hold()
 
     def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:
-        """Follow a set-point, or refuse it: not armed, not finite, outside the limits."""
+        """Follow a setpoint, or refuse it: not armed, not finite, outside the limits."""
         armed = self.status is RobotStatus.ARMED
         if self._gate.lets_pass(position, velocity, tick, armed=armed):
             self._stream.push(JointCommand(joint_pos=position, joint_vel=velocity))

@@ -99,7 +99,7 @@ class FciConnection:
         """Begin to stream; the robot stands until it is told otherwise.
 
         Returns:
-            Where set-points are to begin, (7,) rad.
+            Where setpoints are to begin, (7,) rad.
 
         Raises:
             LinkError: the robot is gone.

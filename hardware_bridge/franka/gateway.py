@@ -70,7 +70,7 @@ class GatewayReport(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
     success_rate_min: float
     """Lowest share of the last hundred commands that came in time, as the robot says."""
     late_setpoints: int
-    """How often the arm had to be braked because a set-point was late."""
+    """How often the arm had to be braked because a setpoint was late."""
     late_answers: int
     """Commands that were kept back, because the robot's millisecond was over."""
     reflexes: list[str]

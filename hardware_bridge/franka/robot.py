@@ -148,7 +148,7 @@ class FrankaRobot:
         return state
 
     def write(self, command: JointCommand) -> JointCommand:
-        """Send a set-point; returns what was sent, clipped to the limits.
+        """Send a setpoint; returns what was sent, clipped to the limits.
 
         Raises:
             LinkError: the robot is gone.

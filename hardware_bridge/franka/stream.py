@@ -1,4 +1,4 @@
-"""From set-points at the servo rate to a command every millisecond."""
+"""From setpoints at the servo rate to a command every millisecond."""
 
 from collections import deque
 
@@ -10,7 +10,7 @@ from wpg.hardware_bridge.robot import JointCommand, Vector
 from wpg.hardware_bridge.safety import SafetyFilter
 
 PRELOAD = 2
-"""Set-points that must wait before the first is taken: what a late one is bridged with."""
+"""Setpoints that must wait before the first is taken: what a late one is bridged with."""
 PENDING_MAX = 6
 STRETCH_MAX = 0.02
 """Time may run this much slower or faster, so that the two ends' clocks need not agree."""
@@ -20,7 +20,7 @@ REST_RAD = 1e-9
 
 
 class CommandStream:
-    """Set-points as the control points of a uniform cubic B-spline.
+    """Setpoints as the control points of a uniform cubic B-spline.
 
     With control points q_k at distance dt, the safety filter keeps ``|Δq| <= v_max dt`` and
     ``|Δ²q| <= a_max dt²``. A spline's derivatives lie within the differences of its control points::
@@ -28,7 +28,7 @@ class CommandStream:
         |q'| <= v_max        |q''| <= a_max        |q'''| <= 2 a_max / dt
 
     so the interface's three limits hold by construction. The price is a lag of two to three servo periods,
-    one of which waits for late set-points. Where none has come in time, or after :meth:`brake`, the control
+    one of which waits for late setpoints. Where none has come in time, or after :meth:`brake`, the control
     points brake.
 
     Args:
@@ -41,11 +41,11 @@ class CommandStream:
         self._tick_s = tick_s
         self._filter = SafetyFilter(description, self._dt_s)
         self.dry = 0
-        """How often a set-point was late."""
+        """How often a setpoint was late."""
         self.start(description.limits("home_rad"))
 
     def start(self, joint_pos: Vector) -> None:
-        """Stand still at ``joint_pos`` (num_joints,) rad and wait for set-points."""
+        """Stand still at ``joint_pos`` (num_joints,) rad and wait for setpoints."""
         self._filter.start(joint_pos)
         self._points = np.tile(self._filter.joint_pos, (4, 1))
         self._pos = self._filter.joint_pos.copy()
@@ -56,17 +56,17 @@ class CommandStream:
 
     @property
     def at_rest(self) -> bool:
-        """Nothing moves any more unless a set-point comes."""
+        """Nothing moves any more unless a setpoint comes."""
         return bool(np.ptp(self._points, axis=0).max() < REST_RAD)
 
     def push(self, command: JointCommand) -> None:
-        """Take the bridge's next set-point."""
+        """Take the bridge's next setpoint."""
         if not self._braking:
             self._pending.append(command)
             self._filling = self._filling and len(self._pending) < PRELOAD
 
     def brake(self) -> None:
-        """Come to rest within the limits; set-points are ignored until :meth:`start`."""
+        """Come to rest within the limits; setpoints are ignored until :meth:`start`."""
         self._braking = True
         self._pending.clear()
 

@@ -22,7 +22,7 @@ DAMPING_NM_S_RAD = np.array((50.0, 50.0, 50.0, 50.0, 30.0, 25.0, 15.0))
 
 
 class Streaming(ABC):
-    """One motion's messages, each from a set-point and the state that it answers.
+    """One motion's messages, each from a setpoint and the state that it answers.
 
     Args:
         fci: pylibfranka, or what stands for it.
@@ -37,7 +37,7 @@ class Streaming(ABC):
 
     @abstractmethod
     def start_pos(self, sample: FciSample) -> Vector:
-        """Where set-points are to begin, (7,) rad, for nothing to jump."""
+        """Where setpoints are to begin, (7,) rad, for nothing to jump."""
 
     @abstractmethod
     def message(self, command: JointCommand, sample: FciSample) -> Any:
@@ -72,7 +72,7 @@ class VelocityStreaming(Streaming):
         return sample.joint_pos_desired
 
     def message(self, command: JointCommand, sample: FciSample) -> Any:
-        """The velocity that leads to the set-point."""
+        """The velocity that leads to the setpoint."""
         return self._fci.JointVelocities(self._next(command, sample).vel.tolist())
 
     def _next(self, command: JointCommand, sample: FciSample) -> Desired:
@@ -114,7 +114,7 @@ class PositionStreaming(VelocityStreaming):
         return robot.start_joint_position_control(self._fci.ControllerMode.JointImpedance)
 
     def message(self, command: JointCommand, sample: FciSample) -> Any:
-        """The next position on the way to the set-point."""
+        """The next position on the way to the setpoint."""
         return self._fci.JointPositions(self._next(command, sample).pos.tolist())
 
     def _is_same(self, sent: Desired, reported: Desired) -> bool:
@@ -122,7 +122,7 @@ class PositionStreaming(VelocityStreaming):
 
 
 class TorqueStreaming(Streaming):
-    """Torques of a joint impedance around the set-point; the robot adds what gravity needs.
+    """Torques of a joint impedance around the setpoint; the robot adds what gravity needs.
 
     ``torque = K (q_d - q) + D (q'_d - q')``, within the interface's torques and torque rates.
     """

@@ -74,7 +74,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A set-point; never answered by itself, the next state tells."""
+    """A setpoint; never answered by itself, the next state tells."""
 
     tick: int
     """Counts servo periods, so that speed can be judged whatever the link's jitter."""

@@ -20,7 +20,7 @@ _MEASURED = struct.Struct("<HHH")
 class FeetechRobot(ServoRobot):
     """Driver of Feetech STS and SMS servos.
 
-    They have no watchdog: an arm whose bridge dies stands at its last set-point, torque on. A servo that was
+    They have no watchdog: an arm whose bridge dies stands at its last setpoint, torque on. A servo that was
     reset by a dip of its supply has lost its torque; this is noticed within ten reads. Joint torques are the
     load, which is the drive's duty, times the torque limit: an indication, no measurement.
     """
@@ -46,7 +46,7 @@ class FeetechRobot(ServoRobot):
         return ", ".join(bits) or f"error {status.error:#04x}"
 
     def _before_torque(self) -> None:
-        """No ramp of the servo's own: the set-points have theirs."""
+        """No ramp of the servo's own: the setpoints have theirs."""
         ramp = STS_ACCELERATION.encode(ACCELERATION_MAX)
         self._connected.sync_write(STS_ACCELERATION.address, dict.fromkeys(self._servos, ramp))
         self._connected.sync_write(STS_GOAL_TIME.address, dict.fromkeys(self._servos, bytes(2)))

@@ -25,7 +25,7 @@ from wpg.hardware_bridge.servos.calibration import Span
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT, Register, ServoModel
 
 SPEED_MARGIN = 1.1
-"""A servo's speed limit over its joint's: set-points that were held up are followed no slower."""
+"""A servo's speed limit over its joint's: setpoints that were held up are followed no slower."""
 SPEED_TOLERANCE = 0.01
 STANCE_RAD = 0.1
 """A joint that stands further outside its limits would be moved too far by its servo's own doing."""
@@ -186,7 +186,7 @@ class ServoLimits:
         if _is_wider(joint, both):
             self._remarks.append(
                 f"{self._name(servo)}: takes goals from {found} only, its joint's limits are {joint}: "
-                "set-points stop there"
+                "setpoints stop there"
             )
         elif self._model.eeprom_lock is None and _is_wider(found, joint):
             self._remarks.append(
@@ -216,7 +216,7 @@ class ServoLimits:
         for servo, inside in self.clip(present).items():
             if abs(present[servo] - inside) * RAD_PER_COUNT > STANCE_RAD:
                 raise ProtocolError(
-                    f"{self._name(servo)}: stands at {present[servo]}, outside its limits, "
+                    f"{self._name(servo)}: is at {present[servo]}, outside its limits, "
                     f"{self.allowed[servo]}: move it back by hand"
                 )
 

@@ -211,7 +211,7 @@ class ServoRobot(ABC):
         return self._state(asked_s)
 
     def write(self, command: JointCommand) -> JointCommand:
-        """Send a set-point.
+        """Send a setpoint.
 
         Returns:
             What was sent, before rounding to counts: clipped to the limits, without velocity.

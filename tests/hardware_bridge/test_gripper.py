@@ -1,4 +1,4 @@
-"""A gripper that moves: its set-point, its axis in native frames, and the loop that opens and closes it."""
+"""A gripper that moves: its setpoint, its axis in native frames, and the loop that opens and closes it."""
 
 from dataclasses import replace
 

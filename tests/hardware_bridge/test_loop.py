@@ -214,7 +214,7 @@ class TestBadLine:
         trace.at_tick = {150: lambda: setattr(bench.link, "silent", True)}
         report = run(LoopConfig(goals=2))
         assert report.end_reason == "stale_state"
-        assert report.message.startswith("held for 2 s: no state for")
+        assert report.message.startswith("held for 2 s: the last state is ")
         assert report.final_phase == "fault"
         assert not report.completed
 
@@ -223,6 +223,7 @@ class TestBadLine:
         trace.at_tick = {150: lambda: setattr(late_line, "lag_s", lag_s)}
         report = run(LoopConfig(duration_s=10.0))
         assert (report.end_reason, report.final_phase) == ("stale_state", phase)
+        assert report.message.startswith("held for 2 s: the last state is ")
         assert report.safety_events["stale_state"] == 1
         assert trace.names[3:6] == ["running", "stale_state", "holding"]
 

@@ -111,7 +111,7 @@ class TestRobotFails:
         sag(3, 2.55)
         report = run(LoopConfig(goals=2))
         assert (report.end_reason, bench.witness.arms) == ("arming_failed", 1)
-        assert report.message.startswith("joint panda_joint4 stands at 0.1")
+        assert report.message.startswith("joint panda_joint4 is at 0.1")
 
     def test_an_arm_that_sags_out_of_its_box_is_not_armed_anew(self, run, bench, sag):
         sag(1, 0.5)
@@ -179,7 +179,7 @@ class TestBeforeTorque:
     def test_joint_outside_its_limits(self, run, bench, description):
         bench.simulated._place(description.limits("position_max_rad") + 0.1)
         bench.arm.advance_to(0.01)
-        with pytest.raises(BridgeError, match=r"panda_joint1 stands at 2\.9973 rad, expected"):
+        with pytest.raises(BridgeError, match=r"panda_joint1 is at 2\.9973 rad, expected"):
             run()
         assert bench.witness.arms == 0
 

@@ -59,7 +59,7 @@ def test_what_is_written_is_read(path):
         place = np.array([0.5, number / 3, 0.02])
         log.source(time_s=0.1 * number, name="object_pos", value=place, age_s=0.03)
     log.source(time_s=0.1, name="object_rot6d", value=np.arange(6.0), age_s=0.03)
-    log.event(time_s=0.3, name="stale_state", detail="no state for 20 ms")
+    log.event(time_s=0.3, name="stale_state", detail="the last state is 20 ms old")
     log.attach("report.json", b"{}")
     log.close()
     assert (log.dropped, log.error) == (0, "")
@@ -84,7 +84,7 @@ def test_what_is_written_is_read(path):
     np.testing.assert_array_equal(places["value"], [[0.5, number / 3, 0.02] for number in range(3)])
     np.testing.assert_allclose(places.time_s, [0.0, 0.1, 0.2], atol=1e-9)
     assert run.sources["object_rot6d"]["value"].shape == (1, 6)
-    assert (run.event["name"][0], run.event["detail"][0]) == ("stale_state", "no state for 20 ms")
+    assert (run.event["name"][0], run.event["detail"][0]) == ("stale_state", "the last state is 20 ms old")
     assert run.timing["phase"][0] == "running"
 
 

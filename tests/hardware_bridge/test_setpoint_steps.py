@@ -24,5 +24,5 @@ def test_many_steps_refuse_what_one_refuses():
     description = load_description("panda")
     setpoints = SetpointGenerator(description, description.servo_dt_s)
     setpoints.set_target(np.full(7, np.nan))
-    with pytest.raises(BridgeError, match="no set-point towards"):
+    with pytest.raises(BridgeError, match="no setpoint towards"):
         setpoints.steps(5)

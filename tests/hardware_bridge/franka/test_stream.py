@@ -58,7 +58,7 @@ def test_whatever_is_asked_for_and_whenever_the_interface_lets_it_through(narrow
     stream.start(start)
     positions = []
     for _ in range(400):
-        # Anywhere, as suddenly as can be; set-points come in bursts, late, or not at all.
+        # Anywhere, as suddenly as can be; setpoints come in bursts, late, or not at all.
         target = generator.uniform(low - 1, high + 1)
         for _ in range(generator.integers(0, 4)):
             stream.push(JointCommand(joint_pos=target, joint_vel=REST))

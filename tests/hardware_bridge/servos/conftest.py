@@ -92,7 +92,7 @@ class ServoBench:
         return self.robot
 
     def drive(self, joint_pos, ticks=100):
-        """Send one set-point at the servo rate until the arm is there; returns the last state."""
+        """Send one setpoint at the servo rate until the arm is there; returns the last state."""
         for _ in range(ticks):
             self.robot.write(self.at(joint_pos))
             self.clock.advance(self.description.servo_dt_s)

@@ -227,7 +227,7 @@ class TestBoth:
         bench.connected()
         assert bench.robot.notices[-1 if bench.description.protocol == "feetech" else 2] == (
             "servo 3 (elbow_flex): takes goals from 0 to 2100 only, its joint's limits are 947 to 3149: "
-            "set-points stop there"
+            "setpoints stop there"
         )
         sent = bench.robot.write(bench.at(np.full(6, 0.5)))
         assert sent.joint_pos[2] == pytest.approx(52 * RAD_PER_COUNT)
@@ -244,7 +244,7 @@ class TestBoth:
         bench.arm._robot.stop(StopMode.RELEASE)
         bench.arm._observe()
         bench.robot.connect()
-        with pytest.raises(ProtocolError, match=r"\(elbow_flex\): stands at 3287, outside its limits"):
+        with pytest.raises(ProtocolError, match=r"\(elbow_flex\): is at 3287, outside its limits"):
             bench.robot.arm()
         assert not any(servo.torque for servo in bench.device.servos.values())
 

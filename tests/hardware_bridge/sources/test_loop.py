@@ -86,7 +86,7 @@ class TestBeforeTorque:
             real_connect()
 
         camera.connect = connect
-        with pytest.raises(BridgeError, match="panda_joint1 stands at"):
+        with pytest.raises(BridgeError, match="panda_joint1 is at"):
             push()
         assert bench.witness.arms == 0
 
