@@ -1,9 +1,9 @@
-"""How far apart the two engines are when both arms follow the same set-points.
+"""How far apart the two engines are when both arms follow the same setpoints.
 
     python benchmarks/engines.py [--seconds 10] [--sequences 5] [--json FILE]
 
 Free motion: every half second another target within ±0.8 rad of home. Contact: the arm is told to put its
-tool 5 mm into the table. For scale, the tracking error (set-point to joint) stands beside the difference.
+tool 5 mm into the table. For scale, the tracking error (setpoint to joint) stands beside the difference.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def inverse_kinematics(description: RobotDescription, place: NDArray[np.float64]
 def play(
     description: RobotDescription, seconds: float, seed: int, *, contact: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """One sequence on both engines; set-points (T, J) and joints (T, 2, J), rad."""
+    """One sequence on both engines; setpoints (T, J) and joints (T, 2, J), rad."""
     rng = np.random.default_rng(seed)
     home = description.limits("home_rad")
     robots = [make_robot(description, engine) for engine in ENGINES]

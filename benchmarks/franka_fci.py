@@ -146,7 +146,7 @@ def show(name: str, found: dict[str, Any]) -> None:
     print(f"  in time           {1 - robot['missed'] / moving:.4%}, reflexes {robot['reflexes'] or 'none'}")
     if gateway is not None:
         print(f"  worst 100 ms      {gateway.success_rate_min:.2f}")
-        print(f"  late              answers {gateway.late_answers}, set-points {gateway.late_setpoints}")
+        print(f"  late              answers {gateway.late_answers}, setpoints {gateway.late_setpoints}")
     for what, worst in robot["worst"].items():
         print(f"  {what:17} {worst:.4g}")
     print(f"  bridge            {report.rate_hz:.1f} Hz, missed {report.missed_deadlines} of {report.ticks}")

@@ -46,7 +46,7 @@ GO_ON = SafetyConfig(stale_s=60.0, overrun_s=60.0, tracking_error_max_rad=10.0, 
 
 
 def panda_at_1_khz() -> RobotDescription:
-    """The Panda, told set-points every millisecond."""
+    """The Panda, told setpoints every millisecond."""
     return msgspec.structs.replace(load_description("panda"), servo_rate_hz=SERVO_RATE_HZ, simulation=None)
 
 

@@ -75,7 +75,7 @@ TITLES = {"particles": "16 particles", "gaussian": "one Gaussian (K = 1)", "sac"
 
 
 class Foreseen(SetpointGenerator):
-    """The set-points of one policy period, from any joint positions and velocities."""
+    """The setpoints of one policy period, from any joint positions and velocities."""
 
     def move(self, joint_pos: Array, joint_vel: Array, target: Array) -> tuple[Array, Array]:
         """Positions and velocities (1, num_joints) a period on."""
@@ -139,7 +139,7 @@ class TwoWaysEnv(gymnasium.Env[Array, Array]):
         return self._ends.astype(np.float32).ravel(), float(reward), True, False, info
 
     def foresee(self, actions: Array) -> Array:
-        """The ways (T, N, 3) m of N actions, if the arm were always where its set-points are."""
+        """The ways (T, N, 3) m of N actions, if the arm were always where its setpoints are."""
         joints, speed = (
             np.repeat(self._joints[None], len(actions), 0),
             np.zeros((len(actions), len(self._joints))),

@@ -88,7 +88,7 @@ def _error_bars(found: Identification) -> str:
 
 @styled
 def _traces(comparison: Comparison, description: RobotDescription) -> str:
-    """How far each joint is from its set-point, in the excerpt where set-points move most."""
+    """How far each joint is from its setpoint, in the excerpt where setpoints move most."""
     rows = -(-description.num_joints // COLUMNS)
     figure = new_figure(9.0, 1.8 * rows)
     shown = _busiest(comparison)

@@ -19,7 +19,7 @@ class Shown(Record, frozen=True, kw_only=True):
 
 
 SHOWN = {
-    "action_delay_s": Shown(title="delay, set-point to effect and back", unit="ms", factor=1e3, decimals=2),
+    "action_delay_s": Shown(title="delay, setpoint to effect and back", unit="ms", factor=1e3, decimals=2),
     "payload_kg": Shown(title="payload", unit="kg"),
     "lag_s": Shown(title="lag", unit="ms", factor=1e3, decimals=2),
     "coulomb_friction_nm": Shown(title="dry friction", unit="Nm"),

@@ -52,7 +52,7 @@ class Trial:
     steps: NDArray[np.int64]
     """(T + 1,) servo period in which each step began, and the number of periods."""
     command_pos_rad: Vector
-    """(N, num_joints) set-points."""
+    """(N, num_joints) setpoints."""
     command_vel_rad_s: Vector
     """(N, num_joints)."""
     gripper_m: Vector | None = None

@@ -58,7 +58,7 @@ def arm(engine, description):
 
 
 def stepped(robot, target, *, ticks):
-    """Send one set-point for ever; measured positions (ticks, J)."""
+    """Send one setpoint for ever; measured positions (ticks, J)."""
     rows = []
     for _ in range(ticks):
         robot.write(JointCommand(joint_pos=target, joint_vel=np.zeros_like(target)))

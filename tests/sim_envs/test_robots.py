@@ -26,7 +26,7 @@ def command(joint_pos, joint_vel=None):
 
 
 def follow(robots, description, *, seconds, seed):
-    """Send every robot the same jerk-limited motion; returns set-points and what each did, (T, ..., J)."""
+    """Send every robot the same jerk-limited motion; returns setpoints and what each did, (T, ..., J)."""
     rng = np.random.default_rng(seed)
     home = description.limits("home_rad")
     setpoints = SetpointGenerator(description, description.servo_dt_s)
