@@ -93,12 +93,16 @@ def fit(description: RobotDescription, recording: Recording, *, num_workers: int
     with ReplayPool(description, recording, num_workers) as pool:
         problem = _Problem(description, recording, pool)
         theta = problem.solve(parameters, problem.guess_delay(parameters))
-        half, told = problem.half_widths(parameters, theta)
-        kept = [parameter for parameter, is_told in zip(parameters, told, strict=True) if is_told]
-        theta, half = theta[told], half[told]
-        if len(kept) < len(parameters):
-            theta = problem.refine(kept, theta)
-            half = np.maximum(half, problem.half_widths(kept, theta)[0])
+        kept = parameters
+        half, told = problem.half_widths(kept, theta)
+        while not told.all():
+            kept = [parameter for parameter, is_told in zip(kept, told, strict=True) if is_told]
+            if not kept:
+                raise IdentificationError("too little motion: expected a parameter that it tells, found none")
+            theta, cautious = problem.refine(kept, theta[told]), half[told]
+            half, told = problem.half_widths(kept, theta)
+            # What was given up still widens the others, up to where they would say nothing.
+            half = np.maximum(half, np.minimum(cautious, problem.needed(kept, theta)))
         effects = drawn_effects(description, kept, theta)
         noise = problem.noise(pool.replay([effects])[0])
     estimates = [
@@ -205,8 +209,12 @@ class _Problem:
         scores = np.zeros((self._blocks[-1] + 1, len(parameters)))
         rows = np.repeat(self._blocks, residual[0].size)
         np.add.at(scores, rows, jacobian * residual.ravel()[:, None])
-        needed = np.array([p.needed(value) for p, value in zip(parameters, theta.tolist(), strict=True)])
-        return told_half_widths(jacobian.T @ jacobian, scores, needed)
+        return told_half_widths(jacobian.T @ jacobian, scores, self.needed(parameters, theta))
+
+    @staticmethod
+    def needed(parameters: list[Parameter], theta: Vector) -> Vector:
+        """Half widths from which on an interval says nothing."""
+        return np.array([p.needed(value) for p, value in zip(parameters, theta.tolist(), strict=True)])
 
     def noise(self, motion: Motion) -> dict[str, float]:
         """Noise of measured positions (rad) and velocities (rad/s): what differs between residuals."""

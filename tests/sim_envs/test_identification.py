@@ -14,6 +14,7 @@ from wpg.sim_envs.actuators import Quantity, identify
 from wpg.sim_envs.effects import Effects, JointEffects, effects_toml, load_effects, spread_of
 from wpg.sim_envs.engines import make_robot
 from wpg.sim_envs.errors import IdentificationError
+from wpg.sim_envs.identification import fit
 from wpg.sim_envs.recording import Recording, recording_of
 from wpg.sim_envs.replay import Replayer
 from wpg.sim_envs.scene import Scene
@@ -141,6 +142,25 @@ def test_without_torque_intervals_are_wider(found, description):
     assert identification.errors[MOVING].fitted_rmse_rad < 1.5e-4
 
 
+@pytest.mark.parametrize(
+    ("resolution_rad", "kept"),
+    [
+        (0.0015, {"action_delay_s", "payload_kg", "lag_s", "stiffness_factor", "joint_pos_offset_rad"}),
+        (0.005, set()),
+    ],
+)
+def test_what_gets_too_wide_without_the_others_is_left_out_too(description, resolution_rad, kept):
+    coarse = recorded(description, "mujoco", replaced(TRUE, joint_pos_resolution_rad=resolution_rad), 6.0)
+    silent = replace(coarse, joint_torque=np.zeros_like(coarse.joint_torque))
+    found = fit(description, silent, num_workers=1)
+    for estimate in found.estimates:
+        parameter = estimate.parameter
+        sought, high = parameter.encode(estimate.value), parameter.encode(estimate.high)
+        assert high - sought <= parameter.needed(sought) * (1 + 1e-6), parameter.field
+    assert kept <= {estimate.parameter.field for estimate in found.estimates}
+    assert found.unknown
+
+
 def test_replay_is_what_stepping_gives(engine, description):
     effects = Effects(action_delay_s=0.0123, lag_s=0.01, coulomb_friction_nm=0.3, payload_kg=0.5)
     recording = recorded(description, engine, effects, 1.0)
@@ -223,7 +243,7 @@ def test_refusals_name_what_is_wrong(still, description):
         "expected 7 joints": replace(run, state=changed(run.state, joint_pos_rad=np.zeros((1200, 6)))),
         "parts from the bridge's by 0.200 s": replace(run, state=changed(run.state, device_time_s=clock)),
         "goes back by": replace(run, state=changed(run.state, device_time_s=back)),
-        "a gap: no set-point for 0.5": replace(
+        "a gap: no setpoint for 0.5": replace(
             run, command=changed(run.command, host), state=changed(run.state, host)
         ),
         "not finite": replace(run, state=changed(run.state, joint_pos_rad=np.full((1200, 7), np.nan))),
