@@ -93,7 +93,8 @@ def identify(
         write_identify_report(html, found, comparison, description, origin=source or link or "")
     write_json(json, found)
     out.write_text(effects_toml(found.effects))
-    command = shlex.join(("wpg", "train", "wpg/PandaReach-v0", "--actuators", str(out)))
+    other = () if robot == "panda" else ("--robot", robot)
+    command = shlex.join(("wpg", "train", "wpg/PandaReach-v0", *other, "--actuators", str(out)))
     console.print(f"wrote {out}; next: {command}", soft_wrap=True)
 
 
@@ -102,7 +103,6 @@ def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
     description = robot.description
     motion = excitation(description, ExcitationPlan(seed=seed))
     seconds = len(motion.joint_pos) * description.servo_dt_s
-    console.print(f"{description.title} goes home, then moves around it for {seconds:.0f} s …")
     run_log = RunLog(
         path,
         {
@@ -112,6 +112,7 @@ def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
         },
         {"description.json": msgspec.json.encode(description)},
     )
+    console.print(f"{description.title} goes home, then moves around it for {seconds:.0f} s …")
     try:
         with (
             emergency_stop(console) as emergency,

@@ -173,7 +173,9 @@ class Effects(JointEffects, frozen=True, kw_only=True):
             ValueError: they belong to another robot, or name a joint that it does not have.
         """
         if self.robot not in (None, description.name):
-            raise ValueError(f"robot: expected {description.name}, found {self.robot}")
+            raise ValueError(
+                f"robot: expected {description.name}, found {self.robot} (give --robot {self.robot})"
+            )
         for name in self.joints:
             if name not in description.joint_names:
                 raise ValueError(

@@ -72,7 +72,7 @@ def test_any_names_are_read_back(tmp_path, description, name):
         ("lag_s = { low = 0.01, high = 0.02, mean = 0.01 }", r"mean: expected kind normal, found uniform"),
         ("lag_s = nan", r"lag_s: expected finite ends, found nan"),
         ("dealy_s = 0.1", r"unknown field `dealy_s`"),
-        ('robot = "xarm6"', r"robot: expected panda, found xarm6"),
+        ('robot = "xarm6"', r"actuators\.toml: robot: expected panda, found xarm6 \(give --robot xarm6\)"),
         ("[joints.thumb]\nlag_s = 0.1", r"joints: expected some of panda_joint1, .*, found thumb"),
         ("[joints.panda_joint1]\nlag_s = -1", r"lag_s: expected at least 0, found -1"),
         ("lag_s = ", r"actuators\.toml: "),

@@ -1,12 +1,16 @@
 """Identification against arms whose parameters are known, and logs that it refuses."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from msgspec.structs import replace as replaced
+from rich.console import Console
 
+from wpg.cli.identify import _record
 from wpg.cli.main import main
+from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import RunRecording, Series
@@ -243,7 +247,7 @@ def test_refusals_name_what_is_wrong(still, description):
         "expected 7 joints": replace(run, state=changed(run.state, joint_pos_rad=np.zeros((1200, 6)))),
         "parts from the bridge's by 0.200 s": replace(run, state=changed(run.state, device_time_s=clock)),
         "goes back by": replace(run, state=changed(run.state, device_time_s=back)),
-        "a gap: no setpoint for 0.5": replace(
+        "a gap: no set-point for 0.5": replace(
             run, command=changed(run.command, host), state=changed(run.state, host)
         ),
         "not finite": replace(run, state=changed(run.state, joint_pos_rad=np.full((1200, 7), np.nan))),
@@ -294,10 +298,32 @@ def test_command_writes_everything_or_nothing(description, tmp_path, capsys, mon
     assert "another robot" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [log]
     assert main(["identify", str(log), "--robot", "panda", *outputs]) == 0
+    assert capsys.readouterr().out.endswith(f"next: wpg train wpg/PandaReach-v0 --actuators {out}\n")
     assert load_effects(out, description).robot == "panda"
     page = (tmp_path / "a.html").read_text()
     assert page.count("<svg") == 3
     assert "unfitted" in page
+
+
+def test_what_is_next_names_another_robot(found, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("wpg.cli.identify.read_log", lambda _: None)
+    monkeypatch.setattr(
+        "wpg.sim_envs.recording.recording_of", lambda *_: SimpleNamespace(time_s=np.array([30.0]))
+    )
+    monkeypatch.setattr("wpg.sim_envs.actuators.identify", lambda *_: found)
+    out = tmp_path / "a.toml"
+    assert main(["identify", "run.mcap", "--robot", "omx", "--out", str(out)]) == 0
+    said = f"next: wpg train wpg/PandaReach-v0 --robot omx --actuators {out}\n"
+    assert capsys.readouterr().out.endswith(said)
+
+
+def test_nothing_is_said_to_move_without_a_log(description, tmp_path, capsys):
+    log = tmp_path / "excitation.mcap"
+    log.write_text("precious")
+    with pytest.raises(LogError):
+        _record(SimpleNamespace(description=description), log, 0, Console())
+    assert "goes home" not in capsys.readouterr().out
+    assert log.read_text() == "precious"
 
 
 def state_of(recording, row):
