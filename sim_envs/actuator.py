@@ -1,4 +1,4 @@
-"""What stands between a set-point and a joint, and between a joint and its measurement, on every engine."""
+"""What stands between a setpoint and a joint, and between a joint and its measurement, on every engine."""
 
 import math
 from collections import deque
@@ -44,12 +44,12 @@ class DelayLine:
 
 
 class Actuator:
-    """The way from set-point to servo: losses, delay, first-order lag; and the joint's friction.
+    """The way from setpoint to servo: losses, delay, first-order lag; and the joint's friction.
 
     Args:
         effects: what this arm has.
         step_s: physics step.
-        rng: decides which set-points are lost.
+        rng: decides which setpoints are lost.
 
     Attributes:
         rubs: there is friction.
@@ -74,7 +74,7 @@ class Actuator:
         self._line.restart(self._reference)
 
     def send(self, time_s: float, reference: Vector) -> None:
-        """A set-point departs, unless it is lost."""
+        """A setpoint departs, unless it is lost."""
         if not self._lost or self._rng.random() >= self._lost:
             self._line.push(time_s, reference)
 
@@ -87,10 +87,10 @@ class Actuator:
         return self._reference
 
     def plan(self, departures: NDArray[np.int64], references: Vector) -> Vector:
-        """What :meth:`step` gives over a whole recording from :meth:`restart` on, if no set-point is lost.
+        """What :meth:`step` gives over a whole recording from :meth:`restart` on, if no setpoint is lost.
 
         Args:
-            departures: (T,) physics steps before which set-points were sent, not falling.
+            departures: (T,) physics steps before which setpoints were sent, not falling.
             references: (T, num_joints) rad, what was sent.
 
         Returns:

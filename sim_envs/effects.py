@@ -94,7 +94,7 @@ class JointEffects(Record, frozen=True, kw_only=True):
     """Effects that each joint has of its own; None where there is none."""
 
     lag_s: Value | None = None
-    """Time constant of the first-order lag from set-point to servo."""
+    """Time constant of the first-order lag from setpoint to servo."""
     coulomb_friction_nm: Value | None = None
     """Dry friction, the same at every speed above :data:`~wpg.sim_envs.actuator.STICTION_RAD_S`."""
     viscous_friction_nm_s_rad: Value | None = None
@@ -135,11 +135,11 @@ class Effects(JointEffects, frozen=True, kw_only=True):
     joints: dict[str, JointEffects] = msgspec.field(default_factory=dict)
     """Single joints, by name; what is set here comes before what is set for all."""
     action_delay_s: Value | None = None
-    """From a set-point's departure to its effect."""
+    """From a setpoint's departure to its effect."""
     observation_delay_s: Value | None = None
     """From a measurement, of joints or of an object, to its arrival."""
     dropped_commands: Value | None = None
-    """Probability that a set-point is lost; the one before stays in force."""
+    """Probability that a setpoint is lost; the one before stays in force."""
     friction_factor: Value | None = None
     """Times both kinds of friction of all joints."""
     mass_factor: Value | None = None

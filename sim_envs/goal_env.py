@@ -40,7 +40,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     """A task whose goal is a place for the tool or for an object.
 
     A step is one policy period, run as the control loop runs it on hardware: the action sets a joint target,
-    and at every servo tick the set-point generator moves towards it and the robot follows. The observation is
+    and at every servo tick the setpoint generator moves towards it and the robot follows. The observation is
     made by the pipeline that makes it on hardware, with the tool's place by forward kinematics.
 
     Action: in [-1, 1], how far each joint shall go, (num_joints,) of 0.1 rad each, or how far the tool shall
@@ -56,7 +56,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     Attributes:
         interface: what a policy for this task sees and commands.
         robot: the simulated arm.
-        commands: set-points of the last step, (ticks, num_joints) rad and rad/s.
+        commands: setpoints of the last step, (ticks, num_joints) rad and rad/s.
         row: every observation term after the last reset or step, (obs_dim,), in an array that is used again.
     """
 

@@ -11,7 +11,7 @@ from wpg.hardware_bridge.run_log.reader import RunRecording
 from wpg.sim_envs.errors import IdentificationError
 
 GAP_S = 0.1
-"""Longest time between two set-points."""
+"""Longest time between two setpoints."""
 CLOCK_JUMP_S = 0.05
 """The device's clock may part from the bridge's by this much from one state to the next."""
 LENGTH_MIN_S = 5.0
@@ -20,16 +20,16 @@ ARMED = "ARMED"
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One stretch of a run in which the arm followed set-points, one row a servo period."""
+    """One stretch of a run in which the arm followed setpoints, one row a servo period."""
 
     time_s: Vector
-    """(T,) when each set-point was sent, by the device's clock, from 0."""
+    """(T,) when each setpoint was sent, by the device's clock, from 0."""
     command_pos: Vector
     """(T, num_joints) rad."""
     command_vel: Vector
     """(T, num_joints) rad/s."""
     joint_pos: Vector
-    """(T, num_joints) rad, as measured just before the set-point was sent."""
+    """(T, num_joints) rad, as measured just before the setpoint was sent."""
     joint_vel: Vector
     """(T, num_joints) rad/s."""
     joint_torque: Vector
@@ -70,7 +70,7 @@ def recording_of(log: RunRecording, description: RobotDescription) -> Recording:
     if len(newest) < 2 or command_s[-1] - command_s[0] < LENGTH_MIN_S:
         length_s = command_s[-1] - command_s[0] if len(newest) else 0.0
         raise IdentificationError(
-            f"too short: expected at least {LENGTH_MIN_S:g} s in which the arm follows set-points, "
+            f"too short: expected at least {LENGTH_MIN_S:g} s in which the arm follows setpoints, "
             f"found {length_s:.1f} s"
         )
     device_s = states["device_time_s"][newest]
@@ -122,7 +122,7 @@ def _check_clocks(command_s: Vector, state_s: Vector, device_s: Vector) -> None:
     pauses = np.diff(command_s)
     if (worst := int(np.argmax(pauses))) is not None and pauses[worst] > GAP_S:
         raise IdentificationError(
-            f"a gap: no set-point for {pauses[worst]:.2f} s at {command_s[worst]:.2f} s of the log"
+            f"a gap: no setpoint for {pauses[worst]:.2f} s at {command_s[worst]:.2f} s of the log"
         )
     steps = np.diff(device_s)
     if (steps < 0).any():

@@ -18,7 +18,7 @@ from wpg.sim_envs.urdf import simulation_model
 
 
 class Motion(NamedTuple):
-    """What the simulated arm did, (T, num_joints) each, when each set-point was sent."""
+    """What the simulated arm did, (T, num_joints) each, when each setpoint was sent."""
 
     joint_pos: Vector
     joint_vel: Vector

@@ -118,7 +118,7 @@ class ServoArm(ABC):
         )
 
     def write(self, command: JointCommand) -> JointCommand:
-        """Follow a set-point; where the arm is not armed, the command that holds it is returned instead."""
+        """Follow a setpoint; where the arm is not armed, the command that holds it is returned instead."""
         if self._status is not RobotStatus.ARMED:
             return JointCommand(
                 joint_pos=self._reference.copy(),
@@ -135,7 +135,7 @@ class ServoArm(ABC):
         return command
 
     def follow(self, joint_pos: Vector, joint_vel: Vector, gripper_m: float | None = None) -> None:
-        """Write a set-point each servo period, (T, num_joints) rad and rad/s, and let the time pass."""
+        """Write a setpoint each servo period, (T, num_joints) rad and rad/s, and let the time pass."""
         if self._actuator is not None or self._status is not RobotStatus.ARMED:
             for pos, vel in zip(joint_pos, joint_vel, strict=True):
                 self.write(JointCommand(joint_pos=pos, joint_vel=vel, gripper_m=gripper_m))
@@ -191,12 +191,12 @@ class ServoArm(ABC):
         """Follow a recorded run from the last :meth:`reset` on, without noise.
 
         Args:
-            departures: (T,) physics steps before which the set-points were sent, not falling, the first 0.
-            joint_pos: (T, num_joints) rad, set-points.
+            departures: (T,) physics steps before which the setpoints were sent, not falling, the first 0.
+            joint_pos: (T, num_joints) rad, setpoints.
             joint_vel: (T, num_joints) rad/s.
 
         Returns:
-            Position (rad), velocity (rad/s) and motor torque (Nm) when each set-point was sent, three
+            Position (rad), velocity (rad/s) and motor torque (Nm) when each setpoint was sent, three
             (T, num_joints).
 
         Raises:
@@ -220,7 +220,7 @@ class ServoArm(ABC):
             self._gripper.set_target(opening_m)
 
     def _move_gripper(self, duration_s: float) -> None:
-        """Move the fingers' set-point towards where they shall go."""
+        """Move the fingers' setpoint towards where they shall go."""
         if self._gripper is not None and not self._gripper.is_there:
             self._open(self._gripper.step(duration_s))
 
@@ -277,7 +277,7 @@ class ServoArm(ABC):
 
     @abstractmethod
     def _open(self, opening_m: float) -> None:
-        """Set-point of the fingers' servos."""
+        """Setpoint of the fingers' servos."""
 
     @abstractmethod
     def _opening(self) -> float:

@@ -247,7 +247,7 @@ def test_refusals_name_what_is_wrong(still, description):
         "expected 7 joints": replace(run, state=changed(run.state, joint_pos_rad=np.zeros((1200, 6)))),
         "parts from the bridge's by 0.200 s": replace(run, state=changed(run.state, device_time_s=clock)),
         "goes back by": replace(run, state=changed(run.state, device_time_s=back)),
-        "a gap: no set-point for 0.5": replace(
+        "a gap: no setpoint for 0.5": replace(
             run, command=changed(run.command, host), state=changed(run.state, host)
         ),
         "not finite": replace(run, state=changed(run.state, joint_pos_rad=np.full((1200, 7), np.nan))),
