@@ -127,6 +127,8 @@ def run(
         out: File of JSON lines.
     """
     budget = {"seed": seed, "steps": steps, "period": period, "episodes": episodes}
+    if settings and algorithm != "wpg":
+        raise SystemExit(f"--settings are those of wpg, not of {algorithm}")
     if algorithm == "wpg":
         curve = run_wpg(env, **budget, settings=settings)
     else:

@@ -39,7 +39,10 @@ def emulated(robot: str, *options: str | Path) -> Iterator[Emulated]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            hello = json.loads(process.stdout.readline())
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"{' '.join(command)} ended before it was ready")
+            hello = json.loads(line)
             yield Emulated(process, hello["link"], hello)
         finally:
             process.terminate()

@@ -61,7 +61,7 @@ def test_engine_and_contract_agree_where_the_tool_is(any_robot):
         np.testing.assert_allclose(robot.tool_position(), kinematics.tool_position(joint_pos), atol=1e-6)
 
 
-def test_tracks_set_points(any_robot):
+def test_tracks_setpoints(any_robot):
     sent, done = follow([any_robot], any_robot.description, seconds=3.0, seed=1)
     rmse = np.sqrt(((done[:, 0] - sent) ** 2).mean(axis=0))
     assert rmse.max() < 0.005

@@ -70,7 +70,7 @@ class TestMotion:
 
 
 class TestPunctuality:
-    def test_states_that_were_missed_move_the_set_points_on(self, bench):
+    def test_states_that_were_missed_move_the_setpoints_on(self, bench):
         bench.arm_robot()
         bench.drive(60)
         before = bench.fci.q[0]

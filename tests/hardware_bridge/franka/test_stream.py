@@ -79,7 +79,7 @@ def test_a_joint_sent_to_its_end_arrives_within_the_falling_speed_limit(narrow):
     np.testing.assert_allclose(positions[-1], end, atol=0.02)
 
 
-def test_follows_set_points_three_servo_periods_later(narrow):
+def test_follows_setpoints_three_servo_periods_later(narrow):
     home = narrow.limits("home_rad")
     simulated = KinematicRobot(narrow)
     simulated.reset(home)
@@ -102,7 +102,7 @@ def test_follows_set_points_three_servo_periods_later(narrow):
     assert stream.dry == 0
 
 
-def test_brakes_and_stays_when_set_points_stop(narrow):
+def test_brakes_and_stays_when_setpoints_stop(narrow):
     stream = CommandStream(narrow)
     home = narrow.limits("home_rad")
     stream.start(home)
@@ -117,7 +117,7 @@ def test_brakes_and_stays_when_set_points_stop(narrow):
     assert stream.dry == 1
 
 
-def test_after_braking_set_points_are_ignored_until_the_next_start(narrow):
+def test_after_braking_setpoints_are_ignored_until_the_next_start(narrow):
     stream = CommandStream(narrow)
     home = narrow.limits("home_rad")
     stream.start(home)
@@ -128,7 +128,7 @@ def test_after_braking_set_points_are_ignored_until_the_next_start(narrow):
         np.testing.assert_allclose(stream.step().joint_pos, home, atol=1e-12)
 
 
-def test_clocks_that_disagree_lose_no_set_point(narrow):
+def test_clocks_that_disagree_lose_no_setpoint(narrow):
     """A robot whose millisecond is 0.3 % long or short: time is stretched, nothing is dropped or run dry."""
     home = narrow.limits("home_rad")
     for tick in (1.003, 0.997):

@@ -98,7 +98,7 @@ class TestPositions:
 
 
 class TestTorques:
-    def test_are_a_spring_and_a_damper_around_the_set_point(self, make_bench):
+    def test_are_a_spring_and_a_damper_around_the_setpoint(self, make_bench):
         bench = make_bench("torque")
         home = bench.fci.q.copy()
         bench.arm_robot()

@@ -200,7 +200,7 @@ class TestBoth:
             speed = bench.servo(joint.name).speed_rad_s
             assert joint.velocity_max_rad_s < speed < 1.11 * joint.velocity_max_rad_s
 
-    def test_set_points_are_followed_no_slower(self, make_bench, protocol):
+    def test_setpoints_are_followed_no_slower(self, make_bench, protocol):
         told, free = make_bench(protocol), make_bench(protocol)
         for bench in (told, free):
             bench.connected()
@@ -221,7 +221,7 @@ class TestBoth:
         live(slow, 0.2)
         assert 0.05 < slow.arm.state.joint_pos[2] < 0.11
 
-    def test_narrower_servos_bound_the_set_points(self, bench):
+    def test_narrower_servos_bound_the_setpoints(self, bench):
         servo = bench.servo("elbow_flex")
         servo.set(servo.model.max_position, 2100)
         bench.connected()
