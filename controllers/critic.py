@@ -40,11 +40,13 @@ class Critic(nn.Module):
         values: Tensor = self.network(torch.cat([obs, action], -1), use)
         return values.squeeze(-1)
 
+    @torch.no_grad()
     def action_gradient(self, obs: Tensor, action: Tensor) -> Tensor:
         """`∇_a min_i Q_i(obs, a)` (B, action_dim) of the critic at rest."""
         values, steps = self.network.record(torch.cat([obs, action], -1), None)
-        least = torch.nn.functional.one_hot(values.squeeze(-1).argmin(0), len(values)).to(values.dtype)
-        grad, _ = self.network.gradients(steps, least.mT.unsqueeze(-1), by_input=True, by_parameters=False)
+        members = torch.arange(len(values), device=values.device).view(-1, 1, 1)
+        least = (values.argmin(0, keepdim=True) == members).to(values.dtype)
+        grad, _ = self.network.gradients(steps, least, by_input=True, by_parameters=False)
         assert grad is not None
         return grad[:, self.obs_dim :]
 

@@ -169,7 +169,7 @@ class FoldedMlp(nn.Module):
                 if slope is not None and intercept is not None:
                     grad = grad.add_(intercept).addcmul_(step.x, slope)
             if number:
-                grad = torch.ops.aten.threshold_backward(grad, step.x, 0)
+                grad = torch.ops.aten.threshold_backward.grad_input(grad, step.x, 0, grad_input=grad)
         return grad.sum(0) if by_input else None, found
 
     def at_rest(self, *, low_precision: bool = False) -> PlainMlp:
@@ -223,15 +223,22 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     x = x.to(weight.dtype)
     if weight.dtype == torch.bfloat16 or weight.shape[2] == 1:
         return _product(x, weight).add_(bias)
+    if len(weight) == 1:
+        return torch.addmm(bias[0], x[0], weight[0]).unsqueeze(0)
     return torch.baddbmm(bias, x.expand(len(weight), -1, -1), weight)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Batch of matrix products, bfloat16 out in float32; one row or column is not worth a call of BLAS."""
+    """Batch of matrix products, bfloat16 out in float32; one row or column is not worth a call of BLAS.
+
+    Of a batch of one, a compiler may lose the stride, and oneDNN then copies both factors.
+    """
     if a.shape[2] == 1:
         return _widen(a) * b
     if b.shape[2] == 1:
         return (_widen(a) * b.mT).sum(2, keepdim=True)
+    if len(a) == len(b) == 1:
+        return _widen(torch.mm(a[0], b[0])).unsqueeze(0)
     members = max(len(a), len(b))
     return _widen(torch.bmm(a.expand(members, -1, -1), b.expand(members, -1, -1)))
 

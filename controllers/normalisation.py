@@ -65,26 +65,25 @@ class FoldedNorm(nn.Module):
         sets = 1 if raw else members
         self.register_buffer("running_mean", torch.zeros(sets, 1, features))
         self.register_buffer("running_var", torch.ones(sets, 1, features))
-        self._scratch: Tensor | None = None  # kept from batch to batch: new memory is in no cache
 
     def at_rest(self) -> tuple[Tensor, Tensor]:
         """Multiplier and offset by the running statistics, (E, 1, F)."""
-        multiplier = self.scale * (self.running_var + self.epsilon).rsqrt()
+        multiplier = _once(self.scale * (self.running_var + self.epsilon).rsqrt())
         return multiplier, torch.addcmul(self.shift, self.running_mean, multiplier, value=-1)
 
     @torch.no_grad()
     def from_batch(self, x: Tensor, use: BatchUse) -> BatchNorm:
         """The normalisation by the statistics of `x`; the running ones move towards these."""
         mean, var = self._statistics(x)
-        inverse_std = factor = (var + self.epsilon).rsqrt()
+        inverse_std = factor = _once((var + self.epsilon).rsqrt())
         offset: Tensor = self.shift
         d = None
         if use.renormalise:
             running_inverse_std = (self.running_var + self.epsilon).rsqrt()
-            factor = running_inverse_std.clamp(inverse_std / MAX_SCALE, inverse_std * MAX_SCALE)
+            factor = _once(running_inverse_std.clamp(inverse_std / MAX_SCALE, inverse_std * MAX_SCALE))
             d = ((mean - self.running_mean) * running_inverse_std).clamp_(-MAX_SHIFT, MAX_SHIFT)
             offset = torch.addcmul(offset, self.scale, d)
-        multiplier: Tensor = self.scale * factor
+        multiplier = _once(self.scale * factor)
         self.running_mean.lerp_(mean, use.rate)
         self.running_var.lerp_(var, use.rate)
         offset = torch.addcmul(offset, mean, multiplier, value=-1)
@@ -95,14 +94,11 @@ class FoldedNorm(nn.Module):
 
         Raw inputs may lie far from zero and vary little, so these are centred before they are squared.
         """
-        if self._scratch is None or self._scratch.shape != x.shape:
-            self._scratch = torch.empty_like(x)
         rows = x.shape[1]
         mean = x.sum(1, keepdim=True).div_(rows)
         if self.raw:
-            centred = torch.sub(x, mean, out=self._scratch)
-            return mean, centred.square_().sum(1, keepdim=True).div_(rows)
-        square = torch.square(x, out=self._scratch).sum(1, keepdim=True).div_(rows)
+            return mean, (x - mean).square_().sum(1, keepdim=True).div_(rows)
+        square = x.square().sum(1, keepdim=True).div_(rows)
         return mean, square.addcmul_(mean, mean, value=-1).clamp_(min=0)
 
     @torch.no_grad()
@@ -120,7 +116,15 @@ class FoldedNorm(nn.Module):
         intercept = (norm.multiplier * offset_grad).div_(-rows).addcmul_(norm.mean, slope, value=-1)
         if norm.d is not None:
             scale_grad.addcmul_(norm.d, offset_grad)
-        return scale_grad, offset_grad, slope, intercept
+        return scale_grad, offset_grad, _once(slope), _once(intercept)
+
+
+def _once(x: Tensor) -> Tensor:
+    """`x` itself, which a compiler computes once.
+
+    Otherwise it puts the square roots and divisions behind a number per feature into the loop over all rows.
+    """
+    return x.as_strided(x.shape, x.stride())
 
 
 def fold(multiplier: Tensor, offset: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

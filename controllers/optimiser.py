@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 BETAS = (0.5, 0.999)
+EPSILON = 1e-8
 
 
 class FlatAdam:
-    """`torch.optim.Adam` over parameters that lie end to end in one tensor.
+    """Adam over parameters that lie end to end in one tensor.
 
     The parameters become views of it, so that a step is one call however many they are: on networks of this
     size the calls cost more than what they compute. Move the parameters to their device before.
@@ -21,23 +23,41 @@ class FlatAdam:
         sizes = [parameter.numel() for parameter in parameters]
         for parameter, part in zip(parameters, torch.split(self._flat, sizes), strict=True):
             parameter.data = part.view_as(parameter)
-        self._adam = torch.optim.Adam([self._flat], lr=learning_rate, betas=BETAS, fused=True)
+        self._learning_rate = learning_rate
+        self._state = {
+            "step": torch.zeros((), device=self._flat.device),
+            "exp_avg": torch.zeros_like(self._flat),
+            "exp_avg_sq": torch.zeros_like(self._flat),
+        }
 
     def step(self, gradient: Tensor) -> None:
         """Move the parameters down the gradient, which lies end to end as they do."""
-        self._flat.grad = gradient
-        self._adam.step()
+        adam(
+            [self._flat],
+            [gradient],
+            [self._state["exp_avg"]],
+            [self._state["exp_avg_sq"]],
+            [],
+            [self._state["step"]],
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=self._learning_rate,
+            weight_decay=0,
+            eps=EPSILON,
+            maximize=False,
+        )
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Set the step size."""
-        for group in self._adam.param_groups:
-            group["lr"] = learning_rate
+        self._learning_rate = learning_rate
 
     def tensors(self) -> dict[str, Tensor]:
-        """Moments and number of steps; empty before the first step."""
-        found: dict[str, Tensor] = dict(self._adam.state_dict()["state"].get(0, {}))
-        return found
+        """Moments and number of steps."""
+        return dict(self._state)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Load what `tensors()` returned."""
-        self._adam.load_state_dict({**self._adam.state_dict(), "state": {0: tensors} if tensors else {}})
+        for name, tensor in self._state.items():
+            tensor.copy_(tensors[name])
