@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,8 +64,9 @@ class Learner:
         }
         self._critic_step, self._policy_step = self._critic_gradient, self._policy_gradient
         if compiled:
-            self._critic_step = torch.compile(self._critic_gradient, fullgraph=True, dynamic=False)
-            self._policy_step = torch.compile(self._policy_gradient, fullgraph=True, dynamic=False)
+            how: Any = {"fullgraph": True, "dynamic": False, "options": {"cpp_wrapper": True}}
+            self._critic_step = torch.compile(self._critic_gradient, **how)
+            self._policy_step = torch.compile(self._policy_gradient, **how)
         self._low_precision = low_precision
         self._rest()
         self._followed = list(policy.state_dict().values())
