@@ -64,7 +64,8 @@ class Learner:
         }
         self._critic_step, self._policy_step = self._critic_gradient, self._policy_gradient
         if compiled:
-            how: Any = {"fullgraph": True, "dynamic": False, "options": {"cpp_wrapper": True}}
+            # Compiling the calls, too, needs a C++ compiler, which only a CPU needs anyway.
+            how: Any = {"fullgraph": True, "dynamic": False, "options": {"cpp_wrapper": device.type == "cpu"}}
             self._critic_step = torch.compile(self._critic_gradient, **how)
             self._policy_step = torch.compile(self._policy_gradient, **how)
         self._low_precision = low_precision

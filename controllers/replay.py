@@ -151,7 +151,7 @@ class FlatReplayBuffer(ReplayBuffer):
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
         """See `ReplayBuffer.sample`."""
         index = self._with_kept(self._mixed(batch_size, generator), generator)
-        obs, action, reward, terminated, next_obs = torch.split(self.rows[index], self.columns, 1)
+        obs, action, reward, terminated, next_obs = torch.split(self.rows.index_select(0, index), self.columns, 1)
         return Batch(obs, action, reward[:, 0], terminated[:, 0], next_obs)
 
 
@@ -205,7 +205,7 @@ class HindsightReplayBuffer(ReplayBuffer):
             self._eventful_rows = self.eventful[: self.size].nonzero()[:, 0]
 
     def _part(self, index: Tensor, column: int) -> Tensor:
-        return torch.split(self.rows[index], self.columns, 1)[column]
+        return torch.split(self.rows.index_select(0, index), self.columns, 1)[column]
 
     def _is_eventful(self, achieved: FloatArray) -> bool:
         """Whether an episode's last achieved goal (T, goal_dim) was not yet reached after its first step."""
@@ -231,7 +231,7 @@ class HindsightReplayBuffer(ReplayBuffer):
         """See `ReplayBuffer.sample`; the first `ratio` of the rows are relabelled."""
         index = self._draw(batch_size, generator)
         obs, action, reward, terminated, next_obs, achieved, desired = torch.split(
-            self.rows[index], self.columns, 1
+            self.rows.index_select(0, index), self.columns, 1
         )
         n = round(self.ratio * batch_size)
         if n:
