@@ -72,7 +72,7 @@ def check(
         )
     if policy is None and source:
         raise UsageError("--source: for which policy? give --policy")
-    prepare_outputs(json)
+    prepare_outputs(json, inputs=(robot, policy, source_key, key, calibration))
     description = load_description(robot)
     console = terminal()
     driver = robot_at(link, description, key=key, calibration=calibration)

@@ -21,7 +21,7 @@ def doctor(
     Args:
         policy: Also list what this policy needs besides the robot.
     """
-    prepare_outputs(json)
+    prepare_outputs(json, inputs=(policy,))
     findings = diagnose()
     if policy is not None:
         findings.append(sources_needed(load_policy(policy).contract.interface))

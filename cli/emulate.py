@@ -74,7 +74,7 @@ def emulate(
             brownout_after_s=5, unplug_after_s=5 with unplug_for_s=0.3.
         seed: Seed of faults, the arm's parameters and noise, the camera's noise, and object positions.
     """
-    prepare_outputs(json)
+    prepare_outputs(json, inputs=(robot, actuators, key))
     require_at_least(0, seed=seed)
     if task is None and (source is not None or camera):
         raise UsageError("--source and --camera are for an object: give --task, e.g. PandaPush")

@@ -57,7 +57,7 @@ def evaluate(
         select: The critic's best particle, the particles' mean, or a random one.
         seed: Seed of resets and noise.
     """
-    prepare_outputs(json)
+    prepare_outputs(json, inputs=(policy, robot, actuators))
     result = evaluate_policy(
         policy, env=env, episodes=episodes, select=select, seed=seed, robot=robot, actuators=actuators
     )

@@ -80,17 +80,18 @@ def export(
         licence=licence,
         sign_key=None if sign_key is None else read_key(sign_key),
     )
+    inputs = (policy, robot, actuators, vec_normalize, interface, sign_key)
     if policy.is_dir():
         if any(option is not None for option in (env, robot, actuators, vec_normalize)):
             raise UsageError(
                 f"{policy} is a run folder: --env, --robot, --actuators and --vec-normalize are for a .zip"
             )
         out = out or policy / POLICY_NAME
-        prepare_outputs(out, kind=".onnx")
+        prepare_outputs(out, inputs=inputs, kind=".onnx")
         path = export_run(policy, out, options)
     elif policy.suffix == ".zip":
         out = out or policy.with_suffix(".onnx")
-        prepare_outputs(out, kind=".onnx")
+        prepare_outputs(out, inputs=inputs, kind=".onnx")
         path = export_zip(
             policy,
             out,

@@ -77,7 +77,7 @@ def identify(
     if link is None and any(option is not None for option in (log, key, calibration)):
         raise UsageError("--log, --key and --calibration are for a robot that shall move: give --link")
     refuse_existing(out, "--out")
-    prepare_outputs(out, json, html)
+    prepare_outputs(out, json, html, log, inputs=(source, robot, key, calibration))
     with tempfile.TemporaryDirectory() as folder:
         recorded = Path(source) if source is not None else log or Path(folder) / "excitation.mcap"
         if link is not None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -112,20 +113,29 @@ def refuse_existing(path: Path, option: str) -> None:
         raise CommandError(f"{path} exists already: choose another with {option}")
 
 
-def prepare_outputs(*paths: Path | None, kind: str = "") -> None:
+def prepare_outputs(*paths: Path | None, inputs: Sequence[Path | str | None] = (), kind: str = "") -> None:
     """Check before the work whether its results can be written; existing files will be replaced.
 
     Args:
         paths: of the results; None for one that is not requested.
+        inputs: what the command reads, which no result may replace; names of what is no file do not count.
         kind: the one precious suffix that these results may replace, as a policy replaces another.
 
     Raises:
-        CommandError: there is a folder or a file of another kind at the path, or the path is not writable.
+        CommandError: there is a folder, an input or a file of another kind at the path, the path is not
+            writable, or two results have the same one.
         OSError: the file's folder cannot be created.
     """
+    read = {Path(name).resolve() for name in inputs if name is not None and Path(name).is_file()}
+    written: set[Path] = set()
     for path in paths:
         if path is None:
             continue
+        if path.resolve() in read:
+            raise CommandError(f"{path} is read by this command: choose another name for its result")
+        if path.resolve() in written:
+            raise CommandError(f"{path}: expected a name for each result, found the same one twice")
+        written.add(path.resolve())
         if path.is_dir():
             raise CommandError(f"{path}: expected the name of a file, found a folder")
         if path.suffix in PRECIOUS and path.suffix != kind and path.exists():

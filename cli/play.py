@@ -57,7 +57,7 @@ def play(
         require_display()
     else:
         require_format(out)
-        prepare_outputs(out)
+        prepare_outputs(out, inputs=(target, robot, actuators))
     kwargs = {"render_mode": "human" if window else "rgb_array"}
     kwargs |= env_kwargs(robot=robot, actuators=actuators)
     with _controlled(target, env, select, seed, kwargs) as (act, opened):

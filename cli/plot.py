@@ -24,7 +24,7 @@ def plot(
     if path.suffix not in ("", ".png"):
         raise UsageError(f"--out {path}: expected a .png file or a folder")
     if path.suffix:
-        prepare_outputs(path)
+        prepare_outputs(path, inputs=(log,))
     recording = read_log(log)
     if not len(recording.command):
         raise CommandError(f"{log}: holds no /command messages: the run, or the log, ended before the first")

@@ -27,7 +27,7 @@ def replay(
     Args:
         policy: The artifact of the run, a file or a run folder; by default the copy in the log.
     """
-    prepare_outputs(json)
+    prepare_outputs(json, inputs=(log, policy))
     recording = read_log(log)
     artifact = logged_artifact(recording, log) if policy is None else load_policy(policy)
     found = replay_log(recording, artifact)
@@ -49,7 +49,8 @@ def _show(found: Replay, console: Console) -> None:
     table.add_row(
         "decisions", f"{found.decisions:,}" + (f", {found.missing} more lost" * bool(found.missing))
     )
-    table.add_row("actions", f"{found.equal:,} equal, {found.unequal} unequal")
+    unchecked = f", {found.actions_unchecked} unchecked" * bool(found.actions_unchecked)
+    table.add_row("actions", f"{found.equal:,} equal, {found.unequal} unequal{unchecked}")
     unchecked = f", {found.observations_unchecked} unchecked" * bool(found.observations_unchecked)
     table.add_row(
         "observations", f"{found.observations_equal:,} equal, {found.observations_unequal} unequal{unchecked}"

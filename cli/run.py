@@ -95,7 +95,7 @@ def run(
     except ValueError as error:
         raise usage_error(error, duration_s="duration") from error
     artifact = load_policy(policy, artifact_key)
-    prepare_outputs(json)
+    prepare_outputs(json, log, inputs=(policy, robot, source_key, safety, key, calibration, artifact_key))
     driver = robot_at(link, load_description(robot), key=key, calibration=calibration)
     console = terminal()
     sources = link_sources(source, source_key)
@@ -115,13 +115,21 @@ def run(
         # Before the terminal is given back, which may be gone.
         write_json(json, report)
     _show(report, console)
+    faults = []
     if not report.completed:
-        raise CommandError(f"the run ended by {report.end_reason}: {report.message}")
+        faults.append(f"the run ended by {report.end_reason}: {report.message}")
+    if report.log_error:
+        faults.append(f"the run log is not whole: {report.log_error}")
+    if faults:
+        raise CommandError("; ".join(faults))
 
 
 def _show(report: RunReport, console: Console) -> None:
     for warning in report.warnings:
         console.print(remark("warning", warning))
+    # An error loses more than is counted, and is told instead.
+    if report.log_dropped and not report.log_error:
+        console.print(remark("warning", f"the run log could not take {report.log_dropped:,} records"))
     table = Table(show_header=False, box=None, padding=(0, 2))
     late, policy = report.lateness_us, report.policy_us
     table.add_row("ended by", report.end_reason)

@@ -151,7 +151,8 @@ class FlatReplayBuffer(ReplayBuffer):
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
         """See `ReplayBuffer.sample`."""
         index = self._with_kept(self._mixed(batch_size, generator), generator)
-        obs, action, reward, terminated, next_obs = torch.split(self.rows.index_select(0, index), self.columns, 1)
+        rows = self.rows.index_select(0, index)
+        obs, action, reward, terminated, next_obs = torch.split(rows, self.columns, 1)
         return Batch(obs, action, reward[:, 0], terminated[:, 0], next_obs)
 
 

@@ -8,13 +8,15 @@ from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.deciding import Decider
 from wpg.hardware_bridge.lifecycle import Lifecycle, Phase
 from wpg.hardware_bridge.motion import Motion
-from wpg.hardware_bridge.robot import RobotState
+from wpg.hardware_bridge.robot import RobotState, Vector
 from wpg.hardware_bridge.soft_start import SoftStart
 
 HOME_RAD = 1e-3
 """A joint that is commanded to within this of its home is home."""
 RISES_MAX = 5
 """Steps upwards at most, and downwards: an arm may not get as high as its tool's box."""
+STALLED_S = 5.0
+"""Homing ends the run once the commands have come no nearer to where the arm goes for this long."""
 PutBack = Callable[[str], bool]
 """Asked at every tick while an object lies elsewhere than in training, with what is wrong, or "" once nothing
 is any more; True lets the arm go on."""
@@ -51,6 +53,8 @@ class Approach:
         self._end = end
         self._clock = clock
         self._descents = self._rises = 0
+        self._nearest_rad, self._nearer_s = np.inf, 0.0
+        """How near the commands have come to where the arm goes, and when."""
         self._lets_go = False
         """The gripper is still to be opened."""
         self._trouble = ""
@@ -73,10 +77,11 @@ class Approach:
             self.homings += 1
             self._decider.reset()
             self._descents = self._rises = RISES_MAX
+            self._nearest_rad, self._nearer_s = np.inf, self._clock.now()
             self._lets_go = self._decider.must_open(state)
             if self._lets_go:
                 # What it holds, and how high, is seen once it stands.
-                self._motion.set_target(self._motion.stop_pos)
+                self._head_for(self._motion.stop_pos)
             else:
                 self._set_off(state)
             self._lifecycle.enter(Phase.HOMING, reason)
@@ -92,6 +97,9 @@ class Approach:
             self._wait(state, seen=seen)
             return
         self._soft_start.grow()
+        if self._stalls():
+            self._end("homing_stalled", f"no nearer to the start for {STALLED_S:g} s: {self._where()}")
+            return
         there = np.allclose(self._motion.joint_pos, self._motion.target, atol=HOME_RAD)
         if state is None or not (there and self._motion.at_rest and self._motion.gripper_is_there):
             return
@@ -110,11 +118,33 @@ class Approach:
                 self._lets_go = False
                 self._motion.set_opening(np.inf)
             else:
-                self._motion.set_target(down)
+                self._head_for(down)
             return
         up = self._decider.way_up(self._motion.joint_pos) if self._rises > 0 else None
         self._rises -= 1
-        self._motion.set_target(self._decider.start_pos if up is None else up)
+        self._head_for(self._decider.start_pos if up is None else up)
+
+    def _head_for(self, target: Vector) -> None:
+        """Another target is as far as it is; the same one once more is no progress."""
+        before = self._motion.target
+        self._motion.set_target(target)
+        if not np.allclose(self._motion.target, before, atol=HOME_RAD):
+            self._nearest_rad = np.inf
+
+    def _stalls(self) -> bool:
+        """A driver may send less than it is told, and a start may lie outside the limits."""
+        left_rad = float(np.abs(self._motion.target - self._motion.joint_pos).max())
+        if left_rad < self._nearest_rad - HOME_RAD or not self._motion.gripper_is_there:
+            self._nearest_rad, self._nearer_s = left_rad, self._clock.now()
+        return self._clock.now() - self._nearer_s > STALLED_S
+
+    def _where(self) -> str:
+        """The joint that is farthest from the start."""
+        there, start = self._motion.joint_pos, self._decider.start_pos
+        index = int(np.abs(start - there).argmax())
+        return (
+            f"joint {index + 1} of {len(start)} stays at {there[index]:.4f}, expected {start[index]:.4f} rad"
+        )
 
     def _arrive(self, state: RobotState) -> None:
         trouble = self._decider.misplaced(state) or self._trouble

@@ -8,6 +8,7 @@ A package adds a robot by an entry point that bears its name; behind it stands t
 """
 
 import importlib.util
+import math
 import operator
 from importlib import resources
 from importlib.metadata import EntryPoint, entry_points
@@ -45,6 +46,7 @@ class JointDescription(Record, frozen=True, kw_only=True):
     home_rad: float
 
     def __post_init__(self) -> None:
+        _check_finite(self, f"joint {self.name}: ")
         if not self.position_min_rad < self.position_max_rad:
             raise ValueError(
                 f"joint {self.name}: position_min_rad {self.position_min_rad} must be below "
@@ -55,6 +57,14 @@ class JointDescription(Record, frozen=True, kw_only=True):
                 f"joint {self.name}: home_rad {self.home_rad} lies outside "
                 f"[{self.position_min_rad}, {self.position_max_rad}]"
             )
+
+
+def _check_finite(part: Record, where: str = "") -> None:
+    """No limit may be infinite: what is computed from it would be no number."""
+    for field in part.__struct_fields__:
+        value = getattr(part, field)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{where}{field}: expected a finite number, found {value}")
 
 
 def _rises(values: tuple[float, ...]) -> bool:
@@ -135,6 +145,9 @@ class GripperDescription(Record, frozen=True, kw_only=True):
     pad_height_m: float = 0.0
     """Middle of the pads on the finger's link."""
 
+    def __post_init__(self) -> None:
+        _check_finite(self, "gripper: ")
+
 
 class RobotDescription(Record, frozen=True, kw_only=True):
     """A whole robot. Arrays are in the order of ``joints``."""
@@ -161,6 +174,7 @@ class RobotDescription(Record, frozen=True, kw_only=True):
     """The servo bus; None: the joints are not bus servos."""
 
     def __post_init__(self) -> None:
+        _check_finite(self)
         if not self.joints:
             raise ValueError(f"robot {self.name} has no joints")
         names = [joint.name for joint in self.joints]

@@ -34,9 +34,15 @@ class EmergencyStop:
 
     @property
     def source(self) -> str:
-        """Where the request came from; empty while there is none."""
+        """Where the request came from; empty while there is none.
+
+        A poll that fails is one: nobody could ask for the stop any more.
+        """
         if not self._source:
-            self._source = self._poll()
+            try:
+                self._source = self._poll()
+            except Exception as error:  # a stop must not be lost to whatever a poll may raise
+                self._source = f"what can no longer be asked for it: {error}"
         return self._source
 
 

@@ -72,6 +72,7 @@ class LeRobotRobot:
         self._status = RobotStatus.IDLE
         self._sequence = 0
         self._last: tuple[float, Vector, Vector] | None = None
+        self._sent = np.zeros(len(self._keys))
         self._others: dict[str, float] = {}
         self._rad_per_unit = UNITS["deg"]
 
@@ -140,17 +141,17 @@ class LeRobotRobot:
         )
 
     def write(self, command: JointCommand) -> JointCommand:
-        """Send a setpoint; returns what LeRobot says that it sent.
+        """Send a setpoint; returns what LeRobot says that it sent, or sent last where this one is lost.
 
         Raises:
             LinkError: the robot is gone.
         """
         joint_pos = np.minimum(np.maximum(command.joint_pos, self._low), self._high)
-        sent = joint_pos
-        # A command that is lost is followed by the next; the states tell when it goes on.
+        # A command that is lost is followed by the next, from where the arm was sent; the states tell when it
+        # goes on.
         with contextlib.suppress(StaleStateError):
-            sent = self._send(joint_pos)
-        return JointCommand(joint_pos=sent, joint_vel=np.zeros_like(sent))
+            self._send(joint_pos)
+        return JointCommand(joint_pos=self._sent, joint_vel=np.zeros_like(self._sent))
 
     def stop(self, mode: StopMode) -> None:
         """Hold where the arm stands, or turn torque off.
@@ -220,12 +221,12 @@ class LeRobotRobot:
             observed: dict[str, float] = device.get_observation()
         return observed
 
-    def _send(self, joint_pos: Vector) -> Vector:
+    def _send(self, joint_pos: Vector) -> None:
         device = self._connected
         values = (joint_pos / self._rad_per_unit).tolist()
         with self._translated():
             sent = device.send_action({**self._others, **dict(zip(self._keys, values, strict=True))})
-        return np.array([sent[key] for key in self._keys]) * self._rad_per_unit
+        self._sent = np.array([sent[key] for key in self._keys]) * self._rad_per_unit
 
     def _velocity(self, observed: dict[str, float], joint_pos: Vector, now_s: float) -> Vector:
         keys = [f"{name}.vel" for name in self._description.joint_names]

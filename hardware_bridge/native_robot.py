@@ -1,5 +1,6 @@
 """A robot that speaks the native frame protocol."""
 
+import itertools
 import secrets
 from collections import deque
 from collections.abc import Callable
@@ -41,6 +42,8 @@ from wpg.hardware_bridge.robot import (
 IDENTIFY_PERIOD_S = 0.1
 REQUEST_TIMEOUT_S = 0.1
 REQUEST_ATTEMPTS = 5
+READS_MAX = 64
+"""Reads of one poll that goes beyond its time: some lines never fall silent."""
 REMEMBERED = 4096
 """Frames whose time of sending is known: two seconds of polls and commands at 1 kHz."""
 
@@ -254,7 +257,7 @@ class NativeRobot:
         sequence = self._send(message)
         deadline = self._clock.now() + timeout_s
         newest: State | None = None
-        while True:
+        for reads in itertools.count(1):
             data = self._connected.receive(max(0.0, deadline - self._clock.now()))
             for frame in self._decoder.feed(data):
                 state = frame.message
@@ -262,7 +265,7 @@ class NativeRobot:
                     newest = state
             if newest is not None and newest.reply_to == sequence:
                 return newest
-            if not data and self._clock.now() >= deadline:
+            if (not data or reads >= READS_MAX) and self._clock.now() >= deadline:
                 break
         if newest is not None and any_state:
             return newest

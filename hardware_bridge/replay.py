@@ -11,7 +11,7 @@ from wpg.export.interface import PolicyInterface
 from wpg.export.reader import artifact_from_bytes
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.pipeline import ObservationPipeline
-from wpg.hardware_bridge.policy import Floats, SampledPolicy
+from wpg.hardware_bridge.policy import Floats
 from wpg.hardware_bridge.robot import RobotState, Vector
 from wpg.hardware_bridge.run_log.reader import RunRecording
 from wpg.hardware_bridge.run_log.schema import POLICY_FILE
@@ -41,6 +41,8 @@ class Replay(msgspec.Struct, kw_only=True):
     equal: int = 0
     """Policy steps whose action came out bit for bit."""
     unequal: int = 0
+    actions_unchecked: int = 0
+    """Policy steps whose choice looks back on an action that the log could not take."""
     observations_equal: int = 0
     """Policy steps whose observation follows bit for bit from the logged state and goal."""
     observations_unequal: int = 0
@@ -75,7 +77,8 @@ def replay(recording: RunRecording, artifact: Artifact) -> Replay:
     """Feed the logged states, goals and noise to the artifact, and compare with what was logged.
 
     An observation is rebuilt from the newest state before its decision; of a term with history its newest
-    part is compared. The action is computed from the logged observation, so that neither hides the other.
+    part is compared. The action is computed from the logged observation, and a choice that looks back looks
+    on the logged action, so that no difference hides or causes another.
 
     Raises:
         LogError: no decisions in the log, or another artifact made them.
@@ -89,29 +92,20 @@ def replay(recording: RunRecording, artifact: Artifact) -> Replay:
         raise LogError(
             "the log holds no decisions: the run, or the log, ended before the policy's first step"
         )
-    try:
-        seed, particles = (int(recording.metadata[name]) for name in ("noise_seed", "particles"))
-    except KeyError as error:
-        raise LogError(f"the log does not tell its {error.args[0]}: it cannot be replayed") from error
-    policy = SampledPolicy(artifact, seed, particles)
+    decision = recording.decision
+    numbers = decision["number"].tolist()
     found = Replay(
         policy_sha256=artifact.digest,
         complete=recording.complete,
         ticks=len(recording.timing),
-        decisions=len(recording.decision),
+        decisions=len(numbers),
+        missing=numbers[-1] + 1 - len(numbers),
     )
-    decision, upcoming = recording.decision, 0
     rebuilt = _rebuilt_observations(recording, artifact.contract.interface)
-    for row, (number, observed) in enumerate(zip(decision["number"].tolist(), rebuilt, strict=True)):
-        for _ in range(upcoming, number):
-            policy.skip()
-            found.missing += 1
-        upcoming = number + 1
+    replayed = _replayed_actions(recording, artifact)
+    for row, (number, observed, action) in enumerate(zip(numbers, rebuilt, replayed, strict=True)):
         logged_obs = decision["obs"][row].astype(np.float32)
         logged = decision["action"][row].astype(np.float32)
-        if decision["fresh"][row]:
-            policy.reset()
-        action = policy.act(logged_obs).action
         place = number, float(decision.time_s[row])
         if observed is None:
             found.observations_unchecked += 1
@@ -120,6 +114,9 @@ def replay(recording: RunRecording, artifact: Artifact) -> Replay:
             same = _compare(found, place, "observation", known, logged_obs)
             found.observations_equal += same
             found.observations_unequal += not same
+        if action is None:
+            found.actions_unchecked += 1
+            continue
         same = _compare(found, place, "action", action, logged)
         found.equal += same
         found.unequal += not same
@@ -143,6 +140,33 @@ def _compare(
             replayed=float(replayed[index]),
         )
     return not differs.size
+
+
+def _replayed_actions(recording: RunRecording, artifact: Artifact) -> Iterator[Floats | None]:
+    """For each decision what its observation and noise give, (A,); None where the action before is missing.
+
+    Raises:
+        LogError: the log does not tell which noise there was.
+    """
+    try:
+        seed, particles = (int(recording.metadata[name]) for name in ("noise_seed", "particles"))
+    except KeyError as error:
+        raise LogError(f"the log does not tell its {error.args[0]}: it cannot be replayed") from error
+    spec, decision = artifact.contract.sampler, recording.decision
+    spec.check_particles(particles)
+    looks_back = spec.choice == "best_with_hysteresis"
+    generator = np.random.Generator(np.random.SFC64(seed))
+    noise = np.zeros((1, particles, spec.noise_dim), np.float32)
+    upcoming, previous = 0, None
+    for row, (number, fresh) in enumerate(zip(decision["number"], decision["fresh"], strict=True)):
+        for _ in range(upcoming, number + 1):
+            generator.standard_normal(out=noise, dtype=np.float32)
+        if looks_back and number > upcoming and not fresh:
+            yield None
+        else:
+            obs = decision["obs"][row : row + 1].astype(np.float32)
+            yield artifact.run(obs, noise, None if fresh else previous).action[0]
+        upcoming, previous = number + 1, decision["action"][row : row + 1].astype(np.float32)
 
 
 def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -> Iterator[Floats | None]:

@@ -82,7 +82,7 @@ def transfer(
 
     if not policies:
         raise UsageError("which policy? give one exported file or several")
-    prepare_outputs(json, html)
+    prepare_outputs(json, html, inputs=(*policies, to, robot, actuators, safety, key, calibration))
     require_at_least(0, seed=seed)
     try:
         config = StudyConfig(

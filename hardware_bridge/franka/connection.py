@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -35,8 +36,12 @@ class FciReflexError(BridgeError):
 
     @property
     def is_of_commands(self) -> bool:
-        """Commands came too late, or did not fit what the robot did meanwhile; the arm itself is well."""
-        return any(name in str(self) for name in COMMAND_ERRORS)
+        """Commands came too late, or did not fit what the robot did meanwhile; the arm itself is well.
+
+        Not where another reason is named as well, or none.
+        """
+        named = set(re.findall(r'"(\w+)"', str(self)))
+        return bool(named) and named.issubset(COMMAND_ERRORS)
 
 
 class FciConnection:

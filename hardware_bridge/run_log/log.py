@@ -41,6 +41,7 @@ class RunLog(RecordingRecorder):
             raise LogError(f"no run log: {path}: {error.filename} is no folder") from error
         except OSError as error:
             raise LogError(f"no run log: {path}: {error.strerror}") from error
+        self._path = path
         command = [sys.executable, "-m", "wpg.hardware_bridge.run_log.writer", str(path), str(time.time_ns())]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
@@ -56,7 +57,7 @@ class RunLog(RecordingRecorder):
         self._encode = msgspec.msgpack.Encoder().encode
         self._pending = b""
         self.dropped = 0
-        """Records that came faster than they could be written."""
+        """Records that the pipe could not take; those that its writer lost in an error are not among them."""
         self.error = ""
         """Why the log ended early; empty when it did not."""
         with contextlib.suppress(OSError):
@@ -88,10 +89,15 @@ class RunLog(RecordingRecorder):
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            self.error = f"the run log was not finished within {FINISH_TIMEOUT_S:g} s"
-        if self._process.returncode and not self.error:
-            self.error = self._answers.read().decode().strip() or "its writer died"
+            self.error = f"{self._path}: not finished within {FINISH_TIMEOUT_S:g} s"
+        if self._process.returncode:
+            # The writer knows why the pipe broke.
+            self.error = self._answers.read().decode().strip() or self.error or self._died
         self._answers.close()
+
+    @property
+    def _died(self) -> str:
+        return f"{self._path}: its writer died"
 
     def _put(self, record: LogRecord) -> None:
         if self.error:
@@ -104,7 +110,7 @@ class RunLog(RecordingRecorder):
         except BlockingIOError:
             written = 0
         except OSError:
-            self.error = "its writer died"
+            self.error = self._died
             return
         # Records up to PIPE_BUF are taken whole or not at all; of a longer one the rest goes first next time.
         if written <= len(self._pending) and written < len(data):

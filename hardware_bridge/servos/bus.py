@@ -22,6 +22,8 @@ LEAD_S = 150e-6
 """A read wakes up this long before its last answer is due: sleepers wake up late, by up to this."""
 LOOKS = 64
 """How often that answer is looked for before it is waited for: a look takes 3 µs, an awakening 30."""
+READS_MAX = 64
+"""Reads of what came unasked, or too late: some lines never fall silent."""
 FAST_HEADER, FAST_OVERHEAD = 8, 4
 """Bytes before, and around, each servo's data in the answer to a fast sync read."""
 RETURN_DELAY_MAX_S = 510e-6
@@ -177,8 +179,9 @@ class ServoBus:
     def _exchange(self, packet: Packet, servos: Sequence[int], size: int) -> Iterator[Status]:
         """Send an instruction; the answers as they come, for as long as the wire may need for them."""
         # What comes late from the last transaction is no answer to this one.
-        while self._link.receive(0.0):
-            pass
+        for _ in range(READS_MAX):
+            if not self._link.receive(0.0):
+                break
         self._decoder.reset()
         self._send(self._encoded(packet))
         due_s = self._free_s + self._answers_s(packet.code, len(servos), size)
@@ -186,12 +189,13 @@ class ServoBus:
         # One awakening for all answers: those before the last are taken while that one is on the wire.
         self._clock.sleep_until(due_s - LEAD_S)
         waiting = set(servos)
-        looks = 0
+        looks = late = 0
         while waiting:
             remaining_s = deadline_s - self._clock.now()
             data = self._link.receive(max(0.0, remaining_s) if looks >= LOOKS else 0.0)
             looks += 1
-            if not data and remaining_s <= 0:
+            late += remaining_s <= 0
+            if late and (not data or late > READS_MAX):
                 return
             for found in self._decoder.feed(data):
                 # Half-duplex adapters may echo what they send.

@@ -13,7 +13,7 @@ from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
-from wpg.hardware_bridge.servos.models import CENTRE_COUNTS, COUNTS_PER_TURN, RAD_PER_COUNT
+from wpg.hardware_bridge.servos.models import CENTRE_COUNTS, COUNTS_PER_TURN, MODELS, RAD_PER_COUNT
 
 
 class Span(NamedTuple):
@@ -31,7 +31,7 @@ class MotorCalibration(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     drive_mode: int
-    """1: the motor turns against its joint."""
+    """1, on a bus whose servos do not invert themselves: the motor turns against its joint."""
     homing_offset: int
     """What calibrating has written into the servo."""
     range_min: int
@@ -62,14 +62,11 @@ class GripperCalibration:
         """The most counts that an opening takes."""
         return float(np.abs(np.diff(self.counts) / np.diff(self.openings_m)).max())
 
-    def calibrated(self, motor: MotorCalibration) -> "GripperCalibration":
-        """The same openings between the ends of a motor's range, its first end closed.
-
-        With ``drive_mode`` 1 its last.
-        """
+    def calibrated(self, motor: MotorCalibration, *, inverted: bool) -> "GripperCalibration":
+        """The same openings between the ends of a motor's range, its first end closed; inverted, its last."""
         share = (self.counts - self.counts[0]) / (self.counts[-1] - self.counts[0])
         closed, opened = motor.range_min, motor.range_max
-        if motor.drive_mode:
+        if inverted:
             closed, opened = opened, closed
         return GripperCalibration(counts=closed + share * (opened - closed), openings_m=self.openings_m)
 
@@ -105,16 +102,16 @@ class ServoCalibration:
         """The widest spans of counts inside the joints' and the servos' ranges.
 
         Raises:
-            DescriptionError: a joint has no such count.
+            DescriptionError: a joint has no two such counts.
         """
         low = np.maximum(description.limits("position_min_rad"), self.low_rad)
         high = np.minimum(description.limits("position_max_rad"), self.high_rad)
         ends = np.stack([self.to_counts(low), self.to_counts(high)])
         # A hair of tolerance, so that an end that is a whole count stays one.
         lowest, highest = np.ceil(ends.min(axis=0) - 1e-6), np.floor(ends.max(axis=0) + 1e-6)
-        for index in np.flatnonzero((lowest > highest) | (low > high)):
+        for index in np.flatnonzero((lowest >= highest) | (low > high)):
             raise DescriptionError(
-                f"joint {description.joint_names[index]}: no angle within both the joint's limits and the "
+                f"joint {description.joint_names[index]}: no room within both the joint's limits and the "
                 "range of its calibration"
             )
         return tuple(map(Span, lowest.astype(int).tolist(), highest.astype(int).tolist()))
@@ -123,6 +120,20 @@ class ServoCalibration:
         """Lowest and highest angle of each joint's span, two (num_joints,)."""
         ends = np.stack([self.to_rad(counts) for counts in np.array(spans, dtype=np.float64).T])
         return ends.min(axis=0), ends.max(axis=0)
+
+
+def narrowed(description: RobotDescription, low_rad: Vector, high_rad: Vector) -> RobotDescription:
+    """The same robot with these position limits, (num_joints,) each; a home outside is at the nearer end."""
+    joints = tuple(
+        msgspec.structs.replace(
+            joint,
+            position_min_rad=low,
+            position_max_rad=high,
+            home_rad=min(max(joint.home_rad, low), high),
+        )
+        for joint, low, high in zip(description.joints, low_rad.tolist(), high_rad.tolist(), strict=True)
+    )
+    return msgspec.structs.replace(description, joints=joints)
 
 
 def default_calibration(description: RobotDescription) -> ServoCalibration:
@@ -189,12 +200,19 @@ def calibration_of(
             )
         found.append(motor)
     joints = found[: description.num_joints]
+    inverted = [_is_inverted(motor, description) for motor in found]
     half_rad = np.array([(motor.range_max - motor.range_min) / 2 for motor in joints]) * RAD_PER_COUNT
     return ServoCalibration(
         zero_counts=np.array([(motor.range_min + motor.range_max) / 2 for motor in joints]),
-        sign=np.array([-1.0 if motor.drive_mode else 1.0 for motor in joints]),
+        sign=np.array([-1.0 if inverts else 1.0 for inverts in inverted[: description.num_joints]]),
         low_rad=-half_rad,
         high_rad=half_rad,
-        gripper=None if gripper is None else gripper.calibrated(found[-1]),
+        gripper=None if gripper is None else gripper.calibrated(found[-1], inverted=inverted[-1]),
         motors=tuple(found),
     )
+
+
+def _is_inverted(motor: MotorCalibration, description: RobotDescription) -> bool:
+    """Whether angles count against a motor's positions; servos with a drive mode of their own see to that."""
+    inverts_itself = description.bus is not None and MODELS[description.bus.model].drive_mode is not None
+    return not inverts_itself and motor.drive_mode == 1

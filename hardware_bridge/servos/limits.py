@@ -46,7 +46,7 @@ class ServoLimits:
         spans: the joints' limits, by servo, in order.
 
     Raises:
-        ProtocolError: a servo lets no goal of its joint pass.
+        ProtocolError: a servo lets no two goals of its joint pass.
         StaleStateError: a servo does not answer.
         LinkError: the link is dead.
     """
@@ -179,9 +179,9 @@ class ServoLimits:
             # A Feetech servo that counts turns has 0 for both.
             return joint
         both = Span(max(joint.low, found.low), min(joint.high, found.high))
-        if both.low > both.high:
+        if both.low >= both.high:
             raise ProtocolError(
-                f"{self._name(servo)}: takes goals from {found}, none of them within its joint's {joint}"
+                f"{self._name(servo)}: takes goals from {found}, no two of them within its joint's {joint}"
             )
         if _is_wider(joint, both):
             self._remarks.append(

@@ -2,7 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ from wpg.hardware_bridge.links import Link, open_link
 from wpg.hardware_bridge.protocols.servo import ServoProtocol, Status
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 from wpg.hardware_bridge.servos.bus import ATTEMPTS, ServoBus
-from wpg.hardware_bridge.servos.calibration import ServoCalibration, default_calibration
+from wpg.hardware_bridge.servos.calibration import ServoCalibration, Span, default_calibration, narrowed
 from wpg.hardware_bridge.servos.checks import check_register, check_servos
 from wpg.hardware_bridge.servos.limits import ServoLimits
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT, servo_bus
@@ -52,7 +52,8 @@ class ServoRobot(ABC):
     tells how to move is read and commanded in the same transactions.
 
     Args:
-        description: the arm; its ``[bus]`` table names the servos.
+        description: the arm; its ``[bus]`` table names the servos. Its position limits are narrowed to those
+            of the calibration, and by :meth:`connect` to those of the servos.
         link: URL, or what opens the link.
         config: how patient to be.
         calibration: which count is which angle; by default the middle of the turn is zero.
@@ -69,7 +70,7 @@ class ServoRobot(ABC):
         calibration: ServoCalibration | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._description = description
+        self._described = description
         self._open: Callable[[], Link] = partial(open_link, link) if isinstance(link, str) else link
         self._config = config or ServoRobotConfig()
         self._servo_bus, self._model = servo_bus(description, self.protocol.name)
@@ -91,7 +92,7 @@ class ServoRobot(ABC):
 
     def _forget(self) -> None:
         self._limits: ServoLimits | None = None
-        self._low, self._high = self._calibration.ends_rad(tuple(self._spans.values()))
+        self._narrow(self._spans)
         moved, speed_rad_s = self._joints, self._description.limits("velocity_max_rad_s")
         if self._gripper is not None and self._description.gripper is not None:
             moved = (*moved, self._servo_bus.others[GRIPPER])
@@ -111,6 +112,11 @@ class ServoRobot(ABC):
         self.fault = ""
         """What the servos complain of; empty when nothing is."""
 
+    def _narrow(self, spans: Mapping[int, Span]) -> None:
+        """Describe the arm with limits that :meth:`write` sends unclipped."""
+        self._low, self._high = self._calibration.ends_rad(tuple(spans.values()))
+        self._description = narrowed(self._described, self._low, self._high)
+
     @property
     def misses(self) -> dict[str, int]:
         """How often each servo that moves did not answer, or not plausibly."""
@@ -118,7 +124,7 @@ class ServoRobot(ABC):
 
     @property
     def description(self) -> RobotDescription:
-        """Joints, limits, home, rates."""
+        """Joints, limits that calibration and servos let pass, home, rates."""
         return self._description
 
     @property
@@ -158,7 +164,7 @@ class ServoRobot(ABC):
             delays = self._bus.registers(self._servos, self._model.return_delay)
             self._bus.return_delay_s = max(delays.values()) * 2e-6
             self._limits = ServoLimits(self._bus, self._model, self._description, self._spans)
-            self._low, self._high = self._calibration.ends_rad(tuple(self._limits.allowed.values()))
+            self._narrow(self._limits.allowed)
             self._configure()
         except BaseException:
             self.close()
@@ -171,11 +177,13 @@ class ServoRobot(ABC):
         arming fails, servos that were found without torque are left without.
 
         Raises:
-            ProtocolError: a joint stands outside its limits, a servo refuses, or its torque is not on then.
+            ProtocolError: a joint stands, or has its home, outside its limits, a servo refuses, or its torque
+                is not on then.
             StaleStateError: a servo does not answer.
             LinkError: the link is dead.
             BridgeError: one of these, and torque may be on.
         """
+        self._check_home()
         self._before_torque()
         self._own_limits.tell()
         found = self._connected.registers(self._servos, self._model.torque_enable)
@@ -286,6 +294,16 @@ class ServoRobot(ABC):
     def _after_torque(self) -> None:  # noqa: B027
         """Whatever must be set once an arm that is being armed has torque."""
 
+    def _check_home(self) -> None:
+        """An arm that cannot get home would head for it without end; its home may be off by a count."""
+        home = self._described.limits("home_rad")
+        for index in np.flatnonzero(np.abs(home - self._description.limits("home_rad")) > RAD_PER_COUNT):
+            raise ProtocolError(
+                f"joint {self._description.joint_names[index]}: home_rad {home[index]:g} lies outside "
+                f"{self._low[index]:.4f} to {self._high[index]:.4f} rad, all that its calibration and its "
+                "servo's limits let pass: calibrate it over a wider range, or describe another home"
+            )
+
     def _state(self, time_s: float) -> RobotState:
         counts, velocity, effort = self._readings.last[: self._description.num_joints].T
         opened = self._readings.last[-1, 0]
@@ -297,6 +315,7 @@ class ServoRobot(ABC):
             sequence=self._sequence,
             gripper_m=None if self._gripper is None else self._gripper.to_m(opened),
             status=RobotStatus.FAULT if self.fault else self._status,
+            fault=self.fault,
         )
 
     def _hold_here(self) -> None:

@@ -116,6 +116,54 @@ def test_a_run_log_is_left_alone(run_folder, tmp_path, capsys):
     assert log.read_text() == "precious"
 
 
+LINK = ("--link", "udp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "so101", *LINK, "--calibration", "{file}", "--json"),
+        ("doctor", "--policy", "{file}", "--json"),
+        ("emulate", "panda", "--link", "pty:", "--key", "{file}", "--json"),
+        ("evaluate", "{run}", "--actuators", "{file}", "--json"),
+        ("export", "{run}", "--interface", "{file}", "--out"),
+        ("identify", "{file}", "--robot", "panda", "--html"),
+        ("plot", "{file}", "--out"),
+        ("replay", "{file}", "--json"),
+        ("run", "{run}", "--robot", "panda", *LINK, "--goals", "1", "--key", "{file}", "--json"),
+        ("transfer", "{file}", "--from", "wpg/PandaReach-v0", "--to", "wpg/PandaReach-v0", "--html"),
+    ],
+)
+def test_no_result_replaces_what_the_command_reads(command, run_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.png"
+    file.write_text("precious")
+    named = [part.format(file=file, run=run_folder) for part in command]
+    assert cli.main([*named, "./mine.png"]) == 1
+    assert only_line(capsys) == "wpg: mine.png is read by this command: choose another name for its result"
+    assert file.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "{run}", "--robot", "panda", *LINK, "--goals", "1", "--log", "{file}", "--json", "{file}"),
+        ("identify", *LINK, "--robot", "panda", "--log", "{file}", "--json", "{file}"),
+        ("transfer", "{run}", "--from", "A", "--to", "B", "--json", "{file}", "--html", "{file}"),
+    ],
+)
+def test_no_result_replaces_another(command, run_folder, tmp_path, capsys):
+    file = tmp_path / "result"
+    assert cli.main([part.format(file=file, run=run_folder) for part in command]) == 1
+    assert f"{file}: expected a name for each result" in only_line(capsys)
+    assert not file.exists()
+
+
+def test_a_file_that_is_named_like_a_robot_may_be_a_result(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare_outputs(tmp_path / "panda", inputs=("panda", None))
+
+
 def test_a_result_that_cannot_be_written_is_known_before_the_work(run_folder, tmp_path, capsys):
     for command in (
         ["evaluate", str(run_folder), "--json"],

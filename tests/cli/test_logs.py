@@ -13,6 +13,7 @@ from wpg.cli import main as cli
 from wpg.cli.log_pictures import _axes, _counted, _joints, _tool_ways
 from wpg.export.contract import Provenance
 from wpg.export.interface import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface
+from wpg.export.options import AS_TRAINED, SamplerOptions
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
@@ -27,7 +28,7 @@ def run(*args: object) -> int:
     return cli.main([str(arg) for arg in args])
 
 
-def write_policy(path, seed: int):
+def write_policy(path, seed: int, options=AS_TRAINED):
     """An untrained policy for a late Panda: it sees joints, targets, a tool with a history, and a goal."""
     import torch
 
@@ -78,6 +79,7 @@ def write_policy(path, seed: int):
             packages={},
             config_sha256="0" * 64,
         ),
+        options=options,
     )
     return path
 
@@ -89,6 +91,18 @@ def policy(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def log(policy, tmp_path_factory):
+    return write_log(tmp_path_factory.mktemp("log") / "run.mcap", policy)
+
+
+@pytest.fixture(scope="module")
+def log_of_hysteresis(tmp_path_factory):
+    """Each decision depends on the action before."""
+    folder = tmp_path_factory.mktemp("hysteresis")
+    options = SamplerOptions(choice="best_with_hysteresis", switch_cost=0.5)
+    return write_log(folder / "run.mcap", write_policy(folder / "policy.onnx", seed=0, options=options))
+
+
+def write_log(path, policy):
     """A run of 12 goals on an arm in this process, in no time."""
     from wpg.hardware_bridge.clock import ManualClock
     from wpg.hardware_bridge.loop import ControlLoop
@@ -99,7 +113,6 @@ def log(policy, tmp_path_factory):
             self.advance(self.description.servo_dt_s)
             return sent
 
-    path = tmp_path_factory.mktemp("log") / "run.mcap"
     artifact = load_artifact(policy)
     kept = {"policy.onnx": policy.read_bytes()}
     panda = load_description("panda")
@@ -193,6 +206,33 @@ class TestReplay:
         assert run("replay", path, "--json", tmp_path / "replay.json") == 0
         found = json.loads((tmp_path / "replay.json").read_text())
         assert (found["equal"], found["missing"]) == (110, 10)
+
+    def test_only_a_choice_that_looks_back_on_a_lost_action_is_unchecked(self, log_of_hysteresis, tmp_path):
+        # A goal has ten steps, and its first looks back on nothing.
+        lost = {0, *range(5, 120, 10), 39, *range(62, 65)}
+
+        def change(topic, message):
+            return None if topic == "/decision" and message["number"] in lost else message
+
+        path = changed(log_of_hysteresis, tmp_path / "gaps.mcap", change)
+        assert run("replay", path, "--json", tmp_path / "replay.json") == 0
+        found = json.loads((tmp_path / "replay.json").read_text())
+        unchecked = len({1, *range(6, 120, 10)})
+        assert (found["actions_unchecked"], found["missing"]) == (unchecked, len(lost))
+        assert found["equal"] == 120 - len(lost) - unchecked
+
+    def test_a_difference_causes_no_other(self, log_of_hysteresis, tmp_path):
+        """Each decision is compared given what the log says was done before."""
+
+        def change(topic, message):
+            if topic == "/decision" and message["number"] == 60:
+                message["obs"] = [-value for value in message["obs"]]
+            return message
+
+        path = changed(log_of_hysteresis, tmp_path / "changed.mcap", change)
+        assert run("replay", path, "--json", tmp_path / "replay.json") == 1
+        found = json.loads((tmp_path / "replay.json").read_text())
+        assert (found["equal"], found["unequal"], found["actions_unchecked"]) == (119, 1, 0)
 
     def test_a_decision_whose_own_tick_the_log_lost_is_not_held_against_the_one_before(self, log, tmp_path):
         def change(topic, message):

@@ -11,6 +11,8 @@ import pytest
 
 from wpg.cli import main as cli
 from wpg.hardware_bridge.joint_check import JointCheck
+from wpg.hardware_bridge.report import RunReport
+from wpg.hardware_bridge.timing import LatencyHistogram
 
 
 def run(*args: str) -> int:
@@ -270,6 +272,47 @@ def test_a_run_is_reported_although_its_terminal_is_gone(tmp_path, monkeypatch):
     report = tmp_path / "run.json"
     run("run", "p.onnx", *TO_ARM, "--goals", "1", "--json", str(report))
     assert json.loads(report.read_text()) == {"ticks": 3}
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        ({"log_dropped": 607, "log_error": "r.mcap: File too large"}, 1, "not whole: r.mcap: File too large"),
+        ({"log_dropped": 607}, 0, "the run log could not take 607 records"),
+        (
+            {"log_error": "r.mcap: its writer died", "final_phase": "fault", "message": "not confirmed"},
+            1,
+            "by duration: not confirmed; the run log is not whole: r.mcap: its writer died",
+        ),
+    ],
+)
+def test_a_run_says_what_its_log_lacks(found, code, said, capsys, monkeypatch):
+    no_time = LatencyHistogram().summary()
+    report = RunReport(
+        rate_hz=200.0,
+        ticks=3,
+        duration_s=0.015,
+        missed_deadlines=0,
+        lateness_us=no_time,
+        policy_us=no_time,
+        sense_to_act_us=no_time,
+        lateness_bars=[],
+        safety_events={},
+        homings=0,
+        put_backs=0,
+        sources=[],
+        limit_violations=0,
+        goals=0,
+        successes=0,
+        goal_results=[],
+        **({"end_reason": "duration", "message": "", "final_phase": "parked"} | found),
+    )
+    monkeypatch.setattr("wpg.cli.run.load_policy", lambda *_: None)
+    monkeypatch.setattr("wpg.cli.run.run_policy", lambda *_, **options: report)
+    assert run("run", "p.onnx", *TO_ARM, "--duration", "1") == code
+    printed = capsys.readouterr()
+    assert said in (printed.err if code else printed.out)
+    assert ("607" in printed.out) == (code == 0)
 
 
 def test_an_emulator_without_a_simulator(capsys, monkeypatch):

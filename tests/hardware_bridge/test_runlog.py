@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -186,8 +187,19 @@ def test_writer_that_dies_ends_the_log_not_the_run(path, bench, reach_policy):
     ).run()
     log.close()
     assert report.completed
-    assert "died" in log.error
+    assert log.error == f"{path}: its writer died"
     assert log.dropped > 100
+
+
+def test_what_the_writer_says_is_kept_though_its_pipe_broke_first(path):
+    log = RunLog(path, METADATA, {})
+    resource.prlimit(log._process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
+    log.attach("big.bin", b"x" * 1_000_000)
+    log._process.wait()
+    record_tick(log, 0)
+    assert log.error == f"{path}: its writer died"
+    log.close()
+    assert log.error == f"{path}: File too large"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")

@@ -14,6 +14,7 @@ from wpg.hardware_bridge.servos.calibration import (
     default_calibration,
     load_calibration,
 )
+from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
 from wpg.hardware_bridge.session import open_robot
 
 SO101 = load_description("so101")
@@ -98,6 +99,24 @@ def test_limits_are_whole_counts_inside(write):
         assert (low <= np.maximum(wide, calibration.low_rad + 2 * np.pi / 4096)).all()
 
 
+@pytest.mark.parametrize(
+    ("robot", "drive_mode", "sign"),
+    [("so101", 0, 1), ("so101", 1, -1), ("so101", 4, 1), *(("omx", mode, 1) for mode in (0, 1, 4, 5))],
+)
+def test_only_servos_that_do_not_invert_themselves_are_inverted(robot, drive_mode, sign):
+    description = load_description(robot)
+    servos = dict(zip(description.joint_names, description.bus.servos, strict=True)) | description.bus.others
+    motors = {
+        name: MotorCalibration(
+            id=servo, drive_mode=drive_mode, homing_offset=0, range_min=500, range_max=3500
+        )
+        for name, servo in servos.items()
+    }
+    calibration = calibration_of(motors, description, "test")
+    assert set(calibration.sign) == {sign}
+    assert calibration.gripper.to_counts(0.0) == (500 if sign > 0 else 3500)
+
+
 class TestDriver:
     @pytest.fixture
     def bench(self, make_so101, write):
@@ -131,6 +150,7 @@ class TestDriver:
 
 def test_open_robot_reads_it(write):
     robot = open_robot(SO101, "serial:///dev/null", calibration=write())
-    assert robot.description is SO101
+    half_rad = (3128 - 862) / 2 * RAD_PER_COUNT
+    assert robot.description.joints[1].position_max_rad == pytest.approx(half_rad)
     with pytest.raises(DescriptionError, match="expected servo 3"):
         open_robot(SO101, "serial:///dev/null", calibration=write(elbow_flex={"id": 8}))

@@ -138,8 +138,9 @@ class TestTrouble:
             servo.error = 0x20
         else:
             servo.set(DXL_HARDWARE_ERROR, 0x20)
-        assert bench.robot.read().status is RobotStatus.FAULT
-        assert bench.robot.fault == "servo 3 (elbow_flex): overload"
+        state = bench.robot.read()
+        assert state.status is RobotStatus.FAULT
+        assert bench.robot.fault == state.fault == "servo 3 (elbow_flex): overload"
         servo.error = 0
         if bench.description.protocol == "dynamixel":
             servo.set(DXL_HARDWARE_ERROR, 0)

@@ -233,10 +233,32 @@ class TestBoth:
         assert sent.joint_pos[2] == pytest.approx(52 * RAD_PER_COUNT)
         assert sent.joint_pos[1] == pytest.approx(0.5)
 
+    def test_are_the_descriptions_while_connected(self, bench):
+        described = bench.robot.description
+        servo = bench.servo("elbow_flex")
+        servo.set(servo.model.max_position, 2100)
+        bench.robot.connect()
+        found = bench.robot.description.limits("position_max_rad")
+        assert found[2] == pytest.approx(52 * RAD_PER_COUNT)
+        np.testing.assert_array_equal(np.delete(found, 2), np.delete(described.limits("position_max_rad"), 2))
+        servo.set(servo.model.max_position, 4095)
+        bench.robot.connect()
+        assert bench.robot.description == described
+
+    def test_an_arm_that_cannot_get_home_is_not_armed(self, bench):
+        servo = bench.servo("elbow_flex")
+        servo.set(servo.model.max_position, 2046)
+        bench.robot.connect()
+        with pytest.raises(ProtocolError, match=r"elbow_flex: home_rad 0 lies outside -1.\d+ to -0.0031 rad"):
+            bench.robot.arm()
+        assert not any(servo.torque for servo in bench.device.servos.values())
+        servo.set(servo.model.max_position, 2047)
+        bench.connected()
+
     def test_nothing_in_common(self, bench):
         servo = bench.servo("elbow_flex")
         servo.set(servo.model.min_position, 4000)
-        with pytest.raises(ProtocolError, match=r"elbow_flex\): takes goals from 4000 to 4095, none of"):
+        with pytest.raises(ProtocolError, match=r"elbow_flex\): takes goals from 4000 to 4095, no two of"):
             bench.robot.connect()
 
     def test_an_arm_that_stands_outside_is_not_armed(self, bench):

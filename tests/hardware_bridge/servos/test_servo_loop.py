@@ -2,9 +2,11 @@
 
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 
+from wpg.export.interface import ObservationTerm
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.emulator import Emulator
 from wpg.hardware_bridge.emulation.faults import parse_faults
@@ -16,11 +18,14 @@ from wpg.hardware_bridge.errors import (
 from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.loop import ControlLoop
 from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import JointCommand, StopMode
+from wpg.hardware_bridge.servos.calibration import MotorCalibration, calibration_of
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
 from wpg.hardware_bridge.servos.robot import ServoRobotConfig
 from wpg.hardware_bridge.session import open_robot
 
+OBSERVATION = (ObservationTerm(name="joint_pos", size=5, source="joint_pos"),)
 HALF_COUNT_RAD = RAD_PER_COUNT / 2 + 1e-9
 
 
@@ -75,6 +80,32 @@ class TestLoop:
         report = reach(shipped)
         assert (report.end_reason, report.successes) == ("goals_done", 2)
         assert shipped.robot.misses[name] > 20
+
+    def test_brakes_before_the_ends_of_a_calibrated_range(self, make_so101, policy_class, trace):
+        so101, half = load_description("so101"), 650
+        servos = dict(zip(so101.joint_names, so101.bus.servos, strict=True)) | so101.bus.others
+        motors = {
+            name: MotorCalibration(
+                id=servo, drive_mode=0, homing_offset=0, range_min=2048 - half, range_max=2048 + half
+            )
+            for name, servo in servos.items()
+        }
+        bench = make_so101(calibration=calibration_of(motors, so101, "test"))
+        for name in servos:
+            servo = bench.servo(name)
+            servo.set(servo.model.min_position, 2048 - half)
+            servo.set(servo.model.max_position, 2048 + half)
+        policy = policy_class(so101)
+        policy.interface = msgspec.structs.replace(policy.interface, goal=None, observation=OBSERVATION)
+        # The pan leaves the range at full speed.
+        policy.act = lambda obs: Decision(np.array([1.0, 0, 0, 0, 0], np.float32), 0.0)
+        config = LoopConfig(duration_s=4.0)
+        report = ControlLoop(bench.robot, policy, config, clock=bench.clock, recorder=trace).run()
+        assert (report.limit_violations, bench.witness.commands_outside_limits) == (0, 0)
+        pan = trace.commands()[:, 0]
+        assert pan.max() == pytest.approx(half * RAD_PER_COUNT)
+        acceleration = np.abs(np.diff(pan, 2)).max() / so101.servo_dt_s**2
+        assert acceleration <= so101.joints[0].acceleration_max_rad_s2 * 1.001
 
     def test_joint_check(self, shipped):
         found = check_joints(shipped.robot, clock=shipped.clock)
