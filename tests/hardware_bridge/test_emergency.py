@@ -258,3 +258,11 @@ def test_rearmed_after_an_emergency_stop_without_a_jump(bench, reach_policy):
     np.testing.assert_allclose(again.commands[0], stands, atol=1e-6)
     assert bench.witness.first_step_rad_max < 1e-6
     assert bench.witness.commands_outside_limits == 0
+
+
+def test_a_poll_that_fails_is_a_request():
+    def poll():
+        raise OSError(errno.EIO, "Input/output error")
+
+    emergency = EmergencyStop(poll)
+    assert "Input/output error" in emergency.source

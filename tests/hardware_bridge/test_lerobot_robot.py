@@ -286,3 +286,11 @@ class Still:
 
     def reset(self):
         pass
+
+
+def test_after_a_lost_command_the_next_starts_from_the_last_that_was_sent(robot, device):
+    robot.arm()
+    robot.write(JointCommand(joint_pos=np.full(5, 0.1), joint_vel=np.zeros(5)))
+    device.fails = True
+    sent = robot.write(JointCommand(joint_pos=np.full(5, 0.4), joint_vel=np.zeros(5)))
+    np.testing.assert_allclose(sent.joint_pos, 0.1)

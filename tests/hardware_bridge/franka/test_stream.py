@@ -7,6 +7,7 @@ import pytest
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import DescriptionError
+from wpg.hardware_bridge.franka.connection import FciReflexError
 from wpg.hardware_bridge.franka.limits import (
     ACCELERATION_MAX_RAD_S2,
     JERK_MAX_RAD_S3,
@@ -179,3 +180,10 @@ def test_where_nothing_was_lost_nothing_is_changed():
     velocity, acceleration = np.full(7, 0.3), np.full(7, 8.0)
     wanted = velocity + 1e-3 * (acceleration - 4.0)
     np.testing.assert_allclose(limit_rate(wanted, velocity, acceleration, 1e-3), wanted, rtol=1e-12)
+
+
+def test_only_commands_are_to_blame_where_nothing_else_is_named():
+    late = '"communication_constraints_violation"'
+    assert FciReflexError(f"motion aborted by reflex! [{late}]").is_of_commands
+    assert not FciReflexError(f'motion aborted by reflex! ["cartesian_reflex", {late}]').is_of_commands
+    assert not FciReflexError("motion aborted by reflex!").is_of_commands
