@@ -65,10 +65,6 @@ class SampledPolicy:
         """Particles drawn at each decision."""
         return self._sampler.noise_shape[0]
 
-    def skip(self) -> None:
-        """Pass over one decision's noise."""
-        self._generator.standard_normal(out=self._noise, dtype=np.float32)
-
     def act(self, obs: Floats) -> Decision:
         """Draw particles and take the one the graph chooses."""
         self._generator.standard_normal(out=self._noise, dtype=np.float32)
