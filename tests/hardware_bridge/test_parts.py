@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import signal
+from importlib import resources
 from pathlib import Path
 
 import msgspec
@@ -13,8 +14,9 @@ import pytest
 from wpg.export.errors import ContractError
 from wpg.hardware_bridge.checks import check_interface, ticks_per_step
 from wpg.hardware_bridge.clock import ManualClock, RealClock
+from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.faults import FaultSpecError, parse_faults
-from wpg.hardware_bridge.errors import LifecycleError
+from wpg.hardware_bridge.errors import DescriptionError, LifecycleError
 from wpg.hardware_bridge.goals import GoalSequence
 from wpg.hardware_bridge.lifecycle import _NEXT, Lifecycle, Phase
 from wpg.hardware_bridge.metronome import Metronome
@@ -307,3 +309,19 @@ def test_signals_are_kept_and_handlers_restored():
         signal.raise_signal(signal.SIGINT)
         assert received() == "SIGTERM"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("position_max_rad", "joint panda_joint1: position_max_rad"),
+        ("acceleration_max_rad_s2", "joint panda_joint1: acceleration_max_rad_s2"),
+        ("watchdog_s", "watchdog_s"),
+    ],
+)
+def test_infinite_limits_are_refused(tmp_path, line, field):
+    text = (resources.files("wpg.hardware_bridge") / "robots" / "panda.toml").read_text()
+    path = tmp_path / "endless.toml"
+    path.write_text(re.sub(rf"^{line} = .*$", f"{line} = inf", text, count=1, flags=re.MULTILINE))
+    with pytest.raises(DescriptionError, match=rf"{field}: expected a finite number, found inf"):
+        load_description(str(path))
