@@ -23,17 +23,22 @@ class Motion:
     """
 
     def __init__(self, robot: Robot) -> None:
-        description = robot.description
         self._robot = robot
-        self._dt_s = description.servo_dt_s
-        self._setpoints = SetpointGenerator(description, self._dt_s)
-        self._filter = SafetyFilter(description, self._dt_s)
-        self._judge = CommandJudge(description)
+        self._dt_s = robot.description.servo_dt_s
         self._gripper: GripperSetpoint | None = None
         self._pace = 1.0
+        self._describe()
         self._tick = 0
         self.limit_violations = 0
         """Commands that left the published limits, by an audit that knows nothing of the filter."""
+
+    def _describe(self) -> None:
+        """Keep to the limits that the robot describes."""
+        self._description = self._robot.description
+        self._setpoints = SetpointGenerator(self._description, self._dt_s)
+        self._setpoints.set_pace(self._pace)
+        self._filter = SafetyFilter(self._description, self._dt_s)
+        self._judge = CommandJudge(self._description)
 
     @property
     def events(self) -> Counter[str]:
@@ -70,6 +75,9 @@ class Motion:
 
         ``gripper_m`` is the opening that the robot reports; None where it moves no gripper.
         """
+        if self._robot.description is not self._description:
+            # Servos tell narrower limits once they are connected.
+            self._describe()
         self._filter.start(joint_pos)
         self._setpoints.reset(joint_pos)
         gripper = self._robot.description.gripper
