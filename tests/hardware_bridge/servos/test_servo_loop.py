@@ -81,7 +81,8 @@ class TestLoop:
         assert (report.end_reason, report.successes) == ("goals_done", 2)
         assert shipped.robot.misses[name] > 20
 
-    def test_brakes_before_the_ends_of_a_calibrated_range(self, make_so101, policy_class, trace):
+    @pytest.mark.parametrize("calibrated", [True, False])
+    def test_brakes_before_the_ends_of_its_servos_range(self, make_so101, policy_class, trace, calibrated):
         so101, half = load_description("so101"), 650
         servos = dict(zip(so101.joint_names, so101.bus.servos, strict=True)) | so101.bus.others
         motors = {
@@ -90,7 +91,7 @@ class TestLoop:
             )
             for name, servo in servos.items()
         }
-        bench = make_so101(calibration=calibration_of(motors, so101, "test"))
+        bench = make_so101(calibration=calibration_of(motors, so101, "test") if calibrated else None)
         for name in servos:
             servo = bench.servo(name)
             servo.set(servo.model.min_position, 2048 - half)
