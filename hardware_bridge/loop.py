@@ -153,9 +153,13 @@ class ControlLoop:
     def _run_armed(self) -> None:
         self._metronome = Metronome(self._dt_s, self._clock)
         if source := self._emergency.source:
-            raise BridgeError(
-                f"emergency stop by {source} before the arm was armed: torque is not on by our doing"
-            )
+            stop = f"emergency stop by {source}"
+        elif reason := self._should_stop():
+            stop = f"stopped by {reason}"
+        else:
+            stop = ""
+        if stop:
+            raise BridgeError(f"{stop} before the arm was armed: torque is not on by our doing")
         try:
             self._robot.arm()
         except ProtocolError:

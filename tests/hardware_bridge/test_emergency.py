@@ -85,6 +85,13 @@ def test_before_arming_torque_stays_off(run, bench):
     assert bench.arm.status is RobotStatus.IDLE
 
 
+def test_a_stop_before_arming_leaves_torque_off(run, bench):
+    with pytest.raises(BridgeError, match="stopped by SIGTERM before the arm was armed"):
+        run(EmergencyStop(), should_stop=lambda: "SIGTERM")
+    assert bench.witness.arms == 0
+    assert bench.arm.status is RobotStatus.IDLE
+
+
 def test_from_another_thread(run):
     emergency = EmergencyStop()
 

@@ -1,5 +1,7 @@
 """An exported artifact in the loop: what ``wpg run`` does, in one call."""
 
+import itertools
+
 import msgspec
 import numpy as np
 import pytest
@@ -110,13 +112,18 @@ def test_every_goal_begins_without_the_action_of_the_last(make_artifact, emulato
     assert replay(run, artifact).first_difference.decision == 6
 
 
+def asked_once_armed():
+    answers = itertools.chain([""], itertools.repeat("asked"))
+    return lambda: next(answers)
+
+
 def test_stop_request_is_honoured(artifact, emulator, description):
     report = run_policy(
         artifact,
         open_robot(description, emulator.url),
         LoopConfig(duration_s=60.0),
         realtime_config=ORDINARY,
-        should_stop=lambda: "asked",
+        should_stop=asked_once_armed(),
     )
     assert (report.end_reason, report.message) == ("stopped", "asked")
 
@@ -133,7 +140,7 @@ def test_what_a_robot_notices_is_a_warning(artifact, emulator, description):
         LooseRobot(description, emulator.url),
         LoopConfig(duration_s=60.0),
         realtime_config=ORDINARY,
-        should_stop=lambda: "asked",
+        should_stop=asked_once_armed(),
     )
     assert report.warnings[-1] == "joint1: a screw is loose"
 
