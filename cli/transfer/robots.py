@@ -140,7 +140,7 @@ class LinkedRobot(Destination):
         """Goals one after the other, until they are enough; the log is read back.
 
         Raises:
-            CommandError: the run did not end well.
+            CommandError: the run did not end well, or its log was cut short.
             LogError: the log has gaps.
         """
         description = simulator.arm.robot.description
@@ -161,6 +161,8 @@ class LinkedRobot(Destination):
                 raise CommandError(f"{self.name}: the run ended by {report.end_reason}: {report.message}")
             if report.end_reason == "stopped":
                 raise CommandError(f"{self.name}: stopped after {report.goals} goals: {report.message}")
+            if report.log_error:
+                raise CommandError(f"{self.name}: the run log is not whole: {report.log_error}")
             trials = logged_trials(read_log(log), report.goal_results, artifact, simulator, log.name)
         return Tried(trials=trials, safety_events=report.safety_events)
 

@@ -4,6 +4,7 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import msgspec
@@ -222,6 +223,13 @@ class TestRobot:
         (tmp_path / "logs" / "moves.mcap").write_text("precious")
         with pytest.raises(CommandError, match=r"moves\.mcap exists already"):
             robot.prepare([artifact])
+
+    def test_a_log_that_was_cut_short_is_no_evidence(self, artifact, unfitted, monkeypatch):
+        report = SimpleNamespace(completed=True, end_reason="goals_done", log_error="a.mcap: File too large")
+        monkeypatch.setattr("wpg.cli.transfer.robots.run_policy", lambda *_, **options: report)
+        options = RobotOptions(robot=None, key=None, calibration=None, safety=None, logs=None)
+        with pytest.raises(CommandError, match=r"the run log is not whole: a\.mcap: File too large"):
+            LinkedRobot("udp://127.0.0.1:1", options).run(artifact, unfitted, 1, 0, lambda reached: False)
 
     def test_trials_end_when_the_answer_is_clear(self, artifact, unfitted):
         config = StudyConfig(trials=15, at_least=0.9)

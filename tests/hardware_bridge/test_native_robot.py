@@ -93,6 +93,14 @@ class TestRead:
             bench.robot.read()
         assert bench.clock.now() - before == pytest.approx(0.0025)
 
+    def test_ends_although_noise_never_does(self, bench):
+        bench.robot.connect()
+        bench.link.receive = lambda timeout_s: bench.clock.advance(1e-4) or b"noise"
+        before = bench.clock.now()
+        with pytest.raises(StaleStateError, match=r"no state within 2\.5 ms"):
+            bench.robot.read()
+        assert bench.clock.now() - before < 0.01
+
     def test_repeated_measurement_keeps_its_number(self, bench):
         bench.robot.connect()
         first, again = bench.robot.read(), bench.robot.read()

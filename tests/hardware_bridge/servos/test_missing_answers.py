@@ -76,6 +76,14 @@ class TestPartialResults:
             bench.robot.read()
         assert bench.clock.now() - before_s < 0.005
 
+    def test_ends_although_noise_never_does(self, bench):
+        bench.connected()
+        bench.link.receive = lambda timeout_s: bench.clock.advance(1e-4) or b"noise"
+        before_s = bench.clock.now()
+        with pytest.raises(StaleStateError):
+            bench.robot.read()
+        assert bench.clock.now() - before_s < 0.05
+
     def test_goals_that_are_still_on_the_wire_take_no_time_from_the_answers(self, bench):
         bus = msgspec.structs.replace(bench.description.bus, baudrate=57_600)
         slow = type(bench)(msgspec.structs.replace(bench.description, bus=bus))
