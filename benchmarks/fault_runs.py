@@ -7,6 +7,9 @@ import msgspec
 import numpy as np
 
 from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
+from wpg.hardware_bridge.control.policy import Decision, Floats
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import make_device
@@ -14,10 +17,7 @@ from wpg.hardware_bridge.emulation.faults import FaultSpec, FaultyDevice, Faulty
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.emulation.loopback import LivingClock, LoopbackLink
 from wpg.hardware_bridge.errors import BridgeError
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.native_robot import NativeRobot
-from wpg.hardware_bridge.policy import Decision, Floats
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.robot import JointCommand, RobotState
 from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot

@@ -24,11 +24,11 @@ import msgspec
 
 from wpg.export.artifact import Artifact
 from wpg.export.reader import load_artifact
+from wpg.hardware_bridge.control.loop_config import LoopConfig
+from wpg.hardware_bridge.control.report import RunReport
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.franka.robot import FrankaRobot
-from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.realtime import RealtimeConfig
-from wpg.hardware_bridge.report import RunReport
 from wpg.hardware_bridge.session import run_policy
 
 ROOT = Path(__file__).parent.parent

@@ -25,7 +25,7 @@ from cobs import cobs
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
-from wpg.hardware_bridge.native_device import NativeDevice
+from wpg.hardware_bridge.native.device import NativeDevice
 from wpg.hardware_bridge.protocols.dynamixel import DynamixelProtocol
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
 from wpg.hardware_bridge.protocols.native import (

@@ -25,15 +25,15 @@ import msgspec
 from untrained import untrained
 
 from wpg.export import Artifact
+from wpg.hardware_bridge.control.loop_config import LoopConfig
+from wpg.hardware_bridge.control.safety import SafetyConfig
+from wpg.hardware_bridge.control.timing import LatencyHistogram
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.emulator import Emulator
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
-from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
-from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.session import run_policy
-from wpg.hardware_bridge.timing import LatencyHistogram
 from wpg.sim_envs.reach import reach_interface
 
 SERVO_RATE_HZ = 1000.0

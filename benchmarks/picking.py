@@ -18,11 +18,11 @@ import gymnasium
 from wpg_process import emulated
 
 from wpg.controllers.statistics import wilson_interval
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
+from wpg.hardware_bridge.control.report import RunReport
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
-from wpg.hardware_bridge.report import RunReport
 from wpg.hardware_bridge.session import open_robot
 from wpg.hardware_bridge.sources.link import LinkSource
 from wpg.sim_envs.scripts import Picker, ScriptedPolicy

@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.export.reader import load_artifact
-from wpg.hardware_bridge.policy import SampledPolicy
+from wpg.hardware_bridge.control.policy import SampledPolicy
 from wpg.sim_envs.effects import Effects, JointEffects
 from wpg.sim_envs.task_interface import task_kwargs
 

@@ -35,7 +35,7 @@ from wpg.cli.transfer.trials import Simulator
 from wpg.controllers.sequential import SequentialTest, fixed_size, sequential_test
 from wpg.export.artifact import Artifact
 from wpg.export.reader import load_artifact
-from wpg.hardware_bridge.policy import SampledPolicy
+from wpg.hardware_bridge.control.policy import SampledPolicy
 from wpg.sim_envs.actuators import Identification
 from wpg.sim_envs.effects import Effects, effects_toml
 

@@ -18,7 +18,7 @@ from wpg.controllers.evaluation import Act
 from wpg.export.artifact import Artifact, ArtifactSampler
 from wpg.export.interface import PolicyInterface
 from wpg.export.reader import load_artifact
-from wpg.hardware_bridge.checks import check_robot
+from wpg.hardware_bridge.control.checks import check_robot
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.sim_envs.goal_env import GoalEnv

@@ -22,11 +22,11 @@ from wpg.cli.robots import emergency_stop, robot_at
 from wpg.cli.sources import SourceKeyFile, SourceOption, link_sources
 from wpg.cli.terminal import remark, terminal
 from wpg.export.interface import PolicyInterface
-from wpg.hardware_bridge.checks import check_interface
+from wpg.hardware_bridge.control.checks import check_interface
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription, load_description
-from wpg.hardware_bridge.joint_check import JointCheck, check_joints
+from wpg.hardware_bridge.motions.joint_check import JointCheck, check_joints
 from wpg.hardware_bridge.robot import Robot, StopMode, notices_of
-from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.servos.robot import ServoRobot
 from wpg.hardware_bridge.signals import stop_on_signals
 from wpg.hardware_bridge.sources.check import TermCheck, watch_sources

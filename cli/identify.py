@@ -25,8 +25,8 @@ from wpg.cli.robots import emergency_stop, robot_at
 from wpg.cli.terminal import remark, terminal
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.drivers import is_link
-from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
-from wpg.hardware_bridge.playing import play_path
+from wpg.hardware_bridge.motions.excitation import ExcitationPlan, excitation
+from wpg.hardware_bridge.motions.playing import play_path
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import Robot
 from wpg.hardware_bridge.run_log.log import RunLog

@@ -22,12 +22,12 @@ from wpg.cli.policies import PolicyPath, load_policy
 from wpg.cli.robots import keys_of_terminal, robot_at, stop_by
 from wpg.cli.sources import PutBackMode, SourceKeyFile, SourceOption, link_sources, put_back_by
 from wpg.cli.terminal import remark, terminal
+from wpg.hardware_bridge.control.loop_config import LoopConfig, load_safety
+from wpg.hardware_bridge.control.report import RunReport
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
 from wpg.hardware_bridge.realtime import RealtimeConfig
-from wpg.hardware_bridge.report import RunReport
 from wpg.hardware_bridge.robot import StopMode
-from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.session import run_policy
 
 

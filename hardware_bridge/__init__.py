@@ -10,6 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wpg.hardware_bridge.control.loop import ControlLoop as ControlLoop
+    from wpg.hardware_bridge.control.loop_config import LoopConfig as LoopConfig
+    from wpg.hardware_bridge.control.loop_config import load_safety as load_safety
+    from wpg.hardware_bridge.control.report import RunReport as RunReport
+    from wpg.hardware_bridge.control.safety import SafetyConfig as SafetyConfig
     from wpg.hardware_bridge.description import RobotDescription as RobotDescription
     from wpg.hardware_bridge.description import available_robots as available_robots
     from wpg.hardware_bridge.description import load_description as load_description
@@ -31,16 +36,12 @@ if TYPE_CHECKING:
     from wpg.hardware_bridge.errors import ProtocolError as ProtocolError
     from wpg.hardware_bridge.errors import StaleStateError as StaleStateError
     from wpg.hardware_bridge.franka.robot import FrankaRobot as FrankaRobot
-    from wpg.hardware_bridge.joint_check import check_joints as check_joints
     from wpg.hardware_bridge.keys import read_key as read_key
     from wpg.hardware_bridge.keys import write_key as write_key
     from wpg.hardware_bridge.lerobot_robot import LeRobotRobot as LeRobotRobot
-    from wpg.hardware_bridge.loop import ControlLoop as ControlLoop
-    from wpg.hardware_bridge.loop_config import LoopConfig as LoopConfig
-    from wpg.hardware_bridge.loop_config import load_safety as load_safety
-    from wpg.hardware_bridge.native_robot import NativeRobot as NativeRobot
+    from wpg.hardware_bridge.motions.joint_check import check_joints as check_joints
+    from wpg.hardware_bridge.native.robot import NativeRobot as NativeRobot
     from wpg.hardware_bridge.realtime import RealtimeConfig as RealtimeConfig
-    from wpg.hardware_bridge.report import RunReport as RunReport
     from wpg.hardware_bridge.robot import JointCommand as JointCommand
     from wpg.hardware_bridge.robot import Robot as Robot
     from wpg.hardware_bridge.robot import RobotState as RobotState
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from wpg.hardware_bridge.robot import StopMode as StopMode
     from wpg.hardware_bridge.run_log.reader import RunRecording as RunRecording
     from wpg.hardware_bridge.run_log.reader import read_log as read_log
-    from wpg.hardware_bridge.safety import SafetyConfig as SafetyConfig
     from wpg.hardware_bridge.servos.calibration import load_calibration as load_calibration
     from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot as DynamixelRobot
     from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot as FeetechRobot
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 # Loaded when first asked for: a training process that wants a description needs neither links nor runtime.
 _MODULES = {
     "BridgeError": "errors",
-    "ControlLoop": "loop",
+    "ControlLoop": "control.loop",
     "DescriptionError": "errors",
     "DynamixelRobot": "servos.dynamixel_robot",
     "EmergencyStop": "emergency",
@@ -83,8 +83,8 @@ _MODULES = {
     "LinkUrlError": "errors",
     "LocalSource": "sources.local",
     "LogError": "errors",
-    "LoopConfig": "loop_config",
-    "NativeRobot": "native_robot",
+    "LoopConfig": "control.loop_config",
+    "NativeRobot": "native.robot",
     "PoseSender": "sources.sender",
     "ProtocolError": "errors",
     "Reading": "sources.source",
@@ -94,18 +94,18 @@ _MODULES = {
     "RobotState": "robot",
     "RobotStatus": "robot",
     "RunRecording": "run_log.reader",
-    "RunReport": "report",
-    "SafetyConfig": "safety",
+    "RunReport": "control.report",
+    "SafetyConfig": "control.safety",
     "Source": "sources.source",
     "SourceSender": "sources.sender",
     "StaleStateError": "errors",
     "StopMode": "robot",
     "available_robots": "description",
-    "check_joints": "joint_check",
+    "check_joints": "motions.joint_check",
     "diagnose": "doctor",
     "load_calibration": "servos.calibration",
     "load_description": "description",
-    "load_safety": "loop_config",
+    "load_safety": "control.loop_config",
     "open_robot": "session",
     "parse_faults": "emulation.faults",
     "read_key": "keys",

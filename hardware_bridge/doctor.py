@@ -10,10 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from wpg.export.interface import PolicyInterface
+from wpg.hardware_bridge.control.timing import LatencyHistogram
 from wpg.hardware_bridge.franka import gateway
 from wpg.hardware_bridge.links.serial_port import serial_ports
 from wpg.hardware_bridge.realtime import RealtimeConfig
-from wpg.hardware_bridge.timing import LatencyHistogram
 
 PACKAGES = ("wpg", "numpy", "onnxruntime", "pyserial", "ruckig", "mcap", "msgspec")
 LATENCY_TIMER_MS = 1

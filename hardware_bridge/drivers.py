@@ -19,7 +19,7 @@ from wpg.hardware_bridge.errors import DescriptionError, LinkUrlError
 from wpg.hardware_bridge.franka.robot import FrankaRobot
 from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
 from wpg.hardware_bridge.links.url import LINK_SCHEMES
-from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.robot import Robot
 from wpg.hardware_bridge.servos.calibration import load_calibration
 from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.control.parking import Parking
 from wpg.hardware_bridge.errors import BridgeError, StaleStateError
-from wpg.hardware_bridge.parking import Parking
 from wpg.hardware_bridge.robot import Robot, RobotStatus, StopMode
 
 STILL_S = 0.05

@@ -4,8 +4,8 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
+from wpg.hardware_bridge.control.starting import Start
 from wpg.hardware_bridge.robot import StopMode, Vector
-from wpg.hardware_bridge.starting import Start
 from wpg.sim_envs.effects import EffectsSource
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.errors import EngineError

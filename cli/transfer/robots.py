@@ -14,17 +14,17 @@ from wpg.cli.terminal import terminal
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
 from wpg.export.artifact import Artifact
 from wpg.hardware_bridge.clock import SimulatedClock
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig, load_safety
+from wpg.hardware_bridge.control.policy import SampledPolicy
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.arm import physics_step_s
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.keys import read_key
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
-from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import Robot
 from wpg.hardware_bridge.run_log.memory import MemoryLog
 from wpg.hardware_bridge.run_log.reader import RunRecording, read_log
-from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.session import open_robot, run_policy
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import EngineName, make_robot

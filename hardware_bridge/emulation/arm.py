@@ -3,10 +3,10 @@
 import numpy as np
 
 from wpg.hardware_bridge.axes import as_command, in_row
-from wpg.hardware_bridge.command_gate import CommandGate
 from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.emulation.goal_judge import GoalJudge
+from wpg.hardware_bridge.native.command_gate import CommandGate
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, SimulatedRobot, StopMode, Vector
 from wpg.hardware_bridge.witness import EmulatorWitness, milliseconds

@@ -11,7 +11,7 @@ from wpg.hardware_bridge.emulation.faults import Device, FaultSpec, FaultyDevice
 from wpg.hardware_bridge.errors import BridgeError, LinkError
 from wpg.hardware_bridge.links import Link, parse_link_url, serve_link
 from wpg.hardware_bridge.links.serial_port import PtyServerLink
-from wpg.hardware_bridge.native_device import NativeDevice
+from wpg.hardware_bridge.native.device import NativeDevice
 from wpg.hardware_bridge.protocols.dynamixel import DynamixelProtocol
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
 from wpg.hardware_bridge.robot import SimulatedRobot

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from wpg.hardware_bridge.command_gate import CommandGate
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import ProtocolError
 from wpg.hardware_bridge.franka.connection import FciConnection, FciReflexError
@@ -10,6 +9,7 @@ from wpg.hardware_bridge.franka.limits import flange_position
 from wpg.hardware_bridge.franka.sample import FciSample
 from wpg.hardware_bridge.franka.stream import CommandStream
 from wpg.hardware_bridge.franka.streaming import TICK_S
+from wpg.hardware_bridge.native.command_gate import CommandGate
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 from wpg.hardware_bridge.witness import EmulatorWitness, milliseconds

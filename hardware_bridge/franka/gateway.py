@@ -17,7 +17,7 @@ from wpg.hardware_bridge.franka.arm import FciArm
 from wpg.hardware_bridge.franka.connection import FciConnection
 from wpg.hardware_bridge.franka.streaming import FciMode
 from wpg.hardware_bridge.links.pair import PairLink
-from wpg.hardware_bridge.native_device import NativeDevice
+from wpg.hardware_bridge.native.device import NativeDevice
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime, unpin
 from wpg.hardware_bridge.robot import StopMode
 from wpg.hardware_bridge.witness import EmulatorWitness

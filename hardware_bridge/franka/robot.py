@@ -14,7 +14,7 @@ from wpg.hardware_bridge.franka.limits import inside_fci
 from wpg.hardware_bridge.franka.process import COMMAND, GatewayProcess
 from wpg.hardware_bridge.franka.streaming import FciMode
 from wpg.hardware_bridge.links.pair import PairLink
-from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode
 
 T = TypeVar("T")

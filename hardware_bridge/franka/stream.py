@@ -4,10 +4,10 @@ from collections import deque
 
 import numpy as np
 
+from wpg.hardware_bridge.control.safety import SafetyFilter
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.franka.limits import speed_limits
 from wpg.hardware_bridge.robot import JointCommand, Vector
-from wpg.hardware_bridge.safety import SafetyFilter
 
 PRELOAD = 2
 """Setpoints that must wait before the first is taken: what a late one is bridged with."""

@@ -13,10 +13,10 @@ import msgspec
 from wpg.export.errors import ContractError
 from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.control.hazards import Hazard
+from wpg.hardware_bridge.control.timing import LatencyHistogram, LatencySummary
 from wpg.hardware_bridge.errors import StaleStateError
-from wpg.hardware_bridge.hazards import Hazard
 from wpg.hardware_bridge.robot import Vector
-from wpg.hardware_bridge.timing import LatencyHistogram, LatencySummary
 
 FIRST_READING_S = 2.0
 LOOK_EVERY_S = 0.005

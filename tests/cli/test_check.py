@@ -13,7 +13,7 @@ from wpg.hardware_bridge.emulation.emulator import make_device
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.emulation.loopback import LoopbackLink
 from wpg.hardware_bridge.errors import LinkError
-from wpg.hardware_bridge.joint_check import check_joints
+from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.robot import StopMode
 from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT

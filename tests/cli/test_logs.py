@@ -15,10 +15,10 @@ from wpg.export.contract import Provenance
 from wpg.export.interface import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface
 from wpg.export.options import AS_TRAINED, SamplerOptions
 from wpg.export.reader import load_artifact
+from wpg.hardware_bridge.control.loop_config import LoopConfig
+from wpg.hardware_bridge.control.policy import SampledPolicy
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
-from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import read_log
@@ -105,7 +105,7 @@ def log_of_hysteresis(tmp_path_factory):
 def write_log(path, policy):
     """A run of 12 goals on an arm in this process, in no time."""
     from wpg.hardware_bridge.clock import ManualClock
-    from wpg.hardware_bridge.loop import ControlLoop
+    from wpg.hardware_bridge.control.loop import ControlLoop
 
     class Arm(KinematicRobot):
         def write(self, command: JointCommand) -> JointCommand:

@@ -10,9 +10,9 @@ from importlib import metadata
 import pytest
 
 from wpg.cli import main as cli
-from wpg.hardware_bridge.joint_check import JointCheck
-from wpg.hardware_bridge.report import RunReport
-from wpg.hardware_bridge.timing import LatencyHistogram
+from wpg.hardware_bridge.control.report import RunReport
+from wpg.hardware_bridge.control.timing import LatencyHistogram
+from wpg.hardware_bridge.motions.joint_check import JointCheck
 
 
 def run(*args: str) -> int:

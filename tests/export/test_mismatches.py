@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from wpg.export import ContractError, Frame, ObservationTerm
-from wpg.hardware_bridge.checks import check_interface
+from wpg.hardware_bridge.control.checks import check_interface
 from wpg.hardware_bridge.description import load_description
 
 DOCS = Path(__file__).parents[2] / "docs" / "contract.md"

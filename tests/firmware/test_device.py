@@ -11,8 +11,8 @@ import pytest
 
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import BridgeError, ProtocolError
-from wpg.hardware_bridge.joint_check import check_joints
-from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.motions.joint_check import check_joints
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.protocols.native import (
     Arm,
     Command,

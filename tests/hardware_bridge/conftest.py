@@ -7,6 +7,9 @@ import pytest
 
 from wpg.export.interface import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface
 from wpg.hardware_bridge.clock import ManualClock
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
+from wpg.hardware_bridge.control.policy import Decision
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import Emulator
@@ -14,11 +17,8 @@ from wpg.hardware_bridge.emulation.faults import FaultSpec, FaultyLink
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.emulation.loopback import LoopbackLink
 from wpg.hardware_bridge.links import Link
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.native_device import NativeDevice
-from wpg.hardware_bridge.native_robot import NativeRobot
-from wpg.hardware_bridge.policy import Decision
+from wpg.hardware_bridge.native.device import NativeDevice
+from wpg.hardware_bridge.native.robot import NativeRobot
 
 
 @pytest.fixture(scope="session")

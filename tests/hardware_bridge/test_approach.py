@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.approach import STALLED_S
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.control.approach import STALLED_S
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
 
 
 @pytest.fixture

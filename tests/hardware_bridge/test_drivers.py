@@ -11,7 +11,7 @@ from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import DescriptionError, LinkUrlError
 from wpg.hardware_bridge.franka.robot import FrankaRobot
 from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
-from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.session import open_robot
 
 

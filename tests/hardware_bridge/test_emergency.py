@@ -11,11 +11,11 @@ from functools import partial
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.emergency import EmergencyStop, halt
 from wpg.hardware_bridge.errors import BridgeError, ProtocolError
 from wpg.hardware_bridge.keyboard import terminal_keys
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.robot import RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.recorder import NoRecorder
 from wpg.hardware_bridge.signals import stop_on_signals

@@ -11,17 +11,17 @@ import msgspec
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.emulator import Emulator
 from wpg.hardware_bridge.emulation.faults import FaultSpec
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.links import open_link
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, StopMode
-from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.servos.robot import ServoRobotConfig
 from wpg.hardware_bridge.session import open_robot

@@ -9,8 +9,8 @@ from wpg.hardware_bridge.description import load_description, shipped_robots
 from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import BridgeError
-from wpg.hardware_bridge.excitation import ExcitationPlan, excitation
-from wpg.hardware_bridge.playing import play_path
+from wpg.hardware_bridge.motions.excitation import ExcitationPlan, excitation
+from wpg.hardware_bridge.motions.playing import play_path
 from wpg.hardware_bridge.robot import RobotStatus
 
 SHORT = ExcitationPlan(rounds=1, slow_s=2.0, steps_s=2.0, fast_s=1.0)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.control.guard import Guard
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig, load_safety
+from wpg.hardware_bridge.control.policy import Decision
+from wpg.hardware_bridge.control.safety import SafetyConfig, SafetyFilter
 from wpg.hardware_bridge.errors import BridgeError, DescriptionError
-from wpg.hardware_bridge.guard import Guard
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig, load_safety
-from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import JointCommand
-from wpg.hardware_bridge.safety import SafetyConfig, SafetyFilter
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.clock import ManualClock
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import LinkError, LinkUrlError, ProtocolError, StaleStateError
-from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.lerobot_robot import LeRobotRobot, make_lerobot
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotStatus, StopMode
 
 URL = "lerobot:so101_follower?port=/dev/ttyACM0&id=arm&use_degrees=true"
@@ -280,7 +280,7 @@ class Still:
         )
 
     def act(self, obs):
-        from wpg.hardware_bridge.policy import Decision
+        from wpg.hardware_bridge.control.policy import Decision
 
         return Decision(np.zeros(5, dtype=np.float32), 0.0)
 

@@ -4,12 +4,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.emulation.faults import FaultSpec
 from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.links import Link
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.robot import RobotState, RobotStatus, StopMode
 
 DT = 0.005

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from wpg.export.errors import ContractError
+from wpg.hardware_bridge.control.loop_config import LoopConfig
+from wpg.hardware_bridge.control.policy import Decision
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
-from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import RobotStatus, StopMode
-from wpg.hardware_bridge.safety import SafetyConfig
 
 
 class BadPolicy:
@@ -191,7 +191,7 @@ class TestBeforeTorque:
         assert run(LoopConfig(duration_s=0.5, final_stop=StopMode.RELEASE)).completed
 
     def test_other_client_commands(self, run, bench, make_bench):
-        from wpg.hardware_bridge.native_robot import NativeRobot
+        from wpg.hardware_bridge.native.robot import NativeRobot
 
         other = NativeRobot(bench.description, lambda: bench.link, clock=bench.clock)
         other.connect()

@@ -7,10 +7,10 @@ import pytest
 
 from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
-from wpg.hardware_bridge.excitation import MotionPath
-from wpg.hardware_bridge.joint_check import check_joints
-from wpg.hardware_bridge.native_robot import NativeRobot
-from wpg.hardware_bridge.playing import play_path
+from wpg.hardware_bridge.motions.excitation import MotionPath
+from wpg.hardware_bridge.motions.joint_check import check_joints
+from wpg.hardware_bridge.motions.playing import play_path
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.robot import STATUS_AFTER_STOP, RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.recorder import NoRecorder
 

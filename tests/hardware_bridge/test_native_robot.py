@@ -4,7 +4,7 @@ import pytest
 
 from wpg.hardware_bridge.emulation.faults import FaultSpec
 from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
-from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.protocols.native import (
     Arm,
     Command,

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 from wpg.export.errors import ContractError
-from wpg.hardware_bridge.checks import check_interface, ticks_per_step
 from wpg.hardware_bridge.clock import ManualClock, RealClock
+from wpg.hardware_bridge.control.checks import check_interface, ticks_per_step
+from wpg.hardware_bridge.control.goals import GoalSequence
+from wpg.hardware_bridge.control.lifecycle import _NEXT, Lifecycle, Phase
+from wpg.hardware_bridge.control.metronome import Metronome
+from wpg.hardware_bridge.control.timing import LatencyHistogram
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.faults import FaultSpecError, parse_faults
 from wpg.hardware_bridge.errors import DescriptionError, LifecycleError
-from wpg.hardware_bridge.goals import GoalSequence
-from wpg.hardware_bridge.lifecycle import _NEXT, Lifecycle, Phase
-from wpg.hardware_bridge.metronome import Metronome
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime, unpin
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 from wpg.hardware_bridge.signals import stop_on_signals
-from wpg.hardware_bridge.timing import LatencyHistogram
 
 SAFETY = Path(__file__).parents[2] / "docs" / "safety.md"
 

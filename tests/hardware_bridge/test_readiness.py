@@ -12,8 +12,8 @@ from wpg.hardware_bridge.doctor import diagnose
 from wpg.hardware_bridge.emulation.emulator import Emulator
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import BridgeError, LinkError
-from wpg.hardware_bridge.joint_check import check_joints
 from wpg.hardware_bridge.keys import KeyFileError, read_key, write_key
+from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wpg.hardware_bridge.control.safety import SafetyConfig, SafetyFilter
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.robot import JointCommand
-from wpg.hardware_bridge.safety import SafetyConfig, SafetyFilter
 
 PANDA = load_description("panda")
 LOW, HIGH = PANDA.limits("position_min_rad"), PANDA.limits("position_max_rad")

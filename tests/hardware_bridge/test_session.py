@@ -10,14 +10,14 @@ from wpg.export.contract import Provenance
 from wpg.export.errors import ContractError
 from wpg.export.options import AS_TRAINED, SamplerOptions
 from wpg.export.reader import load_artifact
+from wpg.hardware_bridge.control.loop_config import LoopConfig
+from wpg.hardware_bridge.control.policy import SampledPolicy
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import BridgeError, LogError
-from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.native_robot import NativeRobot
-from wpg.hardware_bridge.policy import SampledPolicy
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.realtime import RealtimeConfig
 from wpg.hardware_bridge.replay import replay
 from wpg.hardware_bridge.run_log.reader import read_log
-from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.session import open_robot, run_policy
 
 PATIENT = SafetyConfig(stale_s=1.0, overrun_s=1.0, holds_max=100)

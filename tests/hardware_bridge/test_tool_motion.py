@@ -7,7 +7,7 @@ import pytest
 from wpg.export.errors import ContractError
 from wpg.export.interface import ToolControl
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.checks import check_interface
+from wpg.hardware_bridge.control.checks import check_interface
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.tool_motion import LONGEST_STEP_RAD, ToolMotion
 from wpg.sim_envs.reach import reach_interface

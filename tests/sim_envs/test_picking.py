@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import make_device
 from wpg.hardware_bridge.emulation.loopback import LivingClock, LoopbackLink
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.run_log.memory import MemoryLog
 from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT

@@ -11,8 +11,8 @@ from wpg.hardware_bridge.franka.arm import FciArm
 from wpg.hardware_bridge.franka.connection import FciConnection
 from wpg.hardware_bridge.franka.limits import inside_fci
 from wpg.hardware_bridge.links import Link
-from wpg.hardware_bridge.native_device import NativeDevice
-from wpg.hardware_bridge.native_robot import NativeRobot
+from wpg.hardware_bridge.native.device import NativeDevice
+from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.robot import JointCommand
 
 FAKE = Path(__file__).with_name("fake_fci.py")

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
 from wpg.hardware_bridge.franka.connection import FciConnection
-from wpg.hardware_bridge.joint_check import check_joints
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, StopMode
 
 REST = np.zeros(7)

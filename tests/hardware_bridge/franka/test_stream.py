@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.control.motion import Motion
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import DescriptionError
@@ -18,7 +19,6 @@ from wpg.hardware_bridge.franka.limits import (
     speed_limits,
 )
 from wpg.hardware_bridge.franka.stream import CommandStream
-from wpg.hardware_bridge.motion import Motion
 from wpg.hardware_bridge.robot import JointCommand
 
 REST = np.zeros(7)

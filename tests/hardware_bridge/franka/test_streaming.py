@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.franka.limits import (
     ACCELERATION_MAX_RAD_S2,
     JERK_MAX_RAD_S3,
@@ -10,9 +12,7 @@ from wpg.hardware_bridge.franka.limits import (
     TORQUE_RATE_MAX_NM_S,
 )
 from wpg.hardware_bridge.franka.streaming import DAMPING_NM_S_RAD, STIFFNESS_NM_RAD
-from wpg.hardware_bridge.joint_check import check_joints
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
+from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus
 
 REST = np.zeros(7)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.checks import check_stance
+from wpg.hardware_bridge.control.checks import check_stance
 from wpg.hardware_bridge.errors import (
     BridgeError,
     LinkError,

@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 
 from wpg.export.errors import ContractError
-from wpg.hardware_bridge.checks import check_interface
+from wpg.hardware_bridge.control.checks import check_interface
+from wpg.hardware_bridge.control.loop import ControlLoop
+from wpg.hardware_bridge.control.loop_config import LoopConfig
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import BridgeError, StaleStateError
-from wpg.hardware_bridge.loop import ControlLoop
-from wpg.hardware_bridge.loop_config import LoopConfig
 from wpg.hardware_bridge.replay import _rebuilt_observations
 from wpg.hardware_bridge.robot import RobotStatus
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.memory import MemoryLog
 from wpg.hardware_bridge.run_log.reader import read_log
-from wpg.hardware_bridge.safety import SafetyConfig
 from wpg.hardware_bridge.sources.local import LocalSource
 
 MIDDLE = np.array([0.42, 0.0, 0.42])

@@ -5,8 +5,8 @@ import pytest
 from msgspec.structs import replace
 
 from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.control.starting import Start
 from wpg.hardware_bridge.robot import RobotState
-from wpg.hardware_bridge.starting import Start
 from wpg.hardware_bridge.tool_motion import ToolMotion
 
 CUBE = np.array([0.5, 0.0, 0.02])

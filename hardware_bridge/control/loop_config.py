@@ -7,10 +7,10 @@ import msgspec
 
 from wpg.export.errors import ContractError
 from wpg.export.interface import PolicyInterface
+from wpg.hardware_bridge.control.goals import GoalSequence
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import DescriptionError
-from wpg.hardware_bridge.goals import GoalSequence
 from wpg.hardware_bridge.robot import StopMode
-from wpg.hardware_bridge.safety import SafetyConfig
 
 
 @dataclass(frozen=True, kw_only=True)

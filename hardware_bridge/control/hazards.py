@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.robot import RobotState, RobotStatus, Vector
-from wpg.hardware_bridge.safety import SafetyConfig
 
 PERIODS_MIN = 3
 """Fewer servo periods than this are no hazard, however slow the robot's servos are."""

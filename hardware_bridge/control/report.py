@@ -2,14 +2,14 @@
 
 import msgspec
 
-from wpg.hardware_bridge.approach import Approach
-from wpg.hardware_bridge.deciding import Decider
-from wpg.hardware_bridge.goals import GoalResult
-from wpg.hardware_bridge.metronome import Metronome
-from wpg.hardware_bridge.motion import Motion
-from wpg.hardware_bridge.sensing import Sensor
+from wpg.hardware_bridge.control.approach import Approach
+from wpg.hardware_bridge.control.deciding import Decider
+from wpg.hardware_bridge.control.goals import GoalResult
+from wpg.hardware_bridge.control.metronome import Metronome
+from wpg.hardware_bridge.control.motion import Motion
+from wpg.hardware_bridge.control.sensing import Sensor
+from wpg.hardware_bridge.control.timing import LatencyHistogram, LatencySummary
 from wpg.hardware_bridge.sources.source import SourceReport
-from wpg.hardware_bridge.timing import LatencyHistogram, LatencySummary
 
 COMPLETED = ("goals_done", "duration", "stopped")
 """End reasons of a run that did what it was asked."""

@@ -1,8 +1,8 @@
 """Slow at first: how the pace of an arm grows after it has stood."""
 
 from wpg.hardware_bridge.clock import Clock
-from wpg.hardware_bridge.loop_config import LoopConfig
-from wpg.hardware_bridge.motion import Motion
+from wpg.hardware_bridge.control.loop_config import LoopConfig
+from wpg.hardware_bridge.control.motion import Motion
 
 
 class SoftStart:

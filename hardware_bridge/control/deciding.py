@@ -3,15 +3,15 @@
 import numpy as np
 
 from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.control.goals import GoalResult, GoalSequence
+from wpg.hardware_bridge.control.policy import Policy
+from wpg.hardware_bridge.control.starting import Start
+from wpg.hardware_bridge.control.timing import LatencyHistogram
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.goals import GoalResult, GoalSequence
 from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
-from wpg.hardware_bridge.policy import Policy
 from wpg.hardware_bridge.robot import RobotState, Vector
 from wpg.hardware_bridge.run_log.recorder import Recorder
 from wpg.hardware_bridge.sources.source import Feed
-from wpg.hardware_bridge.starting import Start
-from wpg.hardware_bridge.timing import LatencyHistogram
 
 
 class Decider:

@@ -4,18 +4,18 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from wpg.export.interface import PolicyInterface
-from wpg.hardware_bridge.checks import check_gripper, check_stance, check_stop
 from wpg.hardware_bridge.clock import Clock, RealClock
+from wpg.hardware_bridge.control.checks import check_gripper, check_stance, check_stop
+from wpg.hardware_bridge.control.hazards import Hazard, find_hazards
+from wpg.hardware_bridge.control.metronome import Metronome
+from wpg.hardware_bridge.control.motion import Motion
+from wpg.hardware_bridge.control.parking import park
+from wpg.hardware_bridge.control.safety import SafetyConfig
+from wpg.hardware_bridge.control.sensing import Sensor
 from wpg.hardware_bridge.emergency import EmergencyStop, halt
 from wpg.hardware_bridge.errors import BridgeError, ProtocolError
-from wpg.hardware_bridge.hazards import Hazard, find_hazards
-from wpg.hardware_bridge.metronome import Metronome
-from wpg.hardware_bridge.motion import Motion
-from wpg.hardware_bridge.parking import park
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.recorder import NoRecorder, Recorder
-from wpg.hardware_bridge.safety import SafetyConfig
-from wpg.hardware_bridge.sensing import Sensor
 
 BRAKING_MAX_S = 2.0
 PLANNED = SafetyConfig(stale_s=0.1, overrun_s=0.1)

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from wpg.hardware_bridge.axes import in_row, positions, velocities
 from wpg.hardware_bridge.command_judge import CommandJudge
+from wpg.hardware_bridge.control.safety import SafetyFilter
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.gripper import GripperSetpoint
 from wpg.hardware_bridge.robot import JointCommand, Robot, Vector
-from wpg.hardware_bridge.safety import SafetyFilter
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 
 

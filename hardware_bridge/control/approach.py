@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from wpg.hardware_bridge.clock import Clock
-from wpg.hardware_bridge.deciding import Decider
-from wpg.hardware_bridge.lifecycle import Lifecycle, Phase
-from wpg.hardware_bridge.motion import Motion
+from wpg.hardware_bridge.control.deciding import Decider
+from wpg.hardware_bridge.control.lifecycle import Lifecycle, Phase
+from wpg.hardware_bridge.control.motion import Motion
+from wpg.hardware_bridge.control.soft_start import SoftStart
 from wpg.hardware_bridge.robot import RobotState, Vector
-from wpg.hardware_bridge.soft_start import SoftStart
 
 HOME_RAD = 1e-3
 """A joint that is commanded to within this of its home is home."""

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 
 from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.control.hazards import Hazard
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError
-from wpg.hardware_bridge.hazards import Hazard
 from wpg.hardware_bridge.robot import Vector
-from wpg.hardware_bridge.safety import SafetyConfig
 
 WORKSPACE_MARGIN_M = 0.005
 """The tool may come to rest this far outside the box: joints do not brake along a straight line."""

@@ -3,35 +3,35 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from wpg.hardware_bridge.approach import Approach, PutBack
-from wpg.hardware_bridge.checks import (
+from wpg.hardware_bridge.clock import Clock, RealClock
+from wpg.hardware_bridge.control.approach import Approach, PutBack
+from wpg.hardware_bridge.control.checks import (
     check_gripper,
     check_interface,
     check_stance,
     check_stop,
     ticks_per_step,
 )
-from wpg.hardware_bridge.clock import Clock, RealClock
-from wpg.hardware_bridge.deciding import Decider
+from wpg.hardware_bridge.control.deciding import Decider
+from wpg.hardware_bridge.control.goals import GoalResult
+from wpg.hardware_bridge.control.guard import WORKSPACE_MARGIN_M, Guard
+from wpg.hardware_bridge.control.hazards import Hazard, find_hazards
+from wpg.hardware_bridge.control.holding import Holds
+from wpg.hardware_bridge.control.lifecycle import Lifecycle, Phase
+from wpg.hardware_bridge.control.loop_config import LoopConfig, make_goals
+from wpg.hardware_bridge.control.metronome import Metronome
+from wpg.hardware_bridge.control.motion import Motion
+from wpg.hardware_bridge.control.parking import park
+from wpg.hardware_bridge.control.policy import Policy
+from wpg.hardware_bridge.control.report import RunReport, report_run
+from wpg.hardware_bridge.control.sensing import Sensor
+from wpg.hardware_bridge.control.soft_start import SoftStart
+from wpg.hardware_bridge.control.timing import LatencyHistogram
 from wpg.hardware_bridge.emergency import EmergencyStop, halt
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
-from wpg.hardware_bridge.goals import GoalResult
-from wpg.hardware_bridge.guard import WORKSPACE_MARGIN_M, Guard
-from wpg.hardware_bridge.hazards import Hazard, find_hazards
-from wpg.hardware_bridge.holding import Holds
-from wpg.hardware_bridge.lifecycle import Lifecycle, Phase
-from wpg.hardware_bridge.loop_config import LoopConfig, make_goals
-from wpg.hardware_bridge.metronome import Metronome
-from wpg.hardware_bridge.motion import Motion
-from wpg.hardware_bridge.parking import park
-from wpg.hardware_bridge.policy import Policy
-from wpg.hardware_bridge.report import RunReport, report_run
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus
 from wpg.hardware_bridge.run_log.recorder import NoRecorder, Recorder
-from wpg.hardware_bridge.sensing import Sensor
-from wpg.hardware_bridge.soft_start import SoftStart
 from wpg.hardware_bridge.sources.source import Feed, Source
-from wpg.hardware_bridge.timing import LatencyHistogram
 
 STOPPING_TIMEOUT_S = 2.0
 

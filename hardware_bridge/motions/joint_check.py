@@ -13,7 +13,7 @@ from wpg.export.kinematics import Record
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.emergency import EmergencyStop
-from wpg.hardware_bridge.moving import Mover
+from wpg.hardware_bridge.motions.moving import Mover
 from wpg.hardware_bridge.robot import Robot, StopMode, Vector
 
 PACE = 0.3

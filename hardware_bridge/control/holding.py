@@ -2,8 +2,8 @@
 
 from collections import deque
 
-from wpg.hardware_bridge.hazards import Hazard
-from wpg.hardware_bridge.safety import SafetyConfig
+from wpg.hardware_bridge.control.hazards import Hazard
+from wpg.hardware_bridge.control.safety import SafetyConfig
 
 
 class Holds:

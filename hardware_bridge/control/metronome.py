@@ -1,7 +1,7 @@
 """Absolute deadlines on a grid that never moves."""
 
 from wpg.hardware_bridge.clock import Clock
-from wpg.hardware_bridge.timing import LatencyHistogram
+from wpg.hardware_bridge.control.timing import LatencyHistogram
 
 
 class Metronome:

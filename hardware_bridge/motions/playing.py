@@ -6,13 +6,13 @@ from functools import partial
 import numpy as np
 
 from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.errors import BridgeError
-from wpg.hardware_bridge.excitation import MotionPath
-from wpg.hardware_bridge.moving import Mover
+from wpg.hardware_bridge.motions.excitation import MotionPath
+from wpg.hardware_bridge.motions.moving import Mover
 from wpg.hardware_bridge.robot import JointCommand, Robot, Vector
 from wpg.hardware_bridge.run_log.recorder import Recorder
-from wpg.hardware_bridge.safety import SafetyConfig
 
 HOMING_PACE = 0.3
 HOMING_MAX_S = 60.0
