@@ -7,7 +7,6 @@ from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
 from wpg.hardware_bridge.franka.connection import FciConnection
-from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, StopMode
 
 REST = np.zeros(7)
@@ -35,11 +34,6 @@ class TestConnect:
         monkeypatch.setitem(__import__("sys").modules, "pylibfranka", None)
         with pytest.raises(LinkError, match=r"pip install 'wpg\[franka\]'"):
             FciConnection("fake")
-
-    def test_one_small_move_per_joint(self, bench):
-        checks = check_joints(bench.robot, clock=bench.clock)
-        assert [check.fault for check in checks] == [""] * 7
-        assert max(check.lag_s for check in checks) <= 0.025
 
 
 class TestMotion:

@@ -24,6 +24,7 @@ class TestEveryMode:
         bench = make_bench(streams)
         checks = check_joints(bench.robot, clock=bench.clock)
         assert [check.fault for check in checks] == [""] * 7
+        assert max(check.lag_s for check in checks) <= 0.025
 
     def test_a_whole_run(self, make_bench, reach_policy, streams):
         bench = make_bench(streams)
