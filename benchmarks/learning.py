@@ -141,7 +141,7 @@ def run(
         "seed": seed,
         "curve": curve,
         "mujoco": mujoco.__version__,
-        "machine": platform.machine(),
+        "machine": _machine(),
         "python": platform.python_version(),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -150,25 +150,34 @@ def run(
     print(json.dumps(record))
 
 
+def _machine() -> str:
+    """The architecture, and whether it has what decides most about our speed."""
+    flags = Path("/proc/cpuinfo")
+    bfloat16 = flags.exists() and "avx512_bf16" in flags.read_text()
+    return f"{platform.machine()}{', bfloat16' if bfloat16 else ''}"
+
+
 def table(results: Path = RESULTS) -> None:
     """Print, for every environment and algorithm, the last evaluation over the seeds.
 
-    Interquartile mean with a 95 % interval from a bootstrap over the seeds (Agarwal et al. 2021, "Deep
-    Reinforcement Learning at the Edge of the Statistical Precipice"); and the seconds after which the
-    interquartile mean was first at least that of CrossQ's last evaluation with a critic as wide.
+    Interquartile mean with a 95 % interval from a bootstrap over the runs (Agarwal et al. 2021, "Deep
+    Reinforcement Learning at the Edge of the Statistical Precipice"); the steps after which the interquartile
+    mean was first at least that of CrossQ's last evaluation with a critic as wide; and the median seconds on
+    every kind of machine: those of different machines do not compare.
 
     Args:
         results: File of JSON lines.
     """
-    groups: dict[tuple[str, str, int], list[Curve]] = {}
+    groups: dict[tuple[str, str, int], list[Any]] = {}
     for line in results.read_text().splitlines():
         record = json.loads(line)
-        curve = record["curve"]
-        groups.setdefault((record["env"], record["algorithm"], curve[-1]["steps"]), []).append(curve)
-    print("| environment | algorithm | steps | seeds | returns | IQM | 95 % | training s | s to CrossQ's |")
+        key = record["env"], record["algorithm"], record["curve"][-1]["steps"]
+        groups.setdefault(key, []).append(record)
+    print("| environment | algorithm | steps | runs | returns | IQM | 95 % | to CrossQ's | training s |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for (env, algorithm, steps), curves in sorted(groups.items()):
-        values = np.array([curve[-1]["return"] for curve in curves])
+    for (env, algorithm, steps), records in sorted(groups.items()):
+        curve = _iqm_curve(records)
+        values = np.array([record["curve"][-1]["return"] for record in records])
         reference = groups.get((env, "crossq256", steps))
         cells = [
             env,
@@ -176,10 +185,10 @@ def table(results: Path = RESULTS) -> None:
             f"{steps:,}",
             str(len(values)),
             ", ".join(f"{value:,.0f}" for value in values),
-            f"{_iqm(values):,.0f}",
+            f"{curve[-1][1]:,.0f}",
             _interval(values),
-            f"{np.median([curve[-1]['train_s'] for curve in curves]):.0f}",
-            "–" if reference is None else _seconds_to(_iqm_curve(reference)[-1][1], curves),
+            "–" if reference is None else _steps_to(_iqm_curve(reference)[-1][1], curve),
+            _seconds(records),
         ]
         print(f"| {' | '.join(cells)} |")
 
@@ -199,19 +208,23 @@ def _interval(values: NDArray[np.float64]) -> str:
     return f"{low:,.0f} to {high:,.0f}"
 
 
-def _iqm_curve(curves: list[Curve]) -> list[tuple[float, float]]:
-    """Median seconds and interquartile mean of the return, evaluation by evaluation."""
+def _iqm_curve(records: list[Any]) -> list[tuple[int, float]]:
+    """Steps and interquartile mean of the return, evaluation by evaluation."""
     return [
-        (
-            float(np.median([row["train_s"] for row in rows])),
-            float(_iqm(np.array([row["return"] for row in rows]))),
-        )
-        for rows in zip(*curves, strict=True)
+        (rows[0]["steps"], float(_iqm(np.array([row["return"] for row in rows]))))
+        for rows in zip(*(record["curve"] for record in records), strict=True)
     ]
 
 
-def _seconds_to(value: float, curves: list[Curve]) -> str:
-    return next((f"{spent:.0f}" for spent, iqm in _iqm_curve(curves) if iqm >= value), "not")
+def _steps_to(value: float, curve: list[tuple[int, float]]) -> str:
+    return next((f"{steps:,}" for steps, iqm in curve if iqm >= value), "not")
+
+
+def _seconds(records: list[Any]) -> str:
+    spent: dict[str, list[float]] = {}
+    for record in records:
+        spent.setdefault(record["machine"], []).append(record["curve"][-1]["train_s"])
+    return "; ".join(f"{np.median(values):.0f} ({machine})" for machine, values in sorted(spent.items()))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ def wpg_updates(
         learning_rate=config.learning_rate,
         actor_period=config.actor_period,
         initial_tau=config.initial_tau,
+        temperature_pace=config.temperature_pace,
         target_entropy=config.target_entropy,
         norm_warmup=0,
         low_precision=config.low_precision(),

@@ -40,6 +40,7 @@ class Learner:
         learning_rate: float,
         actor_period: int,
         initial_tau: float,
+        temperature_pace: float = 1.0,
         target_entropy: float,
         norm_warmup: int,
         low_precision: bool = False,
@@ -48,7 +49,7 @@ class Learner:
     ) -> None:
         self.policy, self.critic, self.generator = policy, critic, generator
         self.gamma, self.actor_period, self.target_entropy = gamma, actor_period, target_entropy
-        self.norm_warmup = norm_warmup
+        self.norm_warmup, self.temperature_pace = norm_warmup, temperature_pace
         for module in (*policy.modules(), *critic.modules()):
             if isinstance(module, FoldedMlp):
                 module.low_precision = low_precision
@@ -60,7 +61,8 @@ class Learner:
         self.metrics = torch.zeros(len(METRICS), device=device)
         self.optimisers = {
             "critic": FlatAdam(list(critic.parameters()), learning_rate),
-            "policy": FlatAdam([*policy.parameters(), self.log_tau], learning_rate),
+            "policy": FlatAdam(list(policy.parameters()), learning_rate),
+            "temperature": FlatAdam([self.log_tau], temperature_pace * learning_rate),
         }
         self._critic_step, self._policy_step = self._critic_gradient, self._policy_gradient
         if compiled:
@@ -85,9 +87,10 @@ class Learner:
         self.updates += 1
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Set the step size of every optimiser."""
-        for optimiser in self.optimisers.values():
-            optimiser.set_learning_rate(learning_rate)
+        """Set the step size, of which the temperature's is `temperature_pace` times as large."""
+        for name, optimiser in self.optimisers.items():
+            pace = self.temperature_pace if name == "temperature" else 1.0
+            optimiser.set_learning_rate(pace * learning_rate)
 
     def _use(self, count: int, warmup: float) -> BatchUse:
         """Statistics average over all batches at first, over the last twenty or so later."""
@@ -151,13 +154,14 @@ class Learner:
     @torch.no_grad()
     def _update_policy(self, obs: Tensor) -> None:
         count = self.updates // self.actor_period
-        gradient, entropy, spread = self._policy_step(
+        gradient, by_log_tau, entropy, spread = self._policy_step(
             obs,
             self._components(len(obs), ACTOR_SAMPLES),
             self._noise(len(obs), ACTOR_SAMPLES),
             self._use(count, self.norm_warmup / self.actor_period),
         )
         self.optimisers["policy"].step(gradient)
+        self.optimisers["temperature"].step(by_log_tau)
         weight = max(1 / AVERAGED_UPDATES, 1 / (1 + AVERAGED_SHARE * count))
         torch._foreach_lerp_(self._following, self._followed, weight)
         self._rest()
@@ -165,8 +169,8 @@ class Learner:
 
     def _policy_gradient(
         self, obs: Tensor, components: Tensor, noise: Tensor, use: BatchUse
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradient by the policy's parameters and log τ, end to end; entropy, and spread of the particles.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gradient by the policy's parameters, end to end, and by log τ; entropy, and spread of the particles.
 
         Every sample is moved along the Wasserstein velocity, the temperature towards its entropy.
         """
@@ -182,9 +186,9 @@ class Learner:
         by_u = -v / log_prob.numel()  # of −⟨u, sg[v]⟩, averaged over all samples
         by_heads = self.policy.heads_gradient(heads, components, flow.place_gradient(by_u, noise, kernels))
         _, found = self.policy.network.gradients(steps, by_heads, by_input=False, by_parameters=True)
-        by_log_tau = flow.temperature_gradient(log_prob, self.target_entropy)
+        by_log_tau = flow.temperature_gradient(log_prob, self.target_entropy).view(1)
         spread = torch.tanh(mixture.mean[:SPREAD_ROWS]).std(1, correction=0).mean()
-        return _end_to_end([*found, by_log_tau]), -log_prob.mean(), spread
+        return _end_to_end(found), by_log_tau, -log_prob.mean(), spread
 
     def tau(self) -> float:
         """Temperature; synchronises the device."""

@@ -116,6 +116,7 @@ class Trainer:
             learning_rate=config.learning_rate,
             actor_period=config.actor_period,
             initial_tau=config.initial_tau,
+            temperature_pace=config.temperature_pace,
             target_entropy=config.target_entropy,
             norm_warmup=config.norm_warmup,
             low_precision=config.low_precision(),

@@ -25,6 +25,7 @@ def make_learner():
         learning_rate=1e-3,
         actor_period=1,
         initial_tau=0.2,
+        temperature_pace=3.0,
         target_entropy=-1.0,
         norm_warmup=0,
         generator=generator,
@@ -79,7 +80,7 @@ def test_policy_gradient_equals_autograd(learner):
     obs = torch.randn(ROWS, OBS)
     components, noise = torch.randint(K, (ROWS, ACTOR_SAMPLES)), torch.randn(ROWS, ACTOR_SAMPLES, ACTION)
     with torch.no_grad():
-        ours, entropy, _ = learner._policy_gradient(obs, components, noise, STILL)
+        ours, by_log_tau, entropy, _ = learner._policy_gradient(obs, components, noise, STILL)
     mixture = learner.policy(obs, STILL)
     u = flow.place(noise, mixture.choose(components)).flatten(0, 1)
     states, repeated = obs.repeat_interleave(ACTOR_SAMPLES, 0), mixture.repeat(ACTOR_SAMPLES)
@@ -89,8 +90,17 @@ def test_policy_gradient_equals_autograd(learner):
     loss = flow.actor_loss(u, flow.velocity(u, gradient, score, learner.tau()))
     expected = flat(torch.autograd.grad(loss, list(learner.policy.parameters())))
     assert entropy.item() == pytest.approx(-log_prob.mean().item(), rel=1e-5)
-    assert torch.allclose(ours[:-1], expected, atol=1e-5)
-    assert ours[-1].item() == pytest.approx(-(log_prob.mean().item() - 1.0), rel=1e-4)
+    assert torch.allclose(ours, expected, atol=1e-5)
+    assert by_log_tau.item() == pytest.approx(-(log_prob.mean().item() - 1.0), rel=1e-4)
+
+
+@pytest.mark.parametrize("learning_rate", [1e-3, 1e-4])
+def test_the_temperature_keeps_its_pace_while_the_step_size_falls(learner, learning_rate):
+    learner.set_learning_rate(learning_rate)
+    before = learner.log_tau.item()
+    learner.update(make_batch(torch.Generator().manual_seed(1)))
+    # Adam's first step is its step size, whatever the gradient.
+    assert abs(learner.log_tau.item() - before) == pytest.approx(3 * learning_rate, rel=0.05)
 
 
 def test_gradient_of_the_action_value_equals_autograd(learner):
