@@ -179,7 +179,6 @@ def train_own(
     with tempfile.TemporaryDirectory() as folder:
         settings: dict[str, Any] = {"num_particles": num_particles, "target_entropy": target_entropy}
         settings |= {"random_steps": steps // 8, "final_learning_rate": 0.1, "actor_period": 2, "hidden": 128}
-        settings["temperature_pace"] = 1.0
         config = TrainConfig(env=ENV_ID, seed=seed, steps=steps, eval_period=0, **settings)
         result = train(config, out=Path(folder) / "run")
         run = load_run(result.folder)
