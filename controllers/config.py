@@ -101,8 +101,8 @@ class TrainConfig:
     initial_tau: float = 0.1
     """Temperature at the start."""
     temperature_pace: float = 1.0
-    """Step size of log τ as a multiple of `learning_rate`. 3 helps where the entropy stays far above its target
-    for long, as on Ant-v5."""
+    """Step size of log τ as a multiple of `learning_rate`. 3 helps where the entropy stays far above its
+    target for long, as on Ant-v5."""
     target_entropy: float | None = None
     """Entropy in nat that the temperature steers to; None takes −2 an action with goals, −1 without."""
     random_steps: int | None = None

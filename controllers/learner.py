@@ -170,7 +170,7 @@ class Learner:
     def _policy_gradient(
         self, obs: Tensor, components: Tensor, noise: Tensor, use: BatchUse
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gradient by the policy's parameters, end to end, and by log τ; entropy, and spread of the particles.
+        """Gradient by the policy's parameters, end to end, and by log τ; entropy, spread of the particles.
 
         Every sample is moved along the Wasserstein velocity, the temperature towards its entropy.
         """

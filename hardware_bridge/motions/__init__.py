@@ -1,1 +1,1 @@
-"""Planned motions without a policy, those of ``wpg check`` and ``wpg identify``; ``moving`` drives them all."""
+"""Planned motions without a policy: ``wpg check``, ``wpg identify``; ``moving`` drives them all."""
