@@ -49,7 +49,7 @@ class Learner:
     ) -> None:
         self.policy, self.critic, self.generator = policy, critic, generator
         self.gamma, self.actor_period, self.target_entropy = gamma, actor_period, target_entropy
-        self.norm_warmup, self.temperature_pace = norm_warmup, temperature_pace
+        self.norm_warmup = norm_warmup
         for module in (*policy.modules(), *critic.modules()):
             if isinstance(module, FoldedMlp):
                 module.low_precision = low_precision
@@ -62,7 +62,7 @@ class Learner:
         self.optimisers = {
             "critic": FlatAdam(list(critic.parameters()), learning_rate),
             "policy": FlatAdam(list(policy.parameters()), learning_rate),
-            "temperature": FlatAdam([self.log_tau], temperature_pace * learning_rate),
+            "temperature": FlatAdam([self.log_tau], learning_rate, pace=temperature_pace),
         }
         self._critic_step, self._policy_step = self._critic_gradient, self._policy_gradient
         if compiled:
@@ -87,10 +87,9 @@ class Learner:
         self.updates += 1
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Set the step size, of which the temperature's is `temperature_pace` times as large."""
-        for name, optimiser in self.optimisers.items():
-            pace = self.temperature_pace if name == "temperature" else 1.0
-            optimiser.set_learning_rate(pace * learning_rate)
+        """Set the step size of every optimiser."""
+        for optimiser in self.optimisers.values():
+            optimiser.set_learning_rate(learning_rate)
 
     def _use(self, count: int, warmup: float) -> BatchUse:
         """Statistics average over all batches at first, over the last twenty or so later."""

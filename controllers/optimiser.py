@@ -14,16 +14,17 @@ class FlatAdam:
     """Adam over parameters that lie end to end in one tensor.
 
     The parameters become views of it, so that a step is one call however many they are: on networks of this
-    size the calls cost more than what they compute. Move the parameters to their device before.
+    size the calls cost more than what they compute. Move the parameters to their device before. Steps are
+    `pace` times as large as the step size says.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], learning_rate: float) -> None:
+    def __init__(self, parameters: Sequence[Tensor], learning_rate: float, *, pace: float = 1.0) -> None:
         with torch.no_grad():
             self._flat = torch.cat([parameter.reshape(-1) for parameter in parameters])
         sizes = [parameter.numel() for parameter in parameters]
         for parameter, part in zip(parameters, torch.split(self._flat, sizes), strict=True):
             parameter.data = part.view_as(parameter)
-        self._learning_rate = learning_rate
+        self._learning_rate, self._pace = learning_rate, pace
         self._state = {
             "step": torch.zeros((), device=self._flat.device),
             "exp_avg": torch.zeros_like(self._flat),
@@ -43,14 +44,14 @@ class FlatAdam:
             amsgrad=False,
             beta1=BETAS[0],
             beta2=BETAS[1],
-            lr=self._learning_rate,
+            lr=self._pace * self._learning_rate,
             weight_decay=0,
             eps=EPSILON,
             maximize=False,
         )
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Set the step size."""
+        """Set the step size, before it is multiplied by `pace`."""
         self._learning_rate = learning_rate
 
     def tensors(self) -> dict[str, Tensor]:

@@ -152,13 +152,9 @@ class ControlLoop:
 
     def _run_armed(self) -> None:
         self._metronome = Metronome(self._dt_s, self._clock)
-        if source := self._emergency.source:
-            stop = f"emergency stop by {source}"
-        elif reason := self._should_stop():
-            stop = f"stopped by {reason}"
-        else:
-            stop = ""
-        if stop:
+        source, reason = self._emergency.source, self._should_stop()
+        if source or reason:
+            stop = f"emergency stop by {source}" if source else f"stopped by {reason}"
             raise BridgeError(f"{stop} before the arm was armed: torque is not on by our doing")
         try:
             self._robot.arm()
