@@ -30,7 +30,7 @@ from wpg.hardware_bridge.signals import stop_on_signals
 from wpg.hardware_bridge.sources.sender import PoseSender
 
 if TYPE_CHECKING:
-    from wpg.sim_envs.stand_in import TableStandIn
+    from wpg.sim_envs.stand_in import HoleStandIn, TableStandIn
 
 ANY_PORT = "udp://127.0.0.1:0"
 Engine = Literal["mujoco", "pybullet", "kinematic"]
@@ -54,7 +54,7 @@ def emulate(
     """Serve an emulated robot in real time until SIGTERM.
 
     The first line printed is JSON: link (for `wpg run --link`), robot, protocol, pid; with a task also source
-    and terms (for `wpg run --source`).
+    and terms (for `wpg run --source`), or goal (for `wpg run --goal`).
 
     Args:
         robot: A robot's name or the path of its .toml file.
@@ -64,8 +64,9 @@ def emulate(
         engine: Physics engine; kinematic needs no simulator.
         actuators: How the arm differs from its model: delay, friction, gains, payload, noise. Ranges are
             sampled once, from the seed.
-        task: Put the arm at this task's table, with its object: PandaPush, PandaPickAndPlace, or an id such
-            as wpg/PandaPush-v0. An object that is out of reach is put back while the arm is at its start.
+        task: Put the arm at this task's table, with its object or hole: PandaPush, PandaPickAndPlace,
+            PandaInsert, or an id such as wpg/PandaPush-v0. An object that is out of reach is put back while
+            the arm is at its start.
         source: Where to serve the object's pose; by default udp://127.0.0.1:0.
         camera: Camera that observes the object: rate_hz=30,delay_ms=20 by default; also noise_mm, noise_deg,
             drop=0.05, and hidden_after_s=5 with hidden_for_s=1.
@@ -76,20 +77,21 @@ def emulate(
     """
     prepare_outputs(json, inputs=(robot, actuators, key))
     require_at_least(0, seed=seed)
-    if task is None and (source is not None or camera):
-        raise UsageError("--source and --camera are for an object: give --task, e.g. PandaPush")
     spec = parse_camera(camera)
     description = load_description(robot)
     secret = None if key is None else read_key(key)
-    table = None if task is None else _make_table(task, robot, engine, actuators, seed)
+    table, hole = (None, None) if task is None else _make_scene(task, robot, engine, actuators, seed)
+    if table is None and (source is not None or camera):
+        raise UsageError("--source and --camera are for an object: give --task, e.g. PandaPush")
     sender = None if table is None else PoseSender(source or ANY_PORT, key=secret)
     companions: list[Companion] = []
     if table is not None and sender is not None:
         seeing = EmulatedCamera(table.look, sender, spec, seed=seed, now_s=RealClock().now())
         companions = [table, seeing]
+    scene = table or hole
     with stop_on_signals() as should_stop:
         emulator = Emulator(
-            _make_robot(description, engine, actuators, seed) if table is None else table.robot,
+            _make_robot(description, engine, actuators, seed) if scene is None else scene.robot,
             link,
             protocol=protocol or description.protocol,
             key=secret,
@@ -100,6 +102,8 @@ def emulate(
         hello: dict[str, object] = {**emulator.hello()}
         if sender is not None:
             hello |= {"source": sender.url, "terms": sender.terms}
+        if hole is not None:
+            hello["goal"] = hole.goal_m.tolist()
         try:
             print(msgspec.json.encode(hello).decode(), flush=True)
             # Below the control loop's priority: a robot's own computer is punctual too.
@@ -113,12 +117,17 @@ def emulate(
             emulator.close()
 
 
-def _make_table(task: str, robot: str, engine: Engine, actuators: Path | None, seed: int) -> "TableStandIn":
+def _make_scene(
+    task: str, robot: str, engine: Engine, actuators: Path | None, seed: int
+) -> "tuple[TableStandIn | None, HoleStandIn | None]":
+    """Of a task with an object the table, of inserting the hole."""
     if engine == "kinematic":
         raise UsageError("--task needs physics: --engine mujoco or pybullet")
-    from wpg.sim_envs.stand_in import TableStandIn  # noqa: PLC0415  the bare bridge has no simulator
+    from wpg.sim_envs.stand_in import HoleStandIn, TableStandIn  # noqa: PLC0415  the bare bridge has no simulator
 
-    return TableStandIn(task, robot, engine, effects=actuators, seed=seed)
+    if HoleStandIn.is_for(task):
+        return None, HoleStandIn(robot, engine, effects=actuators, seed=seed)
+    return TableStandIn(task, robot, engine, effects=actuators, seed=seed), None
 
 
 def _make_robot(

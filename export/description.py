@@ -100,6 +100,7 @@ def _goal(contract: Contract) -> list[Section]:
         ("highest", f"{_row(goal.high)} m"),
         ("started from", _start(goal)),
         *([("at least", f"{_number(goal.distance_min_m)} m away at first")] if goal.distance_min_m else []),
+        *([("where", "something stands there: run with --goal")] if goal.given else []),
         ("reached within", f"{_number(goal.tolerance_m)} m after {goal.horizon_steps} steps"),
     ]
     return [Section("Goal", rows)]
@@ -109,7 +110,7 @@ def _start(goal: GoalSpec) -> str:
     beside = goal.start_clearance_m
     near = goal.start_spread_rad
     parts = [
-        *([f"joints within {_number(near)} rad of home"] if near is not None else []),
+        *([f"joints within {_number(near)} rad of the start"] if near is not None else []),
         *([f"the tool at least {_number(beside)} m beside {goal.achieved}"] if beside is not None else []),
     ]
     return ", ".join(parts) or "anywhere"

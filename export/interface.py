@@ -150,9 +150,12 @@ class GoalSpec(Record, frozen=True, kw_only=True):
     distance_min_m: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """A goal lies at least this far from what is compared with it when it is set."""
     start_spread_rad: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """Training started with every joint at most this far from the robot's home; None: from anywhere."""
+    """Training started with every joint at most this far from the robot's home, or from the posture of tool
+    control; None: from anywhere."""
     start_clearance_m: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Training started with the tool at least this far beside the object; None: anywhere."""
+    given: bool = False
+    """A goal is where something stands, such as a hole: it must be told, none can be drawn."""
     horizon_steps: Count
     """Policy steps a goal is given; it is reached when the last of them ends within the tolerance."""
 

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from wpg.export.interface import PolicyInterface
+from wpg.export.interface import GoalSpec, PolicyInterface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.effects import EffectsSource
+from wpg.sim_envs.effects import EffectsSource, load_effects, spread_of
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
 from wpg.sim_envs.poses import tool_down
+from wpg.sim_envs.registration import INSERT_STEPS
 from wpg.sim_envs.scene import Peg, Scene
 from wpg.sim_envs.task_interface import (
     CONTROL_DT_S,
@@ -19,7 +20,7 @@ from wpg.sim_envs.task_interface import (
     tool_control,
 )
 
-START_NOISE_RAD = 0.02
+START_NOISE_RAD = 0.05
 START_TOOL_M = np.array([0.50, 0.0, 0.18])
 AREA_LOW_M, AREA_HIGH_M = (0.42, -0.12), (0.58, 0.12)
 """Where the hole is."""
@@ -27,10 +28,18 @@ TOOL_BOX_M = (np.array([0.35, -0.2, 0.0]), np.array([0.65, 0.2, 0.3]))
 """Where tool control may send the tool."""
 DEPTH_M = 0.03
 """How deep the peg's tip is in the hole where the tool is at the goal."""
+TOLERANCE_M = 0.005
 
 
-def insert_interface(description: RobotDescription, control: ControlName = "joints") -> PolicyInterface:
-    """What an insertion policy sees and commands on this robot."""
+def insert_interface(
+    description: RobotDescription,
+    control: ControlName = "tool",
+    *,
+    peg: Peg,
+    table_height_m: tuple[float, float] = (0.0, 0.0),
+) -> PolicyInterface:
+    """What an insertion policy sees and commands on this robot, at tables from the lowest to the highest."""
+    low_m, high_m = (round(height + _tool_height_m(peg), 6) for height in table_height_m)
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), GOAL_TERM),
@@ -38,7 +47,21 @@ def insert_interface(description: RobotDescription, control: ControlName = "join
             control, tool_control(description, tool_down(description, START_TOOL_M), *TOOL_BOX_M)
         ),
         control_dt_s=CONTROL_DT_S,
+        goal=GoalSpec(
+            achieved=InsertEnv.achieved,
+            low=(*AREA_LOW_M, low_m),
+            high=(*AREA_HIGH_M, high_m),
+            tolerance_m=TOLERANCE_M,
+            start_spread_rad=START_NOISE_RAD,
+            given=True,
+            horizon_steps=INSERT_STEPS,
+        ),
     )
+
+
+def _tool_height_m(peg: Peg) -> float:
+    """Of the tool over the table with the peg in the hole."""
+    return peg.block_height_m - DEPTH_M + peg.length_m
 
 
 class InsertEnv(GoalEnv):
@@ -51,7 +74,7 @@ class InsertEnv(GoalEnv):
         engine: which physics.
         reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
-        control: what actions move: the ``joints``, or the ``tool``.
+        control: what actions move: the ``tool``, or the ``joints``.
         clearance_m: the hole's side less the peg's diameter.
         effects: what sets the arm apart from its model, or an ``actuators.toml``: its content, or its path.
         target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
@@ -60,7 +83,7 @@ class InsertEnv(GoalEnv):
     """
 
     achieved = "tool_pos"
-    tolerance_m = 0.005
+    tolerance_m = TOLERANCE_M
 
     def __init__(
         self,
@@ -68,7 +91,7 @@ class InsertEnv(GoalEnv):
         engine: EngineName = "mujoco",
         reward: RewardName = "sparse",
         robot: str = "panda",
-        control: ControlName = "joints",
+        control: ControlName = "tool",
         clearance_m: float = 0.004,
         effects: EffectsSource = None,
         target_history: int | None = None,
@@ -76,12 +99,16 @@ class InsertEnv(GoalEnv):
     ) -> None:
         description = load_description(robot)
         self._peg = Peg(clearance_m=clearance_m)
+        effects = load_effects(effects, description)
+        height = spread_of((effects.table_height_m if effects else None) or 0.0)
         self._start_pos = tool_down(description, START_TOOL_M)
         super().__init__(
             description=description,
             engine=engine,
             scene=Scene(peg=self._peg),
-            interface=insert_interface(description, control),
+            interface=insert_interface(
+                description, control, peg=self._peg, table_height_m=(height.low, height.high)
+            ),
             reward=reward,
             render_mode=render_mode,
             effects=effects,
@@ -95,7 +122,7 @@ class InsertEnv(GoalEnv):
         foot = np.array([*self.np_random.uniform(AREA_LOW_M, AREA_HIGH_M), self.robot.table_height_m])
         self.robot.place_block(foot)
         self._inserted = foot.copy()
-        self._inserted[2] += self._peg.block_height_m - DEPTH_M + self._peg.length_m
+        self._inserted[2] += _tool_height_m(self._peg)
         return start
 
     def _draw_goal(self) -> Vector:

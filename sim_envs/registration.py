@@ -17,7 +17,7 @@ TRAIN_STEPS = {
     "PandaReach": 18_000,
     "PandaPush": 300_000,
     "PandaPickAndPlace": 450_000,
-    "PandaInsert": 240_000,
+    "PandaInsert": 60_000,
 }
 """Environment steps that training is given unless it is told otherwise."""
 

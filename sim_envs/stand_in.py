@@ -1,4 +1,4 @@
-"""A task's table as it stands in a laboratory: arm, object, and somebody who puts it back."""
+"""A task's table as it stands in a laboratory: arm, object and somebody who puts it back, or a hole."""
 
 import gymnasium
 import numpy as np
@@ -9,6 +9,7 @@ from wpg.hardware_bridge.robot import StopMode, Vector
 from wpg.sim_envs.effects import EffectsSource
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.errors import EngineError
+from wpg.sim_envs.goal_env import GoalEnv
 from wpg.sim_envs.object_env import ObjectEnv
 from wpg.sim_envs.registration import TASKS
 from wpg.sim_envs.servo import ServoArm
@@ -46,20 +47,17 @@ class TableStandIn:
         effects: EffectsSource = None,
         seed: int = 0,
     ) -> None:
-        name = task.removeprefix("wpg/").removesuffix("-v0")
-        if name not in _tasks_with_an_object():
-            expected = " or ".join(_tasks_with_an_object())
-            raise EngineError(f"no task {task!r} with an object on a table: expected {expected}")
-        suffix = "Bullet" if engine == "pybullet" else ""
-        env = gymnasium.make(f"wpg/{name}{suffix}-v0", robot=robot, effects=effects).unwrapped
+        if _name(task) not in _tasks_with_an_object():
+            expected = ", ".join(_tasks_with_an_object())
+            raise EngineError(
+                f"no task {task!r} with an object or a hole: expected {expected} or {HoleStandIn.task}"
+            )
+        env, _ = _set_up(_name(task), robot, engine, effects, seed)
         assert isinstance(env, ObjectEnv)
         assert env.interface.goal is not None
         self._env = env
         self._goal = env.interface.goal
         self._start = Start(env.interface, env.robot.description)
-        env.reset(seed=seed)
-        env.robot.reset(env.robot.description.limits("home_rad"))
-        env.robot.stop(StopMode.HOLD)
         env.put_down()
         self._stands_since_s = np.inf
         self.put_backs = 0
@@ -94,6 +92,54 @@ class TableStandIn:
     def _arm_is_at_start(self) -> bool:
         way = self.robot.read().joint_pos - self._start.joint_pos
         return bool(np.abs(way).max() <= AT_START_RAD)
+
+
+class HoleStandIn:
+    """The arm on its brakes at home, a peg at its tool, and a block with a hole somewhere before it.
+
+    Args:
+        robot: a robot's name or the path of its description.
+        engine: which physics.
+        effects: what sets the arm apart from its model.
+        seed: of what is drawn: the effects, and where the block stands.
+
+    Raises:
+        DescriptionError: the robot cannot do the task.
+
+    Attributes:
+        robot: the simulated arm.
+        goal_m: where the tool is when the peg is in the hole, (3,) in the base frame.
+    """
+
+    task = "PandaInsert"
+
+    def __init__(
+        self, robot: str, engine: EngineName = "mujoco", *, effects: EffectsSource = None, seed: int = 0
+    ) -> None:
+        env, self.goal_m = _set_up(self.task, robot, engine, effects, seed)
+        self.robot: ServoArm = env.robot
+
+    @classmethod
+    def is_for(cls, task: str) -> bool:
+        """Whether this is the table of a task, by its name or by its id on MuJoCo."""
+        return _name(task) == cls.task
+
+
+def _name(task: str) -> str:
+    return task.removeprefix("wpg/").removesuffix("-v0")
+
+
+def _set_up(
+    name: str, robot: str, engine: EngineName, effects: EffectsSource, seed: int
+) -> tuple[GoalEnv, Vector]:
+    """The task with its arm on its brakes at home, and the goal that was drawn, (3,) m."""
+    suffix = "Bullet" if engine == "pybullet" else ""
+    env = gymnasium.make(f"wpg/{name}{suffix}-v0", robot=robot, effects=effects).unwrapped
+    assert isinstance(env, GoalEnv)
+    obs, _ = env.reset(seed=seed)
+    env.robot.reset(env.robot.description.limits("home_rad"))
+    env.robot.stop(StopMode.HOLD)
+    return env, obs["desired_goal"].astype(float).round(6)  # as they are written, and inside of their box
 
 
 def _tasks_with_an_object() -> list[str]:

@@ -66,9 +66,13 @@ def make_goals(interface: PolicyInterface, config: LoopConfig) -> GoalSequence |
     """The goals that a configuration asks for; None for a policy without goals.
 
     Raises:
-        ContractError: the policy knows no goals, or not this one.
+        ContractError: the policy knows no goals, or not this one, or one that must be given is not.
     """
     if interface.goal is not None:
+        if interface.goal.given and config.goal is None:
+            raise ContractError(
+                "goal: none can be drawn, it is where something stands: give its place (--goal)"
+            )
         count = 1 if config.goal is not None and config.duration_s is None else config.goals
         return GoalSequence(interface.goal, count=count, seed=config.seed, fixed=config.goal)
     if config.goals is not None or config.goal is not None:

@@ -21,9 +21,10 @@ SET_DOWN_M = 0.005
 class Start:
     """What training began with, as the contract tells it.
 
-    The arm: joints near home where the contract says how near; a tool that is kept in a box, inside of it,
-    and beside the object where the contract says how far. A gripper that the policy moves: open, where goals
-    are for an object. An object that goals are for: in the box of the goals, give or take their tolerance.
+    The arm: joints near home, or near the posture of tool control, where the contract says how near; a tool
+    that is kept in a box, inside of it, and beside the object where the contract says how far. A gripper that
+    the policy moves: open, where goals are for an object. An object that goals are for: in the box of the
+    goals, give or take their tolerance.
 
     Args:
         interface: what the policy was trained for.
@@ -35,7 +36,6 @@ class Start:
         self, interface: PolicyInterface, description: RobotDescription, *, opens: bool = False
     ) -> None:
         goal, tool = interface.goal, interface.action.tool
-        self._home = description.limits("home_rad")
         self._spread_rad = None if goal is None else goal.start_spread_rad
         self._tool_box = None if tool is None else (np.array(tool.low_m), np.array(tool.high_m))
         self._motion = None if tool is None else ToolMotion(description.kinematics(), tool)
@@ -50,8 +50,10 @@ class Start:
         self._open_m = 0.0
         if opens and self._object_box is not None and description.gripper is not None:
             self._open_m = OPEN_SHARE * description.gripper.opening_max_m
-        at_posture = tool is not None and self._spread_rad is None
-        self.joint_pos: Vector = np.array(tool.posture_rad) if tool and at_posture else self._home
+        self._rises = self._object_box is not None or (goal is not None and goal.given)
+        self.joint_pos: Vector = (
+            description.limits("home_rad") if tool is None else np.array(tool.posture_rad)
+        )
         """(num_joints,) rad, where an arm goes that stands elsewhere."""
         self._rest_place = np.full(3, np.inf)
         self._rest_since_s = self._watched_s = 0.0
@@ -60,7 +62,10 @@ class Start:
         """Whether the arm, with tool and object at ``tool`` and ``place`` (3,) m, may begin from here."""
         if not self.is_open(state):
             return False
-        if self._spread_rad is not None and (np.abs(state.joint_pos - self._home) > self._spread_rad).any():
+        if (
+            self._spread_rad is not None
+            and (np.abs(state.joint_pos - self.joint_pos) > self._spread_rad).any()
+        ):
             return False
         if self._clearance_m is not None and np.linalg.norm((tool - place)[:2]) < self._clearance_m:
             return False
@@ -72,10 +77,10 @@ class Start:
     def way_up(self, joint_pos: Vector) -> Vector | None:
         """Where the joints (num_joints,) rad go for the tool to rise; None where it is high enough.
 
-        A tool that is kept in a box over a table rises to the top of it before it goes home, so that it
-        leaves what stands on the table where it is.
+        A tool that is kept in a box over a table rises to the top of it before it goes to its start, so that
+        it leaves what stands on the table where it is.
         """
-        if self._motion is None or self._tool_box is None or self._object_box is None:
+        if self._motion is None or self._tool_box is None or not self._rises:
             return None
         missing_m = self._tool_box[1][2] - self._kinematics.tool_position(joint_pos)[2]
         if missing_m <= TOOL_MARGIN_M:

@@ -92,9 +92,11 @@ class TestRefused:
         ("options", "line", "code"),
         [
             (("--camera", "rate_hz=10"), "give --task, e.g. PandaPush", 2),
+            (("--task", "PandaInsert", "--camera", "rate_hz=10"), "are for an object", 2),
+            (("--task", "PandaInsert", "--engine", "kinematic"), "--task needs physics", 2),
             (("--task", "PandaPush", "--engine", "kinematic"), "--task needs physics", 2),
             (("--task", "PandaPush", "--camera", "zoom=2"), "camera 'zoom': expected one of", 2),
-            (("--task", "PandaReach"), "no task 'PandaReach' with an object on a table", 1),
+            (("--task", "PandaReach"), "no task 'PandaReach' with an object or a hole", 1),
         ],
     )
     def test_stand_ins_that_cannot_be(self, options, line, code, capsys):

@@ -89,9 +89,9 @@ def test_the_seed_decides_where_the_object_lies():
 @pytest.mark.parametrize(
     ("task", "line"),
     [
-        ("PandaFly", "no task 'PandaFly' with an object on a table: expected PandaPush or PandaPickAndPlace"),
-        ("wpg/PandaReach-v0", "no task 'wpg/PandaReach-v0' with an object on a table"),
-        ("wpg/PandaPushBullet-v0", "no task 'wpg/PandaPushBullet-v0' with an object on a table"),
+        ("PandaFly", "expected PandaPush, PandaPickAndPlace or PandaInsert"),
+        ("wpg/PandaReach-v0", "no task 'wpg/PandaReach-v0' with an object or a hole"),
+        ("wpg/PandaPushBullet-v0", "no task 'wpg/PandaPushBullet-v0' with an object or a hole"),
     ],
 )
 def test_tasks_that_cannot_be_emulated(task, line):
