@@ -99,7 +99,8 @@ class TrainConfig:
     actor_period: int | None = None
     """Critic updates to one update of actor and temperature; None takes 2 with goals, 3 without."""
     initial_tau: float = 0.1
-    """Temperature at the start."""
+    """Temperature at the start. From 1, with a `temperature_pace` of 3, the policy keeps several ways to do a
+    task that it gives up from a cold start, before the critic knows them."""
     temperature_pace: float = 1.0
     """Step size of log τ as a multiple of `learning_rate`. 3 helps where the entropy stays far above its
     target for long, as on Ant-v5."""

@@ -119,11 +119,13 @@ class InsertEnv(GoalEnv):
         noise = self.np_random.uniform(-START_NOISE_RAD, START_NOISE_RAD, len(self._start_pos))
         start: Vector = self._start_pos + noise
         self.robot.reset(start)
-        foot = np.array([*self.np_random.uniform(AREA_LOW_M, AREA_HIGH_M), self.robot.table_height_m])
-        self.robot.place_block(foot)
-        self._inserted = foot.copy()
-        self._inserted[2] += _tool_height_m(self._peg)
+        self._foot = np.array([*self.np_random.uniform(AREA_LOW_M, AREA_HIGH_M), self.robot.table_height_m])
+        self.put_block()
         return start
 
+    def put_block(self) -> None:
+        """Put the block where its hole is this episode's goal; a robot that is reset has none."""
+        self.robot.place_block(self._foot)
+
     def _draw_goal(self) -> Vector:
-        return self._inserted
+        return self._foot + np.array([0.0, 0.0, _tool_height_m(self._peg)])

@@ -10,6 +10,7 @@ from wpg.sim_envs.effects import EffectsSource
 from wpg.sim_envs.engines import EngineName
 from wpg.sim_envs.errors import EngineError
 from wpg.sim_envs.goal_env import GoalEnv
+from wpg.sim_envs.insert import InsertEnv
 from wpg.sim_envs.object_env import ObjectEnv
 from wpg.sim_envs.registration import TASKS
 from wpg.sim_envs.servo import ServoArm
@@ -117,6 +118,8 @@ class HoleStandIn:
         self, robot: str, engine: EngineName = "mujoco", *, effects: EffectsSource = None, seed: int = 0
     ) -> None:
         env, self.goal_m = _set_up(self.task, robot, engine, effects, seed)
+        assert isinstance(env, InsertEnv)
+        env.put_block()
         self.robot: ServoArm = env.robot
 
     @classmethod

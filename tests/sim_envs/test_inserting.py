@@ -43,6 +43,16 @@ def test_in_and_out_and_in_again(hole):
     assert (np.flatnonzero(phases == "homing")[-1]) > np.flatnonzero(phases == "running")[0]
 
 
+def test_there_is_no_way_into_the_block_beside_the_hole(hole):
+    """Its top stops the peg, a centimetre deep and more above the goal."""
+    beside = hole.goal_m + np.array([0.0, 0.03, 0.0])
+    report = loop(hole, LoopConfig(goal=tuple(beside))).run()
+    assert (report.end_reason, report.successes) == ("goals_done", 0)
+    (result,) = report.goal_results
+    assert result.error_m > 0.02
+    assert report.limit_violations == 0
+
+
 def test_a_hole_is_not_where_a_draw_says(hole):
     with pytest.raises(ContractError, match="where something stands: give its place"):
         loop(hole, LoopConfig(goals=1)).run()
