@@ -128,4 +128,5 @@ class InsertEnv(GoalEnv):
         self.robot.place_block(self._foot)
 
     def _draw_goal(self) -> Vector:
-        return self._foot + np.array([0.0, 0.0, _tool_height_m(self._peg)])
+        inserted: Vector = self._foot + np.array([0.0, 0.0, _tool_height_m(self._peg)])
+        return inserted
