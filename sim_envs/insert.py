@@ -38,8 +38,20 @@ def insert_interface(
     peg: Peg,
     table_height_m: tuple[float, float] = (0.0, 0.0),
 ) -> PolicyInterface:
-    """What an insertion policy sees and commands on this robot, at tables from the lowest to the highest."""
+    """What an insertion policy sees and commands on this robot, at tables from the lowest to the highest.
+
+    With joint control it cannot say where training began, and so takes no goals on a robot.
+    """
     low_m, high_m = (round(height + _tool_height_m(peg), 6) for height in table_height_m)
+    goal = GoalSpec(
+        achieved=InsertEnv.achieved,
+        low=(*AREA_LOW_M, low_m),
+        high=(*AREA_HIGH_M, high_m),
+        tolerance_m=TOLERANCE_M,
+        start_spread_rad=START_NOISE_RAD,
+        given=True,
+        horizon_steps=INSERT_STEPS,
+    )
     return PolicyInterface(
         robot=description.robot_spec(),
         observation=(*arm_terms(description.num_joints), GOAL_TERM),
@@ -47,15 +59,7 @@ def insert_interface(
             control, tool_control(description, tool_down(description, START_TOOL_M), *TOOL_BOX_M)
         ),
         control_dt_s=CONTROL_DT_S,
-        goal=GoalSpec(
-            achieved=InsertEnv.achieved,
-            low=(*AREA_LOW_M, low_m),
-            high=(*AREA_HIGH_M, high_m),
-            tolerance_m=TOLERANCE_M,
-            start_spread_rad=START_NOISE_RAD,
-            given=True,
-            horizon_steps=INSERT_STEPS,
-        ),
+        goal=goal if control == "tool" else None,
     )
 
 

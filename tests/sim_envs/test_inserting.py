@@ -61,6 +61,7 @@ def test_a_hole_is_not_where_a_draw_says(hole):
 def test_a_hole_stands_where_the_contract_says_goals_are(hole):
     goal = InsertEnv(effects={"table_height_m": [-0.02, 0.03]}).interface.goal
     assert (goal.low[2], goal.high[2]) == pytest.approx((0.05, 0.1))
+    assert InsertEnv(control="joints").interface.goal is None
     exact = InsertEnv().interface.goal
     assert np.all(np.array(exact.low) <= hole.goal_m + 1e-6)
     assert np.all(hole.goal_m <= np.array(exact.high) + 1e-6)
