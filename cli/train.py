@@ -46,6 +46,8 @@ def train(
     updates_per_step: float | None = None,
     hidden: int | None = None,
     particles: int | None = None,
+    initial_tau: float | None = None,
+    temperature_pace: float | None = None,
     device: str | None = None,
     one_process: bool = False,
     compile: bool = False,
@@ -72,6 +74,10 @@ def train(
         hidden: Width of the two hidden layers of policy and critics; by default 256, or 128 with goals and
             fewer than 400,000 steps.
         particles: Number of the policy's particles; by default 16.
+        initial_tau: Temperature at the start; by default 0.1. From 1 the policy keeps several ways to do a
+            task, and learns later.
+        temperature_pace: Step size of the temperature, times that of the networks; by default 1. From a warm
+            start 3 is quicker.
         device: Torch device for the updates; by default cpu.
         one_process: Step the environments in the learner's process instead of a separate one, the default
             with goals where two cores may be used; the results are the same.
@@ -86,6 +92,8 @@ def train(
         "updates_per_step": updates_per_step,
         "hidden": hidden,
         "particles": particles,
+        "initial_tau": initial_tau,
+        "temperature_pace": temperature_pace,
         "device": device,
         "demonstrations": None if demonstrations is None else str(demonstrations.resolve()),
         "overlap": False if one_process else None,
