@@ -3,7 +3,7 @@
 The policy says once, before the arm moves, by which via-point the tool goes to its goal. In training, starts
 lie in front of the obstacle and goals behind it; in the tests both ways are about as long, and one may be
 closed, which training never saw. The obstacle is a wall with two windows, one on the left and high, one on
-the right and low, or a column, which leaves so much room that one wide mode holds both ways.
+the right and low, or a column, which leaves more room.
 
 Of 16 via-points drawn from the policy the one with the best value is driven. A guard that knows what is
 closed plays all 16 in a kinematic model of the arm and takes the best of those that touch nothing; where none
