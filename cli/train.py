@@ -75,7 +75,7 @@ def train(
             fewer than 400,000 steps.
         particles: Number of the policy's particles; by default 16.
         initial_tau: Temperature at the start; by default 0.1. From 1 the policy keeps several ways to do a
-            task, and learns later.
+            task.
         temperature_pace: Step size of the temperature, times that of the networks; by default 1. From a warm
             start 3 is quicker.
         device: Torch device for the updates; by default cpu.
