@@ -44,7 +44,7 @@ def run(env: str, *, seed: int = 0, steps: int = 20_000, episodes: int = 5, out:
 
     def evaluate_all(trainer: Trainer, monitor: Monitor) -> Evaluation:
         learner, row = trainer.learner, {"steps": float(trainer.step)}
-        for name, policy in (("policy", learner.policy), ("average", learner.average)):
+        for name, policy in (("policy", learner.actor.policy), ("average", learner.actor.average)):
             for select in get_args(Select):
                 act = make_act(policy, learner.critic, trainer.spec, select, seed=seed)
                 found = evaluate(act, trainer.eval_env, episodes, seed=seed).return_mean

@@ -49,6 +49,7 @@ def run_wpg(
             eval_period=period,
             eval_episodes=episodes,
             checkpoint_period=steps,
+            overlap=False,
             **settings,
         )
         begun = time.process_time()

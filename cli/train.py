@@ -79,8 +79,8 @@ def train(
         temperature_pace: Step size of the temperature, times that of the networks; by default 1. From a warm
             start 3 is quicker.
         device: Torch device for the updates; by default cpu.
-        one_process: Step the environments in the learner's process instead of a separate one, the default
-            with goals where two cores may be used; the results are the same.
+        one_process: Do everything in one process. By default, where two cores may be used, the policy and,
+            with goals, the environments have processes of their own; the results are the same.
         compile: Compile the updates first, which takes a minute or two: for long trainings and GPUs.
     """
     options = {

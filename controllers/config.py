@@ -13,9 +13,9 @@ import torch
 from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import ConfigError
 from wpg.controllers.files import replacing
+from wpg.controllers.fork import can_fork
 from wpg.controllers.plain import make_plain
 from wpg.controllers.processor import processor_features
-from wpg.controllers.stepping import can_fork
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Select = Literal["best", "mean", "sample"]
@@ -152,8 +152,9 @@ class TrainConfig:
     threads: int = 1
     """Torch threads of the update; on small networks more gain little, and lose much on a busy machine."""
     overlap: bool | None = None
-    """Whether a process of its own steps the environments during updates, which changes no result; None does
-    so for environments with goals that are made by their id, where two cores may be used. Linux only."""
+    """Whether processes of their own step the environments and move the policy during the critics' updates,
+    which changes no result. None does so where two cores may be used: the policy with one thread on a CPU,
+    the environments where they have goals and are made by their id. Linux only."""
 
     def __post_init__(self) -> None:
         """Make every value plain and check its range; raises ConfigError that names the field."""

@@ -5,7 +5,7 @@ ControllersError
 ├── UnknownEnvError (ValueError)        no environment of that name is registered
 ├── UnsupportedEnvError (ValueError)    the environment cannot be made here, or its spaces not be learned
 ├── FaultyEnvError (RuntimeError)       a number of an environment is not finite, or an episode does not end
-├── EnvProcessError (RuntimeError)      the environments' process ended, or raised what cannot be sent
+├── ForkedProcessError (RuntimeError)   a process of the training ended, or raised what cannot be sent
 ├── DemonstrationError (ValueError)     demonstrations cannot be read, or are not of the environment's sizes
 ├── RunFolderError (OSError)            the run folder exists already, or is not a run folder
 ├── CheckpointWriteError (OSError)      a checkpoint could not be written; the one before it is intact
@@ -34,8 +34,8 @@ class FaultyEnvError(ControllersError, RuntimeError):
     """An environment returned a number that is not finite in float32, or an episode that does not end."""
 
 
-class EnvProcessError(ControllersError, RuntimeError):
-    """The process that steps the environments ended by itself, or raised what cannot be sent from it."""
+class ForkedProcessError(ControllersError, RuntimeError):
+    """A process that steps environments or learns ended by itself, or raised what cannot be sent from it."""
 
 
 class DemonstrationError(ControllersError, ValueError):

@@ -4,7 +4,7 @@ import time
 
 from wpg.controllers.config import ResolvedConfig
 from wpg.controllers.evaluation import Evaluation
-from wpg.controllers.learner import METRICS, Learner
+from wpg.controllers.learner import Learner
 from wpg.controllers.metrics import MetricsLog, Row
 from wpg.controllers.progress import OnProgress, TrainProgress
 from wpg.controllers.rollout import Rollout
@@ -50,7 +50,7 @@ class Monitor:
             "tau": self.learner.tau(),
             "seconds": round(self.seconds(), 3),
             "steps_per_s": round(self.pace(step), 1),
-            **dict(zip(METRICS, self.learner.metrics.tolist(), strict=True)),
+            **self.learner.metrics(),
         }
         if evaluation is not None:
             row |= {"eval_return": evaluation.return_mean, "eval_success": evaluation.success_rate}
@@ -69,7 +69,7 @@ class Monitor:
             return_mean=self.rollout.mean_return(),
             success_rate=self.rollout.success_rate() if eval_success is None else eval_success,
             tau=self.learner.tau(),
-            particle_spread=float(self.learner.metrics[METRICS.index("particle_spread")]),
+            particle_spread=self.learner.metrics()["particle_spread"],
             steps_per_s=pace,
             seconds_left=max(self.config.steps - step, 0) / max(pace, 1e-9),
         )

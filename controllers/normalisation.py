@@ -22,6 +22,8 @@ INPUT_EPSILON = 1e-5
 """Added to the variance of raw inputs: these may be metres that vary by millimetres."""
 HIDDEN_EPSILON = 1e-3
 """Added to the variance of hidden activations."""
+STATISTICS_RATE = 0.05
+"""Weight of a batch in the running statistics, once twenty have been seen."""
 
 
 class BatchUse(NamedTuple):
@@ -31,6 +33,12 @@ class BatchUse(NamedTuple):
     """Weight of this batch in the running statistics."""
     renormalise: bool
     """Correct towards the running statistics; off while these are still young."""
+
+
+def batch_use(number: int, warmup: float, device: torch.device) -> BatchUse:
+    """For the batch after `number` others: averages over all of them at first, over some twenty later."""
+    rate = torch.tensor(max(STATISTICS_RATE, 1 / (number + 1)), device=device)
+    return BatchUse(rate, number >= warmup)
 
 
 class BatchNorm(NamedTuple):

@@ -20,7 +20,7 @@ class FlatAdam:
 
     def __init__(self, parameters: Sequence[Tensor], learning_rate: float, *, pace: float = 1.0) -> None:
         with torch.no_grad():
-            self._flat = torch.cat([parameter.reshape(-1) for parameter in parameters])
+            self._flat = end_to_end(parameters)
         sizes = [parameter.numel() for parameter in parameters]
         for parameter, part in zip(parameters, torch.split(self._flat, sizes), strict=True):
             parameter.data = part.view_as(parameter)
@@ -62,3 +62,8 @@ class FlatAdam:
         """Load what `tensors()` returned."""
         for name, tensor in self._state.items():
             tensor.copy_(tensors[name])
+
+
+def end_to_end(tensors: Sequence[Tensor]) -> Tensor:
+    """One long tensor of all elements, as `FlatAdam` holds its parameters."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])

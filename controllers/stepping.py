@@ -5,27 +5,17 @@ caller learns on another core; in this process they do so when the step is finis
 bit for bit.
 """
 
-import contextlib
-import multiprocessing
-import os
-import pickle
-import signal
-import socket
-import traceback
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wpg.controllers.environment import Envs, FloatArray
-from wpg.controllers.errors import EnvProcessError
-
-END_SECONDS = 10.0
-"""For the environments' process to end by itself."""
+from wpg.controllers.fork import Answer, Fork
 
 
 class Outcome(NamedTuple):
@@ -95,140 +85,51 @@ class InProcess(Stepping):
         self.envs.close()
 
 
-def can_fork() -> bool:
-    """Whether a process can be forked that keeps what it inherits: on Linux."""
-    return hasattr(os, "sched_getaffinity")
-
-
-def has_spare_core() -> bool:
-    """Whether this process may use more than one core, and can fork another that does."""
-    return can_fork() and len(os.sched_getaffinity(0)) > 1
-
-
 class OwnProcess(Stepping):
     """Environments of a process that is forked here and ends with this object, or with this process.
 
-    Forked, since it then has the environments that the caller's program registered, and closures that
-    cannot be pickled, and starts at once. What an environment raises is raised here.
+    What an environment raises is raised here.
 
     Args:
         make: makes the environments, there.
         num_envs: how many.
 
     Raises:
-        EnvProcessError: the process ended, or it raised what cannot be pickled.
+        ForkedProcessError: the process ended, or it raised what cannot be pickled.
     """
 
     def __init__(self, make: Callable[[], Envs], num_envs: int) -> None:
         self.num_envs = num_envs
-        self._socket, theirs = socket.socketpair()
-        fork = multiprocessing.get_context("fork")
-        self._process = fork.Process(target=_serve, args=(make, self._socket, theirs), daemon=True)
-        with warnings.catch_warnings():
-            # Python warns where other threads run, whose locks stay locked; none is taken over there.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._process.start()
-        theirs.close()
-        self._link = Connection(os.dup(self._socket.fileno()))
-        try:
-            self._receive()
-        except BaseException:
-            self.close()
-            raise
+        self._fork = Fork("the environments' process", partial(_stepping, make))
 
     def reset(self, seeds: list[int | None], which: NDArray[np.bool_]) -> Any:
         """See `Stepping.reset`."""
-        self._send((seeds, which))
-        return self._receive()
+        self._fork.send((seeds, which))
+        return self._fork.receive()
 
     def begin(self, actions: FloatArray) -> None:
         """See `Stepping.begin`."""
-        self._send(actions)
+        self._fork.send(actions)
 
     def finish(self) -> Outcome:
         """See `Stepping.finish`."""
-        outcome: Outcome = self._receive()
+        outcome: Outcome = self._fork.receive()
         return outcome
 
     def close(self) -> None:
         """See `Stepping.close`."""
-        if self._link.closed:
-            return
-        self._socket.shutdown(socket.SHUT_RDWR)  # seen there even if another fork still holds the socket
-        self._socket.close()
-        self._link.close()
-        self._process.join(END_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-
-    def _send(self, request: Any) -> None:
-        try:
-            self._link.send(request)
-        except ConnectionError as error:
-            raise self._ended() from error
-
-    def _receive(self) -> Any:
-        try:
-            answer = self._link.recv()
-        except (EOFError, ConnectionError) as error:
-            raise self._ended() from error
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def _ended(self) -> EnvProcessError:
-        self._process.join(END_SECONDS)
-        return EnvProcessError(
-            f"the environments' process ended by itself, with exit code {self._process.exitcode}"
-        )
+        self._fork.close()
 
 
-def _serve(make: Callable[[], Envs], theirs: socket.socket, ours: socket.socket) -> None:
-    """Obey requests until the other end is gone: actions are stepped, anything else is a reset."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # of the whole group: the caller decides
-        signal.signal(number, signal.SIG_IGN)
-    theirs.close()
-    link = Connection(ours.detach())
-    envs: InProcess | None = None
-    try:
-        envs = InProcess(make())
-        _answer(link, None)
-        for request in _requests(link):
+@contextmanager
+def _stepping(make: Callable[[], Envs]) -> Iterator[Answer]:
+    """Answers where the environments are: actions are stepped, anything else is a reset."""
+    with closing(InProcess(make())) as envs:
+
+        def answer(request: Any) -> Any:
             if isinstance(request, np.ndarray):
                 envs.begin(request)
-                _answer(link, envs.finish())
-            else:
-                _answer(link, envs.reset(*request))
-    except Exception as error:
-        _answer(link, _portable(error))
-    finally:
-        if envs is not None:
-            envs.close()
+                return envs.finish()
+            return envs.reset(*request)
 
-
-def _requests(link: Connection) -> Iterator[Any]:
-    """Requests until the other end is gone."""
-    while True:
-        try:
-            request = link.recv()
-        except (EOFError, ConnectionError):
-            return
-        yield request
-
-
-def _answer(link: Connection, answer: Any) -> None:
-    """Answer, if the other end is still there; if not, no request follows."""
-    with contextlib.suppress(ConnectionError):
-        link.send(answer)
-
-
-def _portable(error: Exception) -> Exception:
-    """The error as it can be sent, with the way it took here as a note."""
-    note = "".join(traceback.format_exception(error))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        error = EnvProcessError(f"{type(error).__name__}: {error}")
-    error.add_note(note)
-    return error
+        yield answer

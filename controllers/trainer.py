@@ -33,13 +33,14 @@ from wpg.controllers.errors import (
 from wpg.controllers.evaluation import TRAINING_EVALUATION_STREAM, Evaluation, run_episodes
 from wpg.controllers.exploration import Excursions
 from wpg.controllers.flow import draw
+from wpg.controllers.fork import has_spare_core
 from wpg.controllers.learner import Learner
 from wpg.controllers.monitor import Monitor
 from wpg.controllers.provenance import checkout_commit, installed_versions
 from wpg.controllers.replay import Shares, make_replay
 from wpg.controllers.rollout import Rollout
 from wpg.controllers.run import CHECKPOINT_NAME, build_networks, fitting, make_act, spec_to_json
-from wpg.controllers.stepping import InProcess, OwnProcess, Stepping, has_spare_core
+from wpg.controllers.stepping import InProcess, OwnProcess, Stepping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class Trainer:
                 config = replace(config, env=versioned_id(config.env, self.eval_env))
             self.spec = inspect_env(self.eval_env)
             self.config = config.resolve(self.spec)
-            self.learner = self._make_learner()
+            self.learner = opened.enter_context(closing(self._make_learner()))
             envs = opened.enter_context(closing(self._make_envs(env_factory)))
             self.rollout = Rollout(envs, self.spec, config.seed)
             self.replay = make_replay(
@@ -121,20 +122,25 @@ class Trainer:
             norm_warmup=config.norm_warmup,
             low_precision=config.low_precision(),
             compiled=config.compile,
+            apart=self._apart(config.device == "cpu" and config.threads == 1),
             generator=generator,
         )
 
+    def _apart(self, pays: bool) -> bool:
+        """Whether what pays on another core is to have it."""
+        wanted = self.config.overlap
+        return pays and (has_spare_core() if wanted is None else wanted)
+
     def _make_envs(self, factory: Callable[[], Env] | None) -> Stepping:
-        """In a process of their own by `overlap`, or where that pays: with goals and a core to spare.
+        """In a process of their own where that pays: with goals.
 
         Environments without goals step one at a time, in a small part of the time of an update. A factory may
-        share what it likes with its caller, which a process cannot.
+        share what it likes with its caller, which a process cannot: it gets one where `overlap` asks for it.
         """
         config = self.config
         make = partial(make_envs, config.env, config.num_envs, factory, **config.env_kwargs)
-        pays = factory is None and self.spec.goal_dim > 0 and has_spare_core()
-        apart = pays if config.overlap is None else config.overlap
-        return OwnProcess(make, config.num_envs) if apart else InProcess(make())
+        pays = config.overlap or (factory is None and self.spec.goal_dim > 0)
+        return OwnProcess(make, config.num_envs) if self._apart(pays) else InProcess(make())
 
     def add_demonstrations(self, demonstrations: str) -> None:
         """Put the episodes of this file into the replay memory, to stay there."""
@@ -220,7 +226,7 @@ class Trainer:
     def _evaluate(self, monitor: Monitor) -> Evaluation:
         begun = time.perf_counter()
         learner, seed = self.learner, self.config.seed
-        act = make_act(learner.average, learner.critic, self.spec, self.config.select, seed=seed)
+        act = make_act(learner.actor.average, learner.critic, self.spec, self.config.select, seed=seed)
         seeds = [
             episode_seed(seed, TRAINING_EVALUATION_STREAM, self.step, index)
             for index in range(self.config.eval_episodes)

@@ -43,7 +43,7 @@ def train(
         ConfigError: this machine lacks what the settings ask for.
         FaultyEnvError: the environment returned what is not finite, or an evaluated episode does not end; the
             last checkpoint is intact.
-        EnvProcessError: the process that steps the environments ended.
+        ForkedProcessError: a process that steps the environments or moves the policy ended.
         OSError: the run folder cannot be written.
     """
     folder = Path(out)
@@ -74,7 +74,8 @@ def resume(
             keep the periods that the run began with, and the learning rate falls as it was to fall then:
             it never rises again, and steps after the fall are trained at the rate that is left.
         max_seconds: limit for this call; None for none.
-        overlap: whether a process of its own steps the environments; None keeps the run's own setting.
+        overlap: whether processes of their own step environments and move the policy; None keeps the run's
+            own setting.
         on_progress: called about twice a second.
         env_factory: as for `train`.
 
@@ -83,7 +84,7 @@ def resume(
         ConfigError: its settings cannot be read or do not suit this machine, or `steps` is less than it has
             done.
         CheckpointFormatError: its checkpoint cannot be read, or fits neither settings nor environment.
-        UnknownEnvError, UnsupportedEnvError, FaultyEnvError, EnvProcessError, DivergenceError,
+        UnknownEnvError, UnsupportedEnvError, FaultyEnvError, ForkedProcessError, DivergenceError,
             CheckpointWriteError, OSError: as for `train`.
     """
     folder = Path(folder)

@@ -1,11 +1,14 @@
 """The update's gradients against autograd on its losses."""
 
+import copy
+
 import pytest
 import torch
 
 from wpg.controllers import flow
+from wpg.controllers.actor import ACTOR_SAMPLES
 from wpg.controllers.critic import Critic
-from wpg.controllers.learner import ACTOR_SAMPLES, Learner
+from wpg.controllers.learner import Learner
 from wpg.controllers.normalisation import BatchUse
 from wpg.controllers.policy import ParticlePolicy
 from wpg.controllers.replay import Batch
@@ -32,6 +35,7 @@ def make_learner():
     )
     for _ in range(3):
         made.update(make_batch(generator))
+    made.settle()
     return made
 
 
@@ -51,12 +55,12 @@ def flat(gradients):
     return torch.cat([gradient.reshape(-1) for gradient in gradients])
 
 
-def test_critic_gradient_equals_autograd(learner):
+def testcritic_gradient_equals_autograd(learner):
     batch = make_batch(torch.Generator().manual_seed(1))
     components, noise = torch.arange(ROWS).unsqueeze(1) % K, torch.randn(ROWS, 1, ACTION)
     with torch.no_grad():
-        ours, loss, _ = learner._critic_gradient(batch, learner.resting, components, noise, STILL)
-        mixture = learner.policy(batch.next_obs)
+        ours, loss, _ = learner.critic_gradient(batch, learner.resting, components, noise, STILL)
+        mixture = learner.actor.policy(batch.next_obs)
         next_u = flow.place(noise, mixture.choose(components)).squeeze(1)
         next_log_prob = flow.log_density(next_u, mixture)
     states, actions = torch.cat([batch.obs, batch.next_obs]), torch.cat([batch.action, next_u.tanh()])
@@ -80,15 +84,15 @@ def test_policy_gradient_equals_autograd(learner):
     obs = torch.randn(ROWS, OBS)
     components, noise = torch.randint(K, (ROWS, ACTOR_SAMPLES)), torch.randn(ROWS, ACTOR_SAMPLES, ACTION)
     with torch.no_grad():
-        ours, by_log_tau, entropy, _ = learner._policy_gradient(obs, components, noise, STILL)
-    mixture = learner.policy(obs, STILL)
+        ours, by_log_tau, entropy, _ = learner.actor.gradient(obs, components, noise, STILL)
+    mixture = learner.actor.policy(obs, STILL)
     u = flow.place(noise, mixture.choose(components)).flatten(0, 1)
     states, repeated = obs.repeat_interleave(ACTOR_SAMPLES, 0), mixture.repeat(ACTOR_SAMPLES)
     with torch.no_grad():
         log_prob, score = flow.log_density_and_score(u, repeated)
-    gradient = flow.value_gradient(u, lambda action: learner.critic(states, action).amin(0))
+    gradient = flow.value_gradient(u, lambda action: learner.actor.critic(states, action).amin(0))
     loss = flow.actor_loss(u, flow.velocity(u, gradient, score, learner.tau()))
-    expected = flat(torch.autograd.grad(loss, list(learner.policy.parameters())))
+    expected = flat(torch.autograd.grad(loss, list(learner.actor.policy.parameters())))
     assert entropy.item() == pytest.approx(-log_prob.mean().item(), rel=1e-5)
     assert torch.allclose(ours, expected, atol=1e-5)
     assert by_log_tau.item() == pytest.approx(-(log_prob.mean().item() - 1.0), rel=1e-4)
@@ -97,10 +101,10 @@ def test_policy_gradient_equals_autograd(learner):
 @pytest.mark.parametrize("learning_rate", [1e-3, 1e-4])
 def test_the_temperature_keeps_its_pace_while_the_step_size_falls(learner, learning_rate):
     learner.set_learning_rate(learning_rate)
-    before = learner.log_tau.item()
+    before = learner.actor.log_tau.item()
     learner.update(make_batch(torch.Generator().manual_seed(1)))
     # Adam's first step is its step size, whatever the gradient.
-    assert abs(learner.log_tau.item() - before) == pytest.approx(3 * learning_rate, rel=0.05)
+    assert abs(learner.actor.log_tau.item() - before) == pytest.approx(3 * learning_rate, rel=0.05)
 
 
 def test_gradient_of_the_action_value_equals_autograd(learner):
@@ -111,19 +115,32 @@ def test_gradient_of_the_action_value_equals_autograd(learner):
 
 def test_nothing_changes_at_rest_until_the_next_update(learner):
     obs = torch.randn(ROWS, OBS)
-    for ours, theirs in zip(learner.resting(obs), learner.policy(obs), strict=True):
+    for ours, theirs in zip(learner.resting(obs), learner.actor.policy(obs), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 def test_rewards_scale_loss_and_value_but_nothing_else(learner):
-    learner.metrics[:2] = torch.tensor([1e12, -1e9])
+    batch = make_batch(torch.Generator().manual_seed(1))
+    learner.update(batch._replace(reward=1e12 * batch.reward))
+    assert learner.metrics()["critic_loss"] > 1e20
     assert learner.first_fault() is None
-    learner.metrics[1] = -torch.inf
-    assert learner.first_fault() == "value = -inf"
-    learner.metrics[1] = 0.0
     with torch.no_grad():
         next(learner.critic.parameters()).fill_(1e9)
     assert learner.first_fault().startswith("critic parameters = ")
+    learner.update(batch._replace(reward=torch.inf * batch.reward))
+    assert learner.first_fault().startswith("critic_loss = ")
+
+
+def test_an_update_of_the_actor_takes_effect_with_the_next(learner):
+    obs = torch.randn(ROWS, OBS)
+    before = learner.resting(obs).mean
+    for _ in range(2):
+        expected, followed = learner.actor.policy(obs).mean, copy.deepcopy(learner.critic.state_dict())
+        learner.update(make_batch(torch.Generator().manual_seed(1)))
+        assert torch.allclose(learner.resting(obs).mean, expected, atol=1e-5)
+        for name, tensor in learner.actor.critic.state_dict().items():
+            assert torch.equal(tensor, followed[name]), name
+    assert not torch.allclose(learner.resting(obs).mean, before, atol=1e-5)
 
 
 def test_each_half_of_the_update_is_one_graph(learner):
@@ -135,10 +152,10 @@ def test_each_half_of_the_update_is_one_graph(learner):
     of_policy = batch.obs, components, noise, use
     whole = {"fullgraph": True, "backend": "aot_eager"}
     with torch.no_grad():
-        expected = *learner._critic_gradient(*of_critic), *learner._policy_gradient(*of_policy)
+        expected = *learner.critic_gradient(*of_critic), *learner.actor.gradient(*of_policy)
         found = (
-            *torch.compile(other._critic_gradient, **whole)(*of_critic),
-            *torch.compile(other._policy_gradient, **whole)(*of_policy),
+            *torch.compile(other.critic_gradient, **whole)(*of_critic),
+            *torch.compile(other.actor.gradient, **whole)(*of_policy),
         )
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)

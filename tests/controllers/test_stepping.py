@@ -1,4 +1,4 @@
-"""Environments in a process of their own: the same results, the same errors, no process left behind."""
+"""Environments and the policy in processes of their own: the same results and errors, none left behind."""
 
 import multiprocessing
 import os
@@ -11,8 +11,8 @@ import torch
 from test_trainer import rows, small
 from toy import ReachToy
 
-from wpg.controllers import ConfigError, EnvProcessError, checkpoint, train
-from wpg.controllers import stepping as stepping_module
+from wpg.controllers import ConfigError, ForkedProcessError, checkpoint, train
+from wpg.controllers.fork import has_spare_core
 from wpg.controllers.stepping import InProcess, OwnProcess
 from wpg.controllers.trainer import Trainer
 
@@ -38,30 +38,33 @@ def test_training_is_the_same_bit_for_bit(settings, factory, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "cores", "kind"),
+    ("kwargs", "cores", "expected"),
     [
-        ({}, {0, 1}, OwnProcess),
-        ({}, {0}, InProcess),
-        ({"overlap": False}, {0, 1}, InProcess),
-        ({"overlap": True}, {0}, OwnProcess),
-        ({"env": "Pendulum-v1"}, {0, 1}, InProcess),
-        ({"factory": ReachToy}, {0, 1}, InProcess),
+        ({}, {0, 1}, (OwnProcess, 2)),
+        ({}, {0}, (InProcess, 0)),
+        ({"overlap": False}, {0, 1}, (InProcess, 0)),
+        ({"overlap": True}, {0}, (OwnProcess, 2)),
+        ({"threads": 2}, {0, 1}, (OwnProcess, 1)),
+        ({"env": "Pendulum-v1"}, {0, 1}, (InProcess, 1)),
+        ({"factory": ReachToy}, {0, 1}, (InProcess, 1)),
     ],
 )
-def test_where_the_environments_step(kwargs, cores, kind, tmp_path, monkeypatch):
+def test_what_has_a_process_of_its_own(kwargs, cores, expected, tmp_path, monkeypatch):
+    """The environments, and where one thread moves it the policy."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
     monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", ReachToy))
     settings = {"env": "Toy-v0"} | kwargs
     factory = settings.pop("factory", None)
     with Trainer(small(**settings), tmp_path, factory) as trainer:
-        assert type(trainer.rollout.envs) is kind
+        assert (type(trainer.rollout.envs), len(multiprocessing.active_children())) == expected
+    assert multiprocessing.active_children() == []
 
 
 def test_without_fork_overlap_is_refused(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     with pytest.raises(ConfigError, match="overlap needs processes that are forked"):
         train(small(overlap=True), out=tmp_path / "run", env_factory=ReachToy)
-    assert not stepping_module.has_spare_core()
+    assert not has_spare_core()
 
 
 class OddError(Exception):
@@ -103,9 +106,9 @@ class Exiting(Failing):
     ("factory", "error", "message"),
     [
         (Failing, ValueError, "the arm came loose"),
-        (FailingOddly, EnvProcessError, "OddError: joint 2 at 0.5"),
+        (FailingOddly, ForkedProcessError, "OddError: joint 2 at 0.5"),
         (Disconnected, ConnectionResetError, "the simulator's server is gone"),
-        (Exiting, EnvProcessError, "the environments' process ended by itself, with exit code 7"),
+        (Exiting, ForkedProcessError, "the environments' process ended by itself, with exit code 7"),
     ],
 )
 def test_what_an_environment_raises_comes_out(factory, error, message, tmp_path):
@@ -113,6 +116,18 @@ def test_what_an_environment_raises_comes_out(factory, error, message, tmp_path)
         train(small(overlap=True), out=tmp_path / "run", env_factory=factory)
     assert str(caught.value) == message
     assert factory is Exiting or "in fail" in "".join(caught.value.__notes__)
+    assert multiprocessing.active_children() == []
+
+
+def test_training_ends_where_the_policy_s_process_is_killed(tmp_path, monkeypatch):
+    class Killing(Failing):
+        def fail(self):
+            (policy,) = multiprocessing.active_children()
+            policy.kill()
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    with pytest.raises(ForkedProcessError, match="the policy's process ended by itself, with exit code -9"):
+        train(small(random_steps=10), out=tmp_path / "run", env_factory=Killing)
     assert multiprocessing.active_children() == []
 
 
