@@ -16,6 +16,7 @@ import tyro
 from torch import Tensor
 
 from wpg.controllers import flow
+from wpg.controllers.config import LearnerSettings
 from wpg.controllers.critic import Critic
 from wpg.controllers.learner import Learner
 from wpg.controllers.policy import ParticlePolicy, inverse_tanh
@@ -95,17 +96,16 @@ class Trial:
         self.tau, self.updates = tau, updates
         self.generator = torch.Generator().manual_seed(seed)
         nets = {"hidden": 128, "generator": self.generator}
-        self.learner = Learner(
-            ParticlePolicy(2, 1, num_particles=num_particles, **nets),
-            Critic(2, 1, **nets),
+        settings = LearnerSettings(
             gamma=GAMMA,
             learning_rate=2e-3,
             actor_period=1,
             initial_tau=tau,
             target_entropy=-1.0,
             norm_warmup=updates // 4,
-            generator=self.generator,
         )
+        policy, critic = ParticlePolicy(2, 1, num_particles=num_particles, **nets), Critic(2, 1, **nets)
+        self.learner = Learner(policy, critic, settings, generator=self.generator)
 
     def step(self, index: int) -> None:
         """One update, at a step size that falls to 2 %."""

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +44,7 @@ def wpg_updates(
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
-    from wpg.controllers.config import TrainConfig  # noqa: PLC0415
+    from wpg.controllers.config import TrainConfig, learner_settings  # noqa: PLC0415
     from wpg.controllers.environment import inspect_env  # noqa: PLC0415
     from wpg.controllers.learner import Learner  # noqa: PLC0415
     from wpg.controllers.processor import tuned  # noqa: PLC0415
@@ -58,20 +59,8 @@ def wpg_updates(
     config = wanted.resolve(spec)
     generator = torch.Generator().manual_seed(0)
     policy, critic = build_networks(spec, config, generator)
-    learner = Learner(
-        policy,
-        critic,
-        gamma=config.gamma,
-        learning_rate=config.learning_rate,
-        actor_period=config.actor_period,
-        initial_tau=config.initial_tau,
-        temperature_pace=config.temperature_pace,
-        target_entropy=config.target_entropy,
-        norm_warmup=0,
-        low_precision=config.low_precision(),
-        compiled=compiled,
-        generator=generator,
-    )
+    settings = replace(learner_settings(config), norm_warmup=0, compile=compiled)
+    learner = Learner(policy, critic, settings, generator=generator)
     replay = make_replay(spec, ROWS, env, hindsight_ratio=config.hindsight_ratio, shares=Shares())
     rng = np.random.default_rng(0)
     for _ in range(ROWS):

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wpg.controllers import flow
+from wpg.controllers.config import LearnerSettings
 from wpg.controllers.critic import Critic
 from wpg.controllers.fork import Answer
 from wpg.controllers.normalisation import BatchUse, batch_use
@@ -52,30 +53,20 @@ class Task(NamedTuple):
 class Actor:
     """The policy, its average and the temperature; a copy of the critics, which they follow."""
 
-    def __init__(
-        self,
-        policy: ParticlePolicy,
-        critic: Critic,
-        *,
-        initial_tau: float,
-        learning_rate: float,
-        temperature_pace: float,
-        target_entropy: float,
-        norm_warmup: float,
-        compiled: dict[str, Any] | None,
-    ) -> None:
-        self.policy, self.target_entropy, self.norm_warmup = policy, target_entropy, norm_warmup
+    def __init__(self, policy: ParticlePolicy, critic: Critic, settings: LearnerSettings) -> None:
+        self.policy, self.target_entropy = policy, settings.target_entropy
+        self.norm_warmup = settings.norm_warmup / settings.actor_period
         device = next(policy.parameters()).device
-        self.log_tau = torch.tensor(math.log(initial_tau), device=device)
+        self.log_tau = torch.tensor(math.log(settings.initial_tau), device=device)
         self.average = copy.deepcopy(policy).requires_grad_(False)
         """The policy's running average: what one update gains, the next may lose, and the average keeps."""
         self.critic = copy.deepcopy(critic).requires_grad_(False)
         self.metrics = torch.zeros(len(ACTOR_METRICS), device=device)
         self.optimisers = {
-            "policy": FlatAdam(list(policy.parameters()), learning_rate),
-            "temperature": FlatAdam([self.log_tau], learning_rate, pace=temperature_pace),
+            "policy": FlatAdam(list(policy.parameters()), settings.learning_rate),
+            "temperature": FlatAdam([self.log_tau], settings.learning_rate, pace=settings.temperature_pace),
         }
-        self._step = self.gradient if compiled is None else torch.compile(self.gradient, **compiled)
+        self._step = compiled(self.gradient, device) if settings.compile else self.gradient
         self._followed, self._following = _state(policy), _state(self.average)
         self._seen = _state(self.critic)
 
@@ -131,6 +122,12 @@ class Actor:
         """Answers tasks in a forked process, on one thread: others do not outlive the fork."""
         torch.set_num_threads(1)
         yield lambda sent: self.update(Task.received(sent))
+
+
+def compiled(gradient: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """The gradient as one graph; on a CPU, which needs a C++ compiler anyway, its calls are compiled, too."""
+    options: dict[str, Any] = {"cpp_wrapper": device.type == "cpu"}
+    return torch.compile(gradient, fullgraph=True, dynamic=False, options=options)
 
 
 def _state(module: torch.nn.Module) -> list[Tensor]:

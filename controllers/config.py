@@ -263,6 +263,22 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearnerSettings:
+    """What an update goes by; `TrainConfig` says what its numbers mean."""
+
+    gamma: float
+    learning_rate: float
+    actor_period: int
+    initial_tau: float
+    temperature_pace: float = 1.0
+    target_entropy: float
+    norm_warmup: int
+    low_precision: bool = False
+    """Products of the hidden layers in bfloat16."""
+    compile: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResolvedConfig(TrainConfig):
     """Settings of `TrainConfig` with nothing left open that its `resolve` fills in."""
 
@@ -296,6 +312,12 @@ class ResolvedConfig(TrainConfig):
             raise ConfigError(
                 f"replay_capacity must be at least {rows}, {share}num_envs, it is {self.replay_capacity}"
             )
+
+
+def learner_settings(config: ResolvedConfig) -> LearnerSettings:
+    """The settings of a run's updates."""
+    values = {one.name: getattr(config, one.name) for one in fields(LearnerSettings)}
+    return LearnerSettings(**values | {"low_precision": config.low_precision()})
 
 
 def default_gamma(spec: EnvSpec) -> float:

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from wpg.controllers import flow
-from wpg.controllers.actor import ACTOR_METRICS, ACTOR_SAMPLES, Actor, Task
+from wpg.controllers.actor import ACTOR_METRICS, ACTOR_SAMPLES, Actor, Task, compiled
 from wpg.controllers.checkpoint import under
+from wpg.controllers.config import LearnerSettings
 from wpg.controllers.critic import Critic
 from wpg.controllers.fork import Fork
 from wpg.controllers.network import FoldedMlp
@@ -34,43 +34,24 @@ class Learner:
         self,
         policy: ParticlePolicy,
         critic: Critic,
+        settings: LearnerSettings,
         *,
-        gamma: float,
-        learning_rate: float,
-        actor_period: int,
-        initial_tau: float,
-        temperature_pace: float = 1.0,
-        target_entropy: float,
-        norm_warmup: int,
-        low_precision: bool = False,
-        compiled: bool = False,
-        apart: bool = False,
         generator: torch.Generator,
+        apart: bool = False,
     ) -> None:
-        self.critic, self.generator = critic, generator
-        self.gamma, self.actor_period, self.norm_warmup = gamma, actor_period, norm_warmup
-        self._low_precision, self._learning_rate = low_precision, learning_rate
+        self.critic, self.settings, self.generator = critic, settings, generator
         for module in (*policy.modules(), *critic.modules()):
             if isinstance(module, FoldedMlp):
-                module.low_precision = low_precision
+                module.low_precision = settings.low_precision
         self._device = next(policy.parameters()).device
-        # Compiling the calls, too, needs a C++ compiler, which only a CPU needs anyway.
-        options = {"cpp_wrapper": self._device.type == "cpu"}
-        how: Any = {"fullgraph": True, "dynamic": False, "options": options} if compiled else None
-        self._actor = Actor(
-            policy,
-            critic,
-            initial_tau=initial_tau,
-            learning_rate=learning_rate,
-            temperature_pace=temperature_pace,
-            target_entropy=target_entropy,
-            norm_warmup=norm_warmup / actor_period,
-            compiled=how,
-        )
+        self._actor = Actor(policy, critic, settings)
         self.updates = 0
         self._metrics = torch.zeros(len(CRITIC_METRICS), device=self._device)
-        self._optimiser = FlatAdam(list(critic.parameters()), learning_rate)
-        self._step = self.critic_gradient if how is None else torch.compile(self.critic_gradient, **how)
+        self._optimiser = FlatAdam(list(critic.parameters()), settings.learning_rate)
+        self._learning_rate = settings.learning_rate
+        self._step = (
+            compiled(self.critic_gradient, self._device) if settings.compile else self.critic_gradient
+        )
         self._tau = torch.zeros((), device=self._device)
         self._fork: Fork | None = None
         self._pending = False
@@ -94,12 +75,12 @@ class Learner:
 
     def settle(self) -> None:
         """Let the actor's last update take effect: it acts from now on, and the critics' targets ask it."""
-        self.resting = self.actor.policy.at_rest(low_precision=self._low_precision)
+        self.resting = self.actor.policy.at_rest(low_precision=self.settings.low_precision)
         self._tau.copy_(self.actor.log_tau.exp())
 
     def update(self, batch: Batch) -> None:
         """Move the critics, and with every `actor_period`-th time policy and temperature."""
-        if self.updates % self.actor_period == 0:
+        if self.updates % self.settings.actor_period == 0:
             self.settle()
             self._begin_actor(batch.obs)
         self._update_critic(batch)
@@ -124,7 +105,7 @@ class Learner:
             obs,
             self._components(len(obs), ACTOR_SAMPLES),
             self._noise(len(obs), ACTOR_SAMPLES),
-            self.updates // self.actor_period,
+            self.updates // self.settings.actor_period,
             self._learning_rate,
         )
         if self._fork is None:
@@ -136,7 +117,7 @@ class Learner:
     @torch.no_grad()
     def _update_critic(self, batch: Batch) -> None:
         rows = len(batch.reward)
-        use = batch_use(self.updates, self.norm_warmup, self._device)
+        use = batch_use(self.updates, self.settings.norm_warmup, self._device)
         noise = self._components(rows, 1), self._noise(rows, 1)
         gradient, loss, value = self._step(batch, self.resting, *noise, use)
         self._optimiser.step(gradient)
@@ -167,7 +148,7 @@ class Learner:
             batch.terminated,
             next_value,
             flow.log_density(next_u, mixture),
-            gamma=self.gamma,
+            gamma=self.settings.gamma,
             tau=self._tau,
         )
         loss, by_values = flow.critic_loss(values, target)

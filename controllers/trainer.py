@@ -13,7 +13,7 @@ import torch
 
 from wpg.controllers import checkpoint
 from wpg.controllers.checkpoint import under
-from wpg.controllers.config import TrainConfig
+from wpg.controllers.config import TrainConfig, learner_settings
 from wpg.controllers.demonstrations import load_demonstrations
 from wpg.controllers.environment import (
     Env,
@@ -113,17 +113,9 @@ class Trainer:
         return Learner(
             policy.to(config.device),
             critic.to(config.device),
-            gamma=config.gamma,
-            learning_rate=config.learning_rate,
-            actor_period=config.actor_period,
-            initial_tau=config.initial_tau,
-            temperature_pace=config.temperature_pace,
-            target_entropy=config.target_entropy,
-            norm_warmup=config.norm_warmup,
-            low_precision=config.low_precision(),
-            compiled=config.compile,
-            apart=self._apart(config.device == "cpu" and config.threads == 1),
+            learner_settings(config),
             generator=generator,
+            apart=self._apart(config.device == "cpu" and config.threads == 1),
         )
 
     def _apart(self, pays: bool) -> bool:

@@ -7,6 +7,7 @@ import torch
 
 from wpg.controllers import flow
 from wpg.controllers.actor import ACTOR_SAMPLES
+from wpg.controllers.config import LearnerSettings
 from wpg.controllers.critic import Critic
 from wpg.controllers.learner import Learner
 from wpg.controllers.normalisation import BatchUse
@@ -21,9 +22,7 @@ STILL = BatchUse(0.0, False)
 def make_learner():
     generator = torch.Generator().manual_seed(0)
     policy = ParticlePolicy(OBS, ACTION, num_particles=K, hidden=16, generator=generator)
-    made = Learner(
-        policy,
-        Critic(OBS, ACTION, hidden=16, generator=generator),
+    settings = LearnerSettings(
         gamma=0.9,
         learning_rate=1e-3,
         actor_period=1,
@@ -31,8 +30,8 @@ def make_learner():
         temperature_pace=3.0,
         target_entropy=-1.0,
         norm_warmup=0,
-        generator=generator,
     )
+    made = Learner(policy, Critic(OBS, ACTION, hidden=16, generator=generator), settings, generator=generator)
     for _ in range(3):
         made.update(make_batch(generator))
     made.settle()

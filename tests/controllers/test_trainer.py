@@ -25,6 +25,7 @@ from wpg.controllers import (
     save_demonstrations,
     train,
 )
+from wpg.controllers.config import LearnerSettings
 from wpg.controllers.critic import Critic
 from wpg.controllers.learner import Learner
 from wpg.controllers.metrics import COLUMNS, MetricsLog
@@ -186,9 +187,10 @@ def test_what_is_loaded_is_the_average(tmp_path):
 def test_the_average_follows_the_policy():
     policy = ParticlePolicy(3, 2, num_particles=2, hidden=8)
     generator = torch.Generator().manual_seed(0)
-    settings = {"gamma": 0.9, "learning_rate": 1e-2, "actor_period": 1, "initial_tau": 0.1}
-    settings |= {"target_entropy": -2.0, "norm_warmup": 5, "generator": generator}
-    learner = Learner(policy, Critic(3, 2, hidden=8), **settings)
+    settings = LearnerSettings(
+        gamma=0.9, learning_rate=1e-2, actor_period=1, initial_tau=0.1, target_entropy=-2.0, norm_warmup=5
+    )
+    learner = Learner(policy, Critic(3, 2, hidden=8), settings, generator=generator)
     expected = torch.zeros_like(policy.network.own_layers()[1].weight)
     for count in range(12):
         obs, next_obs = torch.randn(2, 16, 3, generator=generator)
