@@ -1,14 +1,14 @@
 """Settings of a training run."""
 
-import math
 import os
 import shutil
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 import torch
+from msgspec import Meta
 
 from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import ConfigError
@@ -25,36 +25,12 @@ BRIEF_STEPS = 50_000
 LONG_STEPS = 400_000
 """A run of at least so many steps is long: it has the time for wider networks."""
 
-POSITIVE = (
-    "steps",
-    "num_envs",
-    "num_particles",
-    "hidden",
-    "batch_size",
-    "learning_rate",
-    "decay_steps",
-    "updates_per_step",
-    "actor_period",
-    "initial_tau",
-    "temperature_pace",
-    "random_hold",
-    "replay_capacity",
-    "log_period",
-    "eval_episodes",
-    "stop_evaluations",
-    "checkpoint_period",
-    "max_seconds",
-    "threads",
-)
-NOT_NEGATIVE = ("seed", "random_steps", "norm_warmup", "eval_period")
-SHARES = (
-    "demonstration_share",
-    "hindsight_ratio",
-    "stop_at_success",
-    "final_learning_rate",
-    "random_share",
-    "recent_share",
-)
+Count = Annotated[int, Meta(ge=1)]
+CountOrZero = Annotated[int, Meta(ge=0)]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Discount = Annotated[float, Meta(gt=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,74 +49,74 @@ class TrainConfig:
     """Gymnasium id."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment, in values that YAML can hold."""
-    steps: int = 100_000
+    steps: Count = 100_000
     """Environment steps in all, over all environments."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random in the run."""
-    num_envs: int | None = None
+    num_envs: Count | None = None
     """Environments stepped side by side; None takes 8 of a goal environment, 1 of a flat one."""
-    num_particles: int = 16
+    num_particles: Count = 16
     """Particles of the policy, K."""
-    hidden: int | None = None
+    hidden: Count | None = None
     """Width of the two hidden layers of policy and critics; None takes 256, or 128 with goals and fewer than
     400,000 steps."""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """Transitions of one update; None takes 256 with goals, 128 without."""
-    learning_rate: float | None = None
+    learning_rate: Positive | None = None
     """Adam's step size, for policy, critics and temperature; None takes 0.001, 0.003 in brief goal runs."""
-    gamma: float | None = None
+    gamma: Discount | None = None
     """Discount; None takes `default_gamma`."""
-    final_learning_rate: float | None = None
+    final_learning_rate: Share | None = None
     """Share of `learning_rate` left by a linear fall; None takes 0.05 with goals, 1 without."""
-    decay_steps: int | None = None
+    decay_steps: Count | None = None
     """Environment steps over which `learning_rate` falls; None takes `steps`."""
-    updates_per_step: float | None = None
+    updates_per_step: Positive | None = None
     """Critic updates an environment step; None takes 0.4 with goals, 0.2 if brief, 1 without goals."""
-    actor_period: int | None = None
+    actor_period: Count | None = None
     """Critic updates to one update of actor and temperature; None takes 2 with goals, 3 without."""
-    initial_tau: float = 0.1
+    initial_tau: Positive = 0.1
     """Temperature at the start. From 1, with a `temperature_pace` of 3, the policy keeps several ways to do a
     task that it gives up from a cold start, before the critic knows them."""
-    temperature_pace: float = 1.0
+    temperature_pace: Positive = 1.0
     """Step size of log τ as a multiple of `learning_rate`. 3 helps where the entropy stays far above its
     target for long, as on Ant-v5."""
     target_entropy: float | None = None
     """Entropy in nat that the temperature steers to; None takes −2 an action with goals, −1 without."""
-    random_steps: int | None = None
+    random_steps: CountOrZero | None = None
     """Uniformly random steps before learning starts; None takes `default_random_steps`."""
-    random_share: float | None = None
+    random_share: Share | None = None
     """Share of later steps that are random, too; None takes 0.2 with goals, 0 in brief runs and without."""
-    random_hold: int | None = None
+    random_hold: Count | None = None
     """Most steps that a random action is held; None takes 10 with goals, 1 in brief runs and without."""
-    norm_warmup: int = 5000
+    norm_warmup: CountOrZero = 5000
     """Critic updates before batch normalisation is corrected towards the running statistics."""
-    replay_capacity: int = 1_000_000
+    replay_capacity: Count = 1_000_000
     """Transitions kept."""
     demonstrations: str | None = None
     """File of episodes to learn from besides (see `wpg.controllers.demonstrations`)."""
-    demonstration_share: float = 0.25
+    demonstration_share: Share = 0.25
     """Share of a batch that comes from the demonstrations, at least: the other draws meet them, too."""
-    recent_share: float | None = None
+    recent_share: Share | None = None
     """Share of a batch from the last 2,500 steps; None takes 0 with goals, 0.5 without. With goals the half
     from eventful episodes is mixed in after it."""
-    hindsight_ratio: float = 0.8
+    hindsight_ratio: Share = 0.8
     """Share of a batch whose goals are replaced by goals reached later; goal environments only."""
-    log_period: int = 250
+    log_period: Count = 250
     """Environment steps from one row of metrics.csv to the next."""
-    eval_period: int | None = None
+    eval_period: CountOrZero | None = None
     """Environment steps from one evaluation to the next; None takes a tenth of `steps`, 0 never evaluates."""
-    eval_episodes: int = 20
+    eval_episodes: Count = 20
     """Episodes of one evaluation; each evaluation has episodes of its own."""
     select: Select = "best"
     """How evaluations choose: the critic's best of the particles, their mean, or a sample. The first two take
     particles without the noise around them; the exported file draws that too unless `noise_scale` is 0."""
-    checkpoint_period: int | None = None
+    checkpoint_period: Count | None = None
     """Environment steps from one checkpoint to the next; None takes a tenth of `steps`."""
-    stop_at_success: float | None = None
+    stop_at_success: Share | None = None
     """Stop when evaluated success is at least this, `stop_evaluations` times in a row."""
-    stop_evaluations: int = 2
+    stop_evaluations: Count = 2
     """Evaluations in a row that `stop_at_success` asks for."""
-    max_seconds: float | None = None
+    max_seconds: Positive | None = None
     """Stop after this many seconds of this process's training."""
     device: str = "cpu"
     """Torch device of the update."""
@@ -149,7 +125,7 @@ class TrainConfig:
     compile: bool = False
     """Compile the update (`torch.compile`): a minute or two at the start, then faster; for long
     trainings and for GPUs. On a CPU it needs a C++ compiler."""
-    threads: int = 1
+    threads: Count = 1
     """Torch threads of the update; on small networks more gain little, and lose much on a busy machine."""
     overlap: bool | None = None
     """Whether processes of their own step the environments and move the policy during the critics' updates,
@@ -159,28 +135,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Make every value plain and check its range; raises ConfigError that names the field."""
         make_plain(self)
-        for name in POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"{name} must be greater than 0 and finite, it is {value}")
-        for name in NOT_NEGATIVE:
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ConfigError(f"{name} must not be negative, it is {value}")
-        if self.seed >= 2**64:
-            raise ConfigError(f"seed must be less than 2**64, it is {self.seed}")
-        if self.gamma is not None and not 0 < self.gamma < 1:
-            raise ConfigError(f"gamma must lie between 0 and 1, it is {self.gamma}")
-        if self.target_entropy is not None and not math.isfinite(self.target_entropy):
-            raise ConfigError(f"target_entropy must be finite, it is {self.target_entropy}")
-        for name in SHARES:
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"{name} must lie in [0, 1], it is {value}")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ConfigError(f"precision must be auto, float32 or bfloat16, it is {self.precision!r}")
-        if self.select not in ("best", "mean", "sample"):
-            raise ConfigError(f"select must be best, mean or sample, it is {self.select!r}")
         try:
             msgspec.to_builtins(self.env_kwargs, str_keys=True)
         except TypeError as error:
@@ -282,21 +236,21 @@ class LearnerSettings:
 class ResolvedConfig(TrainConfig):
     """Settings of `TrainConfig` with nothing left open that its `resolve` fills in."""
 
-    num_envs: int
-    hidden: int
-    batch_size: int
-    learning_rate: float
-    final_learning_rate: float
-    updates_per_step: float
-    actor_period: int
-    gamma: float
+    num_envs: Count
+    hidden: Count
+    batch_size: Count
+    learning_rate: Positive
+    final_learning_rate: Share
+    updates_per_step: Positive
+    actor_period: Count
+    gamma: Discount
     target_entropy: float
-    random_steps: int
-    random_share: float
-    random_hold: int
-    recent_share: float
-    eval_period: int
-    checkpoint_period: int
+    random_steps: CountOrZero
+    random_share: Share
+    random_hold: Count
+    recent_share: Share
+    eval_period: CountOrZero
+    checkpoint_period: Count
 
     def __post_init__(self) -> None:
         """Check that nothing is open, too, and that the replay holds a step of every environment.

@@ -1,16 +1,18 @@
-"""Settings in the types that a settings file gives back."""
+"""Settings in the types and ranges that their fields declare, as a settings file gives them back."""
 
+import math
 import os
 from dataclasses import fields
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import inspect
 
 from wpg.controllers.errors import ConfigError
 
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
-"""Types of settings, as messages name them."""
+BOUNDS = {"gt": "greater than", "ge": "of at least", "lt": "less than", "le": "at most"}
+"""Limits of numbers, as messages name them."""
 
 
 def make_plain(settings: Any) -> None:
@@ -19,22 +21,44 @@ def make_plain(settings: Any) -> None:
     Numbers of NumPy become Python's, whole ones integers where those are declared, and paths strings.
 
     Raises:
-        ConfigError: a field's value is of another type.
+        ConfigError: a field's value is of another type, out of its range, or a number that is not finite.
     """
     for one in fields(settings):
-        kind = next((kind for kind in KINDS if kind in (one.type, *get_args(one.type))), None)
-        if kind is None:
-            continue
-        value = getattr(settings, one.name)
+        value, kind = getattr(settings, one.name), _declared(one.type)
         try:
             plain = msgspec.convert(_python_value(value, kind), one.type)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"{one.name} must be {KINDS[kind]}, it is {value!r}") from error
+            raise ConfigError(f"{one.name} must be {_wanted(kind)}, it is {value!r}") from error
+        if isinstance(plain, float) and not math.isfinite(plain):
+            raise ConfigError(f"{one.name} must be finite, it is {value!r}")
         object.__setattr__(settings, one.name, plain)
 
 
-def _python_value(value: Any, kind: type) -> Any:
+def _declared(annotation: Any) -> inspect.Type:
+    """The type that an annotation declares, None left aside."""
+    kind = inspect.type_info(annotation)
+    if isinstance(kind, inspect.UnionType):
+        (kind,) = (one for one in kind.types if not isinstance(one, inspect.NoneType))
+    return kind
+
+
+def _wanted(kind: inspect.Type) -> str:
+    if isinstance(kind, inspect.LiteralType):
+        return f"one of {', '.join(map(str, kind.values))}"
+    if isinstance(kind, (inspect.IntType, inspect.FloatType)):
+        word = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
+        limits = [
+            f"{text} {limit}" for name, text in BOUNDS.items() if (limit := getattr(kind, name)) is not None
+        ]
+        return " ".join([word, " and ".join(limits)]).rstrip()
+    if isinstance(kind, inspect.BoolType):
+        return "true or false"
+    return "a string" if isinstance(kind, inspect.StrType) else "a mapping"
+
+
+def _python_value(value: Any, kind: inspect.Type) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     plain = value.item() if isinstance(value, np.generic) else value
-    return int(plain) if kind is int and isinstance(plain, float) and plain.is_integer() else plain
+    whole = isinstance(plain, float) and plain.is_integer()
+    return int(plain) if whole and isinstance(kind, inspect.IntType) else plain

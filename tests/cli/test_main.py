@@ -104,7 +104,7 @@ def test_the_option_is_named_as_it_was_typed(command, capsys, tmp_path, monkeypa
 
 def test_what_a_run_was_resumed_with_is_named(capsys, tmp_path):
     assert run("train", "--resume", str(tmp_path), "--steps", "0") == 2
-    assert "--steps must be greater than 0" in only_line(capsys.readouterr().err)
+    assert "--steps must be a whole number of at least 1" in only_line(capsys.readouterr().err)
     assert run("train", "--resume", str(tmp_path), "--max-seconds", "1", "--seed", "1") == 2
     assert "leave out --seed" in only_line(capsys.readouterr().err)
 
@@ -372,5 +372,5 @@ def test_what_the_system_refuses_has_no_number(capsys, monkeypatch):
 
 def test_no_steps_are_not_the_default_steps(capsys, tmp_path):
     assert run("train", "wpg/PandaReach-v0", "--steps", "0", "--out", str(tmp_path / "run")) == 2
-    assert "steps must be greater than 0" in capsys.readouterr().err
+    assert "steps must be a whole number of at least 1" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -14,20 +14,21 @@ from wpg.controllers.environment import inspect_env
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "steps must be greater than 0 and finite, it is 0"),
-        ({"gamma": 1.5}, "gamma"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, it is 0"),
+        ({"gamma": 1.5}, "gamma must be a number greater than 0 and less than 1, it is 1.5"),
         ({"hindsight_ratio": 2.0}, "hindsight_ratio"),
-        ({"select": "first"}, "select"),
+        ({"select": "first"}, "select must be one of best, mean, sample, it is 'first'"),
         ({"seed": -1}, "seed"),
-        ({"seed": 2**64}, "seed must be less"),
-        ({"updates_per_step": float("inf")}, "updates_per_step"),
+        ({"seed": 2**63}, "seed must be a whole number of at least 0 and at most"),
+        ({"updates_per_step": float("inf")}, "updates_per_step must be finite, it is inf"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number greater than 0, it is nan"),
         ({"target_entropy": float("nan")}, "target_entropy must be finite, it is nan"),
-        ({"steps": 120.5}, "steps must be a whole number, it is 120.5"),
-        ({"steps": None}, "steps must be a whole number, it is None"),
-        ({"num_envs": float("inf")}, "num_envs must be a whole number, it is inf"),
-        ({"hidden": "16"}, "hidden must be a whole number, it is '16'"),
-        ({"seed": True}, "seed must be a whole number, it is True"),
-        ({"learning_rate": "fast"}, "learning_rate must be a number, it is 'fast'"),
+        ({"steps": 120.5}, "steps must be a whole number of at least 1, it is 120.5"),
+        ({"steps": None}, "steps must be a whole number of at least 1, it is None"),
+        ({"num_envs": float("inf")}, "num_envs must be a whole number of at least 1, it is inf"),
+        ({"hidden": "16"}, "hidden must be a whole number of at least 1, it is '16'"),
+        ({"seed": True}, "seed must be a whole number of at least 0 and at most .*, it is True"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number greater than 0, it is 'fast'"),
         ({"compile": 1}, "compile must be true or false, it is 1"),
         ({"device": 0}, "device must be a string, it is 0"),
     ],
@@ -60,7 +61,7 @@ def test_numbers_of_any_kind_become_plain(tmp_path):
 def test_a_run_with_whole_numbers_as_floats_can_be_loaded(tmp_path):
     train(small(steps=120.0, num_particles=4.0, eval_period=0), out=tmp_path / "run", env_factory=ReachToy)
     assert load_run(tmp_path / "run").config.steps == 120
-    with pytest.raises(ConfigError, match=r"steps must be a whole number, it is 150\.5"):
+    with pytest.raises(ConfigError, match=r"steps must be a whole number.*, it is 150\.5"):
         resume(tmp_path / "run", steps=150.5, env_factory=ReachToy)
     assert resume(tmp_path / "run", steps=150.0, env_factory=ReachToy).steps == 150
 
