@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from error_line import only_line
 
 from wpg.cli import main as cli
 from wpg.cli.artifacts import export_run
@@ -23,11 +24,6 @@ def run_folder(tmp_path_factory):
     train(config, out=folder)
     export_run(folder, folder / "policy.onnx")
     return folder
-
-
-def only_line(capsys) -> str:
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("wpg: ")]
-    return line
 
 
 def test_a_file_says_what_its_policy_was_trained_with(run_folder, tmp_path, monkeypatch):
@@ -61,7 +57,7 @@ def test_commands_take_both(name, run_folder, capsys, tmp_path):
     assert json.loads(result.read_text())["policies"][0]["file"] == str(run_folder / "policy.onnx")
     nobody = ["--robot", "panda", "--link", "udp://127.0.0.1:1", "--goals", "1"]
     assert cli.main(["run", policy, *nobody]) == 1
-    assert "127.0.0.1:1" in only_line(capsys)  # the policy was found, and the robot was not
+    assert "127.0.0.1:1" in only_line(capsys.readouterr().err)  # the policy was found, and the robot was not
 
 
 def test_a_folder_without_a_policy(tmp_path):
@@ -92,7 +88,7 @@ def test_what_cannot_is_left_alone(command, target, tmp_path, capsys):
     precious = tmp_path / "mine"
     precious.write_text("precious")
     assert cli.main([*command, str(tmp_path / target)]) == 1
-    assert "exists" in only_line(capsys)
+    assert "exists" in only_line(capsys.readouterr().err)
     assert precious.read_text() == "precious"
 
 
@@ -101,7 +97,7 @@ def test_no_result_replaces_what_is_of_another_kind(name, run_folder, tmp_path, 
     precious = tmp_path / name
     precious.write_text("precious")
     assert cli.main(["evaluate", str(run_folder), "--episodes", "1", "--json", str(precious)]) == 1
-    assert f"{precious} exists already, and is a {precious.suffix} file" in only_line(capsys)
+    assert f"{precious} exists already, and is a {precious.suffix} file" in only_line(capsys.readouterr().err)
     assert precious.read_text() == "precious"
     if precious.suffix != ".onnx":
         assert cli.main(["export", str(run_folder), "--out", str(precious)]) == 1
@@ -140,7 +136,8 @@ def test_no_result_replaces_what_the_command_reads(command, run_folder, tmp_path
     file.write_text("precious")
     named = [part.format(file=file, run=run_folder) for part in command]
     assert cli.main([*named, "./mine.png"]) == 1
-    assert only_line(capsys) == "wpg: mine.png is read by this command: choose another name for its result"
+    line = only_line(capsys.readouterr().err)
+    assert line == "wpg: mine.png is read by this command: choose another name for its result"
     assert file.read_text() == "precious"
 
 
@@ -155,7 +152,7 @@ def test_no_result_replaces_what_the_command_reads(command, run_folder, tmp_path
 def test_no_result_replaces_another(command, run_folder, tmp_path, capsys):
     file = tmp_path / "result"
     assert cli.main([part.format(file=file, run=run_folder) for part in command]) == 1
-    assert f"{file}: expected a name for each result" in only_line(capsys)
+    assert f"{file}: expected a name for each result" in only_line(capsys.readouterr().err)
     assert not file.exists()
 
 
@@ -172,6 +169,6 @@ def test_a_result_that_cannot_be_written_is_known_before_the_work(run_folder, tm
         ["emulate", "panda", "--link", "udp://127.0.0.1:0", "--json"],
     ):
         assert cli.main([*command, str(tmp_path)]) == 1
-        assert "expected the name of a file, found a folder" in only_line(capsys)
+        assert "expected the name of a file, found a folder" in only_line(capsys.readouterr().err)
     prepare_outputs(None, tmp_path / "deep" / "down" / "result.json")
     assert (tmp_path / "deep" / "down").is_dir()

@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from untrained_policy import write_untrained
 
 from wpg.cli import main as cli
 from wpg.cli.log_pictures import _axes, _counted, _joints, _tool_ways
-from wpg.export.contract import Provenance
 from wpg.export.interface import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface
-from wpg.export.options import AS_TRAINED, SamplerOptions
+from wpg.export.options import SamplerOptions
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.control.policy import SampledPolicy
@@ -28,15 +28,8 @@ def run(*args: object) -> int:
     return cli.main([str(arg) for arg in args])
 
 
-def write_policy(path, seed: int, options=AS_TRAINED):
+def write_policy(path, **settings):
     """An untrained policy for a late Panda: it sees joints, targets, a tool with a history, and a goal."""
-    import torch
-
-    from wpg.controllers.critic import Critic
-    from wpg.controllers.policy import ParticlePolicy
-    from wpg.export.writing.sources import policy_source
-    from wpg.export.writing.writer import write_artifact
-
     panda = load_description("panda")
     interface = PolicyInterface(
         robot=panda.robot_spec(),
@@ -64,29 +57,13 @@ def write_policy(path, seed: int, options=AS_TRAINED):
             horizon_steps=10,
         ),
     )
-    sizes = {"hidden": 16, "generator": torch.Generator().manual_seed(seed)}
-    write_artifact(
-        path,
-        policy_source(
-            ParticlePolicy(33, 7, num_particles=4, **sizes), Critic(33, 7, **sizes), temperature=0.1
-        ),
-        interface=interface,
-        provenance=Provenance(
-            env_id="wpg/PandaReach-v0",
-            seed=seed,
-            env_steps=0,
-            git_commit=None,
-            packages={},
-            config_sha256="0" * 64,
-        ),
-        options=options,
-    )
+    write_untrained(path, interface, **settings)
     return path
 
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
-    return write_policy(tmp_path_factory.mktemp("policy") / "policy.onnx", seed=0)
+    return write_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +76,7 @@ def log_of_hysteresis(tmp_path_factory):
     """Each decision depends on the action before."""
     folder = tmp_path_factory.mktemp("hysteresis")
     options = SamplerOptions(choice="best_with_hysteresis", switch_cost=0.5)
-    return write_log(folder / "run.mcap", write_policy(folder / "policy.onnx", seed=0, options=options))
+    return write_log(folder / "run.mcap", write_policy(folder / "policy.onnx", options=options))
 
 
 def write_log(path, policy):

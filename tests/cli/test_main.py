@@ -8,6 +8,7 @@ import json
 from importlib import metadata
 
 import pytest
+from error_line import only_line
 
 from wpg.cli import main as cli
 from wpg.hardware_bridge.control.report import RunReport
@@ -17,12 +18,6 @@ from wpg.hardware_bridge.motions.joint_check import JointCheck
 
 def run(*args: str) -> int:
     return cli.main(args)
-
-
-def only_line(text: str) -> str:
-    """The error as printed: one line that starts with the program's name."""
-    (line,) = [line for line in text.splitlines() if line.startswith("wpg: ")]
-    return line
 
 
 def test_list_has_stable_keys(capsys):

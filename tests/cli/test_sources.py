@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from untrained_policy import write_untrained
 
 from wpg.cli import main as cli
 from wpg.cli.sources import AskOperator, link_sources, put_back_by
@@ -18,37 +19,12 @@ def run(*args: object) -> int:
 @pytest.fixture(scope="module")
 def push(tmp_path_factory):
     """An untrained policy that pushes."""
-    import torch
-
-    from wpg.controllers.critic import Critic
-    from wpg.controllers.policy import ParticlePolicy
-    from wpg.export.contract import Provenance
-    from wpg.export.writing.sources import policy_source
-    from wpg.export.writing.writer import write_artifact
     from wpg.hardware_bridge.description import load_description
     from wpg.sim_envs.push import push_interface, push_table
 
     path = tmp_path_factory.mktemp("push") / "push.onnx"
     panda = load_description("panda")
-    interface = push_interface(panda, push_table(panda))
-    sizes = {"hidden": 16, "generator": torch.Generator().manual_seed(0)}
-    write_artifact(
-        path,
-        policy_source(
-            ParticlePolicy(interface.obs_dim, 3, num_particles=4, **sizes),
-            Critic(interface.obs_dim, 3, **sizes),
-            temperature=0.1,
-        ),
-        interface=interface,
-        provenance=Provenance(
-            env_id="wpg/PandaPush-v0",
-            seed=0,
-            env_steps=0,
-            git_commit=None,
-            packages={},
-            config_sha256="0" * 64,
-        ),
-    )
+    write_untrained(path, push_interface(panda, push_table(panda)), env_id="wpg/PandaPush-v0")
     return path
 
 

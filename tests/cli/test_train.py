@@ -6,6 +6,7 @@ import signal
 
 import msgspec
 import pytest
+from error_line import only_line
 
 from wpg.cli.acting import acting
 from wpg.cli.main import main
@@ -23,8 +24,7 @@ def wpg(*args):
 def failure(capsys, *args, code=1):
     """The one line with which these arguments are refused."""
     assert wpg(*args) == code
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("wpg: ")]
-    return line
+    return only_line(capsys.readouterr().err)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from error_line import only_line
+from untrained_policy import write_untrained
 
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli import main as cli
@@ -27,13 +29,7 @@ from wpg.cli.transfer.study import StudyConfig, study
 from wpg.cli.transfer.transfers import FITTED, UNFITTED, summarise
 from wpg.cli.transfer.trials import Simulator, logged_trials, pairing
 from wpg.cli.transfer.verdict import sentence
-from wpg.controllers.critic import Critic
-from wpg.controllers.policy import ParticlePolicy
-from wpg.export.contract import Provenance
-from wpg.export.interface import PolicyInterface
 from wpg.export.reader import load_artifact
-from wpg.export.writing.sources import policy_source
-from wpg.export.writing.writer import write_artifact
 from wpg.hardware_bridge.clock import SimulatedClock
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
@@ -56,31 +52,18 @@ def description():
     return load_description("panda")
 
 
-def write_policy(file: Path, interface: PolicyInterface, env_id: str) -> Path:
-    """A policy that knows nothing but moves."""
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
     torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(0)
-    sizes = (interface.obs_dim, interface.action.size)
-    write_artifact(
-        file,
-        policy_source(
-            ParticlePolicy(*sizes, num_particles=4, hidden=16, generator=generator),
-            Critic(*sizes, hidden=16, generator=generator),
-            temperature=0.1,
-        ),
-        interface=interface,
-        provenance=Provenance(
-            env_id=env_id, seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="00" * 32
-        ),
-    )
-    return file
 
 
 @pytest.fixture(scope="module")
 def path(description, tmp_path_factory) -> Path:
     """Sees more targets than the arms here are late by."""
     interface = for_late_arm(reach_interface(description), 2)
-    return write_policy(tmp_path_factory.mktemp("policy") / "moves.onnx", interface, ENV)
+    file = tmp_path_factory.mktemp("policy") / "moves.onnx"
+    write_untrained(file, interface)
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +105,6 @@ def log(artifact, description, tmp_path_factory):
     return file
 
 
-def only_line(text: str) -> str:
-    (line,) = [line for line in text.splitlines() if line.startswith("wpg: ")]
-    return line
-
-
 class TestPairs:
     def test_starts_and_goals_do_not_depend_on_effects_or_engine(self, artifact, simulators):
         bullet = Simulator(BULLET, artifact, effects=Effects(action_delay_s=(0.0, 0.1)))
@@ -153,8 +131,7 @@ class TestSimulators:
     def test_the_gripper_is_a_part_of_what_was_told(self, tmp_path, task, grips):
         env_id = f"wpg/{task}-v0"
         with closing(gymnasium.make(env_id)) as env:
-            file = write_policy(tmp_path / "moves.onnx", env.unwrapped.interface, env_id)
-        artifact = load_artifact(file)
+            artifact = write_untrained(tmp_path / "moves.onnx", env.unwrapped.interface, env_id=env_id)
         with closing(Simulator(env_id, artifact)) as simulator:
             trial = simulator.run(SampledPolicy(artifact, 0), 0)
         assert (trial.gripper_m is not None) == grips
@@ -373,7 +350,8 @@ class TestCommand:
         assert self.run(str(path), str(path), *places) == 1
         assert "twice" in only_line(capsys.readouterr().err)
         interface = reach_interface(load_description("so101"))
-        other = write_policy(tmp_path / "other.onnx", interface, ENV)
+        other = tmp_path / "other.onnx"
+        write_untrained(other, interface)
         assert self.run(str(path), str(other), *places) == 1
         assert "policies for one robot, found some for panda, so101" in only_line(capsys.readouterr().err)
 

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from error_line import only_line
 from gymnasium.spaces import Box, Dict
 from zips import linear, mlp, save
 
@@ -41,11 +42,6 @@ def reach_zip(tmp_path):
         return save(tmp_path / "sac.zip", modules, **settings), modules
 
     return make
-
-
-def only_line(capsys) -> str:
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("wpg: ")]
-    return line
 
 
 @pytest.mark.parametrize(
@@ -108,7 +104,7 @@ def test_options_and_signature_reach_the_file(reach_zip, tmp_path, capsys):
     assert found["golden_max_abs_error"] < 1e-5
     key.chmod(0o644)
     assert cli.main(["inspect", str(file), "--key", str(key)]) == 1
-    assert "others may read this key" in only_line(capsys)
+    assert "others may read this key" in only_line(capsys.readouterr().err)
 
 
 def test_clear_lines(reach_zip, tmp_path, capsys):
@@ -116,7 +112,7 @@ def test_clear_lines(reach_zip, tmp_path, capsys):
 
     def says(text, *args, code=1):
         assert cli.main(["export", *map(str, args)]) == code
-        assert text in only_line(capsys)
+        assert text in only_line(capsys.readouterr().err)
 
     says("give --env ID or --interface FILE", zip_path, code=2)
     says("no environment 'wpg/PandaRech-v0'", zip_path, "--env", "wpg/PandaRech-v0")
