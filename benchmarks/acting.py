@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import tyro
+from rows import append
 
 from wpg.controllers import TrainConfig, evaluate, train
 from wpg.controllers.config import Select
@@ -56,9 +57,7 @@ def run(env: str, *, seed: int = 0, steps: int = 20_000, episodes: int = 5, out:
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(Trainer, "_evaluate", evaluate_all):
         config = TrainConfig(env=env, seed=seed, steps=steps, eval_period=max(steps // 8, 1), eval_episodes=1)
         train(config, out=Path(folder) / "run")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a") as file:
-        file.write(json.dumps({"env": env, "seed": seed, "curve": curve}) + "\n")
+    append(out, {"env": env, "seed": seed, "curve": curve})
 
 
 def table(*, results: Path = RESULTS, last: int = 3) -> None:

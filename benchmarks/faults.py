@@ -19,6 +19,7 @@ from typing import Any
 
 from fault_processes import PROCESS_KINDS, ProcessRuns
 from fault_runs import KINDS, PROTOCOLS, run_in_process
+from rows import write
 
 HOLD_MS = 100.0
 
@@ -92,8 +93,7 @@ def main() -> int:
     for row in rows:
         row["unsafe"] = unsafe(row)
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write(options.out, rows)
     print("\n".join(table(rows)))
     for row in rows:
         if row["unsafe"]:

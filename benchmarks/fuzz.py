@@ -10,7 +10,6 @@ then.
 
 import argparse
 import json
-import platform
 import random
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from cobs import cobs
+from rows import machine, write
 
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
@@ -231,9 +231,7 @@ def main() -> int:
     for row in rows:
         print(json.dumps(row), flush=True)
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        machine = {"machine": platform.machine(), "python": platform.python_version(), "seed": options.seed}
-        options.out.write_text("".join(json.dumps(row | machine) + "\n" for row in rows))
+        write(options.out, (row | machine() | {"seed": options.seed} for row in rows))
     held = all(not row.get("crashes") and not row.get("accepted") for row in rows)
     held &= all(row["false"] <= row["false_allowed"] for row in rows if "false" in row)
     print("held" if held else "NOT held")

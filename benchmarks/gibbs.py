@@ -9,7 +9,6 @@ samples (its sampling floor), both averaged over 24 draws, and the largest error
 """
 
 import itertools
-import json
 import math
 import statistics
 import time
@@ -22,6 +21,7 @@ import numpy as np
 import ot
 import torch
 import tyro
+from rows import write
 from torch import Tensor
 
 from wpg.controllers import ParticlePolicy, fit_gibbs
@@ -257,8 +257,7 @@ def main(iterations: int = 2000, num_particles: int = 16, seeds: int = 3, out: P
         quoted += every[-1:] if target.quoted else []
     print(f"mean forward KL: {np.mean(quoted):.3f} nat over six 2-D targets, {np.mean(every):.3f} over all")
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write(out, lines)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ core that is free, or read them as upper bounds.
     python benchmarks/hindsight.py table
 """
 
-import csv
 import importlib
 import itertools
 import json
@@ -31,6 +30,8 @@ import mujoco
 import numpy as np
 import torch
 import tyro
+from metrics import evaluations
+from rows import append
 
 import wpg.sim_envs  # noqa: F401  registers ours
 from wpg.controllers import TrainConfig, train
@@ -55,17 +56,10 @@ def run_wpg(env: str, *, seed: int, steps: int, period: int, episodes: int, comp
         overlap=False,
     )
     with tempfile.TemporaryDirectory() as folder:
-        result = train(config, out=Path(folder) / "run")
-        with (result.folder / "metrics.csv").open() as file:
-            rows = [row for row in csv.DictReader(file) if row["eval_success"]]
-    share = result.train_seconds / (result.train_seconds + result.eval_seconds)
+        found = evaluations(train(config, out=Path(folder) / "run"), "eval_success")
     return [
-        {
-            "steps": int(row["step"]),
-            "success": float(row["eval_success"]),
-            "train_s": round(float(row["seconds"]) * share, 1),
-        }
-        for row in rows
+        {"steps": steps, "success": success, "train_s": round(train_s, 1)}
+        for steps, success, train_s in found
     ]
 
 
@@ -155,9 +149,7 @@ def run(
         "curve": curve,
         "mujoco": mujoco.__version__,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    append(out, record)
     print(json.dumps(record))
 
 

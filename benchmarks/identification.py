@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from rows import append
 from wpg_process import emulated, run_command
 
 from wpg.hardware_bridge.clock import SimulatedClock
@@ -183,27 +184,22 @@ def main() -> None:
     parser.add_argument("--real", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/identification.jsonl"))
     options = parser.parse_args()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.unlink(missing_ok=True)
     rows: list[dict[str, Any]] = []
-    with options.out.open("w") as file:
-        for number in range(options.sets):
-            engine: EngineName = "mujoco" if number % 2 == 0 else "pybullet"
-            real = number < 2 * options.real
-            effects = hidden_arm(number)
-            with tempfile.TemporaryDirectory() as folder:
-                actuators = Path(folder) / "hidden.toml"
-                actuators.write_text(effects_toml(effects))
-                found = (
-                    over_udp(engine, actuators, Path(folder))
-                    if real
-                    else in_process(engine, effects, Path(folder))
-                )
-            row = {"set": number, "engine": engine, "route": "udp" if real else "in process"}
-            row |= {"quantities": compare(found, effects), "unknown": found["unknown"]}
-            row |= {"errors": found["errors"]}
-            rows.append(row)
-            file.write(json.dumps(row) + "\n")
-            file.flush()
+    for number in range(options.sets):
+        engine: EngineName = "mujoco" if number % 2 == 0 else "pybullet"
+        real = number < 2 * options.real
+        effects = hidden_arm(number)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            actuators = folder / "hidden.toml"
+            actuators.write_text(effects_toml(effects))
+            found = over_udp(engine, actuators, folder) if real else in_process(engine, effects, folder)
+        row = {"set": number, "engine": engine, "route": "udp" if real else "in process"}
+        row |= {"quantities": compare(found, effects), "unknown": found["unknown"]}
+        row |= {"errors": found["errors"]}
+        rows.append(row)
+        append(options.out, row)
     print(table(rows))
 
 

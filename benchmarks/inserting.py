@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+from rows import append
 from wpg_process import emulated, run_command
 
 from wpg.controllers.statistics import wilson_interval
@@ -40,8 +41,7 @@ def main(
         rows.append({"engine": engine, "seed": seed} | inserted(policy, engine, seed))
         print(json.dumps(rows[-1]), flush=True)
         if out is not None:
-            with out.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
+            append(out, rows[-1])
     successes = sum(row["success"] for row in rows)
     low, high = wilson_interval(successes, holes)
     print(f"{successes} of {holes} holes ({low:.0%} to {high:.0%})")

@@ -14,7 +14,6 @@ processor time without evaluations, so that other work on the machine counts lit
 
 import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -26,7 +25,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_
 import gymnasium
 import numpy as np
 import tyro
+from metrics import evaluations
 from numpy.typing import NDArray
+from rows import append, machine
 
 Algorithm = Literal["wpg", "crossq256", "crossq", "sac", "tqc"]
 Curve = list[dict[str, float]]
@@ -37,8 +38,6 @@ def run_wpg(
     env: str, *, seed: int, steps: int, period: int, episodes: int, settings: dict[str, float]
 ) -> Curve:
     """Our trainer, with its defaults but for `settings` of `TrainConfig`."""
-    import csv  # noqa: PLC0415
-
     from wpg.controllers import TrainConfig, train  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:
@@ -55,17 +54,11 @@ def run_wpg(
         begun = time.process_time()
         result = train(config, out=Path(folder) / "run")
         spent = time.process_time() - begun
-        with (result.folder / "metrics.csv").open() as file:
-            rows = [row for row in csv.DictReader(file) if row["eval_return"]]
-    wall = result.train_seconds + result.eval_seconds
-    share = result.train_seconds / wall * spent / wall
+        found = evaluations(result, "eval_return")
+    share = spent / (result.train_seconds + result.eval_seconds)
     return [
-        {
-            "steps": int(row["step"]),
-            "return": round(float(row["eval_return"]), 1),
-            "train_s": round(float(row["seconds"]) * share, 1),
-        }
-        for row in rows
+        {"steps": steps, "return": round(mean, 1), "train_s": round(train_s * share, 1)}
+        for steps, mean, train_s in found
     ]
 
 
@@ -142,20 +135,10 @@ def run(
         "seed": seed,
         "curve": curve,
         "mujoco": mujoco.__version__,
-        "machine": _machine(),
-        "python": platform.python_version(),
+        **machine(),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    append(out, record)
     print(json.dumps(record))
-
-
-def _machine() -> str:
-    """The architecture, and whether it has what decides most about our speed."""
-    flags = Path("/proc/cpuinfo")
-    bfloat16 = flags.exists() and "avx512_bf16" in flags.read_text()
-    return f"{platform.machine()}{', bfloat16' if bfloat16 else ''}"
 
 
 def table(results: Path = RESULTS) -> None:

@@ -12,7 +12,6 @@ period, which is what the others are to be held against.
 import argparse
 import json
 import multiprocessing
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from rows import machine, write
 from untrained import untrained
 
 from wpg.export import Artifact
@@ -144,10 +144,8 @@ def main() -> None:
             with process(serve, announces=True) as url:
                 rows.append(loop(artifact, url, options.seconds, rights=rights))
         rows.append(plain_sleep(options.seconds))
-    machine = {"seconds": options.seconds, "machine": platform.machine(), "python": platform.python_version()}
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(row | machine) + "\n" for row in rows))
+        write(options.out, (row | {"seconds": options.seconds} | machine() for row in rows))
     print("| loop | rate Hz | late p50 µs | p99 | p99.9 | max | missed |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:

@@ -7,12 +7,12 @@ transitions of uniform states and actions, at a fixed temperature.
     python benchmarks/mdp.py --out benchmarks/results/mdp.jsonl
 """
 
-import json
 import math
 from pathlib import Path
 
 import torch
 import tyro
+from rows import write
 from torch import Tensor
 
 from wpg.controllers import flow
@@ -174,9 +174,8 @@ def main(
             figures = " | ".join(f"{value:.3f}" for value in list(row.values())[2:])
             print(f"| {num_particles} | {seed} | {figures} |", flush=True)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         settings = {"updates": updates, "tau": tau}
-        out.write_text("".join(json.dumps(row | settings) + "\n" for row in rows))
+        write(out, (row | settings for row in rows))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+from rows import append
 from wpg_process import emulated
 
 from wpg.controllers.statistics import wilson_interval
@@ -39,12 +40,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    with open(options.out, "a") as out:
-        for robot in options.robots:
-            row = {"benchmark": "picking", "time": time.strftime("%Y-%m-%d"), "robot": robot}
-            row |= {"by": "script", "camera": CAMERA, **picked(robot, options.goals, options.seed)}
-            print(json.dumps(row), flush=True)
-            out.write(json.dumps(row) + "\n")
+    for robot in options.robots:
+        row = {"benchmark": "picking", "time": time.strftime("%Y-%m-%d"), "robot": robot}
+        row |= {"by": "script", "camera": CAMERA, **picked(robot, options.goals, options.seed)}
+        print(json.dumps(row), flush=True)
+        append(options.out, row)
 
 
 def picked(robot: str, goals: int, seed: int) -> dict[str, Any]:

@@ -12,11 +12,11 @@ more sudden than they were sent, so its own lateness stands beside what it found
 
 import argparse
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+from rows import machine, write
 from wpg_process import emulated, run_command
 
 from wpg.cli.artifacts import export_run
@@ -100,12 +100,10 @@ def main() -> None:
     rows = [simulated(artifact, robot, options.episodes) for robot, artifact in artifacts.items()]
     if options.prepare:
         return
-    machine = {"machine": platform.machine(), "python": platform.python_version()}
     for row, (robot, artifact) in zip(rows, artifacts.items(), strict=True):
-        row |= {"robot": robot, **run(artifact, robot, options.goals, options.folder), **machine}
+        row |= {"robot": robot, **run(artifact, robot, options.goals, options.folder), **machine()}
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write(options.out, rows)
     print("\n| arm | in simulation | 95 % | over the bus | 95 % | outside limits | emulator late, ms |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rows import append
 from wpg_process import emulated, run_command
 
 from wpg.controllers.statistics import wilson_interval
@@ -42,22 +43,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     cameras = {name: spec for name, spec in CAMERAS.items() if options.only is None or name in options.only}
-    with open(options.out, "a") as out:
-        if options.only is None or "simulation" in options.only:
-            add(out, {"task": options.task, "camera": "none: simulation", **simulated(options)})
-        for name, spec in cameras.items():
-            add(out, {"task": options.task, "camera": name, "spec": spec, **played(options, spec)})
+    if options.only is None or "simulation" in options.only:
+        add(options.out, {"task": options.task, "camera": "none: simulation", **simulated(options)})
+    for name, spec in cameras.items():
+        add(options.out, {"task": options.task, "camera": name, "spec": spec, **played(options, spec)})
 
 
-def add(out: Any, row: dict[str, Any]) -> None:
+def add(out: Path, row: dict[str, Any]) -> None:
     """Write a line, and show it."""
     row = {"benchmark": "sources", "time": time.strftime("%Y-%m-%d"), **row}
     if row["goals"]:
         low, high = wilson_interval(row["successes"], row["goals"])
         row["success_ci95"] = [round(low, 4), round(high, 4)]
     print(json.dumps(row), flush=True)
-    out.write(json.dumps(row) + "\n")
-    out.flush()
+    append(out, row)
 
 
 def simulated(options: argparse.Namespace) -> dict[str, Any]:

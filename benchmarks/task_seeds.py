@@ -7,7 +7,6 @@ The file is evaluated on both engines; training has seen MuJoCo alone. A line is
 """
 
 import json
-import platform
 import statistics
 import tempfile
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from rows import append, machine
 
 from wpg.cli.artifacts import export_run
 from wpg.cli.demonstrate import demonstrate
@@ -49,8 +49,7 @@ def trial(config: TrainConfig, episodes: int, demonstrations: int) -> dict[str, 
         "train_s": round(result.train_seconds + result.eval_seconds, 1),
         "success_mujoco": mujoco.success_rate,
         "success_pybullet": pybullet.success_rate,
-        "machine": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
+        **machine(),
     }
 
 
@@ -94,9 +93,7 @@ def main(
         rows.append(trial(config, episodes, demonstrations))
         print(json.dumps(rows[-1]), flush=True)
         if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with out.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
+            append(out, rows[-1])
     for key, worst in (("train_s", max), ("success_mujoco", min), ("success_pybullet", min)):
         values = [row[key] for row in rows]
         print(f"{key}: worst {worst(values):g}, median {statistics.median(values):g}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from identification import hidden_arm
 from numpy.typing import NDArray
+from rows import append
 
 from wpg.cli.figures import BLUE, GREEN, GREY, new_figure, styled
 from wpg.controllers.comparison import mmrv, pearson_r
@@ -41,9 +42,7 @@ class Book:
         """Append a line."""
         row = {"step": self._step, **fields}
         self.rows.append(row)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append(self._path, row)
         print(json.dumps(row)[:200], flush=True)
 
 

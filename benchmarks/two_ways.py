@@ -33,6 +33,7 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
+from rows import append
 from two_ways_env import (
     ENV_ID,
     GOAL_M,
@@ -224,9 +225,7 @@ def run(
         ]
         if name == "open":
             record |= describe_draws(trials)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    append(out, record)
     print({key: value for key, value in record.items() if not isinstance(value, list)})
 
 

@@ -12,7 +12,6 @@ moving it at every one.
 SB3 and SBX need `pip install 'gymnasium[mujoco]' tyro` beside stable-baselines3 and sbx-rl.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -26,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 
 import tyro
+from rows import write
 
 Library = Literal["wpg", "sb3", "sbx", "sbx-crossq"]
 RESULTS = Path(__file__).parent / "results" / "update_speed.jsonl"
@@ -158,7 +158,7 @@ def race(sb3: Path, sbx: Path, *, rounds: int = 6, out: Path = RESULTS) -> None:
         {"learner": name, "updates_per_s": round(rate, 1), "rounds": rounds, "cpu": _cpu()}
         for name, rate in best.items()
     ]
-    out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write(out, lines)
     print("| one core | updates/s | ÷ SB3 SAC | ÷ SBX SAC |\n|---|---|---|---|")
     for name, rate in best.items():
         print(f"| {name} | {rate:.0f} | {rate / best['SB3 SAC']:.2f} | {rate / best['SBX SAC']:.2f} |")

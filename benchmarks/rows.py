@@ -1,0 +1,30 @@
+"""Results as rows, a line of JSON each, and the machine that they were measured on."""
+
+import json
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Write a row to the end of a file, which is made where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write a file of these rows, in place of the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def machine() -> dict[str, str]:
+    """What a row says of where it was measured: the machine, with what decides most about its speed."""
+    flags = Path("/proc/cpuinfo")
+    bfloat16 = flags.exists() and "avx512_bf16" in flags.read_text()
+    return {
+        "machine": f"{platform.machine()}{', bfloat16' if bfloat16 else ''}",
+        "python": platform.python_version(),
+    }
