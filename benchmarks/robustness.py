@@ -12,23 +12,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import matplotlib
 import numpy as np
-from scipy.stats import binomtest
+from identification import FRICTION_NM
+from rows import append
 
-import wpg.sim_envs  # noqa: F401  registers the environments
-from wpg.export.reader import load_artifact
-from wpg.hardware_bridge.control.policy import SampledPolicy
+from wpg.cli.acting import acting
+from wpg.controllers.evaluation import run_episodes
 from wpg.sim_envs.effects import Effects, JointEffects
-from wpg.sim_envs.task_interface import task_kwargs
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 DELAYS_MS = (0, 10, 20, 30, 40, 50, 60, 80, 100, 125, 150)
 FRICTION_FACTORS = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0)
-FRICTION_NM = np.array([0.54615, 0.87224, 0.64068, 1.2794, 0.83904, 0.30301, 0.56489]) / 2.0
 PANDA_FRICTION = {
     f"panda_joint{number}": JointEffects(coulomb_friction_nm=float(friction))
     for number, friction in enumerate(FRICTION_NM, start=1)
@@ -37,21 +34,9 @@ PANDA_FRICTION = {
 
 def success(path: Path, env_id: str, effects: Effects, episodes: int) -> dict[str, Any]:
     """Share of episodes that end at the goal, with its interval."""
-    policy = SampledPolicy(load_artifact(path), seed=0)
-    env = gymnasium.make(env_id, effects=effects, **task_kwargs(policy.interface))
-    term = policy.interface.action
-    scale, offset = np.array(term.scale), np.array(term.offset)
-    successes = 0
-    for seed in range(episodes):
-        obs, info = env.reset(seed=seed)
-        truncated = False
-        while not truncated:
-            action = policy.act(np.concatenate([obs["observation"], obs["desired_goal"]])).action
-            obs, _, _, truncated, info = env.step(((action - offset) / scale).astype(np.float32))
-        successes += info["is_success"]
-    env.close()
-    interval = binomtest(successes, episodes).proportion_ci(method="wilson")
-    return {"success": successes / episodes, "ci95": [interval.low, interval.high], "episodes": episodes}
+    with acting(path, env_id, "best", seed=0, effects=effects) as (act, env):
+        found = run_episodes(act, env, range(episodes))
+    return {"success": found.success_rate, "ci95": found.success_ci95, "episodes": episodes}
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -90,14 +75,14 @@ def main() -> None:
         for factor in FRICTION_FACTORS
     ]
     rows = []
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.with_suffix(".jsonl").open("w") as file:
-        for env_id in options.env:
-            for setting, effects in settings:
-                row = {"env": env_id, **setting, **success(options.policy, env_id, effects, options.episodes)}
-                rows.append(row)
-                print(json.dumps(row))
-                file.write(json.dumps(row) + "\n")
+    out = options.out.with_suffix(".jsonl")
+    out.unlink(missing_ok=True)
+    for env_id in options.env:
+        for setting, effects in settings:
+            row = {"env": env_id, **setting, **success(options.policy, env_id, effects, options.episodes)}
+            rows.append(row)
+            print(json.dumps(row))
+            append(out, row)
     plot(rows, options.out.with_suffix(".png"))
 
 
