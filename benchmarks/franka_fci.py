@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from wpg_process import run_command
 
 from wpg.export.artifact import Artifact
 from wpg.export.reader import load_artifact
@@ -129,8 +130,7 @@ def simulated(policy: Path, episodes: int) -> dict[str, Any]:
     """What ``wpg evaluate`` says of the policy in MuJoCo."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "evaluation.json"
-        command = [sys.executable, "-m", "wpg.cli.main", "evaluate", policy, "--episodes", str(episodes)]
-        subprocess.run([*command, "--json", path], check=True, stdout=subprocess.DEVNULL)
+        run_command("evaluate", policy, "--episodes", str(episodes), "--json", path, quiet=True)
         found: dict[str, Any] = json.loads(path.read_text())
     return found
 

@@ -10,7 +10,6 @@ metrics, timings left out, and its last checkpoint must equal the first's, bit f
 import csv
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,14 +17,10 @@ from pathlib import Path
 import torch
 import tyro
 from safetensors.torch import load_file
+from wpg_process import WPG, run_command
 
 ENV = "wpg/PandaReach-v0"
 TIMINGS = ("seconds", "steps_per_s")
-
-
-def command(*arguments: str) -> list[str]:
-    """A call of `wpg train`."""
-    return [sys.executable, "-m", "wpg.cli.main", "train", *arguments]
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:
@@ -45,7 +40,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def killed(
     start: list[str], resume: list[str], folder: Path, *, kills: int, longest_s: float, seed: int
 ) -> int:
-    """Run to the end with that many kills; returns how often training had to begin anew."""
+    """Run these `wpg` commands to the end with that many kills; returns how often training began anew."""
     moments = random.Random(seed)
     anew = 0
     for number in range(kills):
@@ -53,15 +48,13 @@ def killed(
         if not begun and folder.exists():
             anew += 1
             subprocess.run(["rm", "-r", str(folder)], check=True)
-        process = subprocess.Popen(resume if begun else start, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([*WPG, *(resume if begun else start)], stdout=subprocess.DEVNULL)
         wait_s = moments.uniform(3.0, longest_s)
         time.sleep(wait_s)
         process.kill()
         process.wait()
         print(f"kill {number + 1} after {wait_s:.1f} s", flush=True)
-    subprocess.run(
-        resume if (folder / "checkpoint").exists() else start, check=True, stdout=subprocess.DEVNULL
-    )
+    run_command(*(resume if (folder / "checkpoint").exists() else start), quiet=True)
     return anew
 
 
@@ -77,9 +70,9 @@ def main(kills: int = 20, steps: int = 12_000, longest_s: float = 8.0, seed: int
     with tempfile.TemporaryDirectory() as name:
         whole, broken = Path(name) / "whole", Path(name) / "broken"
         settings = (ENV, "--steps", str(steps))
-        subprocess.run(command(*settings, "--out", str(whole)), check=True, stdout=subprocess.DEVNULL)
-        start = command(*settings, "--out", str(broken))
-        resume = command("--resume", str(broken))
+        run_command("train", *settings, "--out", whole, quiet=True)
+        start = ["train", *settings, "--out", str(broken)]
+        resume = ["train", "--resume", str(broken)]
         anew = killed(start, resume, broken, kills=kills, longest_s=longest_s, seed=seed)
         first, second = weights(whole), weights(broken)
         same_rows = metrics(whole) == metrics(broken)
