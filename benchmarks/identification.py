@@ -29,9 +29,9 @@ from wpg.hardware_bridge.motions.excitation import ExcitationPlan, excitation
 from wpg.hardware_bridge.motions.playing import play_path
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import read_log
-from wpg.sim_envs.actuators import identify
 from wpg.sim_envs.effects import Effects, JointEffects, effects_toml
 from wpg.sim_envs.engines import EngineName, make_robot
+from wpg.sim_envs.identification import identify
 from wpg.sim_envs.recording import recording_of
 from wpg.sim_envs.scene import Scene
 

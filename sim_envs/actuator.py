@@ -122,7 +122,7 @@ class Actuator:
         return damping
 
 
-class Sensor:
+class JointSensor:
     """The way from a joint to its measurement: delay, offset, noise, quantisation.
 
     Attributes:

@@ -15,7 +15,7 @@ from wpg.hardware_bridge.robot import (
     StopMode,
     Vector,
 )
-from wpg.sim_envs.actuator import Actuator, Sensor
+from wpg.sim_envs.actuator import Actuator, JointSensor
 from wpg.sim_envs.effects import DrawnEffects
 from wpg.sim_envs.scene import EMPTY, CubeState, Image, Marker, Scene
 from wpg.sim_envs.urdf import simulation_model
@@ -28,7 +28,7 @@ class ServoArm(ABC):
     this, :attr:`StopMode.RELEASE` nothing. Before it is armed the arm stands still as if on its brakes.
 
     With effects (:meth:`apply`) ``q_d`` goes through :class:`~wpg.sim_envs.actuator.Actuator`, friction is
-    added to ``τ``, and what is read comes from :class:`~wpg.sim_envs.actuator.Sensor`.
+    added to ``τ``, and what is read comes from :class:`~wpg.sim_envs.actuator.JointSensor`.
 
     Args:
         description: the robot.
@@ -52,7 +52,7 @@ class ServoArm(ABC):
         self._gripper = None if gripper is None else GripperSetpoint(gripper, 0.0)
         self.table_height_m = 0.0
         self._actuator: Actuator | None = None
-        self._sensor: Sensor | None = None
+        self._sensor: JointSensor | None = None
         self._status = RobotStatus.IDLE
         self._num_steps = 0
         self._place(description.limits("home_rad"))
@@ -97,7 +97,7 @@ class ServoArm(ABC):
         self._lead_s = self._lead()
         self.table_height_m = effects.table_height_m
         self._actuator = Actuator(effects, self._step_s, rng)
-        self._sensor = Sensor(effects, rng)
+        self._sensor = JointSensor(effects, rng)
         self._configure(effects)
         if not self._actuator.rubs:
             self._rub(np.zeros_like(self._damping))

@@ -14,11 +14,11 @@ from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import RunRecording, Series
-from wpg.sim_envs.actuators import Quantity, identify
 from wpg.sim_envs.effects import Effects, JointEffects, effects_toml, load_effects, spread_of
 from wpg.sim_envs.engines import make_robot
 from wpg.sim_envs.errors import IdentificationError
-from wpg.sim_envs.identification import fit
+from wpg.sim_envs.fitting import fit
+from wpg.sim_envs.identification import Quantity, identify
 from wpg.sim_envs.recording import Recording, recording_of
 from wpg.sim_envs.replay import Replayer
 from wpg.sim_envs.scene import Scene
@@ -310,7 +310,7 @@ def test_what_is_next_names_another_robot(found, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         "wpg.sim_envs.recording.recording_of", lambda *_: SimpleNamespace(time_s=np.array([30.0]))
     )
-    monkeypatch.setattr("wpg.sim_envs.actuators.identify", lambda *_: found)
+    monkeypatch.setattr("wpg.sim_envs.identification.identify", lambda *_: found)
     out = tmp_path / "a.toml"
     assert main(["identify", "run.mcap", "--robot", "omx", "--out", str(out)]) == 0
     said = f"next: wpg train wpg/PandaReach-v0 --robot omx --actuators {out}\n"
