@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypedDict, cast
 
 import gymnasium
 import msgspec
@@ -34,6 +34,22 @@ Observation = dict[str, NDArray[np.float32]]
 Action = NDArray[np.float32]
 RewardName = Literal["sparse", "dense"]
 RenderMode = Literal["rgb_array", "human"] | None
+
+
+class EnvOptions(TypedDict, total=False):
+    """What every task takes besides its robot."""
+
+    engine: EngineName
+    """Which physics: ``mujoco`` by default."""
+    reward: RewardName
+    """``sparse``, the default, or ``dense``."""
+    effects: EffectsSource
+    """What sets the arm apart from its model, or an ``actuators.toml``: its content, or its path."""
+    target_history: int | None
+    """For an arm that answers late, how many of the last joint targets are seen; None, the default: as many
+    as the effects' longest delay asks for."""
+    render_mode: RenderMode
+    """None, the default, ``rgb_array``, or ``human`` for a window."""
 
 
 class GoalEnv(gymnasium.Env[Observation, Action], ABC):
@@ -72,13 +88,13 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         self,
         *,
         description: RobotDescription,
-        engine: EngineName,
         interface: PolicyInterface,
-        reward: RewardName,
-        render_mode: RenderMode,
-        effects: EffectsSource,
-        target_history: int | None,
         scene: Scene = EMPTY,
+        engine: EngineName = "mujoco",
+        reward: RewardName = "sparse",
+        effects: EffectsSource = None,
+        target_history: int | None = None,
+        render_mode: RenderMode = None,
     ) -> None:
         if reward not in ("sparse", "dense"):
             raise ValueError(f"unknown reward {reward!r}: expected sparse or dense")

@@ -1,13 +1,14 @@
 """Insert: put the peg at the tool into a hole."""
 
+from typing import Unpack
+
 import numpy as np
 
 from wpg.export.interface import GoalSpec, PolicyInterface
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.effects import EffectsSource, load_effects, spread_of
-from wpg.sim_envs.engines import EngineName
-from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
+from wpg.sim_envs.effects import load_effects, spread_of
+from wpg.sim_envs.goal_env import EnvOptions, GoalEnv
 from wpg.sim_envs.poses import tool_down
 from wpg.sim_envs.registration import INSERT_STEPS
 from wpg.sim_envs.scene import Peg, Scene
@@ -75,15 +76,10 @@ class InsertEnv(GoalEnv):
     not give way.
 
     Args:
-        engine: which physics.
-        reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
         control: what actions move: the ``tool``, or the ``joints``.
         clearance_m: the hole's side less the peg's diameter.
-        effects: what sets the arm apart from its model, or an ``actuators.toml``: its content, or its path.
-        target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
-            many as the effects' longest delay asks for.
-        render_mode: None, ``rgb_array``, or ``human`` for a window.
+        options: as :class:`~wpg.sim_envs.goal_env.EnvOptions` says.
     """
 
     achieved = "tool_pos"
@@ -92,31 +88,23 @@ class InsertEnv(GoalEnv):
     def __init__(
         self,
         *,
-        engine: EngineName = "mujoco",
-        reward: RewardName = "sparse",
         robot: str = "panda",
         control: ControlName = "tool",
         clearance_m: float = 0.004,
-        effects: EffectsSource = None,
-        target_history: int | None = None,
-        render_mode: RenderMode = None,
+        **options: Unpack[EnvOptions],
     ) -> None:
         description = load_description(robot)
         self._peg = Peg(clearance_m=clearance_m)
-        effects = load_effects(effects, description)
+        effects = options["effects"] = load_effects(options.get("effects"), description)
         height = spread_of((effects.table_height_m if effects else None) or 0.0)
         self._start_pos = tool_down(description, START_TOOL_M)
         super().__init__(
             description=description,
-            engine=engine,
             scene=Scene(peg=self._peg),
             interface=insert_interface(
                 description, control, peg=self._peg, table_height_m=(height.low, height.high)
             ),
-            reward=reward,
-            render_mode=render_mode,
-            effects=effects,
-            target_history=target_history,
+            **options,
         )
 
     def _start(self) -> Vector:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Unpack
 
 import numpy as np
 
@@ -11,10 +12,9 @@ from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.tool_motion import ToolMotion
 from wpg.sim_envs.actuator import DelayLine
-from wpg.sim_envs.effects import Effects, EffectsSource, load_effects, spread_of
-from wpg.sim_envs.engines import EngineName
+from wpg.sim_envs.effects import Effects, load_effects, spread_of
 from wpg.sim_envs.errors import EffectsError
-from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName
+from wpg.sim_envs.goal_env import EnvOptions, GoalEnv
 from wpg.sim_envs.poses import moved_to
 from wpg.sim_envs.scene import Scene
 from wpg.sim_envs.table import Table
@@ -33,14 +33,9 @@ class ObjectEnv(GoalEnv):
     """A task whose goal is a place for the cube's middle.
 
     Args:
-        engine: which physics.
-        reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
         control: what actions move: the ``tool``, or the ``joints``.
-        effects: what sets the arm apart from its model, or an ``actuators.toml``: its content, or its path.
-        target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
-            many as the effects' longest delay asks for.
-        render_mode: None, ``rgb_array``, or ``human`` for a window.
+        options: as :class:`~wpg.sim_envs.goal_env.EnvOptions` says.
 
     Raises:
         EffectsError: effects that do not hold together, or with a table too low or too high for the tool.
@@ -55,18 +50,14 @@ class ObjectEnv(GoalEnv):
     def __init__(
         self,
         *,
-        engine: EngineName = "mujoco",
-        reward: RewardName = "sparse",
         robot: str = "panda",
         control: ControlName = "tool",
-        effects: EffectsSource = None,
-        target_history: int | None = None,
-        render_mode: RenderMode = None,
+        **options: Unpack[EnvOptions],
     ) -> None:
         description = load_description(robot)
-        effects = load_effects(effects, description)
+        effects = options["effects"] = load_effects(options.get("effects"), description)
         self._table = table = self._lay_table(description)
-        interface = self._interface_at(table, description, control)
+        interface = self._interface_at(description, table, control)
         _require_reach(effects, table, interface)
         self.tolerance_m = round(TOLERANCE_M * table.scale, 6)
         self._motion = ToolMotion(description.kinematics(), table.tool)
@@ -74,27 +65,23 @@ class ObjectEnv(GoalEnv):
         self._joint_limits = description.limits("position_min_rad"), description.limits("position_max_rad")
         super().__init__(
             description=description,
-            engine=engine,
             scene=Scene(cube=table.cube, gripper=self.gripper),
             interface=interface,
-            reward=reward,
-            render_mode=render_mode,
-            effects=effects,
-            target_history=target_history,
+            **options,
         )
 
+    @staticmethod
     @abstractmethod
-    def _lay_table(self, description: RobotDescription) -> Table:
+    def _lay_table(description: RobotDescription) -> Table:
         """Where this robot does the task.
 
         Raises:
             DescriptionError: it cannot.
         """
 
+    @staticmethod
     @abstractmethod
-    def _interface_at(
-        self, table: Table, description: RobotDescription, control: ControlName
-    ) -> PolicyInterface:
+    def _interface_at(description: RobotDescription, table: Table, control: ControlName) -> PolicyInterface:
         """What a policy sees and commands on this robot."""
 
     @abstractmethod

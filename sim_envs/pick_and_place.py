@@ -75,14 +75,8 @@ class PickAndPlaceEnv(ObjectEnv):
 
     gripper = True
     shortest_way_m = SHORTEST_WAY_M
-
-    def _lay_table(self, description: RobotDescription) -> Table:
-        return pick_and_place_table(description)
-
-    def _interface_at(
-        self, table: Table, description: RobotDescription, control: ControlName
-    ) -> PolicyInterface:
-        return pick_and_place_interface(description, table, control)
+    _lay_table = staticmethod(pick_and_place_table)
+    _interface_at = staticmethod(pick_and_place_interface)
 
     def _draw_place(self) -> Vector:
         place = self._on_table()

@@ -58,14 +58,8 @@ class PushEnv(ObjectEnv):
 
     gripper = False
     shortest_way_m = SHORTEST_WAY_M
-
-    def _lay_table(self, description: RobotDescription) -> Table:
-        return push_table(description)
-
-    def _interface_at(
-        self, table: Table, description: RobotDescription, control: ControlName
-    ) -> PolicyInterface:
-        return push_interface(description, table, control)
+    _lay_table = staticmethod(push_table)
+    _interface_at = staticmethod(push_interface)
 
     def _draw_place(self) -> Vector:
         return self._on_table()

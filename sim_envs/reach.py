@@ -1,6 +1,7 @@
 """Reach: move the tool to a goal in free space."""
 
 import math
+from typing import Unpack
 
 import numpy as np
 
@@ -8,9 +9,7 @@ from wpg.export.interface import GoalSpec, PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.effects import EffectsSource
-from wpg.sim_envs.engines import EngineName
-from wpg.sim_envs.goal_env import GoalEnv, RenderMode, RewardName, given_vector
+from wpg.sim_envs.goal_env import EnvOptions, GoalEnv, given_vector
 from wpg.sim_envs.registration import REACH_STEPS
 from wpg.sim_envs.task_interface import (
     CONTROL_DT_S,
@@ -92,14 +91,9 @@ class ReachEnv(GoalEnv):
     nobody puts it back to its home between two goals.
 
     Args:
-        engine: which physics.
-        reward: ``sparse`` or ``dense``.
         robot: a shipped robot's name or the path of a TOML file.
         control: what actions move: the ``joints``, or the ``tool``.
-        effects: what sets the arm apart from its model, or an ``actuators.toml``: its content, or its path.
-        target_history: for an arm that answers late, how many of the last joint targets are seen; None: as
-            many as the effects' longest delay asks for.
-        render_mode: None, ``rgb_array``, or ``human`` for a window.
+        options: as :class:`~wpg.sim_envs.goal_env.EnvOptions` says.
     """
 
     achieved = "tool_pos"
@@ -108,13 +102,9 @@ class ReachEnv(GoalEnv):
     def __init__(
         self,
         *,
-        engine: EngineName = "mujoco",
-        reward: RewardName = "sparse",
         robot: str = "panda",
         control: ControlName = "joints",
-        effects: EffectsSource = None,
-        target_history: int | None = None,
-        render_mode: RenderMode = None,
+        **options: Unpack[EnvOptions],
     ) -> None:
         description = load_description(robot)
         self._home = description.limits("home_rad")
@@ -123,12 +113,8 @@ class ReachEnv(GoalEnv):
         self._goals = reach_goal(description)
         super().__init__(
             description=description,
-            engine=engine,
             interface=reach_interface(description, control),
-            reward=reward,
-            render_mode=render_mode,
-            effects=effects,
-            target_history=target_history,
+            **options,
         )
 
     def _start(self) -> Vector:
