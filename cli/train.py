@@ -2,7 +2,7 @@
 
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,7 @@ from wpg.cli.options import (
 from wpg.cli.terminal import terminal
 
 if TYPE_CHECKING:
-    from wpg.controllers import TrainConfig, TrainResult
+    from wpg.controllers import ProgressBar, TrainConfig, TrainResult
 
 ENOUGH_SUCCESS = 0.98
 """Where training on another environment ends unless steps or another success are asked for."""
@@ -107,7 +107,7 @@ def train(
         refused += [f"--{name.replace('_', '-')}" for name in given if name not in ANEW]
         if refused:
             raise UsageError(f"--resume takes all else from the run: leave out {', '.join(refused)}")
-        _train(None, resume, given)
+        _resume(resume, given)
         return
     if env is None:
         raise UsageError("which environment? `wpg train ENV`; `wpg list` shows what there is")
@@ -117,22 +117,34 @@ def train(
         given["num_particles"] = given.pop("particles")
     folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{seed or 0}"
     refuse_existing(folder, f"--out, or go on with it by --resume {shlex.quote(str(folder))}")
-    _train(env, folder, given | {"env_kwargs": kwargs})
+    _begin(env, folder, given | {"env_kwargs": kwargs})
 
 
-def _train(env: str | None, folder: Path, settings: dict[str, Any]) -> None:
-    """Begin a run in ``env``, or go on with the one in ``folder``; export it and say how it ended."""
+def _begin(env: str, folder: Path, settings: dict[str, Any]) -> None:
+    """Begin a run in ``env``."""
+    from wpg.controllers import train  # noqa: PLC0415  torch: not in the bare bridge
+
+    config = _config(env, settings)
+    _run(folder, lambda bar: train(config, out=folder, on_progress=bar))
+
+
+def _resume(folder: Path, settings: dict[str, Any]) -> None:
+    """Go on with the run in ``folder``."""
+    from wpg.controllers import resume  # noqa: PLC0415  torch: not in the bare bridge
+
+    _config("", settings)  # says which option is wrong
+    _run(folder, lambda bar: resume(folder, **settings, on_progress=bar))
+
+
+def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> None:
+    """Do the work on the run in ``folder``, export it, and say how it ended."""
     from wpg.cli.artifacts import export_run  # noqa: PLC0415  torch: not in the bare bridge
-    from wpg.controllers import ProgressBar, resume, train  # noqa: PLC0415
+    from wpg.controllers import ProgressBar  # noqa: PLC0415
 
     console = terminal()
-    config = _config(env or "", settings)
     try:
         with interrupted_by_sigterm(), ProgressBar(console) as bar:
-            if env is None:
-                result = resume(folder, **settings, on_progress=bar)
-            else:
-                result = train(config, out=folder, on_progress=bar)
+            result = work(bar)
     except KeyboardInterrupt:
         if not folder.exists():
             raise
