@@ -62,14 +62,14 @@ def demonstrate(
 
     task = make_env(env, **env_kwargs(robot=robot, actuators=actuators, control=control))
     try:
-        script = script_for(task)
-        if script is None:
+        make_script = script_for(task)
+        if make_script is None:
             raise CommandError(f"no script plays {env}: there is one for pushing, picking and inserting")
         rng = np.random.default_rng(seed)
         played = [
             record(
                 task,
-                _shaky(script(task.unwrapped), rng, noise * rng.random()),  # type: ignore[arg-type]
+                _shaky(make_script(), rng, noise * rng.random()),
                 seed=int(rng.integers(2**31)),
             )
             for _ in range(episodes)

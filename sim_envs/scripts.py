@@ -4,8 +4,11 @@ They see what a policy sees and command what it commands: joints, or the tool.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
@@ -224,6 +227,10 @@ SCRIPTS: dict[type[GoalEnv], type[Script]] = {
 }
 
 
-def script_for(env: Any) -> type[Script] | None:
-    """What solves this environment, made anew for each episode; None: nothing does."""
-    return SCRIPTS.get(type(env.unwrapped))
+def script_for(env: gymnasium.Env[Any, Any]) -> Callable[[], Script] | None:
+    """Makes what solves this environment, to be made anew for each episode; None: nothing does."""
+    task = env.unwrapped
+    if not isinstance(task, GoalEnv):
+        return None
+    script = SCRIPTS.get(type(task))
+    return None if script is None else partial(script, task)
