@@ -12,7 +12,6 @@ from wpg.controllers.statistics import Interval, wilson_interval
 from wpg.hardware_bridge.run_log.reader import RunRecording, read_log
 
 Array = NDArray[np.float64]
-TIME_ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +100,8 @@ def read_trial(label: str, files: DemoFiles, link: str) -> LinkTrial:
 
 
 def _goal_error(recording: RunRecording, result: dict[str, Any]) -> GoalError:
-    """The log rounds times to nanoseconds, and a goal may begin in the instant in which the last one ends."""
     decision = recording.decision
-    since_s = decision.time_s - result["start_s"]
-    during = (since_s > -TIME_ROUNDING_S) & (decision.time_s < result["end_s"] - TIME_ROUNDING_S)
-    return GoalError(time_s=since_s[during], distance_m=decision["goal_error_m"][during])
+    during = decision.during(result["start_s"], result["end_s"])
+    return GoalError(
+        time_s=decision.time_s[during] - result["start_s"], distance_m=decision["goal_error_m"][during]
+    )

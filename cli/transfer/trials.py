@@ -21,13 +21,11 @@ from wpg.hardware_bridge.control.policy import SampledPolicy
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.pipeline import ActionPipeline
 from wpg.hardware_bridge.robot import Vector
-from wpg.hardware_bridge.run_log.reader import RunRecording
+from wpg.hardware_bridge.run_log.reader import TIME_ROUNDING_S, RunRecording
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.goal_env import GoalEnv
 from wpg.sim_envs.task_interface import task_kwargs, term_slice
 
-ROUNDING_S = 1e-6
-"""A log rounds times to nanoseconds, and a goal may begin in the instant in which the last one ends."""
 MAX_GAP_S = 0.2
 """Between two commands, or two states, of a trial that is to be compared."""
 
@@ -202,9 +200,8 @@ def logged_trials(
     dt_s = simulator.arm.robot.description.servo_dt_s
     trials = []
     for result in results:
-        decided = recording.decision.time_s
-        during = (decided > result.start_s - ROUNDING_S) & (decided < result.end_s - ROUNDING_S)
-        moments = np.append(decided[during], result.end_s)  # (T + 1,)
+        during = recording.decision.during(result.start_s, result.end_s)
+        moments = np.append(recording.decision.time_s[during], result.end_s)  # (T + 1,)
         if during.sum() != goals.horizon_steps:
             held = f"holds {during.sum()} of {goals.horizon_steps} decisions"
             raise LogError(f"{name}: {held} from {result.start_s:.2f} to {result.end_s:.2f} s")
@@ -235,8 +232,8 @@ def _commands(
 ) -> tuple[Vector, NDArray[np.int64]]:
     """Servo periods of a trial, and which command was in force in each; one stays so until the next."""
     times = recording.command.time_s
-    first = int(np.searchsorted(times, moments[0] + ROUNDING_S, "right")) - 1
-    last = int(np.searchsorted(times, moments[-1] + ROUNDING_S, "right")) - 1
+    first = int(np.searchsorted(times, moments[0] + TIME_ROUNDING_S, "right")) - 1
+    last = int(np.searchsorted(times, moments[-1] + TIME_ROUNDING_S, "right")) - 1
     if first < 0 or last <= first:
         raise LogError(f"{name}: no commands from {moments[0]:.2f} to {moments[-1]:.2f} s")
     _refuse_gap(times[first : last + 1], "commands", name)
@@ -249,10 +246,10 @@ def _commands(
 def _states(recording: RunRecording, moments: Vector, name: str) -> Vector:
     """Measured joints at some moments, (M, num_joints) rad."""
     times = recording.state.time_s
-    first = max(int(np.searchsorted(times, moments[0] + ROUNDING_S, "right")) - 1, 0)
-    last = int(np.searchsorted(times, moments[-1] + ROUNDING_S, "right"))
+    first = max(int(np.searchsorted(times, moments[0] + TIME_ROUNDING_S, "right")) - 1, 0)
+    last = int(np.searchsorted(times, moments[-1] + TIME_ROUNDING_S, "right"))
     _refuse_gap(np.r_[times[first:last], moments[-1]], "states", name)
-    newest = np.searchsorted(times, moments + ROUNDING_S, "right") - 1
+    newest = np.searchsorted(times, moments + TIME_ROUNDING_S, "right") - 1
     rows: Vector = recording.state["joint_pos_rad"][np.maximum(newest, 0)]
     return rows
 

@@ -16,6 +16,9 @@ from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.run_log.schema import RUN_METADATA, SCHEMAS, SOURCE_SCHEMA, SOURCE_TOPIC
 
+TIME_ROUNDING_S = 1e-6
+"""A log rounds times to nanoseconds, and a goal may begin in the instant in which the last one ends."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
@@ -31,6 +34,10 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.time_s)
+
+    def during(self, start_s: float, end_s: float) -> NDArray[np.bool_]:
+        """(N,) which messages are from ``start_s`` on and before ``end_s``."""
+        return (self.time_s > start_s - TIME_ROUNDING_S) & (self.time_s < end_s - TIME_ROUNDING_S)
 
 
 @dataclass(frozen=True, kw_only=True)
