@@ -1,9 +1,12 @@
 """What all figures have in common: colours, style, and SVG text that stands inside a page."""
 
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, GREY = "#2463a8", "#d9722e", "#2e8b57", "#8a8f98"
@@ -24,6 +27,30 @@ styled = mpl.rc_context(STYLE)  # as a decorator it is entered anew at every cal
 def new_figure(width: float, height: float) -> Figure:
     """Empty, in inches."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """Success in one place."""
+
+    label: str
+    rate: float
+    ci95: tuple[float, float]
+    note: str
+    """Stands behind the bar."""
+    colour: str
+
+
+def draw_success(axes: Axes, bars: Sequence[Bar]) -> None:
+    """Bars in percent from the top down, each with its interval as a line."""
+    for place, bar in enumerate(bars):
+        low, high = bar.ci95
+        axes.barh(place, 100 * bar.rate, height=0.6, color=bar.colour, alpha=0.85)
+        axes.plot([100 * low, 100 * high], [place, place], color="black", linewidth=1.2)
+        axes.text(103, place, bar.note, va="center")
+    axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 102)
 
 
 def svg(figure: Figure) -> str:

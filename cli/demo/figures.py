@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wpg.cli.demo.trials import Array, LinkTrial, SuccessRow, TrainingCurve
-from wpg.cli.figures import BLUE, GREEN, ORANGE, new_figure, styled, svg
+from wpg.cli.figures import BLUE, GREEN, ORANGE, Bar, draw_success, new_figure, styled, svg
 from wpg.hardware_bridge.description import RobotDescription
 
 MAX_POINTS = 600
@@ -39,14 +39,18 @@ def learning_curve(curve: TrainingCurve) -> str:
 def success_bars(rows: Sequence[SuccessRow]) -> str:
     """Success by engine and link, with 95 % intervals."""
     figure, axes = _figure(7.2, 0.5 + 0.42 * len(rows))
-    for place, row in enumerate(rows):
-        low, high = row.ci95
-        axes.barh(place, 100 * row.rate, height=0.6, color=GREEN if row.deployed else BLUE, alpha=0.85)
-        axes.plot([100 * low, 100 * high], [place, place], color="black", linewidth=1.2)
-        axes.text(103, place, f"{row.successes} of {row.trials}", va="center")
-    axes.set_yticks(range(len(rows)), [row.label for row in rows])
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 102), xlabel="success, % (line: 95 % Wilson interval)")
+    bars = [
+        Bar(
+            label=row.label,
+            rate=row.rate,
+            ci95=row.ci95,
+            note=f"{row.successes} of {row.trials}",
+            colour=GREEN if row.deployed else BLUE,
+        )
+        for row in rows
+    ]
+    draw_success(axes, bars)
+    axes.set_xlabel("success, % (line: 95 % Wilson interval)")
     return svg(figure)
 
 

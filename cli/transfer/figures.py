@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from wpg.cli.figures import BLUE, GREEN, GREY, ORANGE, new_figure, styled, svg
+from wpg.cli.figures import BLUE, GREEN, GREY, ORANGE, Bar, draw_success, new_figure, styled, svg
 from wpg.cli.transfer.result import PolicyTransfer, Side
 from wpg.cli.transfer.study import Study
 from wpg.cli.transfer.trials import Trial
@@ -30,14 +30,18 @@ def success(places: Sequence[Side]) -> str:
     figure = new_figure(5.6, 0.6 + 0.42 * len(places))
     axes = figure.add_subplot()
     colours = [*COLOURS[: len(places) - 1], GREEN]
-    for row, (place, colour) in enumerate(zip(places, colours, strict=True)):
-        low, high = place.success_ci95
-        axes.barh(row, 100 * place.success, height=0.6, color=colour, alpha=0.85)
-        axes.plot([100 * low, 100 * high], [row, row], color="black", linewidth=1.2)
-        axes.text(103, row, f"{place.success:.0%}", va="center")
-    axes.set_yticks(range(len(places)), [_short(place.place) for place in places])
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 102), xlabel="success, % (line: 95 % interval)")
+    bars = [
+        Bar(
+            label=_short(place.place),
+            rate=place.success,
+            ci95=place.success_ci95,
+            note=f"{place.success:.0%}",
+            colour=colour,
+        )
+        for place, colour in zip(places, colours, strict=True)
+    ]
+    draw_success(axes, bars)
+    axes.set_xlabel("success, % (line: 95 % interval)")
     return svg(figure)
 
 
