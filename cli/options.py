@@ -51,14 +51,17 @@ class UsageError(CommandError):
 
 
 def usage_error(error: Exception, **options: str) -> UsageError:
-    """A settings class's error, with the option in place of the field that its message begins with.
+    """A settings class's error, with the option in place of the field that its message begins with, if any.
 
     Args:
         error: raised by the class.
         options: names of options, by field, where they differ.
     """
-    field, rest = re.fullmatch(r"(\w+)(.*)", str(error), re.DOTALL).groups()  # type: ignore[union-attr]
-    return UsageError(f"--{options.get(field, field).replace('_', '-')}{rest}")
+    message = str(error)
+    field = re.split(r"\W", message, maxsplit=1)[0]
+    if not field:
+        return UsageError(message)
+    return UsageError(f"--{options.get(field, field).replace('_', '-')}{message[len(field) :]}")
 
 
 def require_at_least(least: int, **options: int | None) -> None:

@@ -11,6 +11,7 @@ import pytest
 from error_line import only_line
 
 from wpg.cli import main as cli
+from wpg.cli.options import usage_error
 from wpg.hardware_bridge.control.report import RunReport
 from wpg.hardware_bridge.control.timing import LatencyHistogram
 from wpg.hardware_bridge.motions.joint_check import JointCheck
@@ -29,6 +30,13 @@ def test_list_has_stable_keys(capsys):
     assert "panda" in listing["robots"]
     assert "pty:" in listing["links"]
     assert "native" in listing["protocols"]
+
+
+def test_errors_of_settings_name_the_option():
+    error = usage_error(ValueError("num_particles: expected at least 1, found 0"), num_particles="particles")
+    assert str(error) == "--particles: expected at least 1, found 0"
+    assert str(usage_error(ValueError("max_s must be above 0"))) == "--max-s must be above 0"
+    assert str(usage_error(ValueError("'x' is no setting"))) == "'x' is no setting"
 
 
 def test_list_for_people(capsys):
