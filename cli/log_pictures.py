@@ -166,14 +166,19 @@ def _object_way(recording: RunRecording) -> list[tuple[str, str, Vector]]:
     if not len(decision) or np.array_equal(decision["achieved_m"], decision["tool_m"]):
         return []
     # A gap where nothing was decided, as while somebody puts it back.
-    pauses = np.flatnonzero(np.diff(decision.time_s) > PAUSE_S) + 1
-    return [("object", ORANGE, np.insert(decision["achieved_m"], pauses, np.nan, axis=0))]
+    broken = np.insert(decision["achieved_m"], _pauses(decision.time_s), np.nan, axis=0)
+    return [("object", ORANGE, broken)]
 
 
 def _broken(time_s: Vector, values: Vector) -> tuple[Vector, Vector]:
     """Two (N,) with a gap where nothing was decided for a while, so that no line crosses it."""
-    pauses = np.flatnonzero(np.diff(time_s) > PAUSE_S) + 1
+    pauses = _pauses(time_s)
     return np.insert(time_s, pauses, np.nan), np.insert(values, pauses, np.nan)
+
+
+def _pauses(time_s: Vector) -> NDArray[np.int64]:
+    """Indices of what was decided first after a while without a decision, of (N,) times of decisions."""
+    return np.flatnonzero(np.diff(time_s) > PAUSE_S) + 1
 
 
 def _goals(recording: RunRecording) -> NDArray[np.float64]:

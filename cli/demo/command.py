@@ -54,13 +54,11 @@ def demo(
     console = terminal()
     stages = Stages(console)
 
-    stages.run(
-        "train in MuJoCo, and export",
-        (
-            *("train", TRAIN_ENV, "--max-seconds", str(TRAIN_SECONDS), "--seed", str(seed)),
-            *("--out", str(files.run), *(() if steps is None else ("--steps", str(steps)))),
-        ),
-    )
+    training = ["train", TRAIN_ENV, "--max-seconds", str(TRAIN_SECONDS), "--seed", str(seed)]
+    training += ["--out", str(files.run)]
+    if steps is not None:
+        training += ["--steps", str(steps)]
+    stages.run("train in MuJoCo, and export", training)
     for env, engine in ((TRAIN_ENV, "mujoco"), (OTHER_ENV, "pybullet")):
         stages.run(
             f"evaluate the exported file in {engine}",
@@ -69,14 +67,9 @@ def demo(
         )
     for name, url in LINKS.items():
         with stages.emulator(url, files.witness(name)) as link:
-            stages.run(
-                f"run it over {link}",
-                (
-                    *("run", str(files.artifact), "--robot", ROBOT, "--link", link, "--goals", str(goals)),
-                    *("--seed", str(seed), "--log", str(files.log(name))),
-                ),
-                writes=files.result(name),
-            )
+            running = ["run", str(files.artifact), "--robot", ROBOT, "--link", link]
+            running += ["--goals", str(goals), "--seed", str(seed), "--log", str(files.log(name))]
+            stages.run(f"run it over {link}", running, writes=files.result(name))
     stages.title("report")
     summary = write_report(files, tuple(LINKS), stages.commands, started)
     write_json(files.summary, summary)
