@@ -97,15 +97,12 @@ def _check_channels(log: RunRecording, description: RobotDescription) -> None:
     robot = log.metadata.get("robot")
     if robot != description.name:
         raise IdentificationError(f"the log is of another robot: expected {description.name}, found {robot}")
-    for name in ("state", "command"):
-        if not len(getattr(log, name)):
+    for name, series in (("state", log.state), ("command", log.command)):
+        if not len(series):
             raise IdentificationError(f"the log has no {name} messages: expected /state and /command")
-    expected = (description.num_joints,)
-    for series, name in ((log.state, "joint_pos_rad"), (log.command, "joint_pos_rad")):
-        if series[name].shape[1:] != expected:
-            raise IdentificationError(
-                f"the log's {name}: expected {expected[0]} joints, found {series[name].shape[1:]}"
-            )
+        expected, found = (description.num_joints,), series["joint_pos_rad"].shape[1:]
+        if found != expected:
+            raise IdentificationError(f"the log's /{name}: expected {expected[0]} joints, found {found}")
 
 
 def _longest(wanted: NDArray[np.bool_]) -> slice:
@@ -120,7 +117,8 @@ def _longest(wanted: NDArray[np.bool_]) -> slice:
 
 def _check_clocks(command_s: Vector, state_s: Vector, device_s: Vector) -> None:
     pauses = np.diff(command_s)
-    if (worst := int(np.argmax(pauses))) is not None and pauses[worst] > GAP_S:
+    worst = int(np.argmax(pauses))
+    if pauses[worst] > GAP_S:
         raise IdentificationError(
             f"a gap: no setpoint for {pauses[worst]:.2f} s at {command_s[worst]:.2f} s of the log"
         )
