@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from wpg.hardware_bridge.control.report import RunReport as RunReport
     from wpg.hardware_bridge.control.safety import SafetyConfig as SafetyConfig
     from wpg.hardware_bridge.description import RobotDescription as RobotDescription
-    from wpg.hardware_bridge.description import available_robots as available_robots
     from wpg.hardware_bridge.description import load_description as load_description
     from wpg.hardware_bridge.description import shipped_robots as shipped_robots
     from wpg.hardware_bridge.doctor import diagnose as diagnose
@@ -100,7 +99,6 @@ _MODULES = {
     "SourceSender": "sources.sender",
     "StaleStateError": "errors",
     "StopMode": "robot",
-    "available_robots": "description",
     "check_joints": "motions.joint_check",
     "diagnose": "doctor",
     "load_calibration": "servos.calibration",

@@ -240,11 +240,6 @@ def shipped_robots() -> tuple[str, ...]:
     )
 
 
-def available_robots() -> tuple[str, ...]:
-    """Names of the shipped robots that the tasks are sized for: those that stand on no servo bus."""
-    return tuple(name for name in shipped_robots() if load_description(name).bus is None)
-
-
 def brought_robots() -> tuple[str, ...]:
     """Names of all robots that other installed packages bring."""
     return tuple(sorted(entry.name for entry in entry_points(group=GROUP)))

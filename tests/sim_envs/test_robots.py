@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.description import available_robots, load_description
+from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, SimulatedRobot, StopMode
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 from wpg.sim_envs import engines
@@ -80,11 +80,9 @@ def test_no_joint_trembles_where_two_axes_fall_in_one_line(robot, description):
         assert np.abs(robot.read().joint_vel).max() < 0.02
 
 
-@pytest.mark.parametrize("name", available_robots())
-def test_engines_agree(name):
-    description = load_description(name)
-    robots = [make_robot(description, engine) for engine in ENGINES]
-    _, done = follow(robots, description, seconds=5.0, seed=2)
+def test_engines_agree(any_description):
+    robots = [make_robot(any_description, engine) for engine in ENGINES]
+    _, done = follow(robots, any_description, seconds=5.0, seed=2)
     rmse = np.sqrt(((done[:, 0] - done[:, 1]) ** 2).mean(axis=0))
     assert rmse.max() < AGREEMENT_RAD
     for robot in robots:
