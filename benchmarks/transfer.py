@@ -26,6 +26,7 @@ import msgspec
 import numpy as np
 import tyro
 from identification import ROBOT, hidden_arm, hidden_family, in_process
+from numpy.typing import NDArray
 from transfer_results import OUT, Book, rate, show
 from wpg_process import emulated, run_command
 
@@ -139,7 +140,7 @@ def sequential(out: Path = OUT, seed: int = 0) -> None:
         )
 
 
-def ended(test: SequentialTest, found: "np.typing.NDArray[np.bool_]") -> tuple[str, int]:
+def ended(test: SequentialTest, found: NDArray[np.bool_]) -> tuple[str, int]:
     """Verdict, and the number of trials that it took."""
     for trials, successes in enumerate(np.cumsum(found).tolist(), start=1):
         if (verdict := test.verdict(successes, trials)) != "undecided":

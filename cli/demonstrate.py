@@ -37,8 +37,8 @@ def demonstrate(
 ) -> None:
     """Record episodes of a task's script for `wpg train --demonstrations`.
 
-    There is a script for every task of wpg with an object. To write your own episodes, from a person or
-    another policy, use `wpg.controllers.save_demonstrations`.
+    There is a script for pushing, for picking and placing, and for inserting. To write your own episodes,
+    from a person or another policy, use `wpg.controllers.save_demonstrations`.
 
     Args:
         env: Gymnasium id of a task of wpg.

@@ -20,7 +20,7 @@ FORMATS = (".mp4", ".gif", ".webp", ".png")
 
 
 def require_format(path: Path) -> None:
-    """Whether a film can be written there.
+    """Refuse a file to which no film can be written.
 
     Raises:
         CommandError: an ending that no format has, or MP4 without what writes it.

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from wpg.export.errors import ContractError
 from wpg.export.interface import (
@@ -222,6 +223,6 @@ def _has_shape(rows: Any, shape: tuple[int, ...]) -> bool:
     return isinstance(rows, tuple) and len(rows) == shape[0] and all(_has_shape(r, shape[1:]) for r in rows)
 
 
-def float_rows(values: "np.typing.NDArray[np.float32]") -> tuple[Row, ...]:
+def float_rows(values: NDArray[np.float32]) -> tuple[Row, ...]:
     """(N, D) float32 array as exact rows for :class:`GoldenVectors`."""
     return tuple(tuple(row) for row in values.astype(np.float64).tolist())

@@ -14,7 +14,7 @@ def has_display() -> bool:
 
 
 def require_display() -> None:
-    """Nothing, where there is one.
+    """Refuse to open a window where there is no screen.
 
     Raises:
         RenderError: there is none.

@@ -1,4 +1,4 @@
-"""Scripts that solve the tasks with objects: proof that these can be done, and demonstrations to learn from.
+"""Scripts that push, pick and place, and insert: proof that it can be done, and demonstrations to learn from.
 
 They see what a policy sees and command what it commands: joints, or the tool.
 """

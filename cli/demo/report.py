@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wpg.cli.demo import figures
 from wpg.cli.demo.files import DemoFiles, Summary
@@ -141,7 +142,7 @@ def _read_curve(path: Path) -> TrainingCurve:
         rows = list(csv.DictReader(file))
     evaluated = [row for row in rows if row["eval_success"]]
 
-    def column(name: str) -> "np.typing.NDArray[np.float64]":
+    def column(name: str) -> NDArray[np.float64]:
         return np.array([float(row[name]) for row in evaluated])
 
     return TrainingCurve(
