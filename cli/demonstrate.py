@@ -13,6 +13,7 @@ from wpg.cli.options import (
     RobotOption,
     UsageError,
     env_kwargs,
+    naming,
     prepare_outputs,
     refuse_existing,
     require_at_least,
@@ -60,7 +61,8 @@ def demonstrate(
     from wpg.controllers.environment import make_env  # noqa: PLC0415
     from wpg.sim_envs.scripts import script_for  # noqa: PLC0415
 
-    task = make_env(env, **env_kwargs(robot=robot, actuators=actuators, control=control))
+    with naming(actuators):
+        task = make_env(env, **env_kwargs(robot=robot, actuators=actuators, control=control))
     try:
         make_script = script_for(task)
         if make_script is None:

@@ -12,6 +12,7 @@ from wpg.cli.options import (
     RobotOption,
     Select,
     env_kwargs,
+    naming,
     prepare_outputs,
     require_at_least,
     write_json,
@@ -99,5 +100,5 @@ def evaluate_policy(
     require_at_least(1, episodes=episodes)
     require_at_least(0, seed=seed)
     kwargs = env_kwargs(robot=robot, actuators=actuators)
-    with acting(policy, env, select, seed=seed, **kwargs) as (act, opened):
+    with naming(actuators), acting(policy, env, select, seed=seed, **kwargs) as (act, opened):
         return evaluate_act(act, opened, episodes, seed=seed)

@@ -12,6 +12,7 @@ from wpg.cli.options import (
     RobotOption,
     UsageError,
     env_kwargs,
+    naming,
     prepare_outputs,
     usage_error,
 )
@@ -92,14 +93,15 @@ def export(
     elif policy.suffix == ".zip":
         out = out or policy.with_suffix(".onnx")
         prepare_outputs(out, inputs=inputs, kind=".onnx")
-        path = export_zip(
-            policy,
-            out,
-            env_id=env,
-            env_kwargs=env_kwargs(robot=robot, actuators=actuators),
-            vec_normalize=vec_normalize,
-            options=options,
-        )
+        with naming(actuators):
+            path = export_zip(
+                policy,
+                out,
+                env_id=env,
+                env_kwargs=env_kwargs(robot=robot, actuators=actuators),
+                vec_normalize=vec_normalize,
+                options=options,
+            )
     else:
         found = "another file" if policy.exists() else "nothing"
         raise CommandError(

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,6 +105,24 @@ def env_kwargs(
         except ValueError as error:
             raise CommandError(f"{actuators}: {error}") from error
     return kwargs
+
+
+@contextmanager
+def naming(actuators: Path | None) -> Iterator[None]:
+    """Names the file where its effects turn out, in the block, not to fit the robot of an environment.
+
+    Raises:
+        CommandError: they do not.
+    """
+    if actuators is None:
+        yield
+        return
+    from wpg.sim_envs.errors import EffectsError  # noqa: PLC0415  needs gymnasium
+
+    try:
+        yield
+    except EffectsError as error:
+        raise CommandError(f"{actuators}: {str(error).removeprefix('effects: ')}") from error
 
 
 def refuse_existing(path: Path, option: str) -> None:

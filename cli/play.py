@@ -13,6 +13,7 @@ from wpg.cli.options import (
     RobotOption,
     Select,
     env_kwargs,
+    naming,
     prepare_outputs,
     require_at_least,
 )
@@ -60,7 +61,7 @@ def play(
         prepare_outputs(out, inputs=(target, robot, actuators))
     kwargs = {"render_mode": "human" if window else "rgb_array"}
     kwargs |= env_kwargs(robot=robot, actuators=actuators)
-    with _controlled(target, env, select, seed, kwargs) as (act, opened):
+    with naming(actuators), _controlled(target, env, select, seed, kwargs) as (act, opened):
         if window:
             try:
                 watch(act, opened, episodes, seed)

@@ -15,6 +15,7 @@ from wpg.cli.options import (
     RobotOption,
     UsageError,
     env_kwargs,
+    naming,
     refuse_existing,
     usage_error,
 )
@@ -117,7 +118,8 @@ def train(
         given["num_particles"] = given.pop("particles")
     folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{seed or 0}"
     refuse_existing(folder, f"--out, or go on with it by --resume {shlex.quote(str(folder))}")
-    _begin(env, folder, given | {"env_kwargs": kwargs})
+    with naming(actuators):
+        _begin(env, folder, given | {"env_kwargs": kwargs})
 
 
 def _begin(env: str, folder: Path, settings: dict[str, Any]) -> None:

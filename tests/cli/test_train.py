@@ -119,14 +119,25 @@ def test_only_our_environments_take_an_arm(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ("delay = ", "late.toml"),
+        ("delay = ", "Invalid"),
         ('robot = "so101"', "robot: expected panda, found so101"),
         ("[joints.wrist]\nlag_s = 0.1", "found wrist"),
         ("action_delay_s = -1", "action_delay_s: expected at least 0"),
     ],
 )
 def test_bad_actuators_are_one_line(content, found, capsys, tmp_path):
-    (tmp_path / "late.toml").write_text(content)
-    line = failure(capsys, "train", REACH, "--actuators", tmp_path / "late.toml", "--out", tmp_path / "run")
+    file = tmp_path / "late.toml"
+    file.write_text(content)
+    line = failure(capsys, "train", REACH, "--actuators", file, "--out", tmp_path / "run")
+    assert line.startswith(f"wpg: {file}: ")
     assert found in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", [("evaluate",), ("play", "--out", "film.gif"), ("demonstrate",)])
+def test_actuators_of_another_robot_are_named(command, run, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "late.toml").write_text('robot = "xarm6"')
+    target = "wpg/PandaPush-v0" if command == ("demonstrate",) else run / "policy.onnx"
+    line = failure(capsys, command[0], target, *command[1:], "--actuators", "late.toml")
+    assert line.startswith("wpg: late.toml: robot: expected ")
