@@ -65,6 +65,10 @@ def acting(
         ContractError: it was trained for another robot.
     """
     known: dict[str, Any] = {}
+    if not policy.exists():
+        raise CommandError(
+            f"{policy}: no such file or folder; expected a run folder or an exported .onnx file"
+        )
     if policy.is_dir():
         known = load_run(policy).config.env_kwargs
         with tempfile.TemporaryDirectory() as folder:

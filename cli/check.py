@@ -18,7 +18,7 @@ from wpg.cli.options import (
     write_json,
 )
 from wpg.cli.policies import load_policy
-from wpg.cli.robots import emergency_stop, robot_at
+from wpg.cli.robots import robot_at, stoppable
 from wpg.cli.sources import SourceKeyFile, SourceOption, link_sources
 from wpg.cli.terminal import remark, terminal
 from wpg.export.interface import PolicyInterface
@@ -28,7 +28,6 @@ from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.motions.joint_check import JointCheck, check_joints
 from wpg.hardware_bridge.robot import Robot, StopMode, notices_of
 from wpg.hardware_bridge.servos.robot import ServoRobot
-from wpg.hardware_bridge.signals import stop_on_signals
 from wpg.hardware_bridge.sources.check import TermCheck, watch_sources
 from wpg.hardware_bridge.sources.link import LinkSource
 
@@ -83,7 +82,7 @@ def check(
         [] if interface is None else _check_policy(interface, description, link_sources(source, source_key))
     )
     _show_terms(terms, console)
-    with emergency_stop(console) as emergency, stop_on_signals(emergency) as should_stop:
+    with stoppable(console) as (emergency, should_stop):
         checks = check_joints(
             driver,
             travel_rad=travel,

@@ -63,9 +63,11 @@ def evaluate(
         policy, env=env, episodes=episodes, select=select, seed=seed, robot=robot, actuators=actuators
     )
     console = terminal()
-    console.print(f"{result.env}: {result.episodes} episodes, acting by {select}")
+    played = "1 episode" if result.episodes == 1 else f"{result.episodes} episodes"
+    console.print(f"{result.env}: {played}, acting by {select}")
     low, high = result.return_ci95
-    console.print(f"  return  {result.return_mean:9.2f}   95 % [{low:.2f}, {high:.2f}]")
+    interval = f"   95 % [{low:.2f}, {high:.2f}]" if result.episodes > 1 else ""
+    console.print(f"  return  {result.return_mean:9.2f}{interval}")
     if result.success_rate is not None and result.success_ci95 is not None:
         low, high = result.success_ci95
         console.print(f"  success {result.success_rate:9.1%}   95 % [{low:.1%}, {high:.1%}]")

@@ -13,7 +13,9 @@ from PIL import Image
 
 from wpg.cli.options import CommandError, UsageError
 from wpg.controllers import flatten_obs
+from wpg.controllers.environment import env_name
 from wpg.controllers.evaluation import Act
+from wpg.controllers.files import replacing
 
 Frame = NDArray[np.uint8]
 FORMATS = (".mp4", ".gif", ".webp", ".png")
@@ -47,8 +49,10 @@ def film(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> li
         frames = [env.render() for _ in _steps(act, env, episodes, seed)]
     except gymnasium.error.Error as error:
         raise CommandError(f"no pictures: {error}") from error
+    except NotImplementedError:
+        frames = [None]
     if frames[0] is None:
-        raise CommandError(f"no pictures: {env.spec.id if env.spec else env} does not render rgb_array")
+        raise CommandError(f"no pictures: {env_name(env)} does not render rgb_array")
     return [np.asarray(frame, np.uint8) for frame in frames]
 
 
@@ -85,16 +89,24 @@ def random_act(env: gymnasium.Env[Any, Any], seed: int) -> Act:
 
 
 def write_film(path: Path, frames: list[Frame], rate_hz: float) -> None:
-    """Write frames in the format that the file's ending names."""
+    """Write frames in the format that the file's ending names; nothing is left of what cannot be finished."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix != ".mp4":
+    kind = path.suffix.removeprefix(".")
+    with replacing(path) as partial:
+        if kind == "mp4":
+            _write_mp4(partial, frames, rate_hz)
+            return
         first, *rest = [Image.fromarray(frame) for frame in frames]
-        first.save(path, save_all=True, append_images=rest, duration=round(1000 / rate_hz), loop=0)
-        return
+        first.save(partial, kind, save_all=True, append_images=rest, duration=round(1000 / rate_hz), loop=0)
+
+
+def _write_mp4(path: Path, frames: list[Frame], rate_hz: float) -> None:
     import imageio_ffmpeg  # noqa: PLC0415  an extra
 
     height, width, _ = frames[0].shape
-    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=rate_hz, macro_block_size=2)
+    writer = imageio_ffmpeg.write_frames(
+        str(path), (width, height), fps=rate_hz, macro_block_size=2, output_params=["-f", "mp4"]
+    )
     writer.send(None)
     for frame in frames:
         writer.send(np.ascontiguousarray(frame))

@@ -21,7 +21,7 @@ from wpg.cli.options import (
     require_at_least,
     write_json,
 )
-from wpg.cli.robots import emergency_stop, robot_at
+from wpg.cli.robots import robot_at, stoppable
 from wpg.cli.terminal import remark, terminal
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.drivers import is_link
@@ -31,7 +31,6 @@ from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import Robot
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import read_log
-from wpg.hardware_bridge.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from wpg.sim_envs.identification import Identification
@@ -115,8 +114,7 @@ def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
     console.print(f"{description.title} goes home, then moves around it for {seconds:.0f} s …")
     try:
         with (
-            emergency_stop(console) as emergency,
-            stop_on_signals(emergency) as should_stop,
+            stoppable(console) as (emergency, should_stop),
             realtime(RealtimeConfig()) as warnings,
         ):
             violations = play_path(robot, motion, run_log, should_stop=should_stop, emergency=emergency)

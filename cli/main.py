@@ -97,8 +97,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _reason(error: Exception) -> str:
     """What the error says, that of the operating system without its number."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return f"not enough memory: {error}" if isinstance(error, MemoryError) else str(error)
 
 

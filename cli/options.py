@@ -102,6 +102,8 @@ def env_kwargs(
             msgspec.convert(kwargs["effects"], Effects)
         except OSError as error:
             raise CommandError(f"{actuators}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise CommandError(f"{actuators}: expected a TOML file, found no text") from error
         except ValueError as error:
             raise CommandError(f"{actuators}: {error}") from error
     return kwargs
@@ -109,7 +111,7 @@ def env_kwargs(
 
 @contextmanager
 def naming(actuators: Path | None) -> Iterator[None]:
-    """Names the file where its effects turn out, in the block, not to fit the robot of an environment.
+    """Names the file where its effects turn out, in the block, not to fit an environment or its robot.
 
     Raises:
         CommandError: they do not.
@@ -117,12 +119,15 @@ def naming(actuators: Path | None) -> Iterator[None]:
     if actuators is None:
         yield
         return
-    from wpg.sim_envs.errors import EffectsError  # noqa: PLC0415  needs gymnasium
+    from wpg.controllers import UnsupportedEnvError  # noqa: PLC0415  needs gymnasium
+    from wpg.sim_envs.errors import EffectsError  # noqa: PLC0415
 
     try:
         yield
     except EffectsError as error:
         raise CommandError(f"{actuators}: {str(error).removeprefix('effects: ')}") from error
+    except UnsupportedEnvError as error:
+        raise CommandError(str(error).replace("'effects'", "--actuators")) from error
 
 
 def refuse_existing(path: Path, option: str) -> None:

@@ -68,9 +68,11 @@ def play(
             except WindowClosed:
                 return
         else:
-            frames = film(act, opened, episodes, seed)
+            console = terminal()
+            with console.status("playing and drawing ..."):
+                frames = film(act, opened, episodes, seed)
             write_film(out, frames, rate_hz(opened))
-            terminal().print(f"{out}: {len(frames)} frames at {rate_hz(opened):g} a second", soft_wrap=True)
+            console.print(f"{out}: {len(frames)} frames at {rate_hz(opened):g} a second", soft_wrap=True)
 
 
 @contextmanager

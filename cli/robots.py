@@ -1,6 +1,6 @@
 """The robots that commands move: behind their links, with an emergency stop at hand."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,10 +9,12 @@ from rich.text import Text
 
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.keyboard import Keys, terminal_keys
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.robot import Robot
 from wpg.hardware_bridge.session import open_robot
+from wpg.hardware_bridge.signals import stop_on_signals
 
 
 def robot_at(
@@ -38,6 +40,25 @@ def emergency_stop(console: Console) -> Iterator[EmergencyStop]:
     """While open, the space bar stops the arm at once, where there is a terminal to press it on."""
     with keys_of_terminal(console) as keys:
         yield stop_by(keys)
+
+
+@contextmanager
+def stoppable(console: Console) -> Iterator[tuple[EmergencyStop, Callable[[], str]]]:
+    """While open, signals stop the arm in good order, the space bar at once.
+
+    Yields:
+        The emergency stop, and what names the signal that asked for a stop.
+
+    Raises:
+        KeyboardInterrupt: in place of the block's error, which a signal asked for.
+    """
+    with emergency_stop(console) as emergency, stop_on_signals(emergency) as should_stop:
+        try:
+            yield emergency, should_stop
+        except BridgeError as error:
+            if should_stop() and not emergency.source:
+                raise KeyboardInterrupt(str(error)) from error
+            raise
 
 
 @contextmanager

@@ -122,6 +122,8 @@ def run(
         faults.append(f"the run log is not whole: {report.log_error}")
     if faults:
         raise CommandError("; ".join(faults))
+    if report.end_reason == "stopped":
+        raise KeyboardInterrupt(f"the run ended before its time: {report.message}")
 
 
 def _show(report: RunReport, console: Console) -> None:

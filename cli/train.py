@@ -117,7 +117,13 @@ def train(
     if particles is not None:
         given["num_particles"] = given.pop("particles")
     folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{seed or 0}"
-    refuse_existing(folder, f"--out, or go on with it by --resume {shlex.quote(str(folder))}")
+    begun = (folder / "checkpoint").exists()
+    go_on = (
+        f"go on with it by --resume {shlex.quote(str(folder))}"
+        if begun
+        else "remove it, it has no checkpoint"
+    )
+    refuse_existing(folder, f"--out, or {go_on}")
     with naming(actuators):
         _begin(env, folder, given | {"env_kwargs": kwargs})
 
@@ -135,10 +141,12 @@ def _resume(folder: Path, settings: dict[str, Any]) -> None:
     from wpg.controllers import resume  # noqa: PLC0415  torch: not in the bare bridge
 
     _config("", settings)  # says which option is wrong
-    _run(folder, lambda bar: resume(folder, **settings, on_progress=bar))
+    result = _run(folder, lambda bar: resume(folder, **settings, on_progress=bar))
+    if result.stopped_by == "steps":
+        terminal().print(f"to train on: --resume {shlex.quote(str(folder))} --steps N", soft_wrap=True)
 
 
-def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> None:
+def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> "TrainResult":
     """Do the work on the run in ``folder``, export it, and say how it ended."""
     from wpg.cli.artifacts import export_run  # noqa: PLC0415  torch: not in the bare bridge
     from wpg.controllers import ProgressBar  # noqa: PLC0415
@@ -162,6 +170,7 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> None:
     )
     command = shlex.join(("wpg", "evaluate", str(result.folder)))
     console.print(f"exported to {artifact}; next: {command}", soft_wrap=True)
+    return result
 
 
 @contextmanager

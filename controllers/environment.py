@@ -13,8 +13,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Dict, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import FlattenObservation
 from numpy.typing import NDArray
 
 from wpg.controllers.errors import UnknownEnvError, UnsupportedEnvError
@@ -72,6 +73,8 @@ class EnvSpec:
 def make_env(env_id: str, **kwargs: Any) -> Env:
     """`gymnasium.make` with the near misses named; `kwargs` go to the environment.
 
+    Observations of several parts are made one vector, those with goals and images aside.
+
     Raises:
         UnknownEnvError: no such id, or the package that registers it is not installed.
         UnsupportedEnvError: the environment does not take one of `kwargs`, or needs what is not installed.
@@ -81,7 +84,7 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
     try:
         with warnings.catch_warnings():  # an id without a version is what we allow
             warnings.filterwarnings("ignore", message=".*Using the latest versioned environment")
-            return gym.make(env_id, disable_env_checker=True, **kwargs)
+            return _flattened(gym.make(env_id, disable_env_checker=True, **kwargs))
     except TypeError as error:
         none = "takes no arguments" in str(error)
         refused = [name for name in kwargs if none or f"unexpected keyword argument '{name}'" in str(error)]
@@ -98,6 +101,18 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
         near = difflib.get_close_matches(env_id, known, n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else f"; {ELSEWHERE}"
         raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
+
+
+def _flattened(env: Env) -> Env:
+    """`env`, with a Dict or Tuple of what is no goal and no image as one vector."""
+    space = env.observation_space
+    if not isinstance(space, (Dict, Tuple)) or (
+        isinstance(space, Dict) and set(GOAL_KEYS) <= set(space.spaces)
+    ):
+        return env
+    parts = space.spaces.values() if isinstance(space, Dict) else space.spaces
+    images = any(isinstance(part, Box) and len(part.shape) > 1 for part in parts)
+    return env if images or not space.is_np_flattenable else FlattenObservation(env)
 
 
 def _import_registering(env_id: str) -> None:
@@ -201,7 +216,8 @@ def _observation_sizes(name: str, env: Env) -> tuple[int, int]:
         return space.shape[0], 0
     if not isinstance(space, Dict) or not set(GOAL_KEYS) <= set(space.spaces):
         raise UnsupportedEnvError(
-            f"{name}: observations must be a flat Box or a Dict of {', '.join(GOAL_KEYS)}, not {space}"
+            f"{name}: observations must be a flat Box or a Dict of {', '.join(GOAL_KEYS)}, not {space}; "
+            "gymnasium.wrappers.FlattenObservation makes one vector of others"
         )
     parts = [space[key] for key in GOAL_KEYS]
     sizes = [part.shape[0] for part in parts if isinstance(part, Box) and len(part.shape) == 1]

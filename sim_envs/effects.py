@@ -67,6 +67,11 @@ class Spread(Record, frozen=True, kw_only=True):
 Value = float | tuple[float, float] | Spread
 _AT_LEAST_ZERO = (0.0, math.inf)
 _BOUNDS: dict[str, tuple[float, float]] = {
+    "action_delay_s": (0.0, 1.0),
+    "observation_delay_s": (0.0, 1.0),
+    "lag_s": (0.0, 1.0),
+    "payload_kg": (0.0, 500.0),
+    "joint_pos_noise_rad": (0.0, math.pi),
     "dropped_commands": (0.0, 0.99),
     "table_height_m": (-0.5, 0.5),
     "joint_pos_offset_rad": (-math.pi, math.pi),

@@ -183,7 +183,8 @@ def _compare(
         shown.append(Simulation(label=label, trials=trials, parting=parted))
     outcomes = [trial.success for trial in tried.trials]
     decided = _decided_after(test, outcomes)
-    early = config.stop_early and destination.is_robot and len(outcomes) < config.trials
+    stopped = decided is not None and len(outcomes) < config.trials
+    early = config.stop_early and destination.is_robot and stopped
     result = PolicyTransfer(
         file=str(artifact.path),
         policy_sha256=artifact.digest,

@@ -1,9 +1,11 @@
 """Environments that are made by their id: what is unknown, lacking or not to be learned is told."""
 
+import functools
+
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete
 from toy import Flat, small
 
 from wpg.controllers import UnknownEnvError, UnsupportedEnvError, load_run, resume, train
@@ -18,6 +20,14 @@ def test_unknown_environment_names_near_misses(tmp_path):
 
 class EngineMissingError(ImportError):
     """As an environment's own package may raise."""
+
+
+def test_parts_of_an_observation_are_made_one_vector(monkeypatch):
+    space = Dict({"pose": Box(-1, 1, (2,)), "camera": Box(-1, 1, (3,), np.float64), "mode": Discrete(3)})
+    entry_point = functools.partial(Flat, Box(-1, 1, (2,)), space)
+    monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", entry_point))
+    spec = inspect_env(make_env("Toy-v0"))
+    assert (spec.observation_dim, spec.goal_dim, spec.env_id) == (8, 0, "Toy-v0")
 
 
 @pytest.mark.parametrize(
