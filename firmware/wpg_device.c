@@ -291,7 +291,7 @@ static void take_command(wpg_device *d, const frame *f, uint64_t now_us) {
         return;
     }
     if (d->status != WPG_ARMED) {
-        d->refusal = WPG_NOT_ARMED;
+        if (d->refusal != WPG_STOPPED) d->refusal = WPG_NOT_ARMED;
     } else if (count != d->config->num_joints) {
         d->refusal = WPG_WRONG_SIZE;
     } else {
@@ -342,7 +342,10 @@ static void take_frame(wpg_device *d, const frame *f, uint64_t now_us) {
         return;
     }
     if (f->type == ARM) take_arm(d, f, now_us);
-    if (f->type == STOP && d->status != WPG_FAULT) hold(d, (wpg_stop_mode)f->payload[0]);
+    if (f->type == STOP && d->status != WPG_FAULT) {
+        hold(d, (wpg_stop_mode)f->payload[0]);
+        d->refusal = WPG_STOPPED;
+    }
     send_state(d, f, now_us);
 }
 

@@ -41,7 +41,8 @@ typedef enum {
     WPG_POSITION_LIMIT = 3,
     WPG_VELOCITY_LIMIT = 4,
     WPG_NOT_COMMANDER = 5,
-    WPG_WRONG_SIZE = 6
+    WPG_WRONG_SIZE = 6,
+    WPG_STOPPED = 7 /* by an order, not by the watchdog */
 } wpg_refusal;
 
 /* A gripper is one more, named "gripper", behind the joints: its opening in m, from 0, and m/s. */

@@ -1,5 +1,6 @@
 """The one interface of simulators, emulated robots and real robots."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
@@ -31,7 +32,7 @@ class RobotStatus(IntEnum):
     ARMED = 1
     """Follows commands."""
     HOLDING = 2
-    """Stands still by command or because its watchdog ran out; follows again after :meth:`Robot.arm`."""
+    """Stands still by order or because its watchdog ran out; follows again after :meth:`Robot.arm`."""
     DAMPING = 3
     RELEASED = 4
     FAULT = 5
@@ -60,6 +61,8 @@ class RobotState:
     sequence: int
     """Counts states; a repeated number is a repeated measurement."""
     status: RobotStatus = RobotStatus.ARMED
+    ordered: bool = False
+    """It stopped because it was ordered to, not by itself, as far as the device says so."""
     gripper_m: float | None = None
     """Opening of the gripper; None where there is none that this robot moves by commands."""
     fault: str = ""
@@ -99,7 +102,14 @@ class Robot(Protocol):
         ...
 
     def arm(self) -> None:
-        """Enable torque at the present position: the arm holds there and follows commands from now on."""
+        """Enable torque at the present position: the arm holds there and follows commands from now on.
+
+        Raises:
+            ProtocolError: it refuses; torque is not on by this call.
+            StaleStateError: it does not answer. Only where its state says IDLE or RELEASED afterwards, torque
+                is not on by this call.
+            BridgeError: it fails otherwise; torque may be on.
+        """
         ...
 
     def read(self) -> RobotState:
@@ -152,6 +162,14 @@ class SelectiveRobot(Robot, Protocol):
 def stop_modes_of(robot: Robot) -> frozenset[StopMode]:
     """How a robot can stop: in every mode, unless it says otherwise."""
     return robot.stop_modes if isinstance(robot, SelectiveRobot) else frozenset(StopMode)
+
+
+@runtime_checkable
+class PersistentRobot(Robot, Protocol):
+    """A robot that is ordered again to arm where it does not answer, for many servo periods."""
+
+    gives_up: Callable[[], bool]
+    """Asked before arming is ordered again; True: it is not, and :meth:`arm` raises."""
 
 
 @runtime_checkable

@@ -80,6 +80,7 @@ class EmulatedArm:
     def stop(self, mode: StopMode) -> None:
         """Leave motion because somebody asked for it."""
         self._robot.stop(mode)
+        self._gate.stop()
         self._goal = None
         self._observe()
         self.witness.stops[mode.name.lower()] += 1

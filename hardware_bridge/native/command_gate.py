@@ -50,10 +50,14 @@ class CommandGate:
         self._armed_at = joint_pos
         self.refusal = Refusal.NONE
 
+    def stop(self) -> None:
+        """The device was ordered to stop."""
+        self.refusal = Refusal.STOPPED
+
     def lets_pass(self, joint_pos: Vector, joint_vel: Vector, tick: int, *, armed: bool) -> bool:
         """Whether the device is to follow."""
         if not armed:
-            return self.refuse(Refusal.NOT_ARMED)
+            return self.refuse(Refusal.STOPPED if self.refusal is Refusal.STOPPED else Refusal.NOT_ARMED)
         if len(joint_pos) != self._num_axes:
             return self.refuse(Refusal.WRONG_SIZE)
         outside = self.judge.judge(joint_pos, joint_vel, tick)

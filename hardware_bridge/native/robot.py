@@ -81,6 +81,9 @@ class NativeRobot:
         self._link: Link | None = None
         self._forget()
 
+        self.gives_up: Callable[[], bool] = lambda: False
+        """Asked before arming is ordered again; True: it is not."""
+
     def _forget(self) -> None:
         self._decoder = FrameDecoder(self._key)
         self._session = 0
@@ -131,7 +134,7 @@ class NativeRobot:
 
         Raises:
             ProtocolError: the robot refuses.
-            StaleStateError: the robot does not answer.
+            StaleStateError: the robot does not answer; or not at once, and :attr:`gives_up`.
         """
         state = self._request(Arm())
         if state.status is not RobotStatus.ARMED:
@@ -247,7 +250,8 @@ class NativeRobot:
             try:
                 return self._ask(message, REQUEST_TIMEOUT_S, any_state=False)
             except StaleStateError:
-                continue
+                if isinstance(message, Arm) and self.gives_up():
+                    raise
         raise StaleStateError(
             f"link {self._connected.url}: {type(message).__name__.lower()} not answered within "
             f"{REQUEST_ATTEMPTS * REQUEST_TIMEOUT_S:g} s"
@@ -300,6 +304,7 @@ class NativeRobot:
             time_s=self._time_us * 1e-6,
             sequence=self._num_states,
             status=state.status,
+            ordered=state.refusal is Refusal.STOPPED,
             age_s=age_s,
         )
 

@@ -31,6 +31,8 @@ class Refusal(IntEnum):
     VELOCITY_LIMIT = 4
     NOT_COMMANDER = 5
     WRONG_SIZE = 6
+    STOPPED = 7
+    """It was ordered to stop, and not armed since; also told where no command has come."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,8 @@ def test_holds_when_nobody_commands(robot, host):
     while robot.read().status is RobotStatus.ARMED:
         pass
     robot.write(at(0.001, 0.0, 0.0))
-    assert robot.read().status is RobotStatus.HOLDING
+    state = robot.read()
+    assert (state.status, state.ordered) == (RobotStatus.HOLDING, False)
     robot.arm()
     assert robot.read().status is RobotStatus.ARMED
     robot.close()
@@ -155,7 +156,11 @@ def test_its_gripper_needs_a_description(host, description):
 def test_stops(robot, mode, status):
     robot.arm()
     robot.stop(mode)
-    assert robot.read().status is status
+    robot.write(at(0.001, 0.0, 0.0))
+    state = robot.read()
+    assert (state.status, state.ordered) == (status, True)
+    robot.arm()
+    assert not robot.read().ordered
 
 
 def test_recorded_and_foreign_frames_do_nothing(robot, host):

@@ -240,7 +240,7 @@ class TestDevice:
         for _ in range(100):
             bench.clock.advance(0.001)
             state = robot.read()
-        assert state.status is RobotStatus.HOLDING
+        assert (state.status, state.ordered) == (RobotStatus.HOLDING, False)
         assert bench.witness.holds == 1
         assert 50.0 <= bench.witness.hold_delay_ms_max <= 52.0
 
@@ -255,6 +255,17 @@ class TestDevice:
         robot.arm()
         robot.write(at(target))
         assert bench.witness.commands_ok == 1
+
+    @pytest.mark.parametrize("mode", StopMode)
+    def test_says_that_it_was_ordered_to_stop_until_it_is_armed(self, bench, mode):
+        robot = connected(bench)
+        robot.stop(mode)
+        assert robot.read().ordered
+        robot.write(at(bench.description.limits("home_rad")))
+        assert robot.read().ordered
+        assert bench.witness.commands_refused == {"stopped": 1}
+        robot.arm()
+        assert not robot.read().ordered
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, 99.0])
     def test_refuses_what_is_outside_the_limits(self, bench, bad):
