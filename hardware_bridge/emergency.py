@@ -68,12 +68,12 @@ def halt(robot: Robot, clock: Clock) -> Parking:
 
 
 def _still_after(robot: Robot, clock: Clock, began_s: float) -> float:
-    """When the joints came to rest, s after ``began_s``.
+    """When the joints came to rest, s after ``began_s``. A measurement that is repeated shows nothing.
 
     Raises:
         BridgeError: they did not, or nothing is to be seen of them.
     """
-    last, since_s = None, clock.now()
+    last, since_s, sequence = None, clock.now(), None
     while clock.now() - began_s < HALT_TIMEOUT_S:
         clock.sleep_until(clock.now() + LOOK_EVERY_S)
         try:
@@ -82,6 +82,9 @@ def _still_after(robot: Robot, clock: Clock, began_s: float) -> float:
             continue
         if state.status is RobotStatus.ARMED:
             raise BridgeError("the robot still follows commands")
+        if state.sequence == sequence:
+            continue
+        sequence = state.sequence
         if last is None or np.abs(state.joint_pos - last).max() > STILL_RAD:
             last, since_s = state.joint_pos, clock.now()
         elif clock.now() - since_s >= STILL_S:

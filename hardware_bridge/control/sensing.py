@@ -26,6 +26,8 @@ class Sensor:
     def read(self) -> RobotState | None:
         """The present state; None when none came in time or it is not finite.
 
+        A measurement that is reported once more, by its sequence number, is as old as when it was new.
+
         Raises:
             LinkError: the link is dead.
         """
@@ -41,7 +43,9 @@ class Sensor:
         if total - total != 0.0:
             self.stale_reads += 1
             return None
-        self.state, self._asked_s = state, asked_s - state.age_s
+        if self.state is None or state.sequence != self.state.sequence:
+            self._asked_s = asked_s - state.age_s
+        self.state = state
         return state
 
     def first(self) -> RobotState:
@@ -58,5 +62,5 @@ class Sensor:
         raise StaleStateError(f"the robot answers, but reports no finite state in {FIRST_POLLS} polls")
 
     def age_s(self) -> float:
-        """Time since the last good state was asked for."""
+        """Time since the last good measurement was first asked for."""
         return self._clock.now() - self._asked_s
