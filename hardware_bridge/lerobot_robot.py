@@ -115,8 +115,9 @@ class LeRobotRobot:
             StaleStateError: the robot does not answer.
             LinkError: it is gone.
         """
-        self._insist(self._hold)
+        # Before: where it fails, some motors may have torque.
         self._status = RobotStatus.ARMED
+        self._insist(self._hold)
 
     def read(self) -> RobotState:
         """Positions as LeRobot observes them.

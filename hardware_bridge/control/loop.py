@@ -15,20 +15,21 @@ from wpg.hardware_bridge.control.checks import (
 from wpg.hardware_bridge.control.deciding import Decider
 from wpg.hardware_bridge.control.goals import GoalResult
 from wpg.hardware_bridge.control.guard import WORKSPACE_MARGIN_M, Guard
-from wpg.hardware_bridge.control.hazards import Hazard, find_hazards
+from wpg.hardware_bridge.control.hazards import FINAL, Hazard
 from wpg.hardware_bridge.control.holding import Holds
 from wpg.hardware_bridge.control.lifecycle import Lifecycle, Phase
+from wpg.hardware_bridge.control.lookout import Lookout
 from wpg.hardware_bridge.control.loop_config import LoopConfig, make_goals
 from wpg.hardware_bridge.control.metronome import Metronome
 from wpg.hardware_bridge.control.motion import Motion
-from wpg.hardware_bridge.control.parking import park
+from wpg.hardware_bridge.control.orders import Orders
 from wpg.hardware_bridge.control.policy import Policy
 from wpg.hardware_bridge.control.report import RunReport, report_run
 from wpg.hardware_bridge.control.sensing import Sensor
 from wpg.hardware_bridge.control.soft_start import SoftStart
 from wpg.hardware_bridge.control.timing import LatencyHistogram
-from wpg.hardware_bridge.emergency import EmergencyStop, halt
-from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
+from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.errors import BridgeError, LinkError
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus
 from wpg.hardware_bridge.run_log.recorder import NoRecorder, Recorder
 from wpg.hardware_bridge.sources.source import Feed, Source
@@ -93,6 +94,8 @@ class ControlLoop:
         self._motion = Motion(robot)
         self._guard = Guard(robot.description, config.safety)
         self._sensor = Sensor(robot, self._clock)
+        self._lookout = Lookout(config.safety, self._sensor, self._motion, self._guard, self._feed)
+        self._orders = Orders(robot, self._sensor, self._emergency, self._clock)
         self._sense_to_act = LatencyHistogram()
         self._events: Counter[str] = Counter()
         self._holds = Holds(config.safety)
@@ -157,26 +160,22 @@ class ControlLoop:
             stop = f"emergency stop by {source}" if source else f"stopped by {reason}"
             raise BridgeError(f"{stop} before the arm was armed: torque is not on by our doing")
         try:
-            self._robot.arm()
-        except ProtocolError:
-            # Refused: torque is not on by our doing, and stopping might stop somebody else's run.
-            raise
-        except BridgeError as error:
-            self._end("arming_failed", str(error))
-        try:
-            if not self._end_reason:
-                self._start_from_here()
-                self._metronome.restart()
-                self._tick_until_over()
+            self._orders.arm_first()
+            self._start_from_here()
+            self._tick_until_over()
         except LinkError as error:
             self._end("link_dead", str(error))
         except BridgeError as error:
+            if self._orders.refused:
+                raise
             self._end("arming_failed", str(error))
         except BaseException as error:
             self._end("internal_error", f"{type(error).__name__}: {error}")
             raise
         finally:
-            self._park()
+            # Stopping a robot that has refused might stop somebody else's run.
+            if not self._orders.refused:
+                self._park()
 
     def _start_from_here(self) -> None:
         """The robot has just armed: commands begin where it stands."""
@@ -185,6 +184,8 @@ class ControlLoop:
         self._soft_start.begin()
         self._decider.reset()
         self._lifecycle.enter(Phase.ARMED)
+        # Arming waits for the robot to answer, which is no missed deadline.
+        self._metronome.restart()
 
     def _tick_until_over(self) -> None:
         while True:
@@ -203,11 +204,17 @@ class ControlLoop:
         for name, value, age_s in self._feed.poll():
             self._recorder.source(time_s=sense_s - self._start_s, name=name, value=value, age_s=age_s)
         self._end_if_over()
+        if state is not None and (hazard := self._orders.stop_elsewhere(state)):
+            self._motion.start(state.joint_pos, state.gripper_m)
+            self._hold(hazard)
         match self._lifecycle.phase:
             case Phase.ARMED | Phase.HOMING | Phase.WAITING | Phase.RUNNING:
                 self._watch(state)
             case Phase.HOLDING:
+                self._relieve(state)
                 self._recover(state)
+            case Phase.STOPPING:
+                self._relieve(state)
         if self._lifecycle.phase is Phase.RUNNING and index >= self._next_step:
             self._step(index)
         command = self._command()
@@ -239,33 +246,48 @@ class ControlLoop:
             if state is not None and self._lifecycle.age_s >= self._config.settle_s:
                 self._approach.begin(state)
         elif self._lifecycle.phase in (Phase.HOMING, Phase.WAITING):
-            seen = self._feed.hazard(self._config.safety.source_stale_s) is None
-            self._approach.go_on(state, seen=seen)
+            self._approach.go_on(state, seen=self._lookout.stale_source() is None)
 
     def _hazard(self, state: RobotState | None, *, commanded: bool) -> Hazard | None:
-        hazards = find_hazards(
-            self._config.safety,
-            state,
-            state_age_s=self._sensor.age_s(),
-            missed_in_a_row=self._metronome.missed_in_a_row,
-            sent=self._motion.joint_pos if commanded else None,
-            dt_s=self._dt_s,
-        )
-        hazard = next(hazards, None)
         phase = self._held_phase if self._lifecycle.phase is Phase.HOLDING else self._lifecycle.phase
-        if hazard is None and phase is Phase.RUNNING:
-            hazard = self._feed.hazard(self._config.safety.source_stale_s)
-        if hazard is None and commanded:
-            hazard = self._guard.hazard(self._motion.joint_pos, self._motion.stop_pos)
-        return hazard
+        return self._lookout.hazard(
+            state,
+            missed_in_a_row=self._metronome.missed_in_a_row,
+            commanded=commanded,
+            fed=phase is Phase.RUNNING,
+        )
 
     def _hold(self, hazard: Hazard) -> None:
+        """Brake, and keep the arm there; or end the run, where this hazard is the end of it."""
         self._event(hazard.name, hazard.detail)
-        if reason := self._holds.begin(hazard, self._clock.now()):
+        if hazard.name in FINAL:
+            self._end(hazard.name, hazard.detail)
+        elif reason := self._holds.begin(hazard, self._clock.now()):
             self._end(hazard.name, reason)
         else:
             self._held_phase = self._lifecycle.phase
             self._lifecycle.enter(Phase.HOLDING, hazard.name)
+        if hazard.name == "tracking_error":
+            self._stand(hazard)
+
+    def _stand(self, hazard: Hazard) -> None:
+        """Let the device hold the arm where it stands: a setpoint would go on pressing it somewhere."""
+        state = self._sensor.state
+        assert state is not None
+        self._motion.start(state.joint_pos, state.gripper_m)
+        try:
+            self._orders.hold()
+        except BridgeError as error:
+            self._end(hazard.name, f"{hazard.detail}; {error}")
+        # The order waits for the robot to answer, which is no missed deadline.
+        self._metronome.restart()
+
+    def _relieve(self, state: RobotState | None) -> None:
+        """Something may come into the way also of an arm that is braked by setpoints."""
+        if not self._orders.silent and (hazard := self._lookout.blocked(state)):
+            self._event(hazard.name, hazard.detail)
+            self._holds.persists(hazard, self._clock.now())
+            self._stand(hazard)
 
     def _recover(self, state: RobotState | None) -> None:
         """Go on once the arm is at rest and all has been well for a while; give up after a longer while."""
@@ -273,7 +295,9 @@ class ControlLoop:
         if hazard := self._hazard(state, commanded=False):
             cause = hazard
             self._holds.persists(hazard, self._clock.now())
-        if self._lifecycle.age_s > timeout_s:
+        if cause.name in FINAL:
+            self._hold(cause)
+        elif self._lifecycle.age_s > timeout_s:
             self._end(cause.name, f"held for {timeout_s:g} s: {cause.detail}")
         elif state is not None and self._motion.at_rest and self._holds.is_well(self._clock.now()):
             self._go_on(state)
@@ -287,11 +311,9 @@ class ControlLoop:
         else:
             # It may have come to rest at the edge of the box, and has sagged where it was released.
             self._check_place(state, WORKSPACE_MARGIN_M)
-            self._robot.arm()
+            self._orders.rearm()
             self._event("rearmed", "")
             self._start_from_here()
-            # Arming waits for the robot to answer, which is no missed deadline.
-            self._metronome.restart()
 
     def _step(self, index: int) -> None:
         """Ask the policy, with the newest state there is; hold where a source's reading is too old."""
@@ -299,7 +321,7 @@ class ControlLoop:
         if state is None:
             return
         # The object may have been out of sight until now: arming and homing do without.
-        if hazard := self._feed.hazard(self._config.safety.source_stale_s):
+        if hazard := self._lookout.stale_source():
             self._hold(hazard)
             return
         # Steps stay on their grid unless a whole one was missed, or the arm was held.
@@ -324,6 +346,8 @@ class ControlLoop:
             self._hold(Hazard("non_finite_action", "the policy's action is not finite"))
 
     def _command(self) -> JointCommand:
+        if self._orders.silent:
+            return self._motion.stand()
         if self._lifecycle.phase in (Phase.HOLDING, Phase.STOPPING):
             return self._motion.brake()
         return self._motion.follow()
@@ -336,15 +360,15 @@ class ControlLoop:
             self._lifecycle.enter(Phase.STOPPING, reason)
 
     def _park(self) -> None:
-        if source := self._emergency.source:
-            parking = halt(self._robot, self._clock)
+        source = self._emergency.source
+        parking = self._orders.leave(self._config.final_stop, at_once=bool(source))
+        if source:
             seen = parking.trouble or parking.detail
             self._event("emergency_stop", f"by {source}: {seen}")
             # Counts also where something else has ended the run before: somebody waits for this answer.
             self._end_reason = ""
             self._end("emergency_stop", f"by {source}: {seen}")
         else:
-            parking = park(self._robot, self._config.final_stop)
             told = parking.trouble if parking.confirmed else f"stop not confirmed: {parking.trouble}"
             self._message = "; ".join(filter(None, (self._message, told)))
         if parking.trouble:

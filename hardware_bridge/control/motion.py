@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
+
 from wpg.hardware_bridge.axes import in_row, positions, velocities
 from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.control.safety import SafetyFilter
@@ -24,7 +26,8 @@ class Motion:
 
     def __init__(self, robot: Robot) -> None:
         self._robot = robot
-        self._dt_s = robot.description.servo_dt_s
+        self.dt_s = robot.description.servo_dt_s
+        """Servo period."""
         self._gripper: GripperSetpoint | None = None
         self._pace = 1.0
         self._describe()
@@ -35,9 +38,9 @@ class Motion:
     def _describe(self) -> None:
         """Keep to the limits that the robot describes."""
         self._description = self._robot.description
-        self._setpoints = SetpointGenerator(self._description, self._dt_s)
+        self._setpoints = SetpointGenerator(self._description, self.dt_s)
         self._setpoints.set_pace(self._pace)
-        self._filter = SafetyFilter(self._description, self._dt_s)
+        self._filter = SafetyFilter(self._description, self.dt_s)
         self._judge = CommandJudge(self._description)
 
     @property
@@ -126,7 +129,7 @@ class Motion:
             LinkError: the link is dead.
         """
         if self._gripper is not None:
-            self._gripper.step(self._pace * self._dt_s)
+            self._gripper.step(self._pace * self.dt_s)
         return self._send(self._filter.follow(command))
 
     def brake(self) -> JointCommand:
@@ -136,6 +139,10 @@ class Motion:
             LinkError: the link is dead.
         """
         return self._send(self._filter.brake())
+
+    def stand(self) -> JointCommand:
+        """Where the arm stands by an order; nothing is sent."""
+        return JointCommand(joint_pos=self.joint_pos, joint_vel=np.zeros_like(self.joint_pos))
 
     def _send(self, command: JointCommand) -> JointCommand:
         if self._gripper is not None:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.control.checks import check_gripper, check_stance, check_stop
-from wpg.hardware_bridge.control.hazards import Hazard, find_hazards
+from wpg.hardware_bridge.control.hazards import Hazard, find_hazard
 from wpg.hardware_bridge.control.metronome import Metronome
 from wpg.hardware_bridge.control.motion import Motion
-from wpg.hardware_bridge.control.parking import park
+from wpg.hardware_bridge.control.orders import Orders
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.control.sensing import Sensor
-from wpg.hardware_bridge.emergency import EmergencyStop, halt
-from wpg.hardware_bridge.errors import BridgeError, ProtocolError
+from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.recorder import NoRecorder, Recorder
 
@@ -54,6 +54,7 @@ class Mover:
         self._emergency = emergency or EmergencyStop()
         self._final_stop = final_stop
         self._sensor = Sensor(robot, self._clock)
+        self._orders = Orders(robot, self._sensor, self._emergency, self._clock)
         self._metronome = Metronome(robot.description.servo_dt_s, self._clock)
         self._start_s = self._clock.now()
         self.dt_s = robot.description.servo_dt_s
@@ -98,15 +99,9 @@ class Mover:
         sense_s = self._clock.now()
         state = self._sensor.read()
         self._heed_stops()
-        hazards = find_hazards(
-            self._safety,
-            state,
-            state_age_s=self._sensor.age_s(),
-            missed_in_a_row=self._metronome.missed_in_a_row,
-            sent=self.motion.joint_pos,
-            dt_s=self.dt_s,
-        )
-        for hazard in hazards:
+        if hazard := self._hazard(state):
+            # A setpoint to brake by would go on pressing the arm against what is in its way.
+            self._orders.silent |= hazard.name == "tracking_error"
             raise BridgeError(f"stopped by {hazard.name}: {hazard.detail}{_because(hazard, state)}")
         if state is not None:
             self.joint_pos = state.joint_pos
@@ -120,6 +115,18 @@ class Mover:
             sense_to_act_s=self._clock.now() - sense_s,
         )
         return command
+
+    def _hazard(self, state: RobotState | None) -> Hazard | None:
+        if state is not None and (hazard := self._orders.stop_elsewhere(state)):
+            return hazard
+        return find_hazard(
+            self._safety,
+            state,
+            state_age_s=self._sensor.age_s(),
+            missed_in_a_row=self._metronome.missed_in_a_row,
+            sent=self.motion.joint_pos,
+            dt_s=self.dt_s,
+        )
 
     def _heed_stops(self) -> None:
         if source := self._emergency.source:
@@ -137,12 +144,11 @@ class Mover:
 
     def _arm(self) -> None:
         try:
-            self._robot.arm()
-        except ProtocolError:
-            # Refused: torque is not on by our doing, and stopping might stop somebody else's run.
-            raise
+            self._orders.arm_first()
         except BaseException as error:
-            self._park(error)
+            # Stopping a robot that has refused might stop somebody else's run.
+            if not self._orders.refused:
+                self._park(error)
             raise
 
     def _start(self) -> None:
@@ -164,7 +170,7 @@ class Mover:
 
     def _brake(self) -> None:
         for _ in range(round(BRAKING_MAX_S / self.dt_s)):
-            if self._emergency.source:
+            if self._emergency.source or self._orders.silent:
                 return
             self._metronome.wait()
             self.motion.brake()
@@ -177,11 +183,11 @@ class Mover:
         Raises:
             BridgeError: there was trouble in this, or an emergency stop; names what ended the motion, too.
         """
-        if source := self._emergency.source:
-            parking = halt(self._robot, self._clock)
+        source = self._emergency.source
+        parking = self._orders.leave(self._final_stop, at_once=bool(source))
+        if source:
             said = f"emergency stop by {source}: {parking.trouble or parking.detail}"
         else:
-            parking = park(self._robot, self._final_stop)
             said = parking.trouble
             if not parking.confirmed:
                 said = f"holding is not confirmed, cut the power: {said}"

@@ -152,6 +152,23 @@ def emulator(request: pytest.FixtureRequest, description: RobotDescription) -> I
         yield emulator
 
 
+@pytest.fixture
+def block(bench):
+    """Keeps the first joint where it is, whatever it is commanded."""
+
+    def block() -> None:
+        simulated, advance = bench.simulated, bench.simulated.advance
+        stands = simulated._pos[0]
+
+        def blocked(duration_s):
+            advance(duration_s)
+            simulated._pos[0], simulated._vel[0] = stands, 0.0
+
+        simulated.advance = blocked
+
+    return block
+
+
 class Trace:
     """A recorder that keeps everything, and may cause something at a tick."""
 

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import itertools
 import os
 import pty
 import signal
@@ -16,6 +17,7 @@ from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.emergency import EmergencyStop, halt
 from wpg.hardware_bridge.errors import BridgeError, ProtocolError
 from wpg.hardware_bridge.keyboard import terminal_keys
+from wpg.hardware_bridge.protocols.native import Arm
 from wpg.hardware_bridge.robot import RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.recorder import NoRecorder
 from wpg.hardware_bridge.signals import stop_on_signals
@@ -107,8 +109,9 @@ def test_from_another_thread(run):
 class Deceiver:
     """A robot that takes every order, says so, and does what it likes."""
 
-    def __init__(self, clock, *, status=RobotStatus.HOLDING, speed=0.0, refuses=()):
+    def __init__(self, clock, *, status=RobotStatus.HOLDING, speed=0.0, refuses=(), numbers=None):
         self.clock, self.status, self.speed, self.refuses = clock, status, speed, refuses
+        self.numbers = numbers or itertools.count()
         self.stops = []
 
     def stop(self, mode):
@@ -125,7 +128,7 @@ class Deceiver:
             joint_vel=np.zeros(3),
             joint_torque=np.zeros(3),
             time_s=0.0,
-            sequence=0,
+            sequence=next(self.numbers),
             status=self.status,
         )
 
@@ -135,6 +138,11 @@ class TestReadBack:
         robot = Deceiver(bench.clock, speed=0.5)
         parking = halt(robot, bench.clock)
         assert robot.stops == [StopMode.HOLD, StopMode.DAMP]
+        assert not parking.confirmed
+        assert "cut the power: the joints are not seen to rest within 1 s" in parking.trouble
+
+    def test_a_measurement_that_is_repeated_is_no_rest(self, bench):
+        parking = halt(Deceiver(bench.clock, numbers=itertools.repeat(42)), bench.clock)
         assert not parking.confirmed
         assert "cut the power: the joints are not seen to rest within 1 s" in parking.trouble
 
@@ -241,6 +249,29 @@ def test_while_the_arm_brakes_for_another_reason_and_does_not_answer(run, bench)
     assert trace.events[-4:] == ["stopping", "emergency_stop", "stop_unconfirmed", "fault"]
     assert report.end_reason == "emergency_stop"
     assert report.message.startswith("by x: not confirmed, cut the power: ")
+
+
+def test_while_the_arm_is_rearmed_arming_is_not_ordered_again(run, bench):
+    emergency, orders, ask = EmergencyStop(), [], bench.robot._ask
+
+    def asking(message, *rest, **options):
+        if not isinstance(message, Arm):
+            return ask(message, *rest, **options)
+        orders.append(message)
+        bench.link.silent = len(orders) > 1
+        if bench.link.silent:
+            emergency.trigger("the test")
+        try:
+            return ask(message, *rest, **options)
+        finally:
+            bench.link.silent = False
+
+    bench.robot._ask = asking
+    report, trace = run(emergency, lambda: bench.clock.advance(0.2))
+    assert len(orders) == 2
+    assert (report.end_reason, report.final_phase) == ("emergency_stop", "parked")
+    assert "rearmed" not in trace.events
+    assert bench.arm.status is RobotStatus.HOLDING
 
 
 def test_one_ctrl_c_is_a_stop_in_good_order(run):

@@ -80,30 +80,17 @@ class TestPolicyFails:
 
 
 class TestRobotFails:
-    def test_blocked_arm_holds_then_ends(self, run, bench, trace):
-        trace.at_tick = {80: lambda: setattr(bench.simulated, "advance", lambda duration_s: None)}
-        config = LoopConfig(goals=3, safety=SafetyConfig(tracking_error_max_rad=0.05, holds_max=1))
-        report = run(config)
-        assert report.end_reason == "tracking_error"
-        assert report.final_phase == "parked"
-
-    def test_held_by_somebody_else(self, run, bench, trace):
-        trace.at_tick = {150: lambda: bench.arm.stop(StopMode.HOLD)}
-        report = run(LoopConfig(goals=2))
-        assert report.safety_events["device_hold"] == 1
-        assert report.safety_events["rearmed"] == 1
-        assert report.successes == 2
-
     @pytest.fixture
     def sag(self, bench, trace):
-        """Lets go of the arm, which sags by one joint."""
+        """Leaves the arm to its watchdog, and pushes it aside by one joint."""
 
         def sag(joint, offset_rad):
-            def release():
-                bench.arm.stop(StopMode.RELEASE)
+            def leave():
+                bench.clock.advance(0.2)
+                bench.arm.advance_to(bench.clock.now())
                 bench.simulated._place(bench.arm.state.joint_pos + offset_rad * np.eye(7)[joint])
 
-            trace.at_tick = {30: release}
+            trace.at_tick = {30: leave}
 
         return sag
 
@@ -127,9 +114,43 @@ class TestRobotFails:
 
         trace.at_tick = {150: fail}
         report = run(LoopConfig(goals=2))
-        assert report.end_reason in ("device_fault", "arming_failed")
-        assert report.final_phase == "fault"
+        assert (report.end_reason, report.final_phase) == ("device_fault", "fault")
         assert report.safety_events["stop_unconfirmed"] == 1
+
+    @pytest.mark.parametrize("first", [100, 155])
+    def test_a_fault_that_passes_ends_the_run_too(self, run, bench, trace, first):
+        """While the policy runs, or while the arm is held for something else."""
+        read = bench.robot.read
+
+        def fault():
+            state = read()
+            if first < len(trace.ticks) < first + 20:
+                return dataclasses.replace(state, status=RobotStatus.FAULT, fault="overload")
+            return state
+
+        bench.robot.read = fault
+        trace.at_tick = {150: lambda: bench.clock.advance(0.2)}
+        report = run(LoopConfig(goals=2))
+        assert (report.end_reason, report.final_phase) == ("device_fault", "parked")
+        assert report.message == "the robot reports a fault: overload"
+        assert report.safety_events["device_fault"] == 1
+        assert "rearmed" not in report.safety_events
+
+    def test_a_measurement_that_is_repeated_grows_old(self, run, bench, trace):
+        """The device answers every poll, but its encoders' task has died."""
+        observe, frozen = bench.arm._observe, []
+
+        def stuck():
+            observe()
+            if len(trace.ticks) > 150:
+                frozen.append(bench.arm.state)
+                bench.arm.state = dataclasses.replace(frozen[0], status=bench.arm.state.status)
+
+        bench.arm._observe = stuck
+        report = run(LoopConfig(goals=2))
+        assert report.end_reason == "stale_state"
+        assert trace.names[3:6] == ["running", "stale_state", "holding"]
+        assert report.safety_events == {"stale_state": 1}
 
     def test_states_that_are_not_finite_are_no_states(self, run, bench, trace):
         real_read = bench.robot.read

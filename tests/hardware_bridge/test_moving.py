@@ -106,6 +106,7 @@ def test_a_blocked_arm_ends_it(move, bench):
 
     with pytest.raises(BridgeError, match=r"tracking_error: a joint is 0\.\d\d rad from its setpoint$"):
         move(block)
+    assert len(move.commands) == 50, "it would be pressed on while it brakes"
     assert bench.arm.status is RobotStatus.HOLDING
 
 
@@ -162,6 +163,16 @@ def test_what_another_client_commands_is_left_alone(move, bench):
     with pytest.raises(ProtocolError, match="another client"):
         move()
     assert bench.witness.stops == {}
+
+
+@pytest.mark.parametrize("mode", StopMode)
+def test_what_another_client_has_stopped_is_left_as_it_is(move, bench, mode):
+    other = NativeRobot(bench.description, lambda: bench.link, clock=bench.clock)
+    other.connect()
+    with pytest.raises(BridgeError, match=r"^stopped by device_stop: somebody else has stopped the robot"):
+        move(lambda: other.stop(mode))
+    assert bench.witness.stops == {mode.name.lower(): 1}
+    assert bench.arm.status is STATUS_AFTER_STOP[mode]
 
 
 def test_what_is_no_trouble_of_the_robot_holds_too(move, bench):
