@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import select
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from wpg.hardware_bridge.run_log.writer import READY
 
 PIPE_SIZE = 1 << 20
 FINISH_TIMEOUT_S = 30.0
+"""Storage that stalls is waited for this long where a run begins, and where it ends."""
+KILL_TIMEOUT_S = 1.0
 
 
 class RunLog(RecordingRecorder):
@@ -62,55 +65,89 @@ class RunLog(RecordingRecorder):
         """Why the log ended early; empty when it did not."""
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-        self._put(MetadataRecord(fields=metadata))
-        for name, content in attachments.items():
-            self._put(AttachmentRecord(name=name, content=content))
-        # Until here a full pipe is waited for: contracts are longer than it. From here on nothing waits.
         os.set_blocking(self._pipe, False)
+        # These are waited for: contracts are longer than the pipe. The run's own records never are.
+        self._put_patiently(MetadataRecord(fields=metadata))
+        for name, content in attachments.items():
+            self._put_patiently(AttachmentRecord(name=name, content=content))
 
     def attach(self, name: str, content: bytes) -> None:
-        """Keep a file with the log, e.g. the run's report. May wait."""
-        with contextlib.suppress(OSError):
-            os.set_blocking(self._pipe, True)
-        self._put(AttachmentRecord(name=name, content=content))
+        """Keep a file with the log, e.g. the run's report. May wait, for :data:`FINISH_TIMEOUT_S` at most."""
+        self._put_patiently(AttachmentRecord(name=name, content=content))
 
     def close(self) -> None:
-        """Wait until everything is written. Never raises; see :attr:`error`."""
+        """Wait until everything is written, or takes too long. Never raises; see :attr:`error`."""
         if self._process.stdin is None or self._process.stdin.closed:
             return
-        with contextlib.suppress(OSError):
-            os.set_blocking(self._pipe, True)
-            if self._pending:
-                os.write(self._pipe, self._pending)
+        self._flush()
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
-            self._process.wait(FINISH_TIMEOUT_S)
+            # What has waited in vain once is not waited for again.
+            self._process.wait(KILL_TIMEOUT_S if self.error == self._late else FINISH_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            self.error = f"{self._path}: not finished within {FINISH_TIMEOUT_S:g} s"
-        if self._process.returncode:
+            self.error = self._late
+            self._kill()
+        if self._process.returncode and self.error != self._late:
             # The writer knows why the pipe broke.
             self.error = self._answers.read().decode().strip() or self.error or self._died
         self._answers.close()
+
+    def _kill(self) -> None:
+        """A writer that its storage keeps cannot even be killed: it is left to end by itself."""
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILL_TIMEOUT_S)
+
+    @property
+    def _late(self) -> str:
+        return f"{self._path}: not finished within {FINISH_TIMEOUT_S:g} s"
 
     @property
     def _died(self) -> str:
         return f"{self._path}: its writer died"
 
+    def _put_patiently(self, record: LogRecord) -> None:
+        """Keep a record, and wait until the pipe has taken it."""
+        if self.error:
+            self.dropped += 1
+            return
+        self._pending += self._framed(record)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Wait until the pipe has taken what is pending, or for too long."""
+        ready = select.poll()
+        ready.register(self._pipe, select.POLLOUT)
+        deadline_s = time.monotonic() + FINISH_TIMEOUT_S
+        while self._pending and not self.error:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 or not ready.poll(1e3 * left_s):
+                self.error = self._late
+                return
+            self._pending = self._pending[self._write(self._pending) or 0 :]
+
+    def _framed(self, record: LogRecord) -> bytes:
+        body = self._encode(record)
+        return RECORD_LENGTH.pack(len(body)) + body
+
+    def _write(self, data: bytes) -> int | None:
+        """How much of ``data`` the pipe has taken at once; None where it is broken."""
+        try:
+            return os.write(self._pipe, data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.error = self._died
+            return None
+
     def _put(self, record: LogRecord) -> None:
         if self.error:
             self.dropped += 1
             return
-        body = self._encode(record)
-        data = self._pending + RECORD_LENGTH.pack(len(body)) + body
-        try:
-            written = os.write(self._pipe, data)
-        except BlockingIOError:
-            written = 0
-        except OSError:
-            self.error = self._died
+        data = self._pending + self._framed(record)
+        written = self._write(data)
+        if written is None:
             return
         # Records up to PIPE_BUF are taken whole or not at all; of a longer one the rest goes first next time.
         if written <= len(self._pending) and written < len(data):

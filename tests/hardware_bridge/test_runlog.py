@@ -1,4 +1,5 @@
 import contextlib
+import io
 import json
 import os
 import resource
@@ -150,6 +151,37 @@ def test_a_slow_writer_costs_records_not_time(path):
     assert log.error == ""
     run = read_log(path)
     assert len(run.command) + log.dropped == 20_000
+
+
+def test_storage_that_stalls_is_not_waited_for_without_end(path, monkeypatch):
+    monkeypatch.setattr("wpg.hardware_bridge.run_log.log.FINISH_TIMEOUT_S", 0.2)
+    log = RunLog(path, METADATA, {})
+    os.kill(log._process.pid, signal.SIGSTOP)  # as if its disk did not answer
+    for number in range(5_000):
+        record_tick(log, number)
+    assert log.dropped > 0
+    log.attach("report.json", b"x" * 8_000)
+    assert log.error == f"{path}: not finished within 0.2 s"
+    log.close()
+    assert log.error == f"{path}: not finished within 0.2 s"
+
+
+def test_storage_that_stalls_from_the_first_record_on(path, monkeypatch):
+    monkeypatch.setattr("wpg.hardware_bridge.run_log.log.FINISH_TIMEOUT_S", 0.2)
+    popen = subprocess.Popen
+
+    def stalled(*arguments, **options):
+        process = popen(*arguments, **options)
+        with process.stdout as answers:
+            process.stdout = io.BytesIO(answers.readline())
+        os.kill(process.pid, signal.SIGSTOP)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", stalled)
+    log = RunLog(path, METADATA, {"big.json": b"x" * 3_000_000})
+    record_tick(log, 0)
+    log.close()
+    assert (log.error, log.dropped) == (f"{path}: not finished within 0.2 s", 1)
 
 
 def test_existing_file_is_kept(path):
