@@ -12,6 +12,18 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import RobotState, Vector
 from wpg.hardware_bridge.tool_motion import ToolMotion
 
+UNITS = {
+    "joint_pos": "rad",
+    "joint_vel": "rad/s",
+    "joint_torque": "Nm",
+    "joint_target": "rad",
+    "tool_pos": "m",
+    "tool_target": "m",
+    "gripper": "m",
+    "goal": "m",
+}
+"""What the sources of observation terms are fed in; a term that names no unit takes what comes."""
+
 
 class ObservationPipeline:
     """Builds the policy's observation from what a robot can measure.
@@ -20,7 +32,8 @@ class ObservationPipeline:
         interface: what the policy was trained to see.
 
     Raises:
-        ContractError: a term has no source on this robot.
+        ContractError: a term has no source on this robot, or another size or unit than it; or its goal has
+            no place.
     """
 
     def __init__(self, interface: PolicyInterface) -> None:
@@ -28,6 +41,9 @@ class ObservationPipeline:
             raise ContractError("the policy was trained in an environment that stands for no robot")
         self._kinematics = ForwardKinematics(interface.robot.kinematics)
         self._num_joints = len(interface.robot.joints)
+        if interface.goal is not None and len(interface.goal.low) != 3:
+            raise ContractError(f"goal box: expected 3 coordinates, found {len(interface.goal.low)}")
+        self._has_goal = interface.goal is not None
         self._slices: list[tuple[ObservationTerm, slice, int]] = []
         start = 0
         for term in interface.observation:
@@ -43,16 +59,27 @@ class ObservationPipeline:
         self._fresh = True
 
     def _check(self, term: ObservationTerm) -> None:
-        expected = {"tool_pos": 3, "tool_target": 3, "gripper": 1}.get(term.source, self._num_joints)
+        sizes = {"tool_pos": 3, "tool_target": 3, "gripper": 1, "goal": 3}
+        expected = sizes.get(term.source, self._num_joints)
         if term.source == "environment":
             raise ContractError(
                 f"observation term {term.name!r} has no source on the robot: "
                 "joints, tool, goal and terms from outside are all that the bridge can feed"
             )
-        if term.source not in ("goal", "external") and term.size != expected * term.history:
+        if term.source == "goal" and not self._has_goal:
+            raise ContractError(
+                f"observation term {term.name!r}: expected a goal in the contract, found none"
+            )
+        if term.source != "external" and term.size != expected * term.history:
             raise ContractError(
                 f"observation term {term.name!r}: expected size {expected * term.history} "
                 f"from source {term.source}, found {term.size}"
+            )
+        unit = UNITS.get(term.source, term.unit)
+        if term.unit and term.unit != unit:
+            raise ContractError(
+                f"observation term {term.name!r}: expected unit {unit} from source {term.source}, "
+                f"found {term.unit}"
             )
 
     def reset(self) -> None:
@@ -134,7 +161,7 @@ class ActionPipeline:
         moves_gripper: the opening (m) of the robot's gripper is the action's last entry.
 
     Raises:
-        ContractError: the action is no command of this robot.
+        ContractError: the action is no command of this robot, or in another unit.
     """
 
     def __init__(self, interface: PolicyInterface, description: RobotDescription) -> None:
@@ -155,6 +182,9 @@ class ActionPipeline:
         self.moves_gripper = action.size == self._size + 1
         if action.size != self._size + self.moves_gripper:
             raise ContractError(f"action size: expected {what}, found {action.size}")
+        unit = ("rad" if self._tool is None else "m") + ", gripper: m" * self.moves_gripper
+        if action.unit != unit:
+            raise ContractError(f"action unit: expected {unit!r}, found {action.unit!r}")
         if self.moves_gripper and description.gripper is None:
             raise ContractError(no_gripper(description))
         self._low = description.limits("position_min_rad")

@@ -125,7 +125,8 @@ def _no_log_of_nothing(run_log: RunLog, path: Path) -> Iterator[None]:
         yield
     except (BridgeError, ArtifactError):
         run_log.close()
-        path.unlink(missing_ok=True)
+        if not run_log.armed:
+            path.unlink(missing_ok=True)
         raise
 
 

@@ -6,6 +6,7 @@ from typing import Unpack
 
 import numpy as np
 
+from wpg.hardware_bridge.control.lifecycle import Phase
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.run_log.recorder import Step, Tick
 from wpg.hardware_bridge.run_log.schema import (
@@ -23,6 +24,8 @@ class RecordingRecorder(ABC):
 
     def __init__(self) -> None:
         self._num_decisions = 0
+        self.armed = False
+        """The run that is recorded has armed its arm."""
         self._num_readings: Counter[str] = Counter()
 
     def tick(self, **tick: Unpack[Tick]) -> None:
@@ -80,6 +83,7 @@ class RecordingRecorder(ABC):
 
     def event(self, *, time_s: float, name: str, detail: str) -> None:
         """A change of phase, or something that went wrong."""
+        self.armed = self.armed or name == Phase.ARMED
         self._put(EventRecord(time_s=time_s, name=str(name), detail=detail))
 
     @abstractmethod

@@ -59,6 +59,7 @@ class GraspingPolicy:
             action=msgspec.structs.replace(
                 action,
                 size=action.size + 1,
+                unit="rad, gripper: m",
                 scale=(*action.scale, 0.04),
                 offset=(*action.offset, 0.04),
             ),

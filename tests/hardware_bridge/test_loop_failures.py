@@ -1,6 +1,7 @@
 """The loop when policy or robot fail, and what it refuses before torque."""
 
 import dataclasses
+import re
 
 import msgspec
 import numpy as np
@@ -237,6 +238,34 @@ class TestBeforeTorque:
     def test_goal_outside_the_box(self, run):
         with pytest.raises(ContractError, match="goal: expected a point from"):
             run(LoopConfig(goal=(2.0, 0.0, 0.0)))
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (
+                {"joint_pos": {"unit": "deg"}},
+                "term 'joint_pos': expected unit rad from source joint_pos, found deg",
+            ),
+            ({"tool_pos": {"unit": "mm"}}, "term 'tool_pos': expected unit m from source tool_pos, found mm"),
+            ({"goal": {"unit": "mm"}}, "term 'goal': expected unit m from source goal, found mm"),
+            ({"goal": {"size": 2}}, "term 'goal': expected size 3 from source goal, found 2"),
+            ({"action": {"unit": "deg"}}, "action unit: expected 'rad', found 'deg'"),
+            ({"spec": None}, "term 'goal': expected a goal in the contract, found none"),
+            ({"spec": {"low": (0.3, -0.1), "high": (0.5, 0.1)}}, "goal box: expected 3 coordinates, found 2"),
+        ],
+    )
+    def test_another_unit_or_goal(self, run, bench, reach_policy, changes, message):
+        replace, interface = msgspec.structs.replace, reach_policy.interface
+        spec = changes.get("spec", {})
+        reach_policy.interface = replace(
+            interface,
+            observation=tuple(replace(term, **changes.get(term.name, {})) for term in interface.observation),
+            action=replace(interface.action, **changes.get("action", {})),
+            goal=None if spec is None else replace(interface.goal, **spec),
+        )
+        with pytest.raises(ContractError, match=re.escape(message)):
+            run()
+        assert bench.witness.arms == 0
 
     def test_goals_for_a_policy_without(self, run, reach_policy):
         interface = reach_policy.interface

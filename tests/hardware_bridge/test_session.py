@@ -177,3 +177,24 @@ def test_a_run_that_is_refused_leaves_no_log(artifact, description, tmp_path):
         with pytest.raises(BridgeError, match="nothing listens"):
             run_policy(artifact, open_robot(description, "udp://127.0.0.1:9"), LoopConfig(goals=1), log=log)
     assert not log.exists()
+
+
+def test_a_run_that_fails_once_it_is_armed_keeps_its_log(
+    artifact, emulator, description, tmp_path, monkeypatch
+):
+    def act(self, obs):
+        raise ContractError("in motion")
+
+    monkeypatch.setattr(SampledPolicy, "act", act)
+    log = tmp_path / "run.mcap"
+    with pytest.raises(ContractError, match="in motion"):
+        run_policy(
+            artifact,
+            open_robot(description, emulator.url),
+            LoopConfig(goals=1, safety=PATIENT),
+            log=log,
+            realtime_config=ORDINARY,
+            should_stop=lambda: "",
+        )
+    names = list(read_log(log).event["name"])
+    assert names == ["connected", "checked", "armed", "running", "stopping", "parked"]
