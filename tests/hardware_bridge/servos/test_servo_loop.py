@@ -17,6 +17,7 @@ from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import (
     BridgeError,
     LinkError,
+    StaleStateError,
 )
 from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.robot import JointCommand, StopMode
@@ -63,6 +64,16 @@ class TestLoop:
         report = reach(shipped)
         assert (report.end_reason, report.final_phase) == ("stale_state", "fault")
         assert report.limit_violations == 0
+
+    def test_servos_that_were_released_where_arming_failed_stay_so(self, shipped, reach, monkeypatch):
+        def silent():
+            raise StaleStateError("no answer from servo 4")
+
+        monkeypatch.setattr(shipped.robot, "_after_torque", silent)
+        report = reach(shipped)
+        assert (report.end_reason, report.message) == ("arming_failed", "no answer from servo 4")
+        servos = shipped.device.servos.values()
+        assert not any(servo.get(servo.model.torque_enable) for servo in servos)
 
     def test_one_flaky_servo_does_not_stop_it(self, shipped, reach):
         name = shipped.description.joint_names[1]
