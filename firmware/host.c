@@ -2,8 +2,9 @@
  *
  *     host pty | host udp PORT | host stdin    [KEYFILE]
  *
- * The first line printed says where, as JSON; SIGTERM ends it, and it prints what it has counted. `stdin` takes
- * one stream of bytes, answers nothing and prints the counts: what the fuzzer feeds.
+ * The first line printed says where, as JSON; SIGTERM ends it, and it prints what it has counted. SIGUSR1 makes a
+ * fault of it, SIGUSR2 blinds its first joint. `stdin` takes one stream of bytes, answers nothing and prints the
+ * counts: what the fuzzer feeds.
  */
 #define _XOPEN_SOURCE 600
 
@@ -33,16 +34,21 @@ static const wpg_joint axes[AXES] = {{"base", -2.5f, 2.5f, 2.0f},
 typedef struct {
     double position[AXES], target[AXES], velocity[AXES];
     uint64_t moved_us;
+    unsigned long stops;
     int output;
     bool is_udp, has_peer;
     struct sockaddr_in peer;
 } host_arm;
 
-static volatile sig_atomic_t stopped;
+static volatile sig_atomic_t stopped, faulty, blinded;
 
 static void on_signal(int number) {
-    (void)number;
-    stopped = 1;
+    if (number == SIGUSR1)
+        faulty = 1;
+    else if (number == SIGUSR2)
+        blinded = 1;
+    else
+        stopped = 1;
 }
 
 static uint64_t now_us(void) {
@@ -80,6 +86,7 @@ static void measure(void *context, float *position, float *velocity, float *torq
         velocity[i] = (float)arm->velocity[i];
         torque[i] = 0.0f;
     }
+    if (blinded) position[0] = NAN;
 }
 
 static void drive(void *context, const float *position, const float *velocity) {
@@ -90,6 +97,7 @@ static void drive(void *context, const float *position, const float *velocity) {
 static void stop(void *context, wpg_stop_mode mode) {
     host_arm *arm = context; /* it has no weight: it stands in every mode */
     (void)mode;
+    arm->stops++;
     memcpy(arm->target, arm->position, sizeof arm->target);
 }
 
@@ -145,6 +153,7 @@ static void serve(wpg_device *device, host_arm *arm) {
             arm->has_peer = true;
         }
         move(arm, now_us());
+        if (faulty) device->status = WPG_FAULT;
         if (size > 0) wpg_receive(device, data, (size_t)size, now_us());
         wpg_update(device, now_us());
     }
@@ -192,13 +201,15 @@ int main(int argc, char **argv) {
         fflush(stdout);
         signal(SIGTERM, on_signal);
         signal(SIGINT, on_signal);
+        signal(SIGUSR1, on_signal);
+        signal(SIGUSR2, on_signal);
         serve(&device, &arm);
     }
     printf("{\"frames_ok\":%lu,\"frames_bad\":%lu,\"frames_unauthenticated\":%lu,\"frames_foreign\":%lu,"
-           "\"commands_ok\":%lu,\"commands_refused\":%lu,\"arms\":%lu,\"holds\":%lu}\n",
+           "\"commands_ok\":%lu,\"commands_refused\":%lu,\"arms\":%lu,\"holds\":%lu,\"stops\":%lu}\n",
            (unsigned long)device.counts.frames_ok, (unsigned long)device.counts.frames_bad,
            (unsigned long)device.counts.frames_unauthenticated, (unsigned long)device.counts.frames_foreign,
            (unsigned long)device.counts.commands_ok, (unsigned long)device.counts.commands_refused,
-           (unsigned long)device.counts.arms, (unsigned long)device.counts.holds);
+           (unsigned long)device.counts.arms, (unsigned long)device.counts.holds, arm.stops);
     return 0;
 }

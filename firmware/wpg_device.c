@@ -195,12 +195,19 @@ static bool build_identity(body *b, wpg_device *d, const frame *asked, uint32_t 
     return finish(b, d);
 }
 
+static void measure(wpg_device *d, float *position, float *velocity, float *torque) {
+    d->hooks->measure(d->arm, position, velocity, torque);
+    d->blind = false;
+    for (int i = 0; i < d->config->num_joints; i++)
+        if (!isfinite(position[i]) || !isfinite(velocity[i]) || !isfinite(torque[i])) d->blind = true;
+}
+
 static void send_state(wpg_device *d, const frame *asked, uint64_t now_us) {
     float position[WPG_MAX_JOINTS] = {0}, velocity[WPG_MAX_JOINTS] = {0}, torque[WPG_MAX_JOINTS] = {0};
     bool others = d->status == WPG_ARMED && asked->session != d->commander;
     body b = {{0}, 0, false};
     int count = d->config->num_joints;
-    d->hooks->measure(d->arm, position, velocity, torque);
+    measure(d, position, velocity, torque);
     d->sequence++;
     put_header(&b, d, STATE, asked->session, now_us);
     put(&b, asked->sequence, 4);
@@ -214,8 +221,11 @@ static void send_state(wpg_device *d, const frame *asked, uint64_t now_us) {
     if (finish(&b, d)) send_encoded(d, &b);
 }
 
-static void hold(wpg_device *d, wpg_stop_mode mode) {
+/* A fault stays one, but the arm is stopped in it as in any other status. */
+static void halt(wpg_device *d, wpg_stop_mode mode) {
     d->hooks->stop(d->arm, mode);
+    d->driven = false;
+    if (d->status == WPG_FAULT) return;
     d->status = mode == WPG_HOLD ? WPG_HOLDING : mode == WPG_DAMP ? WPG_DAMPING : WPG_RELEASED;
 }
 
@@ -247,26 +257,44 @@ static bool is_new(wpg_device *d, const frame *f) {
     return false;
 }
 
+static void drive(wpg_device *d, const float *position, const float *velocity, uint64_t now_us) {
+    d->hooks->drive(d->arm, position, velocity);
+    memcpy(d->last_position_rad, position, sizeof d->last_position_rad);
+    d->driven = true;
+    d->last_command_us = now_us;
+}
+
 static void take_arm(wpg_device *d, const frame *f, uint64_t now_us) {
-    float still[WPG_MAX_JOINTS] = {0}, unused[2][WPG_MAX_JOINTS];
+    float position[WPG_MAX_JOINTS] = {0}, still[WPG_MAX_JOINTS] = {0};
+    float unused[2][WPG_MAX_JOINTS] = {{0}};
     if (d->status == WPG_FAULT) return;
     if (d->status == WPG_ARMED && f->session != d->commander) {
         d->counts.frames_foreign++;
         return;
     }
+    measure(d, position, unused[0], unused[1]);
+    if (d->blind) {
+        d->refusal = WPG_NOT_FINITE;
+        return;
+    }
     d->commander = f->session;
-    d->hooks->measure(d->arm, d->last_position_rad, unused[0], unused[1]);
-    d->hooks->drive(d->arm, d->last_position_rad, still);
+    drive(d, position, still, now_us);
     d->status = WPG_ARMED;
     d->refusal = WPG_FOLLOWED;
     d->ticking = false;
-    d->last_command_us = now_us;
     d->counts.arms++;
 }
 
+/* Ticks are the sender's word: no more periods than the watchdog waits for, and one. */
+static uint64_t periods_max(const wpg_config *config) {
+    return ((uint64_t)config->watchdog_us * config->servo_rate_mhz + 999999999u) / 1000000000u + 1;
+}
+
 static wpg_refusal judge(const wpg_device *d, const float *position, const float *velocity, uint32_t tick) {
-    int32_t periods = d->ticking ? (int32_t)(tick - d->tick) : 1;
-    float span_s = (float)(periods > 1 ? periods : 1) * 1000.0f / (float)d->config->servo_rate_mhz;
+    int32_t ticks = d->ticking ? (int32_t)(tick - d->tick) : 1;
+    uint64_t periods = ticks > 1 ? (uint64_t)ticks : 1, most = periods_max(d->config);
+    float span_s = (float)(periods < most ? periods : most) * 1000.0f / (float)d->config->servo_rate_mhz;
+    if (d->blind) return WPG_NOT_FINITE;
     for (int i = 0; i < d->config->num_joints; i++)
         if (!isfinite(position[i]) || !isfinite(velocity[i])) return WPG_NOT_FINITE;
     for (int i = 0; i < d->config->num_joints; i++) {
@@ -277,7 +305,7 @@ static wpg_refusal judge(const wpg_device *d, const float *position, const float
         /* A thousandth more than the limit: what rounding to float may add. */
         float fastest = 1.001f * d->config->joints[i].velocity_max_rad_s;
         float speed = (position[i] - d->last_position_rad[i]) / span_s;
-        if (fabsf(speed) > fastest || fabsf(velocity[i]) > fastest) return WPG_VELOCITY_LIMIT;
+        if (!(fabsf(speed) <= fastest && fabsf(velocity[i]) <= fastest)) return WPG_VELOCITY_LIMIT;
     }
     return WPG_FOLLOWED;
 }
@@ -305,11 +333,9 @@ static void take_command(wpg_device *d, const frame *f, uint64_t now_us) {
         d->counts.commands_refused++;
         return;
     }
-    d->hooks->drive(d->arm, position, velocity);
-    memcpy(d->last_position_rad, position, sizeof position);
+    drive(d, position, velocity, now_us);
     d->tick = tick;
     d->ticking = true;
-    d->last_command_us = now_us;
     d->counts.commands_ok++;
 }
 
@@ -342,8 +368,8 @@ static void take_frame(wpg_device *d, const frame *f, uint64_t now_us) {
         return;
     }
     if (f->type == ARM) take_arm(d, f, now_us);
-    if (f->type == STOP && d->status != WPG_FAULT) {
-        hold(d, (wpg_stop_mode)f->payload[0]);
+    if (f->type == STOP) {
+        halt(d, (wpg_stop_mode)f->payload[0]);
         d->refusal = WPG_STOPPED;
     }
     send_state(d, f, now_us);
@@ -414,8 +440,7 @@ void wpg_receive(wpg_device *d, const uint8_t *data, size_t size, uint64_t now_u
 }
 
 void wpg_update(wpg_device *d, uint64_t now_us) {
-    if (d->status == WPG_ARMED && now_us - d->last_command_us >= d->config->watchdog_us) {
-        hold(d, WPG_HOLD);
-        d->counts.holds++;
-    }
+    bool silent = d->status == WPG_ARMED && now_us - d->last_command_us >= d->config->watchdog_us;
+    if (silent) d->counts.holds++;
+    if (silent || (d->status == WPG_FAULT && d->driven)) halt(d, WPG_HOLD);
 }

@@ -37,7 +37,7 @@ typedef enum { WPG_HOLD = 1, WPG_DAMP = 2, WPG_RELEASE = 3 } wpg_stop_mode;
 typedef enum {
     WPG_FOLLOWED = 0,
     WPG_NOT_ARMED = 1,
-    WPG_NOT_FINITE = 2,
+    WPG_NOT_FINITE = 2, /* the command, or what the arm measures */
     WPG_POSITION_LIMIT = 3,
     WPG_VELOCITY_LIMIT = 4,
     WPG_NOT_COMMANDER = 5,
@@ -79,7 +79,7 @@ typedef struct {
     const wpg_config *config;
     const wpg_hooks *hooks;
     void *arm;
-    wpg_status status; /* the application may set WPG_FAULT */
+    wpg_status status; /* the application may set WPG_FAULT, and WPG_IDLE once it is mended */
     wpg_refusal refusal;
     wpg_counts counts;
     struct {
@@ -87,6 +87,8 @@ typedef struct {
     } sessions[WPG_SESSIONS];
     uint32_t commander, ages, sequence, tick;
     bool ticking, skipping;
+    bool driven; /* told to go somewhere, and not stopped since */
+    bool blind;  /* something that was measured last is not finite */
     uint64_t last_command_us;
     float last_position_rad[WPG_MAX_JOINTS];
     size_t received;
@@ -99,7 +101,7 @@ bool wpg_init(wpg_device *device, const wpg_config *config, const wpg_hooks *hoo
 /* Take bytes from the line, in pieces of any size. */
 void wpg_receive(wpg_device *device, const uint8_t *data, size_t size, uint64_t now_us);
 
-/* The watchdog: holds the arm where commands have stopped. */
+/* The watchdog: holds the arm where commands have stopped, or where a fault finds it driven. */
 void wpg_update(wpg_device *device, uint64_t now_us);
 
 #ifdef __cplusplus

@@ -1,5 +1,6 @@
 """Judges commands against a robot's published limits, at both ends of the link."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ class CommandJudge:
     over their arrival: a link's jitter is no speed. Between commands k and k+1, n periods apart::
 
         v = Δq / (n dt)        a = (v - v_before) / ((n + n_before) dt / 2)
+
+    The numbers are the sender's word: n is no more than the periods that the watchdog waits for, and one.
 
     The first command after arming is judged by the velocity limit from where the arm stands. What velocity it
     stands for is not known, since an arm does not hold exactly where it measures: the second command may
@@ -35,6 +38,7 @@ class CommandJudge:
         limits = axis_limits(description, gripper=gripper)
         self._low, self._high, self._velocity, self._acceleration = limits
         self._dt_s = description.servo_dt_s
+        self._periods_max = math.ceil(round(description.watchdog_s * description.servo_rate_hz, 6)) + 1
         self.start(in_row(description.limits("home_rad"), 0.0 if gripper else None))
 
     def start(self, joint_pos: Vector) -> None:
@@ -56,14 +60,15 @@ class CommandJudge:
         if not (np.isfinite(joint_pos).all() and np.isfinite(joint_vel).all()):
             return ("not_finite",)
         last = self._reference(tick)
-        periods = 1 if last.tick is None else max(tick - last.tick, 1)
+        periods = self._periods(last, tick)
         span_s = periods * self._dt_s
         velocity = (joint_pos - last.pos) / span_s
         rounding = self._resolution_rad / span_s
         outside = []
         if (joint_pos < self._low).any() or (joint_pos > self._high).any():
             outside.append("position")
-        if (np.maximum(np.abs(velocity) - rounding, np.abs(joint_vel)) > self._velocity).any():
+        # Not finite, where the arm stood at no number, is no less outside.
+        if not (np.maximum(np.abs(velocity) - rounding, np.abs(joint_vel)) <= self._velocity).all():
             outside.append("velocity")
         if last.tick is not None:
             between_s = (periods + last.periods) * self._dt_s / 2
@@ -78,10 +83,13 @@ class CommandJudge:
     def accept(self, joint_pos: Vector, tick: int) -> None:
         """The command was followed: the next one is judged against it."""
         last = self._reference(tick)
-        periods = 1 if last.tick is None else max(tick - last.tick, 1)
+        periods = self._periods(last, tick)
         velocity = (joint_pos - last.pos) / (periods * self._dt_s)
         self._before = last
         self._last = _Seen(joint_pos.copy(), velocity, tick, periods, starting=last.tick is None)
+
+    def _periods(self, last: "_Seen", tick: int) -> int:
+        return 1 if last.tick is None else min(max(tick - last.tick, 1), self._periods_max)
 
     def _reference(self, tick: int) -> "_Seen":
         """What a command follows on; one of the same period takes the other's place."""

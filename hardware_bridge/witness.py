@@ -45,15 +45,15 @@ class EmulatorWitness(msgspec.Struct, kw_only=True):
     """How far the emulator's own clock fell behind at worst."""
 
     def saw_joints(self, joint_pos: Vector, joint_vel: Vector) -> None:
-        """Widen the extremes by one measurement."""
+        """Widen the extremes by one measurement, as far as it is finite."""
         speed = np.abs(joint_vel)
         if not self.joint_pos_min:
             self.joint_pos_min, self.joint_pos_max = joint_pos.tolist(), joint_pos.tolist()
             self.joint_vel_max = speed.tolist()
             return
-        self.joint_pos_min = np.minimum(self.joint_pos_min, joint_pos).tolist()
-        self.joint_pos_max = np.maximum(self.joint_pos_max, joint_pos).tolist()
-        self.joint_vel_max = np.maximum(self.joint_vel_max, speed).tolist()
+        self.joint_pos_min = np.fmin(self.joint_pos_min, joint_pos).tolist()
+        self.joint_pos_max = np.fmax(self.joint_pos_max, joint_pos).tolist()
+        self.joint_vel_max = np.fmax(self.joint_vel_max, speed).tolist()
 
     def saw_command(self, refusal: Refusal, outside: tuple[str, ...]) -> None:
         """Count one command."""

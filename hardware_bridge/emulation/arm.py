@@ -68,10 +68,12 @@ class EmulatedArm:
         self._observe()
 
     def arm(self, now_s: float) -> None:
-        """Enable torque at the present position."""
+        """Enable torque at the present position, where that is a number."""
+        self._observe()
+        if not self._gate.start(in_row(self.state.joint_pos, self.state.gripper_m)):
+            return
         self._robot.arm()
         self._observe()
-        self._gate.start(in_row(self.state.joint_pos, self.state.gripper_m))
         self._goal_judge.start(self.state.joint_pos)
         self._goal = None
         self._last_command_s = now_s
@@ -88,7 +90,7 @@ class EmulatedArm:
     def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:
         """Follow a setpoint of every axis, or refuse it: not armed, not finite, outside the limits."""
         armed = self.status is RobotStatus.ARMED
-        if self._gate.lets_pass(position, velocity, tick, armed=armed):
+        if self._gate.lets_pass(position, velocity, tick, measured=self.state.joint_pos, armed=armed):
             self._robot.write(as_command(position, velocity, self.description.num_joints))
             self._last_command_s = now_s
 

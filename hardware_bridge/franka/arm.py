@@ -124,6 +124,8 @@ class FciArm:
             # Still coming to rest: the bridge asks again.
             return
         self.fault = self._refusal = ""
+        if not self._gate.start(self._sample.joint_pos):
+            return
         if not self._connection.moving:
             try:
                 self._stream.start(self._connection.start(self._sample))
@@ -132,7 +134,6 @@ class FciArm:
                 return
             self._moving_cycles = 0
             self._answered_s = self._sample.time_s
-        self._gate.start(self._sample.joint_pos)
         self._status = RobotStatus.ARMED
         self._last_command_s = now_s
         self.witness.arms += 1
@@ -145,7 +146,7 @@ class FciArm:
     def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:
         """Follow a setpoint, or refuse it: not armed, not finite, outside the limits."""
         armed = self.status is RobotStatus.ARMED
-        if self._gate.lets_pass(position, velocity, tick, armed=armed):
+        if self._gate.lets_pass(position, velocity, tick, measured=self._sample.joint_pos, armed=armed):
             self._stream.push(JointCommand(joint_pos=position, joint_vel=velocity))
             self._last_command_s = now_s
 

@@ -44,22 +44,30 @@ class CommandGate:
         self.refusal = Refusal.NONE
         """Why the last command was not followed."""
 
-    def start(self, joint_pos: Vector) -> None:
-        """Begin anew from an arm that was armed at rest at ``joint_pos`` (num_axes,)."""
+    def start(self, joint_pos: Vector) -> bool:
+        """Begin anew from an arm at rest at ``joint_pos`` (num_axes,); False where that is not finite."""
+        if not np.isfinite(joint_pos).all():
+            self.refusal = Refusal.NOT_FINITE
+            return False
         self.judge.start(joint_pos)
         self._armed_at = joint_pos
         self.refusal = Refusal.NONE
+        return True
 
     def stop(self) -> None:
         """The device was ordered to stop."""
         self.refusal = Refusal.STOPPED
 
-    def lets_pass(self, joint_pos: Vector, joint_vel: Vector, tick: int, *, armed: bool) -> bool:
-        """Whether the device is to follow."""
+    def lets_pass(
+        self, joint_pos: Vector, joint_vel: Vector, tick: int, *, measured: Vector, armed: bool
+    ) -> bool:
+        """Whether a device that measures its joints at ``measured`` (num_joints,) rad is to follow."""
         if not armed:
             return self.refuse(Refusal.STOPPED if self.refusal is Refusal.STOPPED else Refusal.NOT_ARMED)
         if len(joint_pos) != self._num_axes:
             return self.refuse(Refusal.WRONG_SIZE)
+        if not np.isfinite(measured).all():
+            return self.refuse(Refusal.NOT_FINITE)
         outside = self.judge.judge(joint_pos, joint_vel, tick)
         # An acceleration is witnessed but followed: refusing it would only make the next command worse.
         refusals = [_REFUSALS[kind] for kind in outside if kind in _REFUSALS]

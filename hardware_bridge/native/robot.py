@@ -138,9 +138,12 @@ class NativeRobot:
         """
         state = self._request(Arm())
         if state.status is not RobotStatus.ARMED:
-            raise ProtocolError(f"the robot does not arm: it reports {state.status.name}")
+            blind = ", and measures nothing finite" if state.refusal is Refusal.NOT_FINITE else ""
+            raise ProtocolError(f"the robot does not arm: it reports {state.status.name}{blind}")
         if state.refusal is Refusal.NOT_COMMANDER:
             raise ProtocolError("the robot does not arm: another client commands it")
+        if state.refusal is Refusal.NOT_FINITE:
+            raise ProtocolError("the robot does not arm anew: it measures nothing finite")
         self._opening_m = self._as_robot_state(state).gripper_m
 
     def read(self) -> RobotState:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -137,6 +138,60 @@ def test_refuses_what_is_outside_its_limits(robot, host, bad):
     robot.close()
     counts = host.end()
     assert (counts["commands_ok"], counts["commands_refused"]) == (0, 4)
+
+
+def test_a_tick_that_jumps_buys_no_way(robot, host):
+    """Its watchdog waits for five periods: 2 rad/s make 0.12 rad of them and one more."""
+    robot.arm()
+    robot._send(Command(1, np.zeros(4), np.zeros(4)))
+    robot._send(Command(1000, np.array([0.13, 0.0, 0.0, 0.0]), np.zeros(4)))
+    robot._send(Command(1000, np.array([0.11, 0.0, 0.0, 0.0]), np.zeros(4)))
+    robot.read()
+    robot.close()
+    counts = host.end()
+    assert (counts["commands_ok"], counts["commands_refused"]) == (2, 1)
+
+
+def read_until(robot, done):
+    """States until one is as awaited; a device that never gets there ends by the suite's own timeout."""
+    while not done(state := robot.read()):
+        pass
+    return state
+
+
+def test_a_fault_stops_the_arm_and_stops_are_obeyed_in_it(robot, host):
+    robot.arm()
+    host.process.send_signal(signal.SIGUSR1)
+    read_until(robot, lambda state: state.status is RobotStatus.FAULT)
+    robot.write(at(0.01, 0.0, 0.0))
+    with pytest.raises(ProtocolError, match="expected RELEASED, found FAULT"):
+        robot.stop(StopMode.RELEASE)
+    with pytest.raises(ProtocolError, match="does not arm: it reports FAULT"):
+        robot.arm()
+    robot.close()
+    counts = host.end()
+    # By itself, or by its watchdog where that was first, and by the bridge.
+    assert counts["stops"] >= 2
+    assert (counts["commands_ok"], counts["commands_refused"], counts["arms"]) == (0, 1, 1)
+
+
+def test_an_arm_that_measures_no_number_is_not_armed(robot, host):
+    host.process.send_signal(signal.SIGUSR2)
+    read_until(robot, lambda state: np.isnan(state.joint_pos[0]))
+    with pytest.raises(ProtocolError, match="it reports IDLE, and measures nothing finite"):
+        robot.arm()
+    robot.close()
+    assert host.end()["arms"] == 0
+
+
+def test_an_arm_that_measures_no_number_follows_nothing(robot, host):
+    robot.arm()
+    host.process.send_signal(signal.SIGUSR2)
+    read_until(robot, lambda state: np.isnan(state.joint_pos[0]))
+    robot.write(at(0.001, 0.0, 0.0))
+    robot.close()
+    counts = host.end()
+    assert (counts["commands_ok"], counts["commands_refused"]) == (0, 1)
 
 
 def test_its_gripper_needs_a_description(host, description):

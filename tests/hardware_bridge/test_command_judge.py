@@ -58,6 +58,20 @@ def test_velocity(judge):
     assert judge.judge(HOME, 1.001 * VELOCITY, 1) == ("velocity",)
 
 
+def test_numbers_that_jump_buy_no_way(judge):
+    """The watchdog waits for 50 ms, ten periods, and one more is granted."""
+    judge.accept(HOME, 1)
+    assert judge.judge(HOME + 10.99 * VELOCITY * DT, REST, 1000)[0] == "acceleration"
+    assert judge.judge(HOME + 11.01 * VELOCITY * DT, REST, 1000)[0] == "velocity"
+    judge.accept(HOME, 1000)
+    assert judge.last_periods == 11
+
+
+def test_an_arm_that_stands_at_no_number_follows_nothing(judge):
+    judge.start(np.full(7, np.nan))
+    assert judge.judge(HOME, REST, 1) == ("velocity",)
+
+
 def test_position(judge):
     judge.start(PANDA.limits("position_max_rad"))
     assert judge.judge(PANDA.limits("position_max_rad"), REST, 1) == ()

@@ -276,6 +276,31 @@ class TestDevice:
         assert bench.witness.commands_outside_limits == 1
         assert bench.witness.commands_ok == 0
 
+    def test_a_tick_that_jumps_buys_no_way(self, bench):
+        robot = connected(bench)
+        home = bench.description.limits("home_rad")
+        robot._send(Command(1, home, REST))
+        robot._send(Command(1000, home + 0.5, REST))
+        assert bench.witness.commands_refused == {"velocity_limit": 1}
+
+    def test_a_measurement_that_is_not_finite_arms_nothing(self, bench):
+        bench.robot.connect()
+        bench.simulated._pos[2] = np.nan
+        with pytest.raises(ProtocolError, match="it reports IDLE, and measures nothing finite"):
+            bench.robot.arm()
+        assert bench.arm.status is RobotStatus.IDLE
+        assert bench.witness.arms == 0
+
+    def test_nor_does_it_let_commands_pass(self, bench):
+        robot = connected(bench)
+        bench.simulated._pos[2] = np.nan
+        bench.clock.advance(0.01)
+        robot.read()
+        robot.write(at(bench.description.limits("home_rad")))
+        assert bench.witness.commands_refused == {"not_finite": 1}
+        with pytest.raises(ProtocolError, match="does not arm anew: it measures nothing finite"):
+            robot.arm()
+
     def test_refused_commands_do_not_feed_the_watchdog(self, bench):
         robot = connected(bench)
         for tick in range(20):

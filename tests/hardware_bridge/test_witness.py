@@ -20,6 +20,7 @@ def test_extremes():
     witness = EmulatorWitness(robot="panda")
     for position, speed in (([0.0, 1.0], [0.5, -2.0]), ([-1.0, 2.0], [0.1, 0.1]), ([0.5, 1.5], [0.0, 0.0])):
         witness.saw_joints(np.array(position), np.array(speed))
+    witness.saw_joints(np.array([np.nan, 1.8]), np.array([np.nan, 0.0]))
     assert witness.joint_pos_min == [-1.0, 1.0]
     assert witness.joint_pos_max == [0.5, 2.0]
     assert witness.joint_vel_max == [0.5, 2.0]
