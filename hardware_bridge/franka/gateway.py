@@ -4,6 +4,7 @@ Reads its settings from its standard input, speaks native frames on a socket tha
 on its standard output, a JSON line each, that it is ready, what is wrong, and at the end what it has seen.
 """
 
+import signal
 import socket
 import sys
 from typing import Any
@@ -145,6 +146,10 @@ def main(module: Any = None) -> int:
     Args:
         module: stands for pylibfranka.
     """
+    # Whoever ends the bridge's whole group must not end the robot's commands in motion: the bridge comes to
+    # rest first, and the socket tells when it is gone.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=GatewaySettings)
     link = PairLink(f"fci://{settings.host}", socket.socket(fileno=settings.descriptor))
     unpin()

@@ -84,8 +84,9 @@ def copy_records(source: IO[bytes], writer: LogWriter) -> None:
 
 def main() -> int:
     """Write the log named by the first argument; says ``ready``, or why it cannot, in one line."""
-    # Ctrl-C reaches the whole process group; the log ends when the bridge closes the pipe.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These may reach the whole process group; the log ends when the bridge closes the pipe.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     os.nice(5)
     path, start_ns = sys.argv[1], int(sys.argv[2])
     try:

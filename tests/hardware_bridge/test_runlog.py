@@ -210,6 +210,16 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         RunLog(tmp_path / ("n" * 300) / "run.mcap", METADATA, {})
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_whoever_ends_the_whole_group_leaves_the_writer_to_the_bridge(path, number):
+    log = RunLog(path, METADATA, {})
+    os.kill(log._process.pid, number)
+    record_tick(log, 0)
+    log.close()
+    assert log.error == ""
+    assert len(read_log(path).command) == 1
+
+
 def test_writer_that_dies_ends_the_log_not_the_run(path, bench, reach_policy):
     log = RunLog(path, METADATA, {})
     os.kill(log._process.pid, signal.SIGKILL)

@@ -89,6 +89,18 @@ def test_bridge_that_goes_without_a_word_leaves_the_arm_at_rest(make_robot):
     assert process.report.witness.stops == {"hold": 1}
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_whoever_ends_the_whole_group_leaves_the_gateway_to_the_bridge(make_robot, number):
+    robot = make_robot()
+    robot.connect()
+    robot.arm()
+    os.kill(robot.gateway_pid, number)
+    robot.stop(StopMode.HOLD)
+    assert state_of(robot).status is RobotStatus.HOLDING
+    robot.close()
+    assert robot.report.witness.stops["hold"] >= 1
+
+
 def test_gateway_is_killed(make_robot):
     robot = make_robot()
     robot.connect()
