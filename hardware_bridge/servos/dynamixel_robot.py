@@ -1,6 +1,7 @@
 """An arm of ROBOTIS Dynamixel X servos."""
 
 import contextlib
+import math
 import struct
 from collections.abc import Callable, Iterator
 
@@ -52,10 +53,12 @@ class DynamixelRobot(ServoRobot):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(description, link, config, calibration=calibration, clock=clock)
-        self._watchdog = round(description.watchdog_s / DXL_WATCHDOG_UNIT_S)
+        # Down: no servo waits for longer than described. A whole number of units may lie below itself.
+        self._watchdog = math.floor(description.watchdog_s / DXL_WATCHDOG_UNIT_S + 1e-9)
         if not 1 <= self._watchdog <= 127:
             raise DescriptionError(
-                f"robot {description.name}: watchdog_s: expected 0.02 to 2.54, found {description.watchdog_s}"
+                f"robot {description.name}: watchdog_s: expected 0.02 to 2.54, all that the servos' "
+                f"own watchdog offers; found {description.watchdog_s:g}"
             )
 
     def _ask(self, servos: tuple[int, ...]) -> Iterator[Status]:

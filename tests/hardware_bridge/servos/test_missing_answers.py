@@ -13,7 +13,7 @@ from wpg.hardware_bridge.errors import (
     StaleStateError,
 )
 from wpg.hardware_bridge.robot import RobotStatus
-from wpg.hardware_bridge.servos.models import DXL_HARDWARE_ERROR, RAD_PER_COUNT
+from wpg.hardware_bridge.servos.models import DXL_HARDWARE_ERROR, DXL_WATCHDOG, RAD_PER_COUNT
 from wpg.hardware_bridge.servos.robot import ServoRobotConfig
 from wpg.hardware_bridge.session import open_robot
 
@@ -178,7 +178,15 @@ class TestTrouble:
         bench.drive(np.full(6, 0.05), ticks=30)
         assert bench.robot.read().status is RobotStatus.ARMED
 
-    def test_dynamixel_watchdog_that_no_servo_has(self):
-        arm = msgspec.structs.replace(load_description("omx"), watchdog_s=5.0)
-        with pytest.raises(DescriptionError, match=r"watchdog_s: expected 0\.02 to 2\.54, found 5"):
+    @pytest.mark.parametrize("watchdog_s", [5.0, 0.019])
+    def test_dynamixel_watchdog_that_no_servo_has(self, watchdog_s):
+        arm = msgspec.structs.replace(load_description("omx"), watchdog_s=watchdog_s)
+        with pytest.raises(DescriptionError, match=rf"expected 0\.02 to 2\.54, .*; found {watchdog_s:g}$"):
             open_robot(arm, "udp://127.0.0.1:1")
+
+    @pytest.mark.parametrize(("watchdog_s", "units"), [(0.03, 1), (0.0599, 2), (0.06, 3), (0.1, 5)])
+    def test_dynamixel_watchdog_is_no_slower_than_described(self, make_bench, watchdog_s, units):
+        arm = msgspec.structs.replace(make_bench("dynamixel").description, watchdog_s=watchdog_s)
+        bench = type(make_bench("dynamixel"))(arm)
+        bench.connected()
+        assert {servo.get(DXL_WATCHDOG) for servo in bench.device.servos.values()} == {units}
