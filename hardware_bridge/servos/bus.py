@@ -15,6 +15,7 @@ from wpg.hardware_bridge.protocols.servo import (
     Status,
 )
 from wpg.hardware_bridge.servos.models import Register
+from wpg.hardware_bridge.servos.owed import OwedAnswers
 
 BITS_PER_BYTE = 10
 ATTEMPTS = 5
@@ -32,6 +33,10 @@ RETURN_DELAY_MAX_S = 510e-6
 
 class ServoBus:
     """Asks and tells the servos on one link.
+
+    An answer that comes too late is none to a later question: a servo that owes one is asked for a few bytes
+    more, so that the answer's size tells, and what it has not acknowledged is waited for before it is told
+    something else (:class:`~wpg.hardware_bridge.servos.owed.OwedAnswers`).
 
     Args:
         link: open; closed by :meth:`close`.
@@ -53,6 +58,7 @@ class ServoBus:
         self._margin_s = margin_s
         self._free_s = -math.inf
         """When the wire has carried what was sent last."""
+        self._owed = OwedAnswers(clock)
         self.return_delay_s = RETURN_DELAY_MAX_S
         """The longest that a servo takes to begin an answer."""
 
@@ -90,12 +96,12 @@ class ServoBus:
         Raises:
             LinkError: the link is dead.
         """
-        self._decoder.fast_data_size = size
-        for status in self._exchange(
-            self._protocol.sync_read(servos, address, size, instruction), servos, size
-        ):
-            if len(status.data) == size:
-                yield status
+        wider, asked = self._owed.tell_apart(servos, size)
+        self._decoder.fast_data_size = wider
+        question = self._protocol.sync_read(asked, address, wider, instruction)
+        for status in self._exchange(question, asked, wider):
+            if status.data:
+                yield status._replace(data=status.data[:size])
 
     def sync_write(self, address: int, data: Mapping[int, bytes]) -> None:
         """Write the same registers of several servos; nobody answers.
@@ -113,9 +119,12 @@ class ServoBus:
             ProtocolError: the servo refuses.
             LinkError: the link is dead.
         """
-        packet = self._protocol.read(servo, register.address, register.size)
-        status = self._insist(packet, register.size)
-        return register.decode(status.data)
+        for _ in range(ATTEMPTS):
+            size, asked = self._owed.tell_apart((servo,), register.size)
+            question = self._protocol.read(servo, register.address, size)
+            for status in self._exchange(question, asked, size):
+                return register.decode(self._accepted(question, status).data)
+        raise self._silent(question)
 
     def write(self, servo: int, register: Register, value: int) -> Status:
         """Write one register, until the servo acknowledges it.
@@ -125,7 +134,12 @@ class ServoBus:
             ProtocolError: the servo refuses.
             LinkError: the link is dead.
         """
-        return self._insist(self._protocol.write(servo, register.address, register.encode(value)), 0)
+        order = self._protocol.write(servo, register.address, register.encode(value))
+        self._await_owed(order, 0)
+        for _ in range(ATTEMPTS):
+            for status in self._exchange(order, (servo,), 0):
+                return self._accepted(order, status)
+        raise self._silent(order)
 
     def ping(self, servo: int) -> bool:
         """Whether a servo answers.
@@ -134,6 +148,7 @@ class ServoBus:
             LinkError: the link is dead.
         """
         ping = Packet(servo, Instruction.PING, b"")
+        self._await_owed(ping, self._protocol.ping_size)
         return any(True for _ in self._exchange(ping, (servo,), self._protocol.ping_size))
 
     def registers(self, servos: Sequence[int], register: Register) -> dict[int, int]:
@@ -167,21 +182,35 @@ class ServoBus:
         silent = ", ".join(str(servo) for servo in servos if servo not in data)
         raise StaleStateError(f"link {self.url}: no answer from servo {silent}; {len(data)} others answer")
 
-    def _insist(self, packet: Packet, size: int) -> Status:
+    def _accepted(self, packet: Packet, status: Status) -> Status:
+        if refusal := self._protocol.refusal(status):
+            name = Instruction(packet.code).name.lower()
+            raise ProtocolError(f"servo {packet.servo} refuses to {name}: error {refusal}")
+        return status
+
+    def _silent(self, packet: Packet) -> StaleStateError:
         name = Instruction(packet.code).name.lower()
-        for _ in range(ATTEMPTS):
-            for status in self._exchange(packet, (packet.servo,), size):
-                if refusal := self._protocol.refusal(status):
-                    raise ProtocolError(f"servo {packet.servo} refuses to {name}: error {refusal}")
-                return status
-        raise StaleStateError(f"link {self.url}: servo {packet.servo} does not answer to {name}")
+        return StaleStateError(f"link {self.url}: servo {packet.servo} does not answer to {name}")
+
+    def _await_owed(self, packet: Packet, size: int) -> None:
+        """Wait for what a servo owes to another question whose answer would look alike."""
+        while (left_s := self._owed.until_s(packet.servo, size, packet) - self._clock.now()) > 0:
+            self._take_late(self._link.receive(left_s))
+
+    def _take_late(self, data: bytes) -> None:
+        for found in self._decoder.feed(data):
+            if (status := self._protocol.open_status(found)) is not None:
+                self._owed.settles(status, None)
 
     def _exchange(self, packet: Packet, servos: Sequence[int], size: int) -> Iterator[Status]:
         """Send an instruction; the answers as they come, for as long as the wire may need for them."""
+        if not servos:
+            return
         # What comes late from the last transaction is no answer to this one.
         for _ in range(READS_MAX):
-            if not self._link.receive(0.0):
+            if not (data := self._link.receive(0.0)):
                 break
+            self._take_late(data)
         self._decoder.reset()
         self._send(self._encoded(packet))
         due_s = self._free_s + self._answers_s(packet.code, len(servos), size)
@@ -189,6 +218,18 @@ class ServoBus:
         # One awakening for all answers: those before the last are taken while that one is on the wire.
         self._clock.sleep_until(due_s - LEAD_S)
         waiting = set(servos)
+        try:
+            for status in self._until(deadline_s, packet, waiting):
+                # A refusal has no data; an answer of another size is to another question.
+                if len(status.data) == size or (status.error and not status.data):
+                    waiting.remove(status.servo)
+                    self._owed.is_answered(status)
+                    yield status
+        finally:
+            self._owed.add(waiting, size, packet)
+
+    def _until(self, deadline_s: float, packet: Packet, waiting: set[int]) -> Iterator[Status]:
+        """What servos that are waited for send until then, and owe to no other question."""
         looks = late = 0
         while waiting:
             remaining_s = deadline_s - self._clock.now()
@@ -200,13 +241,7 @@ class ServoBus:
             for found in self._decoder.feed(data):
                 # Half-duplex adapters may echo what they send.
                 status = None if found == packet else self._protocol.open_status(found)
-                # A refusal has no data; an answer of another size is to another question.
-                if (
-                    status is not None
-                    and status.servo in waiting
-                    and (len(status.data) == size or (status.error and not status.data))
-                ):
-                    waiting.remove(status.servo)
+                if status is not None and not self._owed.settles(status, packet) and status.servo in waiting:
                     yield status
 
     def _send(self, data: bytes) -> None:
