@@ -22,6 +22,8 @@ from wpg.hardware_bridge.servos.limits import ServoLimits
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT, servo_bus
 from wpg.hardware_bridge.servos.readings import Measurement, ServoReadings
 
+AGREEING_COUNTS = 16
+"""Two reads of a servo's position, a few milliseconds apart, differ by no more."""
 HOLD_RAD = 0.1
 """An arm that stands further than this from its last goal holds where it stands instead."""
 
@@ -323,7 +325,7 @@ class ServoRobot(ABC):
 
         An armed gripper keeps its goal, however far off it stands: it may be holding something.
         """
-        present = self._connected.registers(self._servos, self._model.present_position)
+        present = self._stance()
         goals = dict(present)
         if self._goal is not None and self._status is RobotStatus.ARMED:
             stands = self._calibration.to_rad(np.array([present[servo] for servo in self._joints], float))
@@ -338,6 +340,16 @@ class ServoRobot(ABC):
             if self._connected.registers(self._servos, self._model.goal_position) == goals:
                 return
         raise ProtocolError("hold: the servos do not take the goals that they were given")
+
+    def _stance(self) -> dict[int, int]:
+        """Position of every servo, on which two reads agree: one may be damaged, and still add up."""
+        before: dict[int, int] = {}
+        for _ in range(ATTEMPTS):
+            present = self._connected.registers(self._servos, self._model.present_position)
+            if before and all(abs(present[it] - before[it]) <= AGREEING_COUNTS for it in present):
+                return present
+            before = present
+        raise ProtocolError("hold: no two reads agree on where the servos stand; does somebody move the arm?")
 
     def _counts(self, joint_pos: Vector, opening_m: float | None) -> dict[int, int]:
         """Goals of the joints' servos, and of the gripper's where it is to have one."""

@@ -16,6 +16,23 @@ from wpg.hardware_bridge.servos.models import DXL_WATCHDOG, RAD_PER_COUNT
 HALF_COUNT_RAD = RAD_PER_COUNT / 2 + 1e-9
 
 
+def damage_readings(bench, joint, times):
+    """So many reads of where a joint stands are damaged, so that they still add up."""
+    servo, registers = bench.servo(joint), bench.device._registers
+    register = servo.model.present_position
+    left = [times]
+
+    def damaged(which, address, size):
+        data = registers(which, address, size)
+        if which is servo and address == register.address and left[0]:
+            left[0] -= 1
+            data = register.encode(register.decode(data) + 256) + data[register.size :]
+        return data
+
+    bench.device._registers = damaged
+    return left
+
+
 class TestConnect:
     def test_reports_the_arm_at_home_without_torque(self, shipped):
         shipped.robot.connect()
@@ -155,6 +172,33 @@ class TestArm:
             bench.robot.arm()
         assert not any(servo.torque for servo in bench.device.servos.values())
 
+    def test_a_damaged_reading_is_no_goal(self, bench):
+        bench.robot.connect()
+        # Which reads where the joints stand, but for no goal.
+        bench.robot._own_limits.tell = lambda: None
+        left = damage_readings(bench, "elbow_flex", 1)
+        bench.robot.arm()
+        assert left == [0]
+        bench.clock.advance(0.5)
+        bench.arm.advance_to(bench.clock.now())
+        np.testing.assert_allclose(bench.arm.state.joint_pos, np.zeros(6), atol=HALF_COUNT_RAD)
+
+    def test_readings_that_never_agree(self, bench):
+        bench.robot.connect()
+        bench.robot._own_limits.tell = lambda: None
+        servo, registers = bench.servo("elbow_flex"), bench.device._registers
+        present = servo.model.present_position
+
+        def wandering(which, address, size):
+            if which is servo and address == present.address:
+                servo.set(present, servo.get(present) + 17)
+            return registers(which, address, size)
+
+        bench.device._registers = wandering
+        with pytest.raises(ProtocolError, match="no two reads agree on where the servos stand"):
+            bench.robot.arm()
+        assert not any(it.torque for it in bench.device.servos.values())
+
     def test_dead_before_arming(self, bench):
         bench.robot.connect()
         bench.servo("wrist_roll").is_dead = True
@@ -201,6 +245,16 @@ class TestStop:
         assert state.status is RobotStatus.HOLDING
         np.testing.assert_allclose(state.joint_pos, target, atol=2 * RAD_PER_COUNT)
         assert all(servo.torque for servo in shipped.device.servos.values())
+
+    def test_a_damaged_reading_is_nowhere_to_hold(self, bench):
+        bench.connected()
+        bench.drive(np.full(6, 0.2))
+        left = damage_readings(bench, "elbow_flex", 1)
+        bench.robot.stop(StopMode.HOLD)
+        assert left == [0]
+        bench.clock.advance(0.5)
+        bench.arm.advance_to(bench.clock.now())
+        np.testing.assert_allclose(bench.arm.state.joint_pos, np.full(6, 0.2), atol=2 * RAD_PER_COUNT)
 
     def test_hold_of_a_blocked_arm_is_where_it_stands(self, bench):
         bench.connected()
