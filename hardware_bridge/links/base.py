@@ -83,9 +83,38 @@ class DescriptorLink(Link):
 
 
 class SocketLink(DescriptorLink):
-    """A link over one socket."""
+    """A link over one socket that does not block."""
 
     _socket: socket.socket
+    _ended = ""
+    """What it means that nothing is read where something was ready; empty: nothing."""
+
+    def send(self, data: bytes) -> bool:
+        """Send ``data``, without waiting for the other end."""
+        try:
+            return self._write(data)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise self._dead(self._reason(error)) from error
+
+    def _write(self, data: bytes) -> bool:
+        return self._socket.send(data) == len(data)
+
+    def _receive_ready(self) -> bytes:
+        try:
+            data = self._socket.recv(CHUNK)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise self._dead(self._reason(error)) from error
+        if self._ended and not data:
+            raise self._dead(self._ended)
+        return data
+
+    def _reason(self, error: OSError) -> str:
+        """Why the socket is of no more use."""
+        return f"the network failed: {error.strerror or error}"
 
     def close(self) -> None:
         """Close the socket."""

@@ -16,6 +16,8 @@ SILENCE_MS = 1000
 class TcpLink(SocketLink):
     """The bridge's end of a stream."""
 
+    _ended = f"the other end has closed; {GONE_HINT}"
+
     def __init__(self, url: LinkUrl) -> None:
         super().__init__(url.text)
         try:
@@ -26,23 +28,11 @@ class TcpLink(SocketLink):
             raise self._dead(f"{url.host} cannot be reached: {error.strerror or error}") from error
         _tune(self._socket)
 
-    def send(self, data: bytes) -> bool:
-        """Write to the stream."""
-        try:
-            return write_all(self._socket.fileno(), data)
-        except OSError as error:
-            raise self._dead(f"the connection broke ({error.strerror or error}); {GONE_HINT}") from error
+    def _write(self, data: bytes) -> bool:
+        return write_all(self._socket.fileno(), data)
 
-    def _receive_ready(self) -> bytes:
-        try:
-            data = self._socket.recv(CHUNK)
-        except BlockingIOError:
-            return b""
-        except OSError as error:
-            raise self._dead(f"the connection broke ({error.strerror or error}); {GONE_HINT}") from error
-        if not data:
-            raise self._dead(f"the other end has closed; {GONE_HINT}")
-        return data
+    def _reason(self, error: OSError) -> str:
+        return f"the connection broke ({error.strerror or error}); {GONE_HINT}"
 
 
 class TcpServerLink(DescriptorLink):

@@ -24,22 +24,10 @@ class UdpLink(SocketLink):
             self.close()
             raise self._dead(f"{url.host} cannot be reached: {error.strerror or error}") from error
 
-    def send(self, data: bytes) -> bool:
-        """Send one datagram."""
-        try:
-            return self._socket.send(data) == len(data)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            raise self._dead(_reason(error)) from error
-
-    def _receive_ready(self) -> bytes:
-        try:
-            return self._socket.recv(CHUNK)
-        except BlockingIOError:
-            return b""
-        except OSError as error:
-            raise self._dead(_reason(error)) from error
+    def _reason(self, error: OSError) -> str:
+        if error.errno == errno.ECONNREFUSED:
+            return f"nothing listens there; {GONE_HINT}"
+        return super()._reason(error)
 
 
 class UdpServerLink(SocketLink):
@@ -107,9 +95,3 @@ def bind_reason(error: OSError, url: LinkUrl) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{url.host} is no address of this machine; 127.0.0.1 serves this machine alone"
     return f"cannot listen on {url.host}:{url.port}: {error.strerror or error}"
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.ECONNREFUSED:
-        return f"nothing listens there; {GONE_HINT}"
-    return f"the network failed: {error.strerror or error}"
