@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wpg.hardware_bridge.errors import LinkError as LinkError
     from wpg.hardware_bridge.errors import LinkUrlError as LinkUrlError
     from wpg.hardware_bridge.errors import LogError as LogError
+    from wpg.hardware_bridge.errors import NotConnectedError as NotConnectedError
     from wpg.hardware_bridge.errors import ProtocolError as ProtocolError
     from wpg.hardware_bridge.errors import StaleStateError as StaleStateError
     from wpg.hardware_bridge.franka.robot import FrankaRobot as FrankaRobot
@@ -84,6 +85,7 @@ _MODULES = {
     "LogError": "errors",
     "LoopConfig": "control.loop_config",
     "NativeRobot": "native.robot",
+    "NotConnectedError": "errors",
     "PoseSender": "sources.sender",
     "ProtocolError": "errors",
     "Reading": "sources.source",

@@ -5,7 +5,8 @@
     BridgeError (RuntimeError)
     ├── DescriptionError (ValueError)     a robot's description does not hold together
     ├── LinkError (ConnectionError)       the link cannot be opened, or has died
-    │   └── LinkUrlError (ValueError)     the link's URL cannot be read
+    │   ├── LinkUrlError (ValueError)     the link's URL cannot be read
+    │   └── NotConnectedError             a robot that must be connected first
     ├── ProtocolError                     the device answers, but not as this protocol or this robot
     │   └── FrameError (ValueError)       bytes that are no frame
     │       └── UnauthenticatedError      protocols.framing: a frame that is not tagged with the key
@@ -34,6 +35,13 @@ class LinkError(BridgeError, ConnectionError):
 
 class LinkUrlError(LinkError, ValueError):
     """The link's URL cannot be read, or names something the link does not have."""
+
+
+class NotConnectedError(LinkError):
+    """What was asked of a robot needs it to be connected."""
+
+    def __init__(self, message: str = "the robot is not connected: call connect() first") -> None:
+        super().__init__(message)
 
 
 class ProtocolError(BridgeError):

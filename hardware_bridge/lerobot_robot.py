@@ -17,6 +17,7 @@ from wpg.hardware_bridge.errors import (
     BridgeError,
     LinkError,
     LinkUrlError,
+    NotConnectedError,
     ProtocolError,
     StaleStateError,
 )
@@ -282,7 +283,7 @@ class LeRobotRobot:
     @property
     def _connected(self) -> Any:
         if self._device is None:
-            raise LinkError("the robot is not connected: call connect() first")
+            raise NotConnectedError
         return self._device
 
 

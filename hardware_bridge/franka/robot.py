@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.errors import LinkError, LinkUrlError, ProtocolError
+from wpg.hardware_bridge.errors import LinkError, LinkUrlError, NotConnectedError, ProtocolError
 from wpg.hardware_bridge.franka.gateway import GatewayReport, GatewaySettings
 from wpg.hardware_bridge.franka.limits import inside_fci
 from wpg.hardware_bridge.franka.process import COMMAND, GatewayProcess
@@ -98,7 +98,7 @@ class FrankaRobot:
     def gateway_pid(self) -> int:
         """Process id of the gateway, for pinning, watching or disturbing it."""
         if self._process is None:
-            raise LinkError("the robot is not connected: call connect() first")
+            raise NotConnectedError
         return self._process.pid
 
     def connect(self) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wpg.hardware_bridge.axes import as_command, axis_limits, axis_names, positions, velocities
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.errors import LinkError, NotConnectedError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.links import Link, open_link
 from wpg.hardware_bridge.protocols.framing import next_sequence, steps_between
 from wpg.hardware_bridge.protocols.native import (
@@ -321,7 +321,7 @@ class NativeRobot:
     @property
     def _connected(self) -> Link:
         if self._link is None:
-            raise LinkError("the robot is not connected: call connect() first")
+            raise NotConnectedError
         return self._link
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError
+from wpg.hardware_bridge.errors import BridgeError, NotConnectedError, ProtocolError
 from wpg.hardware_bridge.links import Link, open_link
 from wpg.hardware_bridge.protocols.servo import ServoProtocol, Status
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
@@ -386,11 +386,11 @@ class ServoRobot(ABC):
     @property
     def _connected(self) -> ServoBus:
         if self._bus is None:
-            raise LinkError("the robot is not connected: call connect() first")
+            raise NotConnectedError
         return self._bus
 
     @property
     def _own_limits(self) -> ServoLimits:
         if self._limits is None:
-            raise LinkError("the robot is not connected: call connect() first")
+            raise NotConnectedError
         return self._limits

@@ -7,6 +7,7 @@ from wpg.hardware_bridge.control.checks import check_stance
 from wpg.hardware_bridge.errors import (
     BridgeError,
     LinkError,
+    NotConnectedError,
     ProtocolError,
     StaleStateError,
 )
@@ -69,7 +70,7 @@ class TestConnect:
             bench.robot.connect()
 
     def test_before_connecting_and_again(self, bench):
-        with pytest.raises(LinkError, match="connect"):
+        with pytest.raises(NotConnectedError, match=r"not connected: call connect\(\) first"):
             bench.robot.read()
         bench.connected()
         bench.robot.close()
