@@ -10,8 +10,11 @@ from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import Vector
 
 
-class EmulatorWitness(msgspec.Struct, kw_only=True):
-    """Counts and extremes of one emulator's life; its JSON is what ``wpg emulate --json`` writes."""
+class Witness(msgspec.Struct, kw_only=True):
+    """Counts and extremes of one device's life, an emulator's or the Franka gateway's.
+
+    Its JSON is what ``wpg emulate --json`` writes.
+    """
 
     robot: str
     frames_ok: int = 0
@@ -42,7 +45,7 @@ class EmulatorWitness(msgspec.Struct, kw_only=True):
     joint_vel_max: list[float] = msgspec.field(default_factory=list)
     """Largest measured speed of each joint, rad/s."""
     late_ms_max: float = 0.0
-    """How far the emulator's own clock fell behind at worst."""
+    """How far an emulator's own clock fell behind at worst."""
 
     def saw_joints(self, joint_pos: Vector, joint_vel: Vector) -> None:
         """Widen the extremes by one measurement, as far as it is finite."""
@@ -64,6 +67,11 @@ class EmulatorWitness(msgspec.Struct, kw_only=True):
         self.commands_outside_limits += bool(outside)
         for kind in outside:
             self.commands_outside_limits_by[kind] += 1
+
+    def saw_hold(self, silence_s: float) -> None:
+        """The watchdog has held the arm after so long without a valid command."""
+        self.holds += 1
+        self.hold_delay_ms_max = max(self.hold_delay_ms_max, milliseconds(silence_s))
 
 
 def milliseconds(seconds: float) -> float:

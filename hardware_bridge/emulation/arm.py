@@ -9,7 +9,7 @@ from wpg.hardware_bridge.emulation.goal_judge import GoalJudge
 from wpg.hardware_bridge.native.command_gate import CommandGate
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, SimulatedRobot, StopMode, Vector
-from wpg.hardware_bridge.witness import EmulatorWitness, milliseconds
+from wpg.hardware_bridge.witness import Witness, milliseconds
 
 MAX_BEHIND_S = 0.25
 """An emulator that fell further behind than this lets the lost time go."""
@@ -33,7 +33,7 @@ class EmulatedArm:
         self._last_command_s = self._last_heard_s = now_s
         self._step_s = physics_step_s(robot.description)
         self._speed = self._speed_max = robot.description.limits("velocity_max_rad_s")
-        self.witness = EmulatorWitness(robot=robot.description.name)
+        self.witness = Witness(robot=robot.description.name)
         judge = CommandJudge(robot.description, resolution_rad)
         self._goal_judge = GoalJudge(judge, robot.description.servo_dt_s)
         robot.connect()
@@ -150,8 +150,7 @@ class EmulatedArm:
             self._robot.stop(StopMode.HOLD)
             self._goal = None
             self._observe()
-            self.witness.holds += 1
-            self.witness.hold_delay_ms_max = max(self.witness.hold_delay_ms_max, milliseconds(silence_s))
+            self.witness.saw_hold(silence_s)
 
     def _approach(self, goal: Vector, duration_s: float) -> None:
         reach = self._speed * duration_s

@@ -18,7 +18,7 @@ from wpg.hardware_bridge.robot import SimulatedRobot
 from wpg.hardware_bridge.servos.device import FeetechDevice
 from wpg.hardware_bridge.servos.dynamixel_device import DynamixelDevice
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
-from wpg.hardware_bridge.witness import EmulatorWitness
+from wpg.hardware_bridge.witness import Witness
 
 LOOK_S = 150e-6
 """A sleeping process wakes up to this late, so around these moments there is looking, not sleeping."""
@@ -91,7 +91,7 @@ class Emulator:
             self._link = FaultyLink(self._link, faults, seed=seed, clock=self._clock)
 
     @property
-    def witness(self) -> EmulatorWitness:
+    def witness(self) -> Witness:
         """What was seen so far."""
         return self._arm.witness
 
@@ -104,7 +104,7 @@ class Emulator:
             "pid": os.getpid(),
         }
 
-    def serve(self, should_stop: Callable[[], bool | str]) -> EmulatorWitness:
+    def serve(self, should_stop: Callable[[], bool | str]) -> Witness:
         """Live in real time until ``should_stop()``, which is asked at every physics step.
 
         Raises:

@@ -12,7 +12,7 @@ from wpg.hardware_bridge.franka.streaming import TICK_S
 from wpg.hardware_bridge.native.command_gate import CommandGate
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
-from wpg.hardware_bridge.witness import EmulatorWitness, milliseconds
+from wpg.hardware_bridge.witness import Witness
 
 FLANGE_TOLERANCE_M = 0.002
 CATCH_UP_MAX = 20
@@ -45,7 +45,7 @@ class FciArm:
         self._connection = connection
         self._description = description
         self._stream = CommandStream(description)
-        self.witness = EmulatorWitness(robot=description.name)
+        self.witness = Witness(robot=description.name)
         self._gate = CommandGate(description, self.witness)
         self._status = RobotStatus.IDLE
         self._last_command_s = now_s
@@ -180,8 +180,7 @@ class FciArm:
         silence_s = now_s - self._last_command_s
         if self._status is RobotStatus.ARMED and silence_s >= self._description.watchdog_s:
             self._hold()
-            self.witness.holds += 1
-            self.witness.hold_delay_ms_max = max(self.witness.hold_delay_ms_max, milliseconds(silence_s))
+            self.witness.saw_hold(silence_s)
 
     def _hold(self) -> None:
         self._stream.brake()

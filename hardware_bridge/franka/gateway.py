@@ -21,7 +21,7 @@ from wpg.hardware_bridge.links.pair import PairLink
 from wpg.hardware_bridge.native.device import NativeDevice
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime, unpin
 from wpg.hardware_bridge.robot import StopMode
-from wpg.hardware_bridge.witness import EmulatorWitness
+from wpg.hardware_bridge.witness import Witness
 
 PRIORITY = 85
 """Above the control loop's: that one can be late, this one cannot."""
@@ -76,7 +76,7 @@ class GatewayReport(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
     """Commands that were kept back, because the robot's millisecond was over."""
     reflexes: list[str]
     """What the robot has stopped for by itself."""
-    witness: EmulatorWitness
+    witness: Witness
 
 
 GatewayLine = GatewayReady | GatewayFault | GatewayFailure | GatewayReport

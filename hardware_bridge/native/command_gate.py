@@ -7,7 +7,7 @@ from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import Vector
-from wpg.hardware_bridge.witness import EmulatorWitness
+from wpg.hardware_bridge.witness import Witness
 
 _REFUSALS = {
     "not_finite": Refusal.NOT_FINITE,
@@ -29,7 +29,7 @@ class CommandGate:
     def __init__(
         self,
         description: RobotDescription,
-        witness: EmulatorWitness,
+        witness: Witness,
         resolution_rad: float = 0.0,
         *,
         gripper: bool = False,

@@ -23,7 +23,7 @@ from wpg.hardware_bridge.protocols.native import (
     encode_frame,
 )
 from wpg.hardware_bridge.robot import RobotState, RobotStatus, StopMode, Vector
-from wpg.hardware_bridge.witness import EmulatorWitness
+from wpg.hardware_bridge.witness import Witness
 
 MAX_SESSIONS = 8
 
@@ -31,7 +31,7 @@ MAX_SESSIONS = 8
 class NativeArm(Protocol):
     """What a device commands: an emulated arm, or a real one that speaks something else."""
 
-    witness: EmulatorWitness
+    witness: Witness
 
     @property
     def description(self) -> RobotDescription:
