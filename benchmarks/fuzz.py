@@ -133,7 +133,7 @@ def fuzz_codec(name: str, count: int, seed: int) -> dict[str, Any]:
             statuses = [Status(servo, 0, draw.randbytes(FAST_SIZE)) for servo in range(1, 7)]
             originals.append(protocol.encode_fast(statuses))
             packets += map(protocol.status, statuses)
-            bus.fast_data_size = FAST_SIZE
+            bus.expect(FAST_SIZE)
         found = fuzz(originals, bus.feed, set(packets), count, seed)
         looked = bus.packets_bad + bus.packets_ok
     # Every look at a checksum is a chance: damaged frames make the decoder look more than once.

@@ -29,6 +29,16 @@ _HEADER = b"\xff\xff\xfd\x00"
 _PATTERN, _STUFFED = b"\xff\xff\xfd", b"\xff\xff\xfd\xfd"
 
 
+def fast_part_size(size: int) -> int:
+    """Bytes of each servo's part, with ``size`` bytes of data, of the answer to a fast sync read."""
+    return 2 + size + _CRC.size
+
+
+def fast_size(count: int, size: int) -> int:
+    """Bytes of that answer when ``count`` servos have added their parts."""
+    return _PREFIX.size + 1 + count * fast_part_size(size)
+
+
 def _crc_of_byte(byte: int) -> int:
     crc = byte << 8
     for _ in range(8):
@@ -58,10 +68,16 @@ class DynamixelDecoder(PacketDecoder):
 
     def __init__(self) -> None:
         super().__init__()
+        self._part_size = 0
+        """Of a fast answer; 0: none is expected."""
         self._parts_due = 0
         """Parts still due of a fast answer that has begun."""
         self._crc = 0
         """Checksum over what has come of it."""
+
+    def expect(self, size: int) -> None:
+        """Fast answers with this much data of each servo may come; they do not say it."""
+        self._part_size = fast_part_size(size)
 
     def reset(self) -> None:
         """Forget a packet that has begun: whoever sent it fell silent."""
@@ -80,7 +96,7 @@ class DynamixelDecoder(PacketDecoder):
         if not (servo <= BROADCAST and 3 <= length <= LENGTH_MAX):
             return 0
         if self._num_parts(buffer[start:]):
-            return _PREFIX.size + 1 + self._part_size
+            return _PREFIX.size + 1 + self._part_size  # the first of them
         return _PREFIX.size + length
 
     def _open(self, packet: bytes) -> Packet | None:
@@ -97,13 +113,9 @@ class DynamixelDecoder(PacketDecoder):
         part = packet[-self._part_size : end]
         return Packet(part[1], STATUS, part[:1] + part[2:])
 
-    @property
-    def _part_size(self) -> int:
-        return self.fast_data_size + 4
-
     def _num_parts(self, packet: bytes) -> int:
         """Parts of a fast answer, told by its beginning; 0: the packet is none."""
-        if not self.fast_data_size or packet[4] != BROADCAST or packet[7] != STATUS:
+        if not self._part_size or packet[4] != BROADCAST or packet[7] != STATUS:
             return 0
         count, rest = divmod(int.from_bytes(packet[5:7], "little") - 1, self._part_size)
         return 0 if rest else count
@@ -145,6 +157,12 @@ class DynamixelProtocol(ServoProtocol):
     def refusal(self, status: Status) -> int:
         """Why the servo did not do what it was told; the alert bit is no reason."""
         return status.error & ~ALERT
+
+    def answers_size(self, instruction: int, count: int, size: int) -> tuple[int, int]:
+        """As of any protocol; a fast sync read is answered in one packet."""
+        if instruction == Instruction.FAST_SYNC_READ:
+            return 1, fast_size(count, size)
+        return super().answers_size(instruction, count, size)
 
     def encode_fast(self, statuses: Iterable[Status]) -> bytes:
         """The one packet that answers a fast sync read."""

@@ -12,7 +12,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 BROADCAST = 0xFE
-ID_MAX = 0xFC
+BITS_PER_BYTE = 10
+"""Bits on the wire, start and stop bit included."""
 
 
 class Instruction(IntEnum):
@@ -61,8 +62,9 @@ class PacketDecoder(ABC):
         self.packets_ok = 0
         self.packets_bad = 0
         """Headers that no valid packet followed."""
-        self.fast_data_size = 0
-        """Bytes of data of each servo in the answer to a fast sync read."""
+
+    def expect(self, size: int) -> None:  # noqa: B027  most answers say their size themselves
+        """Answers with this much data are to come, for a decoder that must know."""
 
     def reset(self) -> None:
         """Forget a packet that has begun: whoever sent it fell silent."""
@@ -136,6 +138,10 @@ class ServoProtocol(ABC):
     @abstractmethod
     def open_status(self, packet: Packet) -> Status | None:
         """The answer that a packet holds; None when it is none."""
+
+    def answers_size(self, instruction: int, count: int, size: int) -> tuple[int, int]:
+        """Packets that ``count`` servos answer in, and bytes of all, with ``size`` bytes of data each."""
+        return count, count * (self.status_size + size)
 
     @abstractmethod
     def refusal(self, status: Status) -> int:

@@ -8,6 +8,7 @@ from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.errors import ProtocolError, StaleStateError
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.protocols.servo import (
+    BITS_PER_BYTE,
     Instruction,
     Packet,
     PacketDecoder,
@@ -17,7 +18,6 @@ from wpg.hardware_bridge.protocols.servo import (
 from wpg.hardware_bridge.servos.models import Register
 from wpg.hardware_bridge.servos.owed import OwedAnswers
 
-BITS_PER_BYTE = 10
 ATTEMPTS = 5
 LEAD_S = 150e-6
 """A read wakes up this long before its last answer is due: sleepers wake up late, by up to this."""
@@ -25,8 +25,6 @@ LOOKS = 64
 """How often that answer is looked for before it is waited for: a look takes 3 µs, an awakening 30."""
 READS_MAX = 64
 """Reads of what came unasked, or too late: some lines never fall silent."""
-FAST_HEADER, FAST_OVERHEAD = 8, 4
-"""Bytes before, and around, each servo's data in the answer to a fast sync read."""
 RETURN_DELAY_MAX_S = 510e-6
 """The longest delay that a servo can be set to."""
 
@@ -97,7 +95,7 @@ class ServoBus:
             LinkError: the link is dead.
         """
         wider, asked = self._owed.tell_apart(servos, size)
-        self._decoder.fast_data_size = wider
+        self._decoder.expect(wider)
         question = self._protocol.sync_read(asked, address, wider, instruction)
         for status in self._exchange(question, asked, wider):
             if status.data:
@@ -250,6 +248,5 @@ class ServoBus:
 
     def _answers_s(self, instruction: int, count: int, size: int) -> float:
         """How long the answers of ``count`` servos take, ``size`` bytes of data each."""
-        if instruction == Instruction.FAST_SYNC_READ:
-            return self.return_delay_s + (FAST_HEADER + count * (FAST_OVERHEAD + size)) * self._byte_s
-        return count * (self.return_delay_s + (self._protocol.status_size + size) * self._byte_s)
+        packets, num_bytes = self._protocol.answers_size(instruction, count, size)
+        return packets * self.return_delay_s + num_bytes * self._byte_s

@@ -9,14 +9,19 @@ import numpy as np
 from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.errors import BridgeError
-from wpg.hardware_bridge.protocols.servo import BROADCAST, Instruction, Packet, ServoProtocol, Status
+from wpg.hardware_bridge.protocols.servo import (
+    BITS_PER_BYTE,
+    BROADCAST,
+    Instruction,
+    Packet,
+    ServoProtocol,
+    Status,
+)
 from wpg.hardware_bridge.robot import RobotState, RobotStatus, StopMode, Vector
 from wpg.hardware_bridge.servos.calibration import default_calibration
 from wpg.hardware_bridge.servos.emulated_servo import EmulatedServo
 from wpg.hardware_bridge.servos.models import servo_bus
 
-BITS_PER_BYTE = 10
-"""Bits on the wire, start and stop bit included."""
 SILENCE_S = 0.02
 """A packet that has begun is forgotten after this long."""
 BOOT_S = 0.25

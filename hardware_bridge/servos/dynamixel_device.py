@@ -3,7 +3,7 @@
 import math
 
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
-from wpg.hardware_bridge.protocols.dynamixel import ALERT, DynamixelProtocol
+from wpg.hardware_bridge.protocols.dynamixel import ALERT, DynamixelProtocol, fast_size
 from wpg.hardware_bridge.protocols.servo import BROADCAST, Instruction, Packet, Status
 from wpg.hardware_bridge.robot import RobotStatus
 from wpg.hardware_bridge.servos.device import ServoDevice
@@ -18,9 +18,7 @@ from wpg.hardware_bridge.servos.models import (
     Register,
 )
 
-ERROR_INSTRUCTION = 2
 ERROR_RANGE = 4
-ERROR_LENGTH = 5
 ERROR_ACCESS = 7
 _FIRMWARE = Register(6, 1)
 
@@ -153,7 +151,7 @@ class DynamixelDevice(ServoDevice):
         whole = [*statuses, *(Status(number, 0, bytes(size)) for number in numbers[len(statuses) :])]
         data, start = self._protocol2.encode_fast(whole), 0
         for index, status in enumerate(statuses, 1):
-            end = 8 + index * (size + 4)
+            end = fast_size(index, size)
             self._send(self.servos[status.servo], data[start:end], waits=index == 1)
             start = end
 

@@ -76,8 +76,6 @@ class ServoModel:
     velocity_unit_rad_s: float
     effort_unit_nm: float | None
     """None: effort is a share of the full drive, in thousandths."""
-    homing_sign: Literal[-1, 1]
-    """Present position = encoder + sign * homing offset."""
     table_size: int
     eeprom_end: int
     eeprom_lock: Register | None
@@ -116,7 +114,6 @@ STS3215 = ServoModel(
     present_effort=Register(60, 2, 10),
     velocity_unit_rad_s=RAD_PER_COUNT,
     effort_unit_nm=None,
-    homing_sign=-1,
     table_size=87,
     eeprom_end=40,
     eeprom_lock=Register(55, 1),
@@ -165,7 +162,6 @@ XM430_W350 = ServoModel(
     present_effort=Register(126, 2, "twos"),
     velocity_unit_rad_s=0.229 * 2 * math.pi / 60,
     effort_unit_nm=2.69e-3 * 4.1 / 2.3,  # 2.69 mA a unit; 4.1 Nm at 2.3 A when stalled at 12 V
-    homing_sign=1,
     table_size=661,
     eeprom_end=64,
     eeprom_lock=None,

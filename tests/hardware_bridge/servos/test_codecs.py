@@ -135,7 +135,7 @@ def test_fast_answers_come_out_as_many_each_as_soon_as_it_is_there(servos, size,
     ]
     wire = DYNAMIXEL.encode_fast(sent)
     decoder = DYNAMIXEL.decoder()
-    decoder.fast_data_size = size
+    decoder.expect(size)
     assert [DYNAMIXEL.open_status(packet) for packet in decoder.feed(wire)] == sent
     kept = data.draw(st.integers(0, len(servos)))
     cut = 8 + kept * (size + 4) + data.draw(st.integers(0, size + 3))
@@ -153,7 +153,7 @@ def test_a_damaged_part_ends_a_fast_answer_and_costs_no_packet_behind_it():
     wire[8 + 8 + 3] ^= 1
     ping = Packet(1, Instruction.PING, b"")
     decoder = DYNAMIXEL.decoder()
-    decoder.fast_data_size = 4
+    decoder.expect(4)
     found = decoder.feed(bytes(wire) + DYNAMIXEL.encode(ping))
     assert [DYNAMIXEL.open_status(found[0]), *found[1:]] == [sent[0], ping]
     assert decoder.packets_bad == 1

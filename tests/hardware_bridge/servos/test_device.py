@@ -276,7 +276,7 @@ class TestDynamixel:
         bench.device.servos[2].is_dead = True
         bench.link.send(codec.encode(packet))
         decoder = codec.decoder()
-        decoder.fast_data_size = 4
+        decoder.expect(4)
         assert [found.servo for found in decoder.feed(bench.link.receive(FOREVER_S))] == [1]
         assert bench.link.receive(FOREVER_S) == b""
 
