@@ -41,11 +41,7 @@ def success_bars(rows: Sequence[SuccessRow]) -> str:
     figure, axes = _figure(7.2, 0.5 + 0.42 * len(rows))
     bars = [
         Bar(
-            label=row.label,
-            rate=row.rate,
-            ci95=row.ci95,
-            note=f"{row.successes} of {row.trials}",
-            colour=GREEN if row.deployed else BLUE,
+            row.label, row.rate, row.ci95, f"{row.successes} of {row.trials}", GREEN if row.deployed else BLUE
         )
         for row in rows
     ]

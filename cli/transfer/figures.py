@@ -31,13 +31,7 @@ def success(places: Sequence[Side]) -> str:
     axes = figure.add_subplot()
     colours = [*COLOURS[: len(places) - 1], GREEN]
     bars = [
-        Bar(
-            label=_short(place.place),
-            rate=place.success,
-            ci95=place.success_ci95,
-            note=f"{place.success:.0%}",
-            colour=colour,
-        )
+        Bar(_short(place.place), place.success, place.success_ci95, f"{place.success:.0%}", colour)
         for place, colour in zip(places, colours, strict=True)
     ]
     draw_success(axes, bars)

@@ -5,11 +5,10 @@ import itertools
 import msgspec
 import numpy as np
 import pytest
+from untrained_policy import write_untrained
 
-from wpg.export.contract import Provenance
 from wpg.export.errors import ContractError
-from wpg.export.options import AS_TRAINED, SamplerOptions
-from wpg.export.reader import load_artifact
+from wpg.export.options import SamplerOptions
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.control.policy import SampledPolicy
 from wpg.hardware_bridge.control.safety import SafetyConfig
@@ -27,45 +26,14 @@ ORDINARY = RealtimeConfig(priority=None)
 @pytest.fixture(scope="module")
 def make_artifact(tmp_path_factory, make_interface):
     """An untrained policy for the Panda: what it does is of no account, how it is run is."""
-    return lambda options=AS_TRAINED: untrained(
-        tmp_path_factory.mktemp("artifact") / "policy.onnx", make_interface(horizon_steps=6), options
+    return lambda **settings: write_untrained(
+        tmp_path_factory.mktemp("artifact") / "policy.onnx", make_interface(horizon_steps=6), **settings
     )
 
 
 @pytest.fixture(scope="module")
 def artifact(make_artifact):
     return make_artifact()
-
-
-def untrained(path, interface, options):
-    import torch
-
-    from wpg.controllers.critic import Critic
-    from wpg.controllers.policy import ParticlePolicy
-    from wpg.export.writing.sources import policy_source
-    from wpg.export.writing.writer import write_artifact
-
-    generator = torch.Generator().manual_seed(0)
-    sizes = {"hidden": 16, "generator": generator}
-    write_artifact(
-        path,
-        policy_source(
-            ParticlePolicy(interface.obs_dim, 7, num_particles=4, **sizes),
-            Critic(interface.obs_dim, 7, **sizes),
-            temperature=0.1,
-        ),
-        interface=interface,
-        provenance=Provenance(
-            env_id="wpg/PandaReach-v0",
-            seed=0,
-            env_steps=0,
-            git_commit=None,
-            packages={},
-            config_sha256="0" * 64,
-        ),
-        options=options,
-    )
-    return load_artifact(path)
 
 
 def test_runs_logs_and_replays_bit_for_bit(artifact, emulator, description, tmp_path):
@@ -95,7 +63,7 @@ def test_runs_logs_and_replays_bit_for_bit(artifact, emulator, description, tmp_
 
 
 def test_every_goal_begins_without_the_action_of_the_last(make_artifact, emulator, description, tmp_path):
-    artifact = make_artifact(SamplerOptions(choice="best_with_hysteresis", switch_cost=1e3))
+    artifact = make_artifact(options=SamplerOptions(choice="best_with_hysteresis", switch_cost=1e3))
     path = tmp_path / "run.mcap"
     run_policy(
         artifact,
