@@ -117,15 +117,16 @@ def train(
     if particles is not None:
         given["num_particles"] = given.pop("particles")
     folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{seed or 0}"
-    begun = (folder / "checkpoint").exists()
-    go_on = (
-        f"go on with it by --resume {shlex.quote(str(folder))}"
-        if begun
-        else "remove it, it has no checkpoint"
-    )
-    refuse_existing(folder, f"--out, or {go_on}")
+    refuse_existing(folder, f"--out{_or_else(folder)}")
     with naming(actuators):
         _begin(env, folder, given | {"env_kwargs": kwargs})
+
+
+def _or_else(folder: Path) -> str:
+    """What can be done with a folder that was to be a new run's."""
+    if (folder / "checkpoint").exists():
+        return f", or go on with it by --resume {shlex.quote(str(folder))}"
+    return ", or remove it: that run has no checkpoint" if (folder / "config.yaml").exists() else ""
 
 
 def _begin(env: str, folder: Path, settings: dict[str, Any]) -> None:

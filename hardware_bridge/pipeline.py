@@ -43,7 +43,6 @@ class ObservationPipeline:
         self._num_joints = len(interface.robot.joints)
         if interface.goal is not None and len(interface.goal.low) != 3:
             raise ContractError(f"goal box: expected 3 coordinates, found {len(interface.goal.low)}")
-        self._has_goal = interface.goal is not None
         self._slices: list[tuple[ObservationTerm, slice, int]] = []
         start = 0
         for term in interface.observation:
@@ -65,10 +64,6 @@ class ObservationPipeline:
             raise ContractError(
                 f"observation term {term.name!r} has no source on the robot: "
                 "joints, tool, goal and terms from outside are all that the bridge can feed"
-            )
-        if term.source == "goal" and not self._has_goal:
-            raise ContractError(
-                f"observation term {term.name!r}: expected a goal in the contract, found none"
             )
         if term.source != "external" and term.size != expected * term.history:
             raise ContractError(

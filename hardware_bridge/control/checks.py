@@ -33,7 +33,17 @@ def check_interface(
     ActionPipeline(interface, description)
     if needs_gripper(interface, description) and description.gripper is None:
         raise ContractError(no_gripper(description))
+    _check_goal(interface)
     ticks_per_step(interface, description)
+
+
+def _check_goal(interface: PolicyInterface) -> None:
+    """A policy that sees a goal says where goals are."""
+    for term in interface.observation:
+        if term.source == "goal" and interface.goal is None:
+            raise ContractError(
+                f"observation term {term.name!r}: expected a goal in the contract, found none"
+            )
 
 
 def needs_gripper(interface: PolicyInterface, description: RobotDescription) -> bool:

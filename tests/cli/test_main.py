@@ -181,13 +181,20 @@ def test_unknown_environment_names_near_matches(capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_run_folder_that_exists_is_left_alone(capsys, tmp_path):
-    (tmp_path / "mine").write_text("precious")
+@pytest.mark.parametrize(
+    ("made", "advice"),
+    [
+        ("mine", "with --out"),
+        ("config.yaml", "with --out, or remove it: that run has no checkpoint"),
+        ("checkpoint", "with --out, or go on with it by --resume {folder}"),
+    ],
+)
+def test_run_folder_that_exists_is_left_alone(made, advice, capsys, tmp_path):
+    (tmp_path / made).write_text("precious")
     assert run("train", "wpg/PandaReach-v0", "--out", str(tmp_path)) == 1
-    assert f"exists already: choose another with --out, or go on with it by --resume {tmp_path}" in only_line(
-        capsys.readouterr().err
-    )
-    assert (tmp_path / "mine").read_text() == "precious"
+    said = only_line(capsys.readouterr().err)
+    assert said.endswith(f"exists already: choose another {advice.format(folder=tmp_path)}")
+    assert (tmp_path / made).read_text() == "precious"
 
 
 @pytest.mark.parametrize("command", ["inspect", "evaluate"])
@@ -329,7 +336,7 @@ def test_an_emulator_without_a_simulator(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b"action_delay_s = -0.01", "actuators.toml: action_delay_s: expected at least 0, found -0.01"),
+        (b"action_delay_s = -0.01", "actuators.toml: action_delay_s: expected 0 to 1, found -0.01"),
         (b"delay = 1", "actuators.toml: Object contains unknown field `delay`"),
         (b"delay_s = ", "actuators.toml: Invalid value"),
         (b"\xff\xfe", "actuators.toml: "),

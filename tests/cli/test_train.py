@@ -122,7 +122,7 @@ def test_only_our_environments_take_an_arm(capsys, tmp_path):
         ("delay = ", "Invalid"),
         ('robot = "so101"', "robot: expected panda, found so101"),
         ("[joints.wrist]\nlag_s = 0.1", "found wrist"),
-        ("action_delay_s = -1", "action_delay_s: expected at least 0"),
+        ("action_delay_s = -1", "action_delay_s: expected 0 to 1"),
     ],
 )
 def test_bad_actuators_are_one_line(content, found, capsys, tmp_path):

@@ -61,7 +61,7 @@ def test_any_names_are_read_back(tmp_path, description, name):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("action_delay_s = -0.01", r"actuators\.toml: action_delay_s: expected at least 0, found -0\.01"),
+        ("action_delay_s = -0.01", r"actuators\.toml: action_delay_s: expected 0 to 1, found -0\.01"),
         ("lag_s = [0.02, 0.01]", r"lag_s: expected low <= high, found 0\.02 > 0\.01"),
         ("payload_kg = 'heavy'", r"actuators\.toml: Expected .*got `str` - at `\$\.payload_kg`"),
         ("dropped_commands = 1.5", r"dropped_commands: expected 0 to 0\.99, found 1\.5"),
@@ -74,7 +74,7 @@ def test_any_names_are_read_back(tmp_path, description, name):
         ("dealy_s = 0.1", r"unknown field `dealy_s`"),
         ('robot = "xarm6"', r"actuators\.toml: robot: expected panda, found xarm6 \(give --robot xarm6\)"),
         ("[joints.thumb]\nlag_s = 0.1", r"joints: expected some of panda_joint1, .*, found thumb"),
-        ("[joints.panda_joint1]\nlag_s = -1", r"lag_s: expected at least 0, found -1"),
+        ("[joints.panda_joint1]\nlag_s = -1", r"lag_s: expected 0 to 1, found -1"),
         ("lag_s = ", r"actuators\.toml: "),
     ],
 )
