@@ -12,7 +12,7 @@ demo: $(VENV)/.wpg
 	$(BIN)/wpg demo --out $(OUT)
 
 test: $(VENV)/.dev $(VENV)/.wpg
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: lint types layers
 
