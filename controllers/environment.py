@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
-from gymnasium.spaces import Box, Dict, Tuple
+from gymnasium.spaces import Box, Dict, Space, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import FlattenObservation
 from numpy.typing import NDArray
@@ -103,12 +103,14 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
         raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
 
 
+def _has_goal(space: Space[Any]) -> bool:
+    return isinstance(space, Dict) and set(GOAL_KEYS) <= set(space.spaces)
+
+
 def _flattened(env: Env) -> Env:
     """`env`, with a Dict or Tuple of what is no goal and no image as one vector."""
     space = env.observation_space
-    if not isinstance(space, (Dict, Tuple)) or (
-        isinstance(space, Dict) and set(GOAL_KEYS) <= set(space.spaces)
-    ):
+    if _has_goal(space) or not isinstance(space, (Dict, Tuple)):
         return env
     parts = space.spaces.values() if isinstance(space, Dict) else space.spaces
     images = any(isinstance(part, Box) and len(part.shape) > 1 for part in parts)
@@ -214,7 +216,7 @@ def _observation_sizes(name: str, env: Env) -> tuple[int, int]:
     space = env.observation_space
     if isinstance(space, Box) and len(space.shape) == 1:
         return space.shape[0], 0
-    if not isinstance(space, Dict) or not set(GOAL_KEYS) <= set(space.spaces):
+    if not (isinstance(space, Dict) and _has_goal(space)):
         raise UnsupportedEnvError(
             f"{name}: observations must be a flat Box or a Dict of {', '.join(GOAL_KEYS)}, not {space}; "
             "gymnasium.wrappers.FlattenObservation makes one vector of others"
