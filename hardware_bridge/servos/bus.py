@@ -19,6 +19,7 @@ from wpg.hardware_bridge.servos.models import Register
 from wpg.hardware_bridge.servos.owed import OwedAnswers
 
 ATTEMPTS = 5
+"""Each waits twice as long as the one before: whoever was busy for a tenth of a second is heard, too."""
 LEAD_S = 150e-6
 """A read wakes up this long before its last answer is due: sleepers wake up late, by up to this."""
 LOOKS = 64
@@ -74,13 +75,15 @@ class ServoBus:
         """Close the link."""
         self._link.close()
 
-    def sync_read(self, servos: Sequence[int], address: int, size: int) -> dict[int, Status]:
-        """The same registers of several servos, of those that answer in time.
+    def sync_read(
+        self, servos: Sequence[int], address: int, size: int, *, patience: int = 1
+    ) -> dict[int, Status]:
+        """The same registers of several servos, of those that answer within ``patience`` margins.
 
         Raises:
             LinkError: the link is dead.
         """
-        return {status.servo: status for status in self.answers(servos, address, size)}
+        return {status.servo: status for status in self.answers(servos, address, size, patience=patience)}
 
     def answers(
         self,
@@ -88,6 +91,8 @@ class ServoBus:
         address: int,
         size: int,
         instruction: Instruction = Instruction.SYNC_READ,
+        *,
+        patience: int = 1,
     ) -> Iterator[Status]:
         """As :meth:`sync_read`, one by one while the others are still on the wire.
 
@@ -97,7 +102,7 @@ class ServoBus:
         wider, asked = self._owed.tell_apart(servos, size)
         self._decoder.expect(wider)
         question = self._protocol.sync_read(asked, address, wider, instruction)
-        for status in self._exchange(question, asked, wider):
+        for status in self._exchange(question, asked, wider, patience):
             if status.data:
                 yield status._replace(data=status.data[:size])
 
@@ -117,10 +122,10 @@ class ServoBus:
             ProtocolError: the servo refuses.
             LinkError: the link is dead.
         """
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             size, asked = self._owed.tell_apart((servo,), register.size)
             question = self._protocol.read(servo, register.address, size)
-            for status in self._exchange(question, asked, size):
+            for status in self._exchange(question, asked, size, 2**attempt):
                 return register.decode(self._accepted(question, status).data)
         raise self._silent(question)
 
@@ -134,8 +139,8 @@ class ServoBus:
         """
         order = self._protocol.write(servo, register.address, register.encode(value))
         self._await_owed(order, 0)
-        for _ in range(ATTEMPTS):
-            for status in self._exchange(order, (servo,), 0):
+        for attempt in range(ATTEMPTS):
+            for status in self._exchange(order, (servo,), 0, 2**attempt):
                 return self._accepted(order, status)
         raise self._silent(order)
 
@@ -168,9 +173,9 @@ class ServoBus:
         start = min(register.address for register in registers)
         size = max(register.address + register.size for register in registers) - start
         data: dict[int, bytes] = {}
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             missing = [servo for servo in servos if servo not in data]
-            answers = self.sync_read(missing, start, size)
+            answers = self.sync_read(missing, start, size, patience=2**attempt)
             data |= {servo: status.data for servo, status in answers.items()}
             if len(data) == len(servos):
                 return {
@@ -200,8 +205,10 @@ class ServoBus:
             if (status := self._protocol.open_status(found)) is not None:
                 self._owed.settles(status, None)
 
-    def _exchange(self, packet: Packet, servos: Sequence[int], size: int) -> Iterator[Status]:
-        """Send an instruction; the answers as they come, for as long as the wire may need for them."""
+    def _exchange(
+        self, packet: Packet, servos: Sequence[int], size: int, patience: int = 1
+    ) -> Iterator[Status]:
+        """Send an instruction; the answers as they come, for as long as the wire and the margin allow."""
         if not servos:
             return
         # What comes late from the last transaction is no answer to this one.
@@ -212,7 +219,7 @@ class ServoBus:
         self._decoder.reset()
         self._send(self._encoded(packet))
         due_s = self._free_s + self._answers_s(packet.code, len(servos), size)
-        deadline_s = due_s + self._margin_s
+        deadline_s = due_s + patience * self._margin_s
         # One awakening for all answers: those before the last are taken while that one is on the wire.
         self._clock.sleep_until(due_s - LEAD_S)
         waiting = set(servos)

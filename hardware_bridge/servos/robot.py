@@ -2,7 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +11,7 @@ import numpy as np
 from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.errors import BridgeError, NotConnectedError, ProtocolError
+from wpg.hardware_bridge.errors import BridgeError, NotConnectedError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.links import Link, open_link
 from wpg.hardware_bridge.protocols.servo import ServoProtocol, Status
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
@@ -194,9 +194,12 @@ class ServoRobot(ABC):
             self._hold_here()
             self._after_torque()
         except BaseException as error:
-            if not self._released(limp) and isinstance(error, BridgeError):
-                # No ProtocolError: that says that torque is not on by our doing.
-                raise BridgeError(f"{error}; torque may be on: cut the power") from error
+            try:
+                self._disable_torque(limp)
+            except BridgeError:
+                if isinstance(error, BridgeError):
+                    # No ProtocolError: that says that torque is not on by our doing.
+                    raise BridgeError(f"{error}; torque may be on: cut the power") from error
             raise
         self._goal = self._opening_m = None
         self._status = RobotStatus.ARMED
@@ -252,7 +255,7 @@ class ServoRobot(ABC):
                 self._hold_here()
                 self._status = RobotStatus.HOLDING
             case StopMode.RELEASE:
-                self._set_torque(on=False)
+                self._disable_torque(self._servos)
                 self._status = RobotStatus.RELEASED
             case StopMode.DAMP:
                 raise ProtocolError(
@@ -334,7 +337,7 @@ class ServoRobot(ABC):
         goals = self._own_limits.clip(goals)
         # Before torque, so that nothing jumps; after it too, since enabling sets some servos' goals.
         self._send_counts(goals)
-        self._set_torque(on=True)
+        self._enable_torque()
         for _ in range(ATTEMPTS):
             self._send_counts(goals)
             if self._connected.registers(self._servos, self._model.goal_position) == goals:
@@ -365,23 +368,24 @@ class ServoRobot(ABC):
             register.address, {servo: register.encode(goal) for servo, goal in goals.items()}
         )
 
-    def _set_torque(self, *, on: bool) -> None:
+    def _enable_torque(self) -> None:
+        """One by one, each acknowledged; a servo that has lost it again by then is not told twice."""
         register = self._model.torque_enable
         for servo in self._servos:
-            self._connected.write(servo, register, int(on))
-        check_register(self._connected, self._names, register, "torque", (int(on),))
+            self._connected.write(servo, register, 1)
+        check_register(self._connected, self._names, register, "torque", (1,))
 
-    def _released(self, servos: list[int]) -> bool:
-        """Torque off in all that can be reached; whether it is seen to be off in all. Never raises."""
-        if not servos:
-            return True
+    def _disable_torque(self, servos: Sequence[int]) -> None:
+        """All at once, so that one that does not answer keeps no other from it; until it is seen."""
         register = self._model.torque_enable
-        for _ in range(ATTEMPTS):
-            with contextlib.suppress(BridgeError):
-                self._connected.sync_write(register.address, dict.fromkeys(servos, register.encode(0)))
-                if not any(self._connected.registers(servos, register).values()):
-                    return True
-        return False
+        names = {servo: self._names[servo] for servo in servos}
+        for left in reversed(range(ATTEMPTS if servos else 0)):
+            self._connected.sync_write(register.address, dict.fromkeys(servos, register.encode(0)))
+            try:
+                return check_register(self._connected, names, register, "torque", (0,))
+            except (ProtocolError, StaleStateError):
+                if not left:
+                    raise
 
     @property
     def _connected(self) -> ServoBus:

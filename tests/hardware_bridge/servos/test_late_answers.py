@@ -10,6 +10,7 @@ from wpg.hardware_bridge.errors import StaleStateError
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
 from wpg.hardware_bridge.protocols.servo import Packet, Status
+from wpg.hardware_bridge.robot import RobotStatus, StopMode
 from wpg.hardware_bridge.servos.bus import ServoBus
 from wpg.hardware_bridge.servos.models import STS3215
 from wpg.hardware_bridge.servos.owed import LATE_S, SIZES, OwedAnswers
@@ -98,6 +99,15 @@ def test_states_come_again_when_the_line_does(late):
     errors = [late.cycle() for _ in range(10)]
     assert None not in errors[4:]
     assert max(error for error in errors if error is not None) < 0.005
+
+
+def test_servos_behind_a_slow_line_stop_and_arm(late):
+    late.link.delay_s = 0.04
+    late.bench.robot.stop(StopMode.HOLD)
+    late.bench.robot.stop(StopMode.RELEASE)
+    assert late.bench.arm.status is RobotStatus.RELEASED
+    late.bench.robot.arm()
+    assert late.bench.arm.status is RobotStatus.ARMED
 
 
 def test_a_silence_is_not_remembered_for_good(late):

@@ -282,3 +282,19 @@ class TestStop:
         for mode in (StopMode.HOLD, StopMode.RELEASE):
             with pytest.raises(StaleStateError, match="servo 3"):
                 bench.robot.stop(mode)
+        assert [it.torque for it in bench.device.servos.values()] == [False] * 2 + [True] + [False] * 3
+
+    def test_release_gets_through_damage(self, bench):
+        bench.connected()
+        lost, store = bench.servo("wrist_flex"), bench.device._store
+        left = [2]
+
+        def losing(which, address, data):
+            if which is lost and address == lost.model.torque_enable.address and left[0]:
+                left[0] -= 1
+                return 0
+            return store(which, address, data)
+
+        bench.device._store = losing
+        bench.robot.stop(StopMode.RELEASE)
+        assert not any(servo.torque for servo in bench.device.servos.values())
