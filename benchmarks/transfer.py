@@ -31,9 +31,9 @@ from transfer_results import OUT, Book, rate, show
 from wpg_process import emulated, run_command
 
 from wpg.cli.transfer.robots import LinkedRobot, RehearsedRobot, RobotOptions
+from wpg.cli.transfer.sequential_test import SequentialTest, fixed_size, sequential_test
 from wpg.cli.transfer.study import StudyConfig, study
 from wpg.cli.transfer.trials import Simulator
-from wpg.controllers.sequential import SequentialTest, fixed_size, sequential_test
 from wpg.export.artifact import Artifact
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.control.policy import SampledPolicy

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rows import append
 
 from wpg.cli.figures import BLUE, GREEN, GREY, new_figure, styled
-from wpg.controllers.comparison import mmrv, pearson_r
+from wpg.cli.transfer.paired_tests import mmrv, pearson_r
 
 OUT = Path("benchmarks/results/transfer.jsonl")
 PLACES = {

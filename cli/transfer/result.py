@@ -5,7 +5,7 @@ import math
 import msgspec
 
 from wpg.cli.transfer.measures import Cause
-from wpg.controllers.sequential import Verdict
+from wpg.cli.transfer.sequential_test import Verdict
 from wpg.controllers.statistics import Interval
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wpg.controllers.sequential import fixed_size, sequential_test
+from wpg.cli.transfer.sequential_test import fixed_size, sequential_test
 
 
 def ends(test, outcomes):

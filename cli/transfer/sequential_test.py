@@ -1,11 +1,11 @@
 """A sequential test of a success rate: it stops as soon as the answer is clear.
 
 Wald's sequential probability ratio test (Annals of Mathematical Statistics 1945) of "at most ``low``" against
-"at least ``high``", truncated at a number of trials. Its errors and expected lengths are not approximated but
-summed over all sequences of outcomes (Aroian, Technometrics 1968), and the truncation is the smallest that
-keeps them. Where rates are so far apart that a few trials tell them and none does, it is the smallest test of
-fixed size, ended as soon as its answer is certain. Rates between ``low`` and ``high`` are those for which
-either answer will do.
+"at least ``high``", truncated at a number of trials. Its error probabilities and expected lengths are exact:
+they are summed over all sequences of outcomes (Aroian, Technometrics 1968). The truncation is the smallest
+that keeps the errors within their limit. If no truncation does, which happens where the two rates are so far
+apart that a few trials suffice, the test is the smallest one of fixed size, ended as soon as its answer is
+certain. For a rate between ``low`` and ``high`` either answer is acceptable.
 """
 
 import math
@@ -17,9 +17,9 @@ from scipy import stats
 
 Verdict = Literal["works", "fails", "undecided"]
 MOST_TRIALS = 10_000
-"""Most trials of a test: a longer one would take longer to lay out than anybody tries a robot."""
+"""Largest number of trials of a test: nobody tries a robot more often."""
 LONGEST = 2
-"""Most trials of a truncation, in those of the test of fixed size."""
+"""Largest truncation, as a multiple of the size of the test of fixed size."""
 
 
 class OperatingCharacteristic(NamedTuple):
@@ -34,7 +34,7 @@ class OperatingCharacteristic(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SequentialTest:
-    """The test's boundaries, to be looked up after every trial.
+    """The boundaries of the test, which are compared with the number of successes after every trial.
 
     After n trials it ends with ``works`` at ``works_at[n]`` successes or more, and with ``fails`` at
     ``fails_at[n]`` or fewer.
@@ -51,11 +51,11 @@ class SequentialTest:
 
     @property
     def max_trials(self) -> int:
-        """It ends here at the latest."""
+        """Number of trials after which the test ends at the latest."""
         return len(self.works_at) - 1
 
     def verdict(self, successes: int, trials: int) -> Verdict:
-        """The answer so far; once it is not ``undecided`` the trials may end."""
+        """The answer so far; the trials may end as soon as it is not ``undecided``."""
         trials = min(trials, self.max_trials)
         if successes >= self.works_at[trials]:
             return "works"
@@ -66,7 +66,7 @@ class SequentialTest:
         return self._walk(rate)[0]
 
     def _walk(self, rate: float) -> tuple[OperatingCharacteristic, "np.typing.NDArray[np.float64]"]:
-        """The same, and how likely it ends undecided at each number of successes."""
+        """`operating_characteristic`, and the probability of each number of successes while undecided."""
         undecided = np.array([1.0])  # probability of having come here, by successes
         works = fails = expected = 0.0
         for trials in range(1, self.max_trials + 1):
@@ -127,7 +127,7 @@ def _lines(low: float, high: float, error: float, trials: int) -> SequentialTest
 
 
 def _truncated(lines: SequentialTest) -> SequentialTest | None:
-    """The same, with a decision at the last trial; None where none between the lines keeps the errors."""
+    """``lines`` with a decision at the last trial, or None if no decision there keeps the errors."""
     (at_low, rest_low), (at_high, rest_high) = lines._walk(lines.low), lines._walk(lines.high)
     cuts = range(max(lines.fails_at[-1] + 1, 0), lines.works_at[-1] + 1)
     kept = (cut for cut in cuts if at_low.works + rest_low[cut:].sum() <= lines.error)

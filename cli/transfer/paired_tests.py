@@ -1,7 +1,7 @@
-"""One policy in two places, or several policies in two places: tests and measures of agreement.
+"""Tests and measures of agreement for one policy in two places, or for several policies in two places.
 
-What is *anytime* holds however it was decided when to stop; the other tests hold for a number of trials that
-was fixed beforehand.
+Results that are called *anytime* stay valid whatever rule decided when to stop the trials. The other tests
+are valid only if the number of trials was fixed beforehand.
 """
 
 import math
@@ -28,7 +28,7 @@ def mcnemar_p(first: Sequence[bool], second: Sequence[bool]) -> float:
 
 
 def mcnemar_p_anytime(first: Sequence[bool], second: Sequence[bool]) -> float:
-    """McNemar's test for trials that ended when somebody had seen enough.
+    """McNemar's test for trials that were stopped early because the outcome seemed clear.
 
     Over the pairs that differ, in their order, the Beta mixture of likelihood ratios against one half is a
     martingale under the hypothesis; by Ville's inequality one over its largest value so far is a p-value at
@@ -68,7 +68,7 @@ def wilcoxon_p(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def pearson_r(predicted: ArrayLike, measured: ArrayLike) -> float | None:
-    """Pearson's correlation; None where one side does not vary, and for two pairs, always on one line."""
+    """Pearson's correlation; None for fewer than three pairs, and where one side does not vary."""
     pairs = np.array([predicted, measured], np.float64)
     if pairs.shape[1] < 3 or (pairs == pairs[:, :1]).all(1).any():
         return None

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from wpg.controllers.comparison import (
+from wpg.cli.transfer.paired_tests import (
     anytime_interval,
     mcnemar_p,
     mcnemar_p_anytime,
