@@ -1,13 +1,12 @@
-"""Simulated time for a second of one core, ours beside panda-gym's and Gymnasium-Robotics'; several cores.
+"""Simulated time per second of one core: our environments, panda-gym's and Gymnasium-Robotics'.
 
-    python benchmarks/env_speed.py [--rounds 8] [--workers 1 2] [--json FILE]
+    python benchmarks/env_speed.py [--rounds 8] [--json FILE]
 
 Random actions, resets included. The environments take turns, and the best round of each counts; for one core
 the clock is that of the process, so that other work on the machine costs little. A step simulates 50 ms with
 ours, 40 ms with the others; they are measured where they are installed. ``engine`` is the share of the time
-that the bare engine takes to simulate as long. The last lines are wall-clock time of 16 environments at once:
-Gymnasium's SyncVectorEnv, what ``gymnasium.make_vec`` gives, and
-:class:`wpg.sim_envs.vector.ProcessVectorEnv` in so many processes.
+that the bare engine takes to simulate as long. The last lines are the wall-clock speed of 16 environments at
+once, in Gymnasium's SyncVectorEnv and in what ``gymnasium.make_vec`` gives.
 """
 
 import argparse
@@ -24,7 +23,6 @@ import numpy as np
 
 import wpg.sim_envs  # noqa: F401  registers ours
 from wpg.sim_envs.registration import TASKS
-from wpg.sim_envs.vector import ProcessVectorEnv
 
 OURS = tuple(f"wpg/{task}{engine}-v0" for task in TASKS for engine in ("", "Bullet"))
 PEERS = {
@@ -80,15 +78,12 @@ def single(names: list[str], rounds: int) -> tuple[dict[str, float], dict[str, f
     return steps, engines
 
 
-def vectorised(env_id: str, workers: list[int], rounds: int) -> dict[str, float]:
+def vectorised(env_id: str, rounds: int) -> dict[str, float]:
     """Steps of single environments in a second of wall-clock time, by kind of vector environment."""
     envs: dict[str, Any] = {
         "SyncVectorEnv": gymnasium.vector.SyncVectorEnv([lambda: gymnasium.make(env_id)] * VECTOR_ENVS),
         "make_vec": gymnasium.make_vec(env_id, VECTOR_ENVS),
     }
-    for count in workers:
-        name = f"{count} process{'es' if count > 1 else ''}"
-        envs[name] = ProcessVectorEnv(env_id, num_envs=VECTOR_ENVS, num_workers=count)
     actions = np.random.default_rng(0).uniform(-1.0, 1.0, (10, VECTOR_ENVS, 7)).astype(np.float32)
     best = dict.fromkeys(envs, np.inf)
     for env in envs.values():
@@ -110,7 +105,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     names = list(OURS)
@@ -125,8 +119,8 @@ def main() -> None:
         share = f"{100 * engines[name] / seconds:9.0f}%" if name in engines else ""
         print(f"{name:28}{1 / seconds:10.0f}{step_s(name) / seconds:10.1f}{share}")
     vector = {}
-    for name in OURS[:2] if options.workers else ():
-        vector[name] = vectorised(name, options.workers, options.rounds)
+    for name in OURS[:2]:
+        vector[name] = vectorised(name, options.rounds)
         print(f"{name:28}" + "".join(f"   {kind} {rate:.0f}/s" for kind, rate in vector[name].items()))
     if options.json:
         rates = {name: 1 / seconds for name, seconds in steps.items()}

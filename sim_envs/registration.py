@@ -39,7 +39,7 @@ def register_envs() -> None:
                     gymnasium.register(
                         id=env_id,
                         entry_point=entry_point,
-                        vector_entry_point=f"wpg.sim_envs.batch:{task.removeprefix('Panda')}VectorEnv",
+                        vector_entry_point=f"wpg.sim_envs.vector:{task.removeprefix('Panda')}VectorEnv",
                         max_episode_steps=steps,
                         kwargs={"engine": engine, "reward": reward},
                     )

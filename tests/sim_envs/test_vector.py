@@ -9,7 +9,6 @@ from wpg.controllers.replay import Shares, make_replay
 from wpg.controllers.rollout import Rollout
 from wpg.controllers.stepping import InProcess
 from wpg.sim_envs.effects import Effects
-from wpg.sim_envs.vector import ProcessVectorEnv
 
 ID = "wpg/PandaReach-v0"
 
@@ -20,30 +19,24 @@ def same(a, b):
     return np.array_equal(a, b)
 
 
-def in_processes(env_id, **kwargs):
-    return ProcessVectorEnv(env_id, num_envs=3, num_workers=2, **kwargs)
-
-
-def in_one(env_id, **kwargs):
+def three_at_once(env_id, **kwargs):
     return gymnasium.make_vec(env_id, num_envs=3, **kwargs)
 
 
 @pytest.mark.parametrize(
-    ("make", "env_id", "effects"),
+    ("env_id", "effects"),
     [
-        (in_one, ID, None),
-        (in_one, ID, Effects(action_delay_s=(0.0, 0.05))),
-        (in_one, "wpg/PandaReachDenseBullet-v0", None),
-        (in_one, "wpg/PandaPush-v0", Effects(observation_delay_s=0.03)),
-        (in_one, "wpg/PandaPickAndPlace-v0", None),
-        (in_one, "wpg/PandaInsertDense-v0", None),
-        (in_processes, ID, None),
-        (in_processes, ID, Effects(action_delay_s=(0.0, 0.05))),
+        (ID, None),
+        (ID, Effects(action_delay_s=(0.0, 0.05))),
+        ("wpg/PandaReachDenseBullet-v0", None),
+        ("wpg/PandaPush-v0", Effects(observation_delay_s=0.03)),
+        ("wpg/PandaPickAndPlace-v0", None),
+        ("wpg/PandaInsertDense-v0", None),
     ],
 )
-def test_is_what_single_environments_give(make, env_id, effects):
-    """Bit for bit, over an automatic reset, with shares of unequal size."""
-    ours = make(env_id, effects=effects)
+def test_is_what_single_environments_give(env_id, effects):
+    """Bit for bit, over an automatic reset."""
+    ours = three_at_once(env_id, effects=effects)
     one = SyncVectorEnv([lambda: gymnasium.make(env_id, effects=effects)] * 3)
     assert ours.observation_space == one.observation_space
     assert ours.action_space == one.action_space
@@ -58,9 +51,8 @@ def test_is_what_single_environments_give(make, env_id, effects):
     one.close()
 
 
-@pytest.mark.parametrize("make", [in_one, in_processes])
-def test_resets_by_hand(make):
-    envs = make(ID, autoreset_mode=AutoresetMode.DISABLED)
+def test_resets_by_hand():
+    envs = three_at_once(ID, autoreset_mode=AutoresetMode.DISABLED)
     envs.reset(seed=0)
     before = envs.step(np.ones((3, 7), np.float32))[0]
     mask = np.array([False, True, False])
@@ -93,7 +85,7 @@ def test_training_sees_what_single_environments_give():
 
 
 def test_a_refused_action_moves_nothing():
-    envs, again = in_one(ID), in_one(ID)
+    envs, again = three_at_once(ID), three_at_once(ID)
     for both in (envs, again):
         both.reset(seed=0)
     with pytest.raises(ValueError, match="expected 7 finite numbers as action"):
@@ -104,19 +96,8 @@ def test_a_refused_action_moves_nothing():
         both.close()
 
 
-def test_errors_come_through_and_the_others_go_on():
-    envs = ProcessVectorEnv(ID, num_envs=2, num_workers=2)
-    envs.reset(seed=0)
-    with pytest.raises(ValueError, match="expected 7 finite numbers as action"):
-        envs.step(np.array([[0.0] * 7, [np.nan] * 7], np.float32))
-    envs.step(np.zeros((2, 7), np.float32))
-    envs.close()
-
-
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="expected 1 to 2 workers, found 3"):
-        ProcessVectorEnv(ID, num_envs=2, num_workers=3)
     with pytest.raises(ValueError, match="expected NextStep or Disabled, found SameStep"):
-        in_one(ID, autoreset_mode="SameStep")
+        three_at_once(ID, autoreset_mode="SameStep")
     with pytest.raises(ValueError, match="unknown reward 'shaped'"):
-        ProcessVectorEnv(ID, num_envs=2, num_workers=1, reward="shaped")
+        three_at_once(ID, reward="shaped")
