@@ -66,7 +66,7 @@ class Artifact:
         """
         interface, spec = self.contract.interface, self.contract.sampler
         feed = {"obs": obs, "noise": noise}
-        if spec.choice == "best_with_hysteresis":
+        if spec.needs_previous:
             blank = np.full((*obs.shape[:1], interface.action.size), np.nan, np.float32)
             feed["previous"] = blank if previous is None else previous
         sizes: dict[str | int, int] = {}
@@ -151,8 +151,8 @@ class ArtifactSampler:
         self._binding.bind_cpu_input("obs", self._obs)
         self._binding.bind_cpu_input("noise", self._noise)
         self._previous = np.full((1, size), np.nan, np.float32)
-        self._looks_back = spec.choice == "best_with_hysteresis"
-        if self._looks_back:
+        self._needs_previous = spec.needs_previous
+        if self._needs_previous:
             self._binding.bind_cpu_input("previous", self._previous)
         for name, array in outputs._asdict().items():
             self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
@@ -183,7 +183,7 @@ class ArtifactSampler:
         self._obs[0] = obs
         self._noise[0] = noise
         self._session.run_with_iobinding(self._binding)
-        if self._looks_back:
+        if self._needs_previous:
             self._previous[0] = self._sample.action
         return self._sample
 

@@ -52,6 +52,11 @@ class SamplerSpec(Record, frozen=True, kw_only=True):
     noise_scale: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     """What the graph multiplies the noise of draw and refinement by; 0 acts by the components' means."""
 
+    @property
+    def needs_previous(self) -> bool:
+        """Whether the choice takes the action chosen before as an input of the graph."""
+        return self.choice == "best_with_hysteresis"
+
     def check_particles(self, number: int) -> None:
         """Check that so many particles can be drawn.
 
@@ -126,7 +131,7 @@ class Contract(Record, frozen=True, kw_only=True):
             "values": (batch, particles),
             "action": (batch, size),
             "spread": (batch,),
-            **({"previous": (batch, size)} if spec.choice == "best_with_hysteresis" else {}),
+            **({"previous": (batch, size)} if spec.needs_previous else {}),
         }.items():
             if not _has_shape(getattr(golden, name), shape):
                 raise ValueError(f"golden vectors: {name}: expected shape {shape}")
@@ -140,7 +145,7 @@ def noise_size(action_dim: int, refinement_steps: int, choice: ActionChoice) -> 
 def graph_inputs(obs_dim: int, action_dim: int, spec: SamplerSpec) -> dict[str, tuple[str | int, ...]]:
     """Shapes of the graph's inputs by name; B observations and K particles are free."""
     inputs: dict[str, tuple[str | int, ...]] = {"obs": ("B", obs_dim), "noise": ("B", "K", spec.noise_dim)}
-    if spec.choice == "best_with_hysteresis":
+    if spec.needs_previous:
         inputs["previous"] = ("B", action_dim)
     return inputs
 

@@ -4,6 +4,8 @@ import math
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from wpg.export.kinematics import Record, SerialChain, Vector3, require_unit
 
@@ -129,12 +131,25 @@ class ActionTerm(Record, frozen=True, kw_only=True):
         """Largest output the graph can give, per dimension."""
         return tuple(o + abs(s) for o, s in zip(self.offset, self.scale, strict=True))
 
+    @property
+    def moves_tool(self) -> bool:
+        """Whether actions move the tool, so that joint targets follow by inverse kinematics."""
+        return self.mode == "tool_position_delta"
+
+    def normalise(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Outputs (..., A) of the graph as actions in [-1, 1]; 0 in dimensions whose scale is 0."""
+        scale = np.array(self.scale, np.float32)
+        actions: NDArray[np.floating] = values - np.array(self.offset, np.float32)
+        np.divide(actions, scale, out=actions, where=scale != 0)
+        actions[..., scale == 0] = 0
+        return actions
+
     def __post_init__(self) -> None:
         if not len(self.scale) == len(self.offset) == self.size:
             raise ValueError(
                 f"action has size {self.size}, but {len(self.scale)} scales and {len(self.offset)} offsets"
             )
-        if (self.mode == "tool_position_delta") != (self.tool is not None):
+        if self.moves_tool != (self.tool is not None):
             raise ValueError(f"action mode {self.mode}: tool control goes with tool_position_delta alone")
 
 
@@ -158,6 +173,11 @@ class GoalSpec(Record, frozen=True, kw_only=True):
     """A goal is where something stands, such as a hole: it must be told, none can be drawn."""
     horizon_steps: Count
     """Policy steps a goal is given; it is reached when the last of them ends within the tolerance."""
+
+    @property
+    def object_term(self) -> str | None:
+        """Name of the observation term that must reach the goal; None where the tool must."""
+        return None if self.achieved == "tool_pos" else self.achieved
 
     def __post_init__(self) -> None:
         if len(self.low) != len(self.high) or any(
@@ -190,10 +210,10 @@ class PolicyInterface(Record, frozen=True, kw_only=True):
             raise ValueError("the interface has no observation terms")
         _require_distinct("observation", [term.name for term in self.observation])
         if self.goal is not None:
-            achieved, size = self.goal.achieved, len(self.goal.low)
-            if achieved != "tool_pos" and self.external.get(achieved) != size:
+            term, size = self.goal.object_term, len(self.goal.low)
+            if term is not None and self.external.get(term) != size:
                 raise ValueError(
-                    f"goal is compared with {achieved}: expected tool_pos, or a term from outside of {size} "
+                    f"goal is compared with {term}: expected tool_pos, or a term from outside of {size} "
                     f"numbers, found {', '.join(self.external) or 'none'}"
                 )
         for name, (low, high) in {"delay_s": self.trained_delay_s, **self.trained_ranges}.items():

@@ -154,14 +154,13 @@ def _replayed_actions(recording: RunRecording, artifact: Artifact) -> Iterator[F
         raise LogError(f"the log does not tell its {error.args[0]}: it cannot be replayed") from error
     spec, decision = artifact.contract.sampler, recording.decision
     spec.check_particles(particles)
-    looks_back = spec.choice == "best_with_hysteresis"
     generator = np.random.Generator(np.random.SFC64(seed))
     noise = np.zeros((1, particles, spec.noise_dim), np.float32)
     upcoming, previous = 0, None
     for row, (number, fresh) in enumerate(zip(decision["number"], decision["fresh"], strict=True)):
         for _ in range(upcoming, number + 1):
             generator.standard_normal(out=noise, dtype=np.float32)
-        if looks_back and number > upcoming and not fresh:
+        if spec.needs_previous and number > upcoming and not fresh:
             yield None
         else:
             obs = decision["obs"][row : row + 1].astype(np.float32)

@@ -40,7 +40,7 @@ class Script(ABC):
     def __init__(self, env: GoalEnv) -> None:
         self.interface, self.robot = env.interface, env.robot.description
         self.kinematics = ForwardKinematics(self.robot.kinematics())
-        self.moves_tool = self.interface.action.mode == "tool_position_delta"
+        self.moves_tool = self.interface.action.moves_tool
         self.late = self.interface.action.delta_from == "target"
         self.phase = "approach"
         self.row: Vector

@@ -55,7 +55,7 @@ def for_late_arm(interface: PolicyInterface, target_history: int) -> PolicyInter
         history=target_history,
     )
     tool = ObservationTerm(name="tool_target", size=3, source="tool_target", unit="m")
-    moved = 3 if interface.action.mode == "tool_position_delta" else len(interface.robot.joints)
+    moved = 3 if interface.action.moves_tool else len(interface.robot.joints)
     scale = np.array(interface.action.scale)
     scale[:moved] *= LATE_SHARE
     return msgspec.structs.replace(
@@ -137,7 +137,7 @@ def task_kwargs(interface: PolicyInterface) -> dict[str, Any]:
     """What a task is to be made with so that a policy with this interface sees and moves what it knows."""
     seen = {term.source: term.history for term in interface.observation}
     return {
-        "control": "tool" if interface.action.mode == "tool_position_delta" else "joints",
+        "control": "tool" if interface.action.moves_tool else "joints",
         "target_history": seen.get("joint_target", 0),
     }
 

@@ -96,8 +96,7 @@ class Simulator:
         except CommandError:
             self.close()
             raise
-        term = interface.action
-        self._scale, self._offset = np.array(term.scale, np.float32), np.array(term.offset, np.float32)
+        self._action = interface.action
         self._joints = term_slice(self.arm.interface, "joint_pos")
         self._grips = ActionPipeline(interface, found).moves_gripper
 
@@ -124,7 +123,7 @@ class Simulator:
             seen.append(self._observe.observation(raw))
             action = policy.act(seen[-1]).action.copy()
             raw, reward, terminated, truncated, info = self._env.step(
-                np.clip((action - self._offset) / self._scale, -1.0, 1.0)
+                np.clip(self._action.normalise(action), -1.0, 1.0)
             )
             rows.append(raw)
             commands.append(self.arm.commands)
@@ -194,8 +193,8 @@ def logged_trials(
     robot, goals = artifact.contract.interface.robot, artifact.contract.interface.goal
     assert robot is not None
     assert goals is not None
-    if goals.achieved != "tool_pos":
-        raise LogError(f"{name}: expected goals for the tool, found goals for {goals.achieved}")
+    if goals.object_term is not None:
+        raise LogError(f"{name}: expected goals for the tool, found goals for {goals.object_term}")
     kinematics = ForwardKinematics(robot.kinematics)
     dt_s = simulator.arm.robot.description.servo_dt_s
     trials = []

@@ -90,7 +90,7 @@ class Reference:
 
     def previous_actions(self, obs: Floats, rng: np.random.Generator) -> Floats | None:
         """Actions (B, A) that may have been chosen before, where the choice looks back."""
-        if self._spec.choice != "best_with_hysteresis":
+        if not self._spec.needs_previous:
             return None
         a = rng.uniform(-1, 1, (len(obs), len(self._scale)))
         return (self._offset.numpy() + self._scale.numpy() * a).astype(np.float32)

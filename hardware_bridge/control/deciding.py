@@ -36,7 +36,7 @@ class Decider:
     ) -> None:
         self._policy = policy
         goal = policy.interface.goal
-        self._achieved = "tool_pos" if goal is None else goal.achieved
+        self._object = None if goal is None else goal.object_term
         self._feed = feed
         self._observe = ObservationPipeline(policy.interface)
         self._act = ActionPipeline(policy.interface, description)
@@ -139,4 +139,4 @@ class Decider:
 
     def _place(self, tool: Vector) -> Vector:
         """Position of what is compared with goals, the tool or an object, (3,) m."""
-        return tool if self._achieved == "tool_pos" else self._feed.values[self._achieved]
+        return tool if self._object is None else self._feed.values[self._object]

@@ -43,8 +43,8 @@ class Start:
         self._clearance_m = None if goal is None else goal.start_clearance_m
         self._object_box: tuple[Vector, Vector] | None = None
         self._object = ""
-        if goal is not None and goal.achieved != "tool_pos":
-            self._object = goal.achieved
+        if goal is not None and goal.object_term is not None:
+            self._object = goal.object_term
             self._object_box = np.array(goal.low) - goal.tolerance_m, np.array(goal.high) + goal.tolerance_m
             self._rest_height_m = goal.low[2]
         self._open_m = 0.0

@@ -97,6 +97,14 @@ def test_action_limits():
     assert term.high == (1.5, 0.25)
 
 
+def test_values_are_normalised_and_fixed_dimensions_are_zero():
+    term = ActionTerm(mode="environment", size=3, unit="", scale=(0.5, 2.0, 0.0), offset=(1.0, -1.0, 3.0))
+    values = np.array([[1.5, -3.0, 3.0], [0.75, -1.0, 3.0]], np.float32)
+    normalised = term.normalise(values)
+    assert normalised.dtype == np.float32
+    assert normalised.tolist() == [[1.0, -1.0, 0.0], [-0.5, 0.0, 0.0]]
+
+
 def test_refusals_name_what_is_wrong(interface):
     replace = msgspec.structs.replace
     cases = [
