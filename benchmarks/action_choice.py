@@ -21,13 +21,13 @@ from untrained import NOWHERE
 
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli.acting import FreshEpisodes
-from wpg.cli.artifacts import interface_of
 from wpg.controllers import evaluate, load_run
 from wpg.controllers.environment import make_env
 from wpg.controllers.statistics import bootstrap_interval
 from wpg.export import Artifact
 from wpg.export.contract import ActionChoice
 from wpg.export.options import SamplerOptions
+from wpg.export.writing.runs import interface_of
 from wpg.export.writing.sources import policy_source
 from wpg.export.writing.writer import write_artifact
 

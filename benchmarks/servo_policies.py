@@ -19,10 +19,10 @@ import gymnasium
 from rows import machine, write
 from wpg_process import emulated, run_command
 
-from wpg.cli.artifacts import export_run
 from wpg.cli.evaluate import evaluate_policy
 from wpg.controllers import TrainConfig, train
 from wpg.controllers.statistics import wilson_interval
+from wpg.export import export_run
 from wpg.sim_envs.registration import REACH_STEPS
 
 ARMS = {"so101": "SO101Reach-v0", "omx": "OpenManipulatorReach-v0"}

@@ -11,8 +11,8 @@ from typing import Any
 
 import tyro
 
-from wpg.cli.artifacts import export_run
 from wpg.controllers import TrainConfig, resume, train
+from wpg.export import export_run
 
 ENV = "wpg/PandaReach-v0"
 DELAYS_S = (0.0, 0.12)

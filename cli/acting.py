@@ -1,4 +1,4 @@
-"""A policy and an environment that it acts in."""
+"""A policy and the environment that it acts in."""
 
 import tempfile
 from collections.abc import Iterator
@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.spaces import Box
+from numpy.typing import NDArray
 
-from wpg.cli.artifacts import artifact_act, export_run
 from wpg.cli.observations import ContractObservations
-from wpg.cli.options import CommandError, Select
+from wpg.cli.options import CommandError
 from wpg.controllers import load_run
+from wpg.controllers.config import Select
 from wpg.controllers.environment import inspect_env, make_env
 from wpg.controllers.evaluation import Act
+from wpg.export import export_run
 from wpg.export.artifact import Artifact, ArtifactSampler
 from wpg.export.interface import PolicyInterface
 from wpg.export.reader import load_artifact
@@ -29,14 +32,14 @@ OURS = "wpg/"
 
 
 class FreshEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """At the beginning of an episode the policy forgets what it did in the one before."""
+    """Resets the policy's sampler with the environment: an episode knows nothing of the one before."""
 
     def __init__(self, env: Env, sampler: ArtifactSampler) -> None:
         super().__init__(env)
         self._sampler = sampler
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """Begin an episode, of which the policy has done nothing yet."""
+        """Begin an episode."""
         self._sampler.reset()
         return super().reset(seed=seed, options=options)
 
@@ -45,17 +48,18 @@ class FreshEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
 def acting(
     policy: Path, env_id: str | None, select: Select, *, seed: int, **kwargs: Any
 ) -> Iterator[tuple[Act, Env]]:
-    """A run folder or an artifact, in ``env_id`` or the environment it was trained in.
+    """Open a policy together with ``env_id`` or the environment that it was trained in.
 
-    What acts is the artifact, of a run folder the one that is exported from it as it is now.
+    A run folder is exported to a temporary file first, so that an artifact acts in either case.
 
     Args:
         policy: run folder or .onnx file.
         env_id: Gymnasium id; None takes the policy's own.
         select: how it chooses among its particles.
         seed: of its noise.
-        kwargs: for the environment, before what the policy says: a run folder knows what its environment
-            was given, of which another one gets robot and effects, an artifact its robot.
+        kwargs: for the environment; they override the policy's own. A run folder knows the arguments of its
+            environment; of these another environment gets only the robot, and the effects if both are tasks
+            of wpg. An artifact knows only its robot.
 
     Yields:
         The controller, from an observation as ``flatten_obs`` gives it to an action, and the environment.
@@ -88,8 +92,46 @@ def acting(
         env.close()
 
 
+def artifact_act(
+    artifact: Artifact,
+    action_space: Box,
+    select: Select,
+    *,
+    seed: int,
+    sampler: ArtifactSampler | None = None,
+) -> Act:
+    """Controller for an environment: the artifact's action, in the environment's units.
+
+    Args:
+        artifact: the policy.
+        action_space: of the environment.
+        select: how it chooses among its particles.
+        seed: of its noise.
+        sampler: one of the artifact's that the caller resets between episodes; None takes a new one.
+    """
+    sampler = sampler or artifact.sampler()
+    generator = np.random.default_rng(seed)
+    term = artifact.contract.interface.action
+
+    def act(obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        noise = generator.standard_normal(sampler.noise_shape, dtype=np.float32)
+        sample = sampler.draw(obs, noise)
+        match select:
+            case "best":
+                action = sample.action
+            case "mean":
+                action = sample.particles.mean(0)
+            case "sample":
+                action = sample.particles[generator.integers(len(sample.particles))]
+        if term.mode != "environment":
+            action = term.normalise(action)
+        return np.clip(action, action_space.low, action_space.high)
+
+    return act
+
+
 def _open(policy: Path, env_id: str, interface: PolicyInterface, kwargs: dict[str, Any]) -> Env:
-    """The environment with the policy's robot, unless another one is asked for, which is then refused."""
+    """The environment with the policy's robot; another robot in ``kwargs`` is refused."""
     trained_for = interface.robot
     if trained_for is None or not env_id.startswith(OURS):
         return make_env(env_id, **kwargs)
@@ -112,6 +154,7 @@ def _open(policy: Path, env_id: str, interface: PolicyInterface, kwargs: dict[st
 
 
 def _fitted(policy: Path, artifact: Artifact, env: Env, select: Select, seed: int) -> tuple[Act, Env]:
+    """The controller, and the environment with the policy's observations and resets."""
     env = ContractObservations(env, artifact.contract.interface)
     spec = inspect_env(env)
     size = artifact.contract.interface.action.size

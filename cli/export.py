@@ -20,6 +20,7 @@ from wpg.cli.policies import POLICY_NAME
 from wpg.cli.terminal import terminal
 from wpg.export.contract import ActionChoice
 from wpg.export.errors import ContractError
+from wpg.export.options import ExportOptions, SamplerOptions
 
 
 def export(
@@ -60,9 +61,7 @@ def export(
         licence: Terms under which the policy may be used, as an SPDX identifier.
         sign_key: Key file to sign with (`wpg key FILE` makes one).
     """
-    from wpg.cli.artifacts import ExportOptions, export_run  # noqa: PLC0415  torch is not part of the bridge
-    from wpg.cli.foreign import export_zip  # noqa: PLC0415
-    from wpg.export.options import SamplerOptions  # noqa: PLC0415
+    from wpg.export import export_run, export_zip  # noqa: PLC0415  torch is not part of the bridge
     from wpg.hardware_bridge.keys import read_key  # noqa: PLC0415
 
     try:
@@ -91,6 +90,10 @@ def export(
         prepare_outputs(out, inputs=inputs, kind=".onnx")
         path = export_run(policy, out, options)
     elif policy.suffix == ".zip":
+        if env is None and interface is None:
+            raise UsageError(
+                f"{policy}: a zip does not name its environment: give --env ID or --interface FILE"
+            )
         out = out or policy.with_suffix(".onnx")
         prepare_outputs(out, inputs=inputs, kind=".onnx")
         with naming(actuators):

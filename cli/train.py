@@ -149,8 +149,8 @@ def _resume(folder: Path, settings: dict[str, Any]) -> None:
 
 def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> "TrainResult":
     """Do the work on the run in ``folder``, export it, and say how it ended."""
-    from wpg.cli.artifacts import export_run  # noqa: PLC0415  torch: not in the bare bridge
-    from wpg.controllers import ProgressBar  # noqa: PLC0415
+    from wpg.controllers import ProgressBar  # noqa: PLC0415  torch: not in the bare bridge
+    from wpg.export import export_run  # noqa: PLC0415
 
     console = terminal()
     try:

@@ -1,8 +1,8 @@
 """The artifact: one ONNX file that holds the particle sampler and the contract it runs under.
 
-``contract`` and ``reader`` need numpy, msgspec and onnxruntime alone, so that they fit the robot's computer;
-``writing`` (``from wpg.export.writing.writer import write_artifact``) needs torch and onnx, and runs where
-the policy was trained. ``errors`` has the exceptions.
+Reading needs only numpy, msgspec and onnxruntime, so that it fits the robot's computer. Writing needs torch
+and onnx and runs where the policy was trained: ``export_run`` writes a run folder, ``export_zip`` a policy of
+Stable-Baselines3, and ``wpg.export.writing`` has what they are made of. ``errors`` has the exceptions.
 """
 
 import importlib
@@ -23,12 +23,21 @@ from wpg.export.description import Section, describe
 from wpg.export.errors import ArtifactError, ContractError, CorruptArtifactError, ParityError, SignatureError
 from wpg.export.interface import ActionTerm, GoalSpec, JointSpec, ObservationTerm, PolicyInterface, RobotSpec
 from wpg.export.kinematics import ForwardKinematics, Frame, JointFrame, SerialChain
+from wpg.export.options import ExportOptions, SamplerOptions
 
 if TYPE_CHECKING:
     from wpg.export.artifact import Artifact, ArtifactSampler, Outputs, Sample
     from wpg.export.reader import load_artifact
+    from wpg.export.writing.runs import export_run
+    from wpg.export.writing.zips import export_zip
 
-_OF_ARTIFACT = ("Artifact", "ArtifactSampler", "Outputs", "Sample")
+_IMPORTED_ON_USE = {
+    **dict.fromkeys(("Artifact", "ArtifactSampler", "Outputs", "Sample"), "artifact"),
+    "load_artifact": "reader",
+    "export_run": "writing.runs",
+    "export_zip": "writing.zips",
+}
+"""Modules by name: environments need the contract without onnxruntime, robots without torch."""
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -39,6 +48,7 @@ __all__ = [
     "Contract",
     "ContractError",
     "CorruptArtifactError",
+    "ExportOptions",
     "ForwardKinematics",
     "Frame",
     "GoalSpec",
@@ -52,6 +62,7 @@ __all__ = [
     "Provenance",
     "RobotSpec",
     "Sample",
+    "SamplerOptions",
     "SamplerSpec",
     "Section",
     "SerialChain",
@@ -60,15 +71,15 @@ __all__ = [
     "decode_contract",
     "describe",
     "encode_contract",
+    "export_run",
+    "export_zip",
     "load_artifact",
     "read_interface",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """What needs onnxruntime, on first use: environments need the contract without it."""
-    if name == "load_artifact":
-        return importlib.import_module("wpg.export.reader").load_artifact
-    if name in _OF_ARTIFACT:
-        return getattr(importlib.import_module("wpg.export.artifact"), name)
+    """What needs onnxruntime or torch, on first use."""
+    if name in _IMPORTED_ON_USE:
+        return getattr(importlib.import_module(f"wpg.export.{_IMPORTED_ON_USE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

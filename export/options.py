@@ -1,6 +1,7 @@
-"""How the particles of a policy are drawn, refined and chosen."""
+"""Options of an export: how particles are drawn, refined and chosen, and what else goes into the file."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -79,3 +80,17 @@ class SamplerOptions:
 
 AS_TRAINED = SamplerOptions()
 """Nothing changed: no refinement, the critics' best particle, the noise of training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """How a policy is written."""
+
+    sampler: SamplerOptions = AS_TRAINED
+    """How particles are drawn, refined and chosen."""
+    interface: Path | None = None
+    """TOML file that replaces the interface which the environment declares."""
+    licence: str | None = None
+    """SPDX identifier."""
+    sign_key: bytes | None = None
+    """Shared secret to sign the file with; None leaves it unsigned."""

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from wpg.cli.artifacts import artifact_act
+from wpg.cli.acting import artifact_act
 from wpg.controllers import flatten_obs
 from wpg.export.artifact import Artifact
 from wpg.sim_envs.errors import RenderError

@@ -8,11 +8,10 @@ import torch
 from error_line import only_line
 
 from wpg.cli import main as cli
-from wpg.cli.artifacts import export_run
 from wpg.cli.options import CommandError, prepare_outputs
 from wpg.cli.policies import load_policy
 from wpg.controllers import TrainConfig, resume, train
-from wpg.export import CorruptArtifactError, load_artifact
+from wpg.export import CorruptArtifactError, export_run, load_artifact
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Policies of Stable-Baselines3 as artifacts."""
+"""Zips of Stable-Baselines3 as artifacts, with the interface of the environment they were trained in."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,11 +12,12 @@ import msgspec
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from wpg.cli.artifacts import ExportOptions, bare_interface
-from wpg.cli.options import CommandError, UsageError
 from wpg.controllers.environment import make_env, versioned_id
 from wpg.export.contract import Provenance, read_interface
+from wpg.export.errors import ContractError
 from wpg.export.interface import ObservationTerm, PolicyInterface
+from wpg.export.options import ExportOptions
+from wpg.export.writing.runs import bare_interface
 from wpg.export.writing.sources import networks_source
 from wpg.export.writing.stable_baselines import StableBaselinesPolicy, read_stable_baselines
 from wpg.export.writing.writer import write_artifact
@@ -26,24 +27,32 @@ def export_zip(
     zip_path: Path,
     out: Path,
     *,
-    env_id: str | None,
+    env_id: str | None = None,
     env_kwargs: Mapping[str, Any] = MappingProxyType({}),
     vec_normalize: Path | None = None,
-    options: ExportOptions,
+    options: ExportOptions | None = None,
 ) -> Path:
-    """Write a zip of Stable-Baselines3 as an artifact; returns ``out``.
+    """Write a policy of Stable-Baselines3 as an artifact; returns ``out``.
 
-    The policy acts as ``predict(obs, deterministic=True)`` does, unless there are several particles to choose
-    from or the choice is a sample.
+    The policy acts as ``predict(obs, deterministic=True)`` does, unless ``options`` ask for several particles
+    or for the choice ``sample``.
+
+    Args:
+        zip_path: what the library's ``save`` wrote.
+        out: the .onnx file to write.
+        env_id: Gymnasium id of the training environment, which gives the interface unless ``options`` name
+            a file of it.
+        env_kwargs: keyword arguments of that environment.
+        vec_normalize: file written by ``VecNormalize.save``, if the policy was trained with it.
+        options: None exports the policy as it was trained.
 
     Raises:
-        CommandError: there is no interface, or the environment is not the one that the policy knows.
+        ContractError: there is no interface, or the environment is not the one that the policy knows.
         ArtifactError: the zip cannot be read or written as an artifact.
     """
+    options = options or ExportOptions()
     if env_id is None and options.interface is None:
-        raise UsageError(
-            f"{zip_path}: a zip does not name its environment: give --env ID or --interface FILE"
-        )
+        raise ContractError(f"{zip_path}: expected an environment or an interface file, found neither")
     sampler = options.sampler
     read = read_stable_baselines(
         zip_path,
@@ -83,11 +92,11 @@ def _interface(
     space, box = env.observation_space, env.action_space
     if not isinstance(box, Box) or not _same_ends(box, read):
         trained = f"{read.action_low.tolist()} to {read.action_high.tolist()}"
-        raise CommandError(f"{zip_path}: trained on actions from {trained}, but {env_id} takes {box}")
+        raise ContractError(f"{zip_path}: trained on actions from {trained}, but {env_id} takes {box}")
     keys = tuple(space.spaces) if isinstance(space, Dict) else ()
     if set(keys) != set(read.observation_keys):
         trained, has = (", ".join(names) or "no keys" for names in (read.observation_keys, keys))
-        raise CommandError(f"{zip_path}: trained on observations with {trained}, but {env_id} has {has}")
+        raise ContractError(f"{zip_path}: trained on observations with {trained}, but {env_id} has {has}")
     declared = getattr(env.unwrapped, "interface", None)
     if isinstance(declared, PolicyInterface):
         if not isinstance(space, Dict):
@@ -119,7 +128,7 @@ def _in_order(
     goal = [term for term in terms if term.source == "goal"]
     achieved = [term for term in terms if term.name == getattr(env.unwrapped, "achieved", None)]
     if not achieved or not goal:
-        raise CommandError(f"{env_id} does not say what is achieved: give --interface FILE")
+        raise ContractError(f"{env_id} does not say what is achieved: give --interface FILE")
     parts = {
         "observation": [term for term in terms if term.source != "goal"],
         "achieved_goal": [msgspec.structs.replace(achieved[0], name="achieved_goal")],

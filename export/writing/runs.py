@@ -1,0 +1,87 @@
+"""Run folders as artifacts, and interfaces of environments that declare none."""
+
+import hashlib
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from wpg.controllers.environment import make_env
+from wpg.controllers.run import CONFIG_NAME, Run, load_run
+from wpg.export.contract import Provenance, read_interface
+from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
+from wpg.export.options import ExportOptions
+from wpg.export.writing.sources import policy_source
+from wpg.export.writing.writer import write_artifact
+
+
+def export_run(folder: Path, out: Path, options: ExportOptions | None = None) -> Path:
+    """Write a run's policy as an artifact; returns ``out``.
+
+    Args:
+        folder: the run folder, with a checkpoint.
+        out: the .onnx file to write.
+        options: None exports the policy as it was trained.
+
+    Raises:
+        ControllersError: the folder holds no run that can be read.
+        ArtifactError: the policy cannot be written with these options.
+    """
+    options = options or ExportOptions()
+    run = load_run(folder)
+    write_artifact(
+        out,
+        policy_source(run.policy, run.critic, temperature=run.metadata["tau"]),
+        interface=interface_of(run) if options.interface is None else read_interface(options.interface),
+        provenance=Provenance(
+            env_id=run.config.env,
+            seed=run.config.seed,
+            env_steps=run.metadata["steps"],
+            git_commit=run.metadata["git_commit"],
+            packages=run.metadata["packages"],
+            config_sha256=hashlib.sha256((folder / CONFIG_NAME).read_bytes()).hexdigest(),
+            licence=options.licence,
+        ),
+        options=options.sampler,
+        sign_key=options.sign_key,
+    )
+    return out
+
+
+def interface_of(run: Run) -> PolicyInterface:
+    """The interface that the run's environment declares, or a bare one if it declares none."""
+    env = make_env(run.config.env, **run.config.env_kwargs)
+    try:
+        declared = getattr(env.unwrapped, "interface", None)
+        if isinstance(declared, PolicyInterface):
+            return declared
+        terms = [ObservationTerm(name="observation", size=run.spec.observation_dim, source="environment")]
+        if run.spec.goal_dim:
+            terms.append(ObservationTerm(name="desired_goal", size=run.spec.goal_dim, source="environment"))
+        return bare_interface(env, tuple(terms), run.spec.action_low, run.spec.action_high)
+    finally:
+        env.close()
+
+
+def bare_interface(
+    env: gymnasium.Env[object, object],
+    observation: tuple[ObservationTerm, ...],
+    low: NDArray[np.floating],
+    high: NDArray[np.floating],
+) -> PolicyInterface:
+    """Interface of an environment that models no robot; its actions (A,) range from ``low`` to ``high``."""
+    low, high = low.astype(np.float64), high.astype(np.float64)
+    dt = getattr(env.unwrapped, "dt", None) or 1.0 / (env.metadata.get("render_fps") or 1.0)
+    return PolicyInterface(
+        robot=None,
+        observation=observation,
+        action=ActionTerm(
+            mode="environment",
+            size=len(low),
+            unit="the environment's",
+            scale=tuple(((high - low) / 2).tolist()),
+            offset=tuple(((high + low) / 2).tolist()),
+        ),
+        control_dt_s=float(dt),
+    )
