@@ -9,7 +9,6 @@ import numpy as np
 from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.control.policy import Decision, Floats
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import make_device
@@ -18,6 +17,7 @@ from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.emulation.loopback import LivingClock, LoopbackLink
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.native.robot import NativeRobot
+from wpg.hardware_bridge.policy import Decision, Floats
 from wpg.hardware_bridge.robot import JointCommand, RobotState
 from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot

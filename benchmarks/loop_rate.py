@@ -27,10 +27,10 @@ from untrained import untrained
 from wpg.export import Artifact
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.control.safety import SafetyConfig
-from wpg.hardware_bridge.control.timing import LatencyHistogram
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.emulator import Emulator
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.latency import LatencyHistogram
 from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.session import run_policy

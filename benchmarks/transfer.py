@@ -36,7 +36,7 @@ from wpg.cli.transfer.study import StudyConfig, study
 from wpg.cli.transfer.trials import Simulator
 from wpg.export.artifact import Artifact
 from wpg.export.reader import load_artifact
-from wpg.hardware_bridge.control.policy import SampledPolicy
+from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.sim_envs.effects import Effects, effects_toml
 from wpg.sim_envs.identification import Identification
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.keyboard import Keys, terminal_keys
 from wpg.hardware_bridge.keys import read_key

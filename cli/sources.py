@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from wpg.cli.options import UsageError
-from wpg.hardware_bridge.control.approach import PutBack
+from wpg.hardware_bridge.control.homing import PutBack
 from wpg.hardware_bridge.keyboard import Keys
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.sources.link import LinkSource

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wpg.hardware_bridge.control.emergency_stop import EmergencyStop as EmergencyStop
     from wpg.hardware_bridge.control.loop import ControlLoop as ControlLoop
     from wpg.hardware_bridge.control.loop_config import LoopConfig as LoopConfig
     from wpg.hardware_bridge.control.loop_config import load_safety as load_safety
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from wpg.hardware_bridge.description import load_description as load_description
     from wpg.hardware_bridge.description import shipped_robots as shipped_robots
     from wpg.hardware_bridge.doctor import diagnose as diagnose
-    from wpg.hardware_bridge.emergency import EmergencyStop as EmergencyStop
     from wpg.hardware_bridge.emulation.emulator import Emulator as Emulator
     from wpg.hardware_bridge.emulation.faults import FaultSpec as FaultSpec
     from wpg.hardware_bridge.emulation.faults import FaultyLink as FaultyLink
@@ -67,7 +67,7 @@ _MODULES = {
     "ControlLoop": "control.loop",
     "DescriptionError": "errors",
     "DynamixelRobot": "servos.dynamixel_robot",
-    "EmergencyStop": "emergency",
+    "EmergencyStop": "control.emergency_stop",
     "Emulator": "emulation.emulator",
     "FaultSpec": "emulation.faults",
     "FaultyLink": "emulation.faults",

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from wpg.export.interface import PolicyInterface
-from wpg.hardware_bridge.control.timing import LatencyHistogram
 from wpg.hardware_bridge.franka import gateway
+from wpg.hardware_bridge.latency import LatencyHistogram
 from wpg.hardware_bridge.links.serial_port import serial_ports
 from wpg.hardware_bridge.realtime import RealtimeConfig
 

@@ -9,9 +9,9 @@ import numpy as np
 from wpg.export.artifact import Artifact
 from wpg.export.interface import PolicyInterface
 from wpg.export.reader import artifact_from_bytes
-from wpg.hardware_bridge.control.policy import Floats
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.pipeline import ObservationPipeline
+from wpg.hardware_bridge.policy import Floats
 from wpg.hardware_bridge.robot import RobotState, Vector
 from wpg.hardware_bridge.run_log.reader import RunRecording
 from wpg.hardware_bridge.run_log.schema import POLICY_FILE

@@ -10,16 +10,16 @@ from wpg.export.artifact import Artifact
 from wpg.export.contract import encode_contract
 from wpg.export.errors import ArtifactError
 from wpg.hardware_bridge.clock import RealClock
-from wpg.hardware_bridge.control.approach import PutBack
+from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.control.goals import GoalResult
+from wpg.hardware_bridge.control.homing import PutBack
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.control.policy import SampledPolicy
 from wpg.hardware_bridge.control.report import RunReport
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.drivers import find_driver
-from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import Robot, notices_of
 from wpg.hardware_bridge.run_log.log import RunLog

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EMERGENCY = signal.SIGQUIT

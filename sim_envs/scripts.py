@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.control.policy import Decision
+from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.goal_env import GoalEnv, Observation
 from wpg.sim_envs.insert import InsertEnv

@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from wpg.hardware_bridge.control.starting import Start
+from wpg.hardware_bridge.control.start_conditions import StartConditions
 from wpg.hardware_bridge.robot import StopMode, Vector
 from wpg.sim_envs.effects import EffectsSource
 from wpg.sim_envs.engines import EngineName
@@ -58,7 +58,7 @@ class TableStandIn:
         assert env.interface.goal is not None
         self._env = env
         self._goal = env.interface.goal
-        self._start = Start(env.interface, env.robot.description)
+        self._start = StartConditions(env.interface, env.robot.description)
         env.put_down()
         self._stands_since_s = np.inf
         self.put_backs = 0

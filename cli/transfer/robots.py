@@ -16,12 +16,12 @@ from wpg.export.artifact import Artifact
 from wpg.hardware_bridge.clock import SimulatedClock
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig, load_safety
-from wpg.hardware_bridge.control.policy import SampledPolicy
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.arm import physics_step_s
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.keys import read_key
+from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import Robot
 from wpg.hardware_bridge.run_log.memory import MemoryLog
 from wpg.hardware_bridge.run_log.reader import RunRecording, read_log

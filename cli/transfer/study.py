@@ -17,7 +17,7 @@ from wpg.cli.transfer.verdict import sentence
 from wpg.controllers.statistics import Interval, bootstrap_interval, wilson_interval
 from wpg.export.artifact import Artifact
 from wpg.export.interface import PolicyInterface
-from wpg.hardware_bridge.control.policy import SampledPolicy
+from wpg.hardware_bridge.policy import SampledPolicy
 
 LEAST_TARGET, MOST_TARGET = 0.5, 0.98
 """A policy that the simulator fails is asked for half, and none for more than can be shown in few trials."""

@@ -17,9 +17,9 @@ from wpg.export.artifact import Artifact
 from wpg.export.interface import PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.control.goals import GoalResult
-from wpg.hardware_bridge.control.policy import SampledPolicy
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.pipeline import ActionPipeline
+from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.run_log.reader import TIME_ROUNDING_S, RunRecording
 from wpg.sim_envs.effects import Effects

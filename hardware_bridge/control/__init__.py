@@ -1,6 +1,8 @@
-"""The control loop of a run; ``loop`` is where to begin.
+"""The control loop of a run; begin reading at ``loop``.
 
-At every tick of the ``metronome`` it reads (``sensing``), decides (``deciding``) and commands (``motion``),
-in the phases of ``lifecycle``. ``lookout`` and ``hazards`` tell what is wrong; ``holding``, ``orders`` and
-``parking`` stop the arm, and leave it; ``guard`` bounds what a policy asks for, ``safety`` what is sent.
+At every tick of ``rate_timer`` the loop reads the robot (``state_reader``), asks the policy
+(``policy_runner``) and commands the arm (``motion``). ``lifecycle`` holds the phase of the run; ``homing``
+leads the arm to where ``start_conditions`` allow a goal to begin. ``hazard_monitor`` finds what is wrong.
+``mode_commander`` arms, holds and stops the robot, with ``final_stop`` and ``emergency_stop``.
+``target_limiter`` bounds what a policy asks for, and ``safety`` filters every command that is sent.
 """

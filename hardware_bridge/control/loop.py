@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from wpg.hardware_bridge.clock import Clock, RealClock
-from wpg.hardware_bridge.control.approach import Approach, PutBack
 from wpg.hardware_bridge.control.checks import (
     check_gripper,
     check_interface,
@@ -12,24 +11,25 @@ from wpg.hardware_bridge.control.checks import (
     check_stop,
     ticks_per_step,
 )
-from wpg.hardware_bridge.control.deciding import Decider
+from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.control.goals import GoalResult
-from wpg.hardware_bridge.control.guard import WORKSPACE_MARGIN_M, Guard
-from wpg.hardware_bridge.control.hazards import FINAL, Hazard
-from wpg.hardware_bridge.control.holding import Holds
-from wpg.hardware_bridge.control.lifecycle import Lifecycle, Phase
-from wpg.hardware_bridge.control.lookout import Lookout
+from wpg.hardware_bridge.control.hazard_monitor import FINAL, HazardMonitor, HoldCounter
+from wpg.hardware_bridge.control.homing import Homing, PutBack
+from wpg.hardware_bridge.control.lifecycle import Lifecycle
 from wpg.hardware_bridge.control.loop_config import LoopConfig, make_goals
-from wpg.hardware_bridge.control.metronome import Metronome
+from wpg.hardware_bridge.control.mode_commander import ModeCommander
 from wpg.hardware_bridge.control.motion import Motion
-from wpg.hardware_bridge.control.orders import Orders
-from wpg.hardware_bridge.control.policy import Policy
+from wpg.hardware_bridge.control.policy_runner import PolicyRunner
+from wpg.hardware_bridge.control.rate_timer import RateTimer
 from wpg.hardware_bridge.control.report import RunReport, report_run
-from wpg.hardware_bridge.control.sensing import Sensor
 from wpg.hardware_bridge.control.soft_start import SoftStart
-from wpg.hardware_bridge.control.timing import LatencyHistogram
-from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.control.state_reader import StateReader
+from wpg.hardware_bridge.control.target_limiter import WORKSPACE_MARGIN_M, TargetLimiter
 from wpg.hardware_bridge.errors import BridgeError, LinkError
+from wpg.hardware_bridge.hazard import Hazard
+from wpg.hardware_bridge.latency import LatencyHistogram
+from wpg.hardware_bridge.phase import Phase
+from wpg.hardware_bridge.policy import Policy
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus
 from wpg.hardware_bridge.run_log.recorder import NoRecorder, Recorder
 from wpg.hardware_bridge.sources.source import Feed, Source
@@ -82,7 +82,7 @@ class ControlLoop:
         self._dt_s = robot.description.servo_dt_s
         self._ticks_per_step = ticks_per_step(policy.interface, robot.description)
         self._feed = Feed(policy.interface, sources, self._clock)
-        self._decider = Decider(
+        self._runner = PolicyRunner(
             policy,
             robot.description,
             make_goals(policy.interface, config),
@@ -92,16 +92,16 @@ class ControlLoop:
         )
         self._lifecycle = Lifecycle(self._clock, self._on_phase)
         self._motion = Motion(robot)
-        self._guard = Guard(robot.description, config.safety)
-        self._sensor = Sensor(robot, self._clock)
-        self._lookout = Lookout(config.safety, self._sensor, self._motion, self._guard, self._feed)
-        self._orders = Orders(robot, self._sensor, self._emergency, self._clock)
+        self._limiter = TargetLimiter(robot.description, config.safety)
+        self._reader = StateReader(robot, self._clock)
+        self._monitor = HazardMonitor(config.safety, self._reader, self._motion, self._limiter, self._feed)
+        self._modes = ModeCommander(robot, self._reader, self._emergency, self._clock)
         self._sense_to_act = LatencyHistogram()
         self._events: Counter[str] = Counter()
-        self._holds = Holds(config.safety)
+        self._holds = HoldCounter(config.safety)
         self._soft_start = SoftStart(config, self._motion, self._clock)
-        self._approach = Approach(
-            self._decider,
+        self._homing = Homing(
+            self._runner,
             self._motion,
             self._soft_start,
             self._lifecycle,
@@ -134,7 +134,7 @@ class ControlLoop:
             check_stop(self._robot, self._config.final_stop)
             # Waits for sources, while nothing keeps the arm where it stands.
             self._feed.connect()
-            state = self._sensor.first()
+            state = self._reader.first()
             check_gripper(self._interface, self._robot.description, state)
             self._check_place(state)
             self._lifecycle.enter(Phase.CHECKED)
@@ -151,22 +151,22 @@ class ControlLoop:
             BridgeError: it may not.
         """
         check_stance(state, self._robot.description)
-        self._guard.check_start(state.joint_pos, margin_m)
+        self._limiter.check_start(state.joint_pos, margin_m)
 
     def _run_armed(self) -> None:
-        self._metronome = Metronome(self._dt_s, self._clock)
+        self._timer = RateTimer(self._dt_s, self._clock)
         source, reason = self._emergency.source, self._should_stop()
         if source or reason:
             stop = f"emergency stop by {source}" if source else f"stopped by {reason}"
             raise BridgeError(f"{stop} before the arm was armed: torque is not on by our doing")
         try:
-            self._orders.arm_first()
+            self._modes.arm_first()
             self._start_from_here()
             self._tick_until_over()
         except LinkError as error:
             self._end("link_dead", str(error))
         except BridgeError as error:
-            if self._orders.refused:
+            if self._modes.refused:
                 raise
             self._end("arming_failed", str(error))
         except BaseException as error:
@@ -174,22 +174,22 @@ class ControlLoop:
             raise
         finally:
             # Stopping a robot that has refused might stop somebody else's run.
-            if not self._orders.refused:
+            if not self._modes.refused:
                 self._park()
 
     def _start_from_here(self) -> None:
         """The robot has just armed: commands begin where it stands."""
-        state = self._sensor.first()
+        state = self._reader.first()
         self._motion.start(state.joint_pos, state.gripper_m)
         self._soft_start.begin()
-        self._decider.reset()
+        self._runner.reset()
         self._lifecycle.enter(Phase.ARMED)
         # Arming waits for the robot to answer, which is no missed deadline.
-        self._metronome.restart()
+        self._timer.restart()
 
     def _tick_until_over(self) -> None:
         while True:
-            index = self._metronome.wait()
+            index = self._timer.wait()
             if self._emergency.source:
                 return
             self._tick(index)
@@ -200,11 +200,11 @@ class ControlLoop:
 
     def _tick(self, index: int) -> None:
         sense_s = self._clock.now()
-        state = self._sensor.read()
+        state = self._reader.read()
         for name, value, age_s in self._feed.poll():
             self._recorder.source(time_s=sense_s - self._start_s, name=name, value=value, age_s=age_s)
         self._end_if_over()
-        if state is not None and (hazard := self._orders.stop_elsewhere(state)):
+        if state is not None and (hazard := self._modes.stop_elsewhere(state)):
             self._motion.start(state.joint_pos, state.gripper_m)
             self._hold(hazard)
         match self._lifecycle.phase:
@@ -225,7 +225,7 @@ class ControlLoop:
             phase=self._lifecycle.phase,
             state=state,
             command=command,
-            lateness_s=self._metronome.last_lateness_s,
+            lateness_s=self._timer.last_lateness_s,
             sense_to_act_s=latency_s,
         )
 
@@ -235,7 +235,7 @@ class ControlLoop:
         duration_s = self._config.duration_s
         if reason := self._should_stop():
             self._end("stopped", reason)
-        elif duration_s is not None and self._metronome.elapsed_s >= duration_s:
+        elif duration_s is not None and self._timer.elapsed_s >= duration_s:
             self._end("duration", "")
 
     def _watch(self, state: RobotState | None) -> None:
@@ -244,15 +244,15 @@ class ControlLoop:
             self._hold(hazard)
         elif self._lifecycle.phase is Phase.ARMED:
             if state is not None and self._lifecycle.age_s >= self._config.settle_s:
-                self._approach.begin(state)
+                self._homing.begin(state)
         elif self._lifecycle.phase in (Phase.HOMING, Phase.WAITING):
-            self._approach.go_on(state, seen=self._lookout.stale_source() is None)
+            self._homing.go_on(state, seen=self._monitor.stale_source() is None)
 
     def _hazard(self, state: RobotState | None, *, commanded: bool) -> Hazard | None:
         phase = self._held_phase if self._lifecycle.phase is Phase.HOLDING else self._lifecycle.phase
-        return self._lookout.hazard(
+        return self._monitor.hazard(
             state,
-            missed_in_a_row=self._metronome.missed_in_a_row,
+            missed_in_a_row=self._timer.missed_in_a_row,
             commanded=commanded,
             fed=phase is Phase.RUNNING,
         )
@@ -272,19 +272,19 @@ class ControlLoop:
 
     def _stand(self, hazard: Hazard) -> None:
         """Let the device hold the arm where it stands: a setpoint would go on pressing it somewhere."""
-        state = self._sensor.state
+        state = self._reader.state
         assert state is not None
         self._motion.start(state.joint_pos, state.gripper_m)
         try:
-            self._orders.hold()
+            self._modes.hold()
         except BridgeError as error:
             self._end(hazard.name, f"{hazard.detail}; {error}")
         # The order waits for the robot to answer, which is no missed deadline.
-        self._metronome.restart()
+        self._timer.restart()
 
     def _relieve(self, state: RobotState | None) -> None:
         """Something may come into the way also of an arm that is braked by setpoints."""
-        if not self._orders.silent and (hazard := self._lookout.blocked(state)):
+        if not self._modes.silent and (hazard := self._monitor.blocked(state)):
             self._event(hazard.name, hazard.detail)
             self._holds.persists(hazard, self._clock.now())
             self._stand(hazard)
@@ -306,22 +306,22 @@ class ControlLoop:
         if state.status is RobotStatus.ARMED:
             self._motion.resume()
             self._soft_start.begin()
-            self._decider.reset()
-            self._approach.begin(state, "recovered")
+            self._runner.reset()
+            self._homing.begin(state, "recovered")
         else:
             # It may have come to rest at the edge of the box, and has sagged where it was released.
             self._check_place(state, WORKSPACE_MARGIN_M)
-            self._orders.rearm()
+            self._modes.rearm()
             self._event("rearmed", "")
             self._start_from_here()
 
     def _step(self, index: int) -> None:
         """Ask the policy, with the newest state there is; hold where a source's reading is too old."""
-        state = self._sensor.state
+        state = self._reader.state
         if state is None:
             return
         # The object may have been out of sight until now: arming and homing do without.
-        if hazard := self._lookout.stale_source():
+        if hazard := self._monitor.stale_source():
             self._hold(hazard)
             return
         # Steps stay on their grid unless a whole one was missed, or the arm was held.
@@ -329,24 +329,24 @@ class ControlLoop:
         self._next_step = (self._next_step if on_grid else index) + self._ticks_per_step
         self._soft_start.grow()
         time_s = self._clock.now() - self._start_s
-        if self._decider.goal_over(state, time_s):
-            if self._decider.finished or self._enough(self._decider.results):
+        if self._runner.goal_over(state, time_s):
+            if self._runner.finished or self._enough(self._runner.results):
                 self._end("goals_done", "")
                 return
-            if not self._decider.may_start(state):
-                self._approach.begin(state)
+            if not self._runner.may_start(state):
+                self._homing.begin(state)
                 return
-        target = self._decider.step(state, self._motion.target, time_s)
+        target = self._runner.step(state, self._motion.target, time_s)
         if target is not None:
-            place, spread = self._motion.joint_pos, self._decider.spread
-            self._motion.set_target(self._guard.shorten(target, place, spread))
-            if self._decider.opening_m is not None:
-                self._motion.set_opening(self._decider.opening_m)
+            place, spread = self._motion.joint_pos, self._runner.spread
+            self._motion.set_target(self._limiter.shorten(target, place, spread))
+            if self._runner.opening_m is not None:
+                self._motion.set_opening(self._runner.opening_m)
         else:
             self._hold(Hazard("non_finite_action", "the policy's action is not finite"))
 
     def _command(self) -> JointCommand:
-        if self._orders.silent:
+        if self._modes.silent:
             return self._motion.stand()
         if self._lifecycle.phase in (Phase.HOLDING, Phase.STOPPING):
             return self._motion.brake()
@@ -361,19 +361,19 @@ class ControlLoop:
 
     def _park(self) -> None:
         source = self._emergency.source
-        parking = self._orders.leave(self._config.final_stop, at_once=bool(source))
+        stopped = self._modes.leave(self._config.final_stop, at_once=bool(source))
         if source:
-            seen = parking.trouble or parking.detail
+            seen = stopped.trouble or stopped.detail
             self._event("emergency_stop", f"by {source}: {seen}")
             # Counts also where something else has ended the run before: somebody waits for this answer.
             self._end_reason = ""
             self._end("emergency_stop", f"by {source}: {seen}")
         else:
-            told = parking.trouble if parking.confirmed else f"stop not confirmed: {parking.trouble}"
+            told = stopped.trouble if stopped.confirmed else f"stop not confirmed: {stopped.trouble}"
             self._message = "; ".join(filter(None, (self._message, told)))
-        if parking.trouble:
-            self._event("stop_unconfirmed", parking.trouble)
-        self._lifecycle.enter(Phase.PARKED if parking.confirmed else Phase.FAULT, parking.trouble)
+        if stopped.trouble:
+            self._event("stop_unconfirmed", stopped.trouble)
+        self._lifecycle.enter(Phase.PARKED if stopped.confirmed else Phase.FAULT, stopped.trouble)
 
     def _on_phase(self, phase: Phase, reason: str) -> None:
         self._recorder.event(time_s=self._clock.now() - self._start_s, name=phase, detail=reason)
@@ -384,12 +384,12 @@ class ControlLoop:
 
     def _report(self) -> RunReport:
         return report_run(
-            self._metronome,
-            self._sensor,
-            self._decider,
-            self._approach,
+            self._timer,
+            self._reader,
+            self._runner,
+            self._homing,
             self._motion,
-            events={**self._events, **self._motion.events, **self._guard.events},
+            events={**self._events, **self._motion.events, **self._limiter.events},
             sense_to_act=self._sense_to_act,
             sources=self._feed.report(),
             end_reason=self._end_reason,

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from wpg.hardware_bridge.axes import in_row, positions, velocities
-from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.control.safety import SafetyFilter
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.gripper import GripperSetpoint
+from wpg.hardware_bridge.limit_checker import LimitChecker
 from wpg.hardware_bridge.robot import JointCommand, Robot, Vector
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 
@@ -41,7 +41,7 @@ class Motion:
         self._setpoints = SetpointGenerator(self._description, self.dt_s)
         self._setpoints.set_pace(self._pace)
         self._filter = SafetyFilter(self._description, self.dt_s)
-        self._judge = CommandJudge(self._description)
+        self._checker = LimitChecker(self._description)
 
     @property
     def events(self) -> Counter[str]:
@@ -86,8 +86,8 @@ class Motion:
         gripper = self._robot.description.gripper
         self._gripper = None if gripper_m is None or gripper is None else GripperSetpoint(gripper, gripper_m)
         opening_m = None if self._gripper is None else gripper_m
-        self._judge = CommandJudge(self._robot.description, gripper=self._gripper is not None)
-        self._judge.start(in_row(joint_pos, opening_m))
+        self._checker = LimitChecker(self._robot.description, gripper=self._gripper is not None)
+        self._checker.start(in_row(joint_pos, opening_m))
 
     def resume(self) -> None:
         """Go on after braking, from the last command sent."""
@@ -153,7 +153,7 @@ class Motion:
         self._filter.sent(sent)
         self._tick += 1
         position = positions(sent)
-        if self._judge.judge(position, velocities(sent), self._tick):
+        if self._checker.check(position, velocities(sent), self._tick):
             self.limit_violations += 1
-        self._judge.accept(position, self._tick)
+        self._checker.accept(position, self._tick)
         return sent

@@ -2,13 +2,13 @@
 
 import msgspec
 
-from wpg.hardware_bridge.control.approach import Approach
-from wpg.hardware_bridge.control.deciding import Decider
 from wpg.hardware_bridge.control.goals import GoalResult
-from wpg.hardware_bridge.control.metronome import Metronome
+from wpg.hardware_bridge.control.homing import Homing
 from wpg.hardware_bridge.control.motion import Motion
-from wpg.hardware_bridge.control.sensing import Sensor
-from wpg.hardware_bridge.control.timing import LatencyHistogram, LatencySummary
+from wpg.hardware_bridge.control.policy_runner import PolicyRunner
+from wpg.hardware_bridge.control.rate_timer import RateTimer
+from wpg.hardware_bridge.control.state_reader import StateReader
+from wpg.hardware_bridge.latency import LatencyHistogram, LatencySummary
 from wpg.hardware_bridge.sources.source import SourceReport
 
 COMPLETED = ("goals_done", "duration", "stopped")
@@ -64,10 +64,10 @@ class RunReport(msgspec.Struct, kw_only=True):
 
 
 def report_run(
-    beat: Metronome,
-    sensor: Sensor,
-    decider: Decider,
-    approach: Approach,
+    timer: RateTimer,
+    reader: StateReader,
+    runner: PolicyRunner,
+    homing: Homing,
     motion: Motion,
     *,
     events: dict[str, int],
@@ -78,24 +78,24 @@ def report_run(
     final_phase: str,
 ) -> RunReport:
     """Figures of a run that is over, from the parts of its loop."""
-    stale = {"stale_read": sensor.stale_reads} if sensor.stale_reads else {}
+    stale = {"stale_read": reader.stale_reads} if reader.stale_reads else {}
     return RunReport(
-        rate_hz=round(beat.beats / beat.active_s, 3) if beat.beats else 0.0,
-        ticks=beat.beats,
-        duration_s=beat.active_s,
-        missed_deadlines=beat.missed,
-        lateness_us=beat.lateness.summary(),
-        policy_us=decider.policy_time.summary(),
+        rate_hz=round(timer.ticks / timer.active_s, 3) if timer.ticks else 0.0,
+        ticks=timer.ticks,
+        duration_s=timer.active_s,
+        missed_deadlines=timer.missed,
+        lateness_us=timer.lateness.summary(),
+        policy_us=runner.policy_time.summary(),
         sense_to_act_us=sense_to_act.summary(),
-        lateness_bars=beat.lateness.bars(),
+        lateness_bars=timer.lateness.bars(),
         safety_events=events | stale,
-        homings=approach.homings,
-        put_backs=approach.put_backs,
+        homings=homing.homings,
+        put_backs=homing.put_backs,
         sources=sources,
         limit_violations=motion.limit_violations,
-        goals=len(decider.results),
-        successes=sum(result.reached for result in decider.results),
-        goal_results=decider.results,
+        goals=len(runner.results),
+        successes=sum(result.reached for result in runner.results),
+        goal_results=runner.results,
         end_reason=end_reason,
         message=message,
         final_phase=final_phase,

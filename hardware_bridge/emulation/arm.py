@@ -3,9 +3,9 @@
 import numpy as np
 
 from wpg.hardware_bridge.axes import as_command, in_row
-from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.emulation.goal_judge import GoalJudge
+from wpg.hardware_bridge.emulation.goal_checker import GoalChecker
+from wpg.hardware_bridge.limit_checker import LimitChecker
 from wpg.hardware_bridge.native.command_gate import CommandGate
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, SimulatedRobot, StopMode, Vector
@@ -34,8 +34,8 @@ class EmulatedArm:
         self._step_s = physics_step_s(robot.description)
         self._speed = self._speed_max = robot.description.limits("velocity_max_rad_s")
         self.witness = Witness(robot=robot.description.name)
-        judge = CommandJudge(robot.description, resolution_rad)
-        self._goal_judge = GoalJudge(judge, robot.description.servo_dt_s)
+        checker = LimitChecker(robot.description, resolution_rad)
+        self._goal_checker = GoalChecker(checker, robot.description.servo_dt_s)
         robot.connect()
         self.state = robot.read()
         grips = self.state.gripper_m is not None
@@ -74,7 +74,7 @@ class EmulatedArm:
             return
         self._robot.arm()
         self._observe()
-        self._goal_judge.start(self.state.joint_pos)
+        self._goal_checker.start(self.state.joint_pos)
         self._goal = None
         self._last_command_s = now_s
         self.witness.arms += 1
@@ -114,9 +114,9 @@ class EmulatedArm:
             speed_rad_s: (num_joints,) at which they let themselves go there.
             gripper_m: how far the gripper is to be open; None: as before.
         """
-        outside = self._goal_judge.judge(joint_pos, now_s)
+        outside = self._goal_checker.check(joint_pos, now_s)
         self.witness.saw_command(Refusal.NONE, outside)
-        self._gate.accept(in_row(joint_pos, self.state.gripper_m), self._goal_judge.tick)
+        self._gate.accept(in_row(joint_pos, self.state.gripper_m), self._goal_checker.tick)
         if self._goal is None:
             self._reference = self.state.joint_pos.copy()
         self._goal = target

@@ -7,7 +7,9 @@ from typing import Protocol
 
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
+from wpg.hardware_bridge.emulation.dynamixel_device import DynamixelDevice
 from wpg.hardware_bridge.emulation.faults import Device, FaultSpec, FaultyDevice, FaultyLink
+from wpg.hardware_bridge.emulation.servo_device import FeetechDevice
 from wpg.hardware_bridge.errors import BridgeError, LinkError
 from wpg.hardware_bridge.links import Link, parse_link_url, serve_link
 from wpg.hardware_bridge.links.serial_port import PtyServerLink
@@ -15,8 +17,6 @@ from wpg.hardware_bridge.native.device import NativeDevice
 from wpg.hardware_bridge.protocols.dynamixel import DynamixelProtocol
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
 from wpg.hardware_bridge.robot import SimulatedRobot
-from wpg.hardware_bridge.servos.device import FeetechDevice
-from wpg.hardware_bridge.servos.dynamixel_device import DynamixelDevice
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
 from wpg.hardware_bridge.witness import Witness
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from wpg.export.interface import PolicyInterface
 from wpg.export.kinematics import Record
 from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.motions.moving import Mover
 from wpg.hardware_bridge.robot import Robot, StopMode, Vector
 

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator
 from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.control.checks import check_gripper, check_stance, check_stop
-from wpg.hardware_bridge.control.hazards import Hazard, find_hazard
-from wpg.hardware_bridge.control.metronome import Metronome
+from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
+from wpg.hardware_bridge.control.hazard_monitor import find_hazard
+from wpg.hardware_bridge.control.mode_commander import ModeCommander
 from wpg.hardware_bridge.control.motion import Motion
-from wpg.hardware_bridge.control.orders import Orders
+from wpg.hardware_bridge.control.rate_timer import RateTimer
 from wpg.hardware_bridge.control.safety import SafetyConfig
-from wpg.hardware_bridge.control.sensing import Sensor
-from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.control.state_reader import StateReader
 from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.hazard import Hazard
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.recorder import NoRecorder, Recorder
 
@@ -53,9 +54,9 @@ class Mover:
         self._should_stop = should_stop
         self._emergency = emergency or EmergencyStop()
         self._final_stop = final_stop
-        self._sensor = Sensor(robot, self._clock)
-        self._orders = Orders(robot, self._sensor, self._emergency, self._clock)
-        self._metronome = Metronome(robot.description.servo_dt_s, self._clock)
+        self._reader = StateReader(robot, self._clock)
+        self._modes = ModeCommander(robot, self._reader, self._emergency, self._clock)
+        self._timer = RateTimer(robot.description.servo_dt_s, self._clock)
         self._start_s = self._clock.now()
         self.dt_s = robot.description.servo_dt_s
         self.motion = Motion(robot)
@@ -95,13 +96,13 @@ class Mover:
         Raises:
             BridgeError: something speaks against it; says what.
         """
-        self._metronome.wait()
+        self._timer.wait()
         sense_s = self._clock.now()
-        state = self._sensor.read()
+        state = self._reader.read()
         self._heed_stops()
         if hazard := self._hazard(state):
             # A setpoint to brake by would go on pressing the arm against what is in its way.
-            self._orders.silent |= hazard.name == "tracking_error"
+            self._modes.silent |= hazard.name == "tracking_error"
             raise BridgeError(f"stopped by {hazard.name}: {hazard.detail}{_because(hazard, state)}")
         if state is not None:
             self.joint_pos = state.joint_pos
@@ -111,19 +112,19 @@ class Mover:
             phase=phase,
             state=state,
             command=command,
-            lateness_s=self._metronome.last_lateness_s,
+            lateness_s=self._timer.last_lateness_s,
             sense_to_act_s=self._clock.now() - sense_s,
         )
         return command
 
     def _hazard(self, state: RobotState | None) -> Hazard | None:
-        if state is not None and (hazard := self._orders.stop_elsewhere(state)):
+        if state is not None and (hazard := self._modes.stop_elsewhere(state)):
             return hazard
         return find_hazard(
             self._safety,
             state,
-            state_age_s=self._sensor.age_s(),
-            missed_in_a_row=self._metronome.missed_in_a_row,
+            state_age_s=self._reader.age_s(),
+            missed_in_a_row=self._timer.missed_in_a_row,
             sent=self.motion.joint_pos,
             dt_s=self.dt_s,
         )
@@ -136,7 +137,7 @@ class Mover:
 
     def _check(self, interface: PolicyInterface | None) -> None:
         check_stop(self._robot, self._final_stop)
-        state, description = self._sensor.first(), self._robot.description
+        state, description = self._reader.first(), self._robot.description
         check_stance(state, description)
         if interface is not None:
             check_gripper(interface, description, state)
@@ -144,19 +145,19 @@ class Mover:
 
     def _arm(self) -> None:
         try:
-            self._orders.arm_first()
+            self._modes.arm_first()
         except BaseException as error:
             # Stopping a robot that has refused might stop somebody else's run.
-            if not self._orders.refused:
+            if not self._modes.refused:
                 self._park(error)
             raise
 
     def _start(self) -> None:
         """The robot has just armed: commands begin where it stands."""
-        state = self._sensor.first()
+        state = self._reader.first()
         self.motion.start(state.joint_pos, state.gripper_m)
         self.joint_pos = state.joint_pos
-        self._metronome.restart()
+        self._timer.restart()
 
     @contextlib.contextmanager
     def _braked(self) -> Iterator[None]:
@@ -170,9 +171,9 @@ class Mover:
 
     def _brake(self) -> None:
         for _ in range(round(BRAKING_MAX_S / self.dt_s)):
-            if self._emergency.source or self._orders.silent:
+            if self._emergency.source or self._modes.silent:
                 return
-            self._metronome.wait()
+            self._timer.wait()
             self.motion.brake()
             if self.motion.at_rest:
                 return
@@ -184,12 +185,12 @@ class Mover:
             BridgeError: there was trouble in this, or an emergency stop; names what ended the motion, too.
         """
         source = self._emergency.source
-        parking = self._orders.leave(self._final_stop, at_once=bool(source))
+        stopped = self._modes.leave(self._final_stop, at_once=bool(source))
         if source:
-            said = f"emergency stop by {source}: {parking.trouble or parking.detail}"
+            said = f"emergency stop by {source}: {stopped.trouble or stopped.detail}"
         else:
-            said = parking.trouble
-            if not parking.confirmed:
+            said = stopped.trouble
+            if not stopped.confirmed:
                 said = f"holding is not confirmed, cut the power: {said}"
             if not said:
                 return

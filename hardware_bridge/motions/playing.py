@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 
 from wpg.hardware_bridge.clock import Clock
+from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.control.safety import SafetyConfig
-from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.motions.excitation import MotionPath
 from wpg.hardware_bridge.motions.moving import Mover

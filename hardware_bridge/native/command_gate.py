@@ -3,8 +3,8 @@
 import numpy as np
 
 from wpg.hardware_bridge.axes import axis_names
-from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.limit_checker import LimitChecker
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.witness import Witness
@@ -37,7 +37,7 @@ class CommandGate:
         self._num_joints = description.num_joints
         self._num_axes = len(axis_names(description, gripper=gripper))
         self._witness = witness
-        self.judge = CommandJudge(description, resolution_rad, gripper=gripper)
+        self.checker = LimitChecker(description, resolution_rad, gripper=gripper)
         self._armed_at: Vector | None = None
         self.tick = 0
         """Tick of the last command that was followed."""
@@ -49,7 +49,7 @@ class CommandGate:
         if not np.isfinite(joint_pos).all():
             self.refusal = Refusal.NOT_FINITE
             return False
-        self.judge.start(joint_pos)
+        self.checker.start(joint_pos)
         self._armed_at = joint_pos
         self.refusal = Refusal.NONE
         return True
@@ -68,7 +68,7 @@ class CommandGate:
             return self.refuse(Refusal.WRONG_SIZE)
         if not np.isfinite(measured).all():
             return self.refuse(Refusal.NOT_FINITE)
-        outside = self.judge.judge(joint_pos, joint_vel, tick)
+        outside = self.checker.check(joint_pos, joint_vel, tick)
         # An acceleration is witnessed but followed: refusing it would only make the next command worse.
         refusals = [_REFUSALS[kind] for kind in outside if kind in _REFUSALS]
         self.refusal = refusals[0] if refusals else Refusal.NONE
@@ -80,7 +80,7 @@ class CommandGate:
 
     def accept(self, joint_pos: Vector, tick: int) -> None:
         """The device follows a command."""
-        self.judge.accept(joint_pos, tick)
+        self.checker.accept(joint_pos, tick)
         self.tick = tick
         if self._armed_at is not None:
             step_rad = float(np.abs(joint_pos - self._armed_at)[: self._num_joints].max())

@@ -2,7 +2,7 @@
 
 from typing import Protocol, TypedDict, Unpack
 
-from wpg.hardware_bridge.control.policy import Decision, Floats
+from wpg.hardware_bridge.policy import Decision, Floats
 from wpg.hardware_bridge.robot import JointCommand, RobotState, Vector
 
 

@@ -6,7 +6,7 @@ from typing import Unpack
 
 import numpy as np
 
-from wpg.hardware_bridge.control.lifecycle import Phase
+from wpg.hardware_bridge.phase import Phase
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.run_log.recorder import Step, Tick
 from wpg.hardware_bridge.run_log.schema import (

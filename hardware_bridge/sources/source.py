@@ -13,9 +13,9 @@ import msgspec
 from wpg.export.errors import ContractError
 from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.clock import Clock
-from wpg.hardware_bridge.control.hazards import Hazard
-from wpg.hardware_bridge.control.timing import LatencyHistogram, LatencySummary
 from wpg.hardware_bridge.errors import StaleStateError
+from wpg.hardware_bridge.hazard import Hazard
+from wpg.hardware_bridge.latency import LatencyHistogram, LatencySummary
 from wpg.hardware_bridge.robot import Vector
 
 FIRST_READING_S = 2.0

@@ -16,9 +16,9 @@ from wpg.export.interface import ActionTerm, GoalSpec, ObservationTerm, PolicyIn
 from wpg.export.options import SamplerOptions
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.control.policy import SampledPolicy
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
+from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import read_log

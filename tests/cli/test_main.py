@@ -13,7 +13,7 @@ from error_line import only_line
 from wpg.cli import main as cli
 from wpg.cli.options import usage_error
 from wpg.hardware_bridge.control.report import RunReport
-from wpg.hardware_bridge.control.timing import LatencyHistogram
+from wpg.hardware_bridge.latency import LatencyHistogram
 from wpg.hardware_bridge.motions.joint_check import JointCheck
 
 

@@ -33,9 +33,9 @@ from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.clock import SimulatedClock
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.control.policy import SampledPolicy
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import LogError
+from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.memory import MemoryLog
 from wpg.sim_envs.effects import Effects

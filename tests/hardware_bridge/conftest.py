@@ -9,7 +9,6 @@ from wpg.export.interface import ActionTerm, GoalSpec, ObservationTerm, PolicyIn
 from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.control.policy import Decision
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import Emulator
@@ -19,6 +18,7 @@ from wpg.hardware_bridge.emulation.loopback import LoopbackLink
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.native.device import NativeDevice
 from wpg.hardware_bridge.native.robot import NativeRobot
+from wpg.hardware_bridge.policy import Decision
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.control.emergency_stop import EmergencyStop, halt
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.emergency import EmergencyStop, halt
 from wpg.hardware_bridge.errors import BridgeError, ProtocolError
 from wpg.hardware_bridge.keyboard import terminal_keys
 from wpg.hardware_bridge.protocols.native import Arm
@@ -136,27 +136,27 @@ class Deceiver:
 class TestReadBack:
     def test_an_arm_that_goes_on_moving_is_no_success(self, bench):
         robot = Deceiver(bench.clock, speed=0.5)
-        parking = halt(robot, bench.clock)
+        stopped = halt(robot, bench.clock)
         assert robot.stops == [StopMode.HOLD, StopMode.DAMP]
-        assert not parking.confirmed
-        assert "cut the power: the joints are not seen to rest within 1 s" in parking.trouble
+        assert not stopped.confirmed
+        assert "cut the power: the joints are not seen to rest within 1 s" in stopped.trouble
 
     def test_a_measurement_that_is_repeated_is_no_rest(self, bench):
-        parking = halt(Deceiver(bench.clock, numbers=itertools.repeat(42)), bench.clock)
-        assert not parking.confirmed
-        assert "cut the power: the joints are not seen to rest within 1 s" in parking.trouble
+        stopped = halt(Deceiver(bench.clock, numbers=itertools.repeat(42)), bench.clock)
+        assert not stopped.confirmed
+        assert "cut the power: the joints are not seen to rest within 1 s" in stopped.trouble
 
     def test_an_arm_that_still_follows_commands_is_no_success(self, bench):
-        parking = halt(Deceiver(bench.clock, status=RobotStatus.ARMED), bench.clock)
-        assert not parking.confirmed
-        assert "still follows commands" in parking.trouble
+        stopped = halt(Deceiver(bench.clock, status=RobotStatus.ARMED), bench.clock)
+        assert not stopped.confirmed
+        assert "still follows commands" in stopped.trouble
 
     def test_an_arm_that_does_not_hold_is_damped(self, bench):
         robot = Deceiver(bench.clock, refuses=(StopMode.HOLD,))
-        parking = halt(robot, bench.clock)
+        stopped = halt(robot, bench.clock)
         assert robot.stops == [StopMode.HOLD, StopMode.DAMP]
-        assert parking.confirmed
-        assert parking.trouble == "damped instead of held: no"
+        assert stopped.confirmed
+        assert stopped.trouble == "damped instead of held: no"
 
 
 class TestKey:

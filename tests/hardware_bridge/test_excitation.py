@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.clock import ManualClock
-from wpg.hardware_bridge.command_judge import CommandJudge
+from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.description import load_description, shipped_robots
-from wpg.hardware_bridge.emergency import EmergencyStop
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.limit_checker import LimitChecker
 from wpg.hardware_bridge.motions.excitation import ExcitationPlan, excitation
 from wpg.hardware_bridge.motions.playing import play_path
 from wpg.hardware_bridge.robot import RobotStatus
@@ -46,11 +46,11 @@ def test_inside_the_limits_of_every_robot(name):
     path = excitation(description, ExcitationPlan(rounds=1))
     home, dt_s = description.limits("home_rad"), description.servo_dt_s
     pos = np.concatenate([[home], path.joint_pos, [home]])
-    judge = CommandJudge(description)
-    judge.start(home)
+    checker = LimitChecker(description)
+    checker.start(home)
     for tick, (row, vel) in enumerate(zip(path.joint_pos, path.joint_vel, strict=True)):
-        assert judge.judge(row, vel, tick) == ()
-        judge.accept(row, tick)
+        assert checker.check(row, vel, tick) == ()
+        checker.accept(row, tick)
     share = 1.02 * description.motion_fraction
     velocity = np.diff(pos, axis=0) / dt_s
     acceleration = np.diff(velocity, axis=0) / dt_s

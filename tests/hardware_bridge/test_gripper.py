@@ -10,11 +10,11 @@ from wpg.export.errors import ContractError
 from wpg.export.interface import ObservationTerm
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.control.policy import Decision
 from wpg.hardware_bridge.errors import ProtocolError
 from wpg.hardware_bridge.gripper import GripperSetpoint
 from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.native.robot import NativeRobot
+from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.protocols.native import Command, Refusal
 from wpg.hardware_bridge.replay import _rebuilt_observations
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, StopMode

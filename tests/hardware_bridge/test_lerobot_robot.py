@@ -280,7 +280,7 @@ class Still:
         )
 
     def act(self, obs):
-        from wpg.hardware_bridge.control.policy import Decision
+        from wpg.hardware_bridge.policy import Decision
 
         return Decision(np.zeros(5, dtype=np.float32), 0.0)
 

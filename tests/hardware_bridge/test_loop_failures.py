@@ -9,9 +9,9 @@ import pytest
 
 from wpg.export.errors import ContractError
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.control.policy import Decision
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import RobotStatus, StopMode
 
 

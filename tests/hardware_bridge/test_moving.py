@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.emergency import EmergencyStop
+from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.motions.excitation import MotionPath
 from wpg.hardware_bridge.motions.joint_check import check_joints

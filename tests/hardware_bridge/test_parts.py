@@ -16,11 +16,11 @@ from wpg.hardware_bridge.clock import ManualClock, RealClock
 from wpg.hardware_bridge.control.checks import check_interface, ticks_per_step
 from wpg.hardware_bridge.control.goals import GoalSequence
 from wpg.hardware_bridge.control.lifecycle import _NEXT, Lifecycle, Phase
-from wpg.hardware_bridge.control.metronome import Metronome
-from wpg.hardware_bridge.control.timing import LatencyHistogram
+from wpg.hardware_bridge.control.rate_timer import RateTimer
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.faults import FaultSpecError, parse_faults
 from wpg.hardware_bridge.errors import DescriptionError, LifecycleError
+from wpg.hardware_bridge.latency import LatencyHistogram
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime, unpin
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 from wpg.hardware_bridge.signals import stop_on_signals
@@ -50,38 +50,38 @@ class TestHistogram:
         assert histogram.percentile_us(1.0) <= 1e8
 
 
-class TestMetronome:
+class TestRateTimer:
     def test_keeps_its_grid_through_lateness(self):
         clock = ManualClock(10.0)
-        metronome = Metronome(0.01, clock)
+        timer = RateTimer(0.01, clock)
         times = []
         for work in (0.001, 0.009, 0.014, 0.001, 0.032, 0.0):
-            metronome.wait()
+            timer.wait()
             times.append(round(clock.now() - 10.0, 6))
             clock.advance(work)
         assert times == [0.01, 0.02, 0.03, 0.044, 0.05, 0.082]
-        assert metronome.missed == 2
-        assert metronome.lateness.max_us == pytest.approx(22_000)
+        assert timer.missed == 2
+        assert timer.lateness.max_us == pytest.approx(22_000)
 
     def test_numbers_count_missed_beats(self):
         clock = ManualClock()
-        metronome = Metronome(0.01, clock)
-        assert metronome.wait() == 0
+        timer = RateTimer(0.01, clock)
+        assert timer.wait() == 0
         clock.advance(0.055)
-        assert metronome.wait() == 5
-        assert metronome.missed_in_a_row == 4
-        assert metronome.wait() == 6
-        assert metronome.missed_in_a_row == 0
+        assert timer.wait() == 5
+        assert timer.missed_in_a_row == 4
+        assert timer.wait() == 6
+        assert timer.missed_in_a_row == 0
 
     def test_a_pause_is_no_miss(self):
         clock = ManualClock()
-        metronome = Metronome(0.01, clock)
-        metronome.wait()
+        timer = RateTimer(0.01, clock)
+        timer.wait()
         clock.advance(1.0)
-        metronome.restart()
-        assert metronome.wait() == 1
-        assert metronome.missed == 0
-        assert metronome.active_s == pytest.approx(0.02)
+        timer.restart()
+        assert timer.wait() == 1
+        assert timer.missed == 0
+        assert timer.active_s == pytest.approx(0.02)
 
 
 def test_real_clock_never_returns_early():

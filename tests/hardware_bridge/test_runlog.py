@@ -13,8 +13,8 @@ import pytest
 
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.control.policy import Decision
 from wpg.hardware_bridge.errors import LogError
+from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import JointCommand, RobotState
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import read_log

@@ -10,10 +10,10 @@ from untrained_policy import write_untrained
 from wpg.export.errors import ContractError
 from wpg.export.options import SamplerOptions
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.control.policy import SampledPolicy
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import BridgeError, LogError
 from wpg.hardware_bridge.native.robot import NativeRobot
+from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.realtime import RealtimeConfig
 from wpg.hardware_bridge.replay import replay
 from wpg.hardware_bridge.run_log.reader import read_log

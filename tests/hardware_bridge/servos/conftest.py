@@ -10,10 +10,10 @@ from wpg.hardware_bridge.emulation.emulator import make_device
 from wpg.hardware_bridge.emulation.faults import FaultSpec, FaultyLink
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.emulation.loopback import LoopbackLink
+from wpg.hardware_bridge.emulation.servo_device import ServoDevice
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.hardware_bridge.servos.calibration import ServoCalibration
-from wpg.hardware_bridge.servos.device import ServoDevice
 from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT

@@ -9,7 +9,6 @@ import pytest
 from wpg.export.interface import ObservationTerm
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.control.policy import Decision
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.emulator import Emulator
 from wpg.hardware_bridge.emulation.faults import parse_faults
@@ -20,6 +19,7 @@ from wpg.hardware_bridge.errors import (
     StaleStateError,
 )
 from wpg.hardware_bridge.motions.joint_check import check_joints
+from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import JointCommand, StopMode
 from wpg.hardware_bridge.servos.calibration import MotorCalibration, calibration_of
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT

@@ -7,9 +7,9 @@ import pytest
 
 from wpg.export.interface import ObservationTerm
 from wpg.hardware_bridge.clock import ManualClock
-from wpg.hardware_bridge.control.policy import Decision
 from wpg.hardware_bridge.errors import LinkError
 from wpg.hardware_bridge.links import Link
+from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.sources.link import LinkSource
 from wpg.hardware_bridge.sources.sender import SourceSender
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from wpg.hardware_bridge.clock import Clock
-from wpg.hardware_bridge.control.parking import Parking
+from wpg.hardware_bridge.control.final_stop import StopResult
 from wpg.hardware_bridge.errors import BridgeError, StaleStateError
 from wpg.hardware_bridge.robot import Robot, RobotStatus, StopMode
 
@@ -46,7 +46,7 @@ class EmergencyStop:
         return self._source
 
 
-def halt(robot: Robot, clock: Clock) -> Parking:
+def halt(robot: Robot, clock: Clock) -> StopResult:
     """Hold the arm where it is, now, and look whether it stands; where it does not, let it sink slowly.
 
     The device brakes by itself, harder than setpoints would. That it took the order is not enough: its state
@@ -62,9 +62,9 @@ def halt(robot: Robot, clock: Clock) -> Parking:
             trouble = trouble or str(error)
             continue
         if mode is StopMode.HOLD:
-            return Parking(confirmed=True, trouble="", detail=f"at rest {1e3 * still_s:.0f} ms later")
-        return Parking(confirmed=True, trouble=f"damped instead of held: {trouble}")
-    return Parking(confirmed=False, trouble=f"not confirmed, cut the power: {trouble}")
+            return StopResult(confirmed=True, trouble="", detail=f"at rest {1e3 * still_s:.0f} ms later")
+        return StopResult(confirmed=True, trouble=f"damped instead of held: {trouble}")
+    return StopResult(confirmed=False, trouble=f"not confirmed, cut the power: {trouble}")
 
 
 def _still_after(robot: Robot, clock: Clock, began_s: float) -> float:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wpg.hardware_bridge.command_judge import CommandJudge
+from wpg.hardware_bridge.limit_checker import LimitChecker
 from wpg.hardware_bridge.robot import Vector
 
 BEHIND_S = 0.1
@@ -14,7 +14,7 @@ DRIFT = 0.02
 """Share of a period by which the periods follow a goal that is late; one that is early begins them anew."""
 
 
-class GoalJudge:
+class GoalChecker:
     """Holds successive goals against the limits, as far as their arrival tells when they were sent.
 
     Without a gap a goal is of the servo period that it arrives in; of those that arrive in one the last
@@ -23,14 +23,14 @@ class GoalJudge:
     as the line may be behind. A goal is outside the limits when it is so however it was sent.
 
     Args:
-        judge: of goals whose periods are known.
+        checker: of goals whose periods are known.
         dt_s: the servo period.
     """
 
-    def __init__(self, judge: CommandJudge, dt_s: float) -> None:
+    def __init__(self, checker: LimitChecker, dt_s: float) -> None:
         self._dt_s = dt_s
         self._left_max = max(1, round(BEHIND_S / dt_s))
-        self._courses = [_Course(judge, 0, 0)]
+        self._courses = [_Course(checker, 0, 0)]
         self._period_s: float | None = None
         """When the period of the last goal began."""
         self._behind_until_s = 0.0
@@ -42,12 +42,12 @@ class GoalJudge:
 
     def start(self, joint_pos: Vector) -> None:
         """Begin anew from an arm at rest at ``joint_pos`` (num_joints,) rad."""
-        judge = self._courses[0].judge
-        judge.start(joint_pos)
-        self._courses = [_Course(judge, self.tick, 0)]
+        checker = self._courses[0].checker
+        checker.start(joint_pos)
+        self._courses = [_Course(checker, self.tick, 0)]
         self._period_s = None
 
-    def judge(self, joint_pos: Vector, now_s: float) -> tuple[str, ...]:
+    def check(self, joint_pos: Vector, now_s: float) -> tuple[str, ...]:
         """Limits that a goal leaves that arrives now; it is followed in any case."""
         periods = self._periods_until(now_s)
         if periods > 1:
@@ -57,13 +57,13 @@ class GoalJudge:
             self._courses = [course._replace(left=0) for course in self._courses]
         options = [option for course in self._courses for option in self._options(course, periods)]
         rest = np.zeros_like(joint_pos)
-        verdicts = [option.judge.judge(joint_pos, rest, option.tick) for option in options]
+        verdicts = [option.checker.check(joint_pos, rest, option.tick) for option in options]
         inside = [option for option, verdict in zip(options, verdicts, strict=True) if not verdict]
         # If none explains it, it has come as it was sent.
         outside = () if inside else verdicts[0]
         followed = [self._followed(option, joint_pos) for option in inside or options[:1]]
         # Those that have as much left go on alike, whether the last step took one period or several.
-        self._courses = list({(it.left, min(it.judge.last_periods, 2)): it for it in followed}.values())
+        self._courses = list({(it.left, min(it.checker.last_periods, 2)): it for it in followed}.values())
         return outside
 
     def _periods_until(self, now_s: float) -> int:
@@ -77,24 +77,24 @@ class GoalJudge:
 
     def _options(self, course: "_Course", periods: int) -> list["_Course"]:
         """The periods that the next goal of a course may be of, the latest first."""
-        judge, tick, left = course
+        checker, tick, left = course
         free = left + periods
         if not free:
             return [course]
         counts = [free, *range(min(free - 1, self._left_max), 0, -1)]
-        return [_Course(judge, tick + count, min(free - count, self._left_max)) for count in counts]
+        return [_Course(checker, tick + count, min(free - count, self._left_max)) for count in counts]
 
     @staticmethod
     def _followed(option: "_Course", joint_pos: Vector) -> "_Course":
-        judge = copy(option.judge)
-        judge.accept(joint_pos, option.tick)
-        return option._replace(judge=judge)
+        checker = copy(option.checker)
+        checker.accept(joint_pos, option.tick)
+        return option._replace(checker=checker)
 
 
 class _Course(NamedTuple):
     """When the goals so far may have been sent."""
 
-    judge: CommandJudge
+    checker: LimitChecker
     tick: int
     """Period of the last one."""
     left: int

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.control.guard import Guard
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig, load_safety
-from wpg.hardware_bridge.control.policy import Decision
 from wpg.hardware_bridge.control.safety import SafetyConfig, SafetyFilter
+from wpg.hardware_bridge.control.target_limiter import TargetLimiter
 from wpg.hardware_bridge.errors import BridgeError, DescriptionError
+from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import JointCommand
 
 
@@ -93,37 +93,39 @@ class TestWorkspace:
         assert bench.witness.arms == 0
 
     def test_hazard_only_where_it_gets_worse(self, description, home, box):
-        guard = Guard(description, SafetyConfig(workspace_m=box))
+        limiter = TargetLimiter(description, SafetyConfig(workspace_m=box))
         out = home + 0.3 * np.eye(7)[0]
-        assert guard.hazard(home, out).name == "workspace"
-        assert guard.hazard(out, home) is None
-        assert guard.hazard(out, out) is None
-        assert guard.hazard(home, home) is None
+        assert limiter.hazard(home, out).name == "workspace"
+        assert limiter.hazard(out, home) is None
+        assert limiter.hazard(out, out) is None
+        assert limiter.hazard(home, home) is None
 
     def test_targets_inside_are_left_alone(self, description, home, box):
-        guard = Guard(description, SafetyConfig(workspace_m=box))
+        limiter = TargetLimiter(description, SafetyConfig(workspace_m=box))
         target = home + 0.01
-        np.testing.assert_array_equal(guard.shorten(target, home, spread=9.0), target)
-        assert guard.events == {}
+        np.testing.assert_array_equal(limiter.shorten(target, home, spread=9.0), target)
+        assert limiter.events == {}
 
 
 class TestSpread:
-    def guard(self, description):
-        return Guard(description, SafetyConfig(spread_slow=0.2, spread_hold=0.4))
+    def limiter(self, description):
+        return TargetLimiter(description, SafetyConfig(spread_slow=0.2, spread_hold=0.4))
 
-    def share(self, guard, home, spread):
-        return (guard.shorten(home + 0.1, home, spread) - home)[0] / 0.1
+    def share(self, limiter, home, spread):
+        return (limiter.shorten(home + 0.1, home, spread) - home)[0] / 0.1
 
     def test_falls_at_once_and_grows_back_slowly(self, description, home):
-        guard = self.guard(description)
-        shares = [self.share(guard, home, spread) for spread in (0.1, 0.2, 0.3, 0.4, 1.0, 0.0, 0.0, 0.3, 0.0)]
+        limiter = self.limiter(description)
+        shares = [
+            self.share(limiter, home, spread) for spread in (0.1, 0.2, 0.3, 0.4, 1.0, 0.0, 0.0, 0.3, 0.0)
+        ]
         np.testing.assert_allclose(shares, [1.0, 1.0, 0.5, 0.0, 0.0, 0.1, 0.2, 0.3, 0.4], atol=1e-9)
-        assert guard.events == {"unsure": 7}
+        assert limiter.events == {"unsure": 7}
 
     def test_noise_about_the_threshold_moves_the_share_little(self, description, home):
-        guard = self.guard(description)
+        limiter = self.limiter(description)
         rng = np.random.default_rng(0)
-        shares = [self.share(guard, home, 0.3 + 0.02 * rng.standard_normal()) for _ in range(200)]
+        shares = [self.share(limiter, home, 0.3 + 0.02 * rng.standard_normal()) for _ in range(200)]
         assert np.std(shares[20:]) < 0.1
         assert np.diff(shares[20:]).max() <= 0.1 + 1e-9
 

@@ -18,7 +18,7 @@ SET_DOWN_M = 0.005
 """An object is let go of no higher than this."""
 
 
-class Start:
+class StartConditions:
     """What training began with, as the contract tells it.
 
     The arm: joints near home, or near the posture of tool control, where the contract says how near; a tool

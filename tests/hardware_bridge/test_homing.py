@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.control.approach import STALLED_S
+from wpg.hardware_bridge.control.homing import STALLED_S
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 
@@ -48,7 +48,7 @@ def test_a_driver_that_clips_what_it_is_told(loop, bench, trace):
 def test_a_start_outside_the_limits(loop, bench):
     outside = bench.description.limits("home_rad").copy()
     outside[1] = bench.description.joints[1].position_max_rad + 0.1
-    loop._decider._start.joint_pos = outside
+    loop._runner._start.joint_pos = outside
     report = loop.run()
     assert (report.end_reason, report.final_phase) == ("homing_stalled", "parked")
     assert "joint 2 of 7" in report.message

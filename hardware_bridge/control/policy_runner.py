@@ -4,17 +4,17 @@ import numpy as np
 
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.control.goals import GoalResult, GoalSequence
-from wpg.hardware_bridge.control.policy import Policy
-from wpg.hardware_bridge.control.starting import Start
-from wpg.hardware_bridge.control.timing import LatencyHistogram
+from wpg.hardware_bridge.control.start_conditions import StartConditions
 from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.latency import LatencyHistogram
 from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline
+from wpg.hardware_bridge.policy import Policy
 from wpg.hardware_bridge.robot import RobotState, Vector
 from wpg.hardware_bridge.run_log.recorder import Recorder
 from wpg.hardware_bridge.sources.source import Feed
 
 
-class Decider:
+class PolicyRunner:
     """Asks the policy where the joints shall go.
 
     Args:
@@ -40,7 +40,7 @@ class Decider:
         self._feed = feed
         self._observe = ObservationPipeline(policy.interface)
         self._act = ActionPipeline(policy.interface, description)
-        self._start = Start(policy.interface, description, opens=self._act.moves_gripper)
+        self._start = StartConditions(policy.interface, description, opens=self._act.moves_gripper)
         self._clock = clock
         self._recorder = recorder
         self.goals = goals

@@ -3,11 +3,11 @@
 import math
 
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
+from wpg.hardware_bridge.emulation.emulated_servo import EmulatedServo
+from wpg.hardware_bridge.emulation.servo_device import ServoDevice
 from wpg.hardware_bridge.protocols.dynamixel import ALERT, DynamixelProtocol, fast_size
 from wpg.hardware_bridge.protocols.servo import BROADCAST, Instruction, Packet, Status
 from wpg.hardware_bridge.robot import RobotStatus
-from wpg.hardware_bridge.servos.device import ServoDevice
-from wpg.hardware_bridge.servos.emulated_servo import EmulatedServo
 from wpg.hardware_bridge.servos.models import (
     DXL_HARDWARE_ERROR,
     DXL_INDIRECT_ADDRESS,

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from wpg.hardware_bridge.clock import Clock
-from wpg.hardware_bridge.control.deciding import Decider
-from wpg.hardware_bridge.control.lifecycle import Lifecycle, Phase
+from wpg.hardware_bridge.control.lifecycle import Lifecycle
 from wpg.hardware_bridge.control.motion import Motion
+from wpg.hardware_bridge.control.policy_runner import PolicyRunner
 from wpg.hardware_bridge.control.soft_start import SoftStart
+from wpg.hardware_bridge.phase import Phase
 from wpg.hardware_bridge.robot import RobotState, Vector
 
 HOME_RAD = 1e-3
@@ -22,11 +23,11 @@ PutBack = Callable[[str], bool]
 is any more; True lets the arm go on."""
 
 
-class Approach:
+class Homing:
     """Leads the run to :attr:`Phase.RUNNING`, through homing and waiting where they are needed.
 
     Args:
-        decider: knows where training began.
+        runner: knows where training began.
         motion: moves the arm.
         soft_start: sets its pace.
         lifecycle: holds the phase.
@@ -36,7 +37,7 @@ class Approach:
 
     def __init__(
         self,
-        decider: Decider,
+        runner: PolicyRunner,
         motion: Motion,
         soft_start: SoftStart,
         lifecycle: Lifecycle,
@@ -45,7 +46,7 @@ class Approach:
         end: Callable[[str, str], None],
         clock: Clock,
     ) -> None:
-        self._decider = decider
+        self._runner = runner
         self._motion = motion
         self._soft_start = soft_start
         self._lifecycle = lifecycle
@@ -70,15 +71,15 @@ class Approach:
         An object that once lay elsewhere is waited for in any case, also behind a hold: a hand may be at it.
         """
         if self._put_back is not None:
-            self._trouble = self._decider.misplaced(state) or self._trouble
-        if not self._trouble and self._decider.may_start(state):
+            self._trouble = self._runner.misplaced(state) or self._trouble
+        if not self._trouble and self._runner.may_start(state):
             self._lifecycle.enter(Phase.RUNNING, reason)
         else:
             self.homings += 1
-            self._decider.reset()
+            self._runner.reset()
             self._descents = self._rises = RISES_MAX
             self._nearest_rad, self._nearer_s = np.inf, self._clock.now()
-            self._lets_go = self._decider.must_open(state)
+            self._lets_go = self._runner.must_open(state)
             if self._lets_go:
                 # What it holds, and how high, is seen once it stands.
                 self._head_for(self._motion.stop_pos)
@@ -103,7 +104,7 @@ class Approach:
         there = np.allclose(self._motion.joint_pos, self._motion.target, atol=HOME_RAD)
         if state is None or not (there and self._motion.at_rest and self._motion.gripper_is_there):
             return
-        at_start = np.allclose(self._motion.target, self._decider.start_pos, atol=HOME_RAD)
+        at_start = np.allclose(self._motion.target, self._runner.start_pos, atol=HOME_RAD)
         if at_start and not self._lets_go:
             self._arrive(state)
         else:
@@ -112,7 +113,7 @@ class Approach:
     def _set_off(self, state: RobotState) -> None:
         """Set down what the gripper holds and let go of it, then up from the table, and then to the start."""
         if self._lets_go:
-            down = self._decider.way_down(state, self._motion.joint_pos) if self._descents > 0 else None
+            down = self._runner.way_down(state, self._motion.joint_pos) if self._descents > 0 else None
             self._descents -= 1
             if down is None:
                 self._lets_go = False
@@ -120,9 +121,9 @@ class Approach:
             else:
                 self._head_for(down)
             return
-        up = self._decider.way_up(self._motion.joint_pos) if self._rises > 0 else None
+        up = self._runner.way_up(self._motion.joint_pos) if self._rises > 0 else None
         self._rises -= 1
-        self._head_for(self._decider.start_pos if up is None else up)
+        self._head_for(self._runner.start_pos if up is None else up)
 
     def _head_for(self, target: Vector) -> None:
         """Another target is as far as it is; the same one once more is no progress."""
@@ -140,14 +141,14 @@ class Approach:
 
     def _where(self) -> str:
         """The joint that is farthest from the start."""
-        there, start = self._motion.joint_pos, self._decider.start_pos
+        there, start = self._motion.joint_pos, self._runner.start_pos
         index = int(np.abs(start - there).argmax())
         return (
             f"joint {index + 1} of {len(start)} stays at {there[index]:.4f}, expected {start[index]:.4f} rad"
         )
 
     def _arrive(self, state: RobotState) -> None:
-        trouble = self._decider.misplaced(state) or self._trouble
+        trouble = self._runner.misplaced(state) or self._trouble
         if not trouble:
             self._lifecycle.enter(Phase.RUNNING)
         elif self._put_back is None:
@@ -161,8 +162,8 @@ class Approach:
         """The arm stands until the object is seen to lie where it should, and until it may go on."""
         if state is None or self._put_back is None:
             return
-        trouble = self._decider.misplaced(state)
-        rests = self._decider.object_rests(state, self._clock.now())
+        trouble = self._runner.misplaced(state)
+        rests = self._runner.object_rests(state, self._clock.now())
         if self._put_back(trouble) and not trouble and rests and seen:
             self._trouble = ""
             self.put_backs += 1

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.control.policy import Decision
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.native.robot import NativeRobot
+from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import STATUS_AFTER_STOP, RobotStatus, StopMode
 
 

@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.control.hazards import Hazard
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.hazard import Hazard
 from wpg.hardware_bridge.robot import Vector
 
 WORKSPACE_MARGIN_M = 0.005
@@ -19,7 +19,7 @@ SHARE_GROWTH = 0.1
 """A policy that was unsure is given this much more of its way at each step."""
 
 
-class Guard:
+class TargetLimiter:
     """Shortens a policy's moves: to the box that the tool must not leave, and while its particles are apart.
 
     Both are continuous in the target, so that nothing chatters: a policy that heads out of the box comes to

@@ -5,7 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.control.starting import Start
+from wpg.hardware_bridge.control.start_conditions import StartConditions
 from wpg.hardware_bridge.robot import RobotState
 from wpg.hardware_bridge.tool_motion import ToolMotion
 
@@ -21,7 +21,7 @@ def interface(description):
 
 @pytest.fixture(scope="module")
 def start(interface, description):
-    return Start(interface, description)
+    return StartConditions(interface, description)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ class TestArm:
 
     def test_a_policy_without_an_object_does_not(self, interface, description, low):
         goal = replace(interface.goal, achieved="tool_pos", start_clearance_m=None)
-        start = Start(replace(interface, goal=goal), description)
+        start = StartConditions(replace(interface, goal=goal), description)
         assert start.way_up(low) is None
         assert start.misplaced(CUBE + 10.0) == ""
 
@@ -113,7 +113,7 @@ class TestObject:
 class TestGripper:
     @pytest.fixture
     def picking(self, interface, description):
-        return Start(interface, description, opens=True)
+        return StartConditions(interface, description, opens=True)
 
     def test_begins_open(self, picking, kinematics, description):
         tool = kinematics.tool_position(picking.joint_pos)

@@ -7,7 +7,7 @@ from wpg.hardware_bridge.robot import Robot, RobotState
 FIRST_POLLS = 20
 
 
-class Sensor:
+class StateReader:
     """Keeps the last good state and how old it is.
 
     Args:

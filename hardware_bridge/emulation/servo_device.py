@@ -8,6 +8,7 @@ import numpy as np
 
 from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
+from wpg.hardware_bridge.emulation.emulated_servo import EmulatedServo
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.protocols.servo import (
     BITS_PER_BYTE,
@@ -19,7 +20,6 @@ from wpg.hardware_bridge.protocols.servo import (
 )
 from wpg.hardware_bridge.robot import RobotState, RobotStatus, StopMode, Vector
 from wpg.hardware_bridge.servos.calibration import default_calibration
-from wpg.hardware_bridge.servos.emulated_servo import EmulatedServo
 from wpg.hardware_bridge.servos.models import servo_bus
 
 SILENCE_S = 0.02

@@ -10,7 +10,7 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
 
 
-class CommandJudge:
+class LimitChecker:
     """Holds successive commands against a robot's published limits, independently of who sent them.
 
     Speed is judged over the servo periods between two commands, which the commands number themselves, not
@@ -55,7 +55,7 @@ class CommandJudge:
         """Servo periods between the last two commands that were followed."""
         return self._last.periods
 
-    def judge(self, joint_pos: Vector, joint_vel: Vector, tick: int) -> tuple[str, ...]:
+    def check(self, joint_pos: Vector, joint_vel: Vector, tick: int) -> tuple[str, ...]:
         """Limits that a command leaves: of ``not_finite``, ``position``, ``velocity``, ``acceleration``."""
         if not (np.isfinite(joint_pos).all() and np.isfinite(joint_vel).all()):
             return ("not_finite",)

@@ -1,26 +1,26 @@
 """What a robot is ordered besides setpoints: to arm, to hold, and how it is left."""
 
 from wpg.hardware_bridge.clock import Clock
-from wpg.hardware_bridge.control.hazards import Hazard
-from wpg.hardware_bridge.control.parking import Parking, park
-from wpg.hardware_bridge.control.sensing import Sensor
-from wpg.hardware_bridge.emergency import EmergencyStop, halt
+from wpg.hardware_bridge.control.emergency_stop import EmergencyStop, halt
+from wpg.hardware_bridge.control.final_stop import StopResult, final_stop
+from wpg.hardware_bridge.control.state_reader import StateReader
 from wpg.hardware_bridge.errors import BridgeError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.hazard import Hazard
 from wpg.hardware_bridge.robot import PersistentRobot, Robot, RobotState, RobotStatus, StopMode
 
 
-class Orders:
+class ModeCommander:
     """Arms, holds and leaves a robot, and knows which of its stops somebody else has ordered.
 
     Args:
         robot: what is ordered.
-        sensor: reads it.
+        reader: reads it.
         emergency: gives up arming, where the robot can be asked to.
     """
 
-    def __init__(self, robot: Robot, sensor: Sensor, emergency: EmergencyStop, clock: Clock) -> None:
+    def __init__(self, robot: Robot, reader: StateReader, emergency: EmergencyStop, clock: Clock) -> None:
         self._robot = robot
-        self._sensor = sensor
+        self._reader = reader
         self._clock = clock
         self._unpowered = False
         self._elsewhere = False
@@ -81,24 +81,24 @@ class Orders:
         self._elsewhere = self.silent = True
         return Hazard("device_stop", f"somebody else has stopped the robot: it reports {state.status.name}")
 
-    def leave(self, final: StopMode, *, at_once: bool) -> Parking:
+    def leave(self, final: StopMode, *, at_once: bool) -> StopResult:
         """Leave the robot as ``final`` says, or at once where it is; never raises.
 
         What torque was never on in, or somebody else has stopped, is left as it is; but an emergency stop
         holds also the latter.
         """
         if self._unpowered:
-            return Parking(confirmed=True, trouble="", detail="torque is not on")
+            return StopResult(confirmed=True, trouble="", detail="torque is not on")
         if at_once:
             return halt(self._robot, self._clock)
         if self._elsewhere:
-            return Parking(confirmed=True, trouble="")
-        return park(self._robot, final)
+            return StopResult(confirmed=True, trouble="")
+        return final_stop(self._robot, final)
 
     def _is_unpowered(self) -> bool:
         """The robot is seen to be without torque after arming has failed."""
         try:
-            state = self._sensor.first()
+            state = self._reader.first()
         except BridgeError:
             return False
         return state.status in (RobotStatus.IDLE, RobotStatus.RELEASED)

@@ -1,10 +1,10 @@
 """Absolute deadlines on a grid that never moves."""
 
 from wpg.hardware_bridge.clock import Clock
-from wpg.hardware_bridge.control.timing import LatencyHistogram
+from wpg.hardware_bridge.latency import LatencyHistogram
 
 
-class Metronome:
+class RateTimer:
     """Beats every ``dt_s``; beats that were missed are counted and left out, never made up for.
 
     Args:
@@ -17,7 +17,7 @@ class Metronome:
         self._start_s = clock.now()
         self.lateness = LatencyHistogram()
         self.last_lateness_s = 0.0
-        self.beats = 0
+        self.ticks = 0
         """Beats that were kept."""
         self.active_s = 0.0
         """Time that the beats took, pauses before a restart left out."""
@@ -45,7 +45,7 @@ class Metronome:
         self.lateness.record(self.last_lateness_s)
         self._deadline_s += (behind + 1) * self._dt_s
         self._index += behind + 1
-        self.beats += 1
+        self.ticks += 1
         return self._index
 
     @property

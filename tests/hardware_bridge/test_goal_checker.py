@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.command_judge import CommandJudge
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.emulation.goal_judge import GoalJudge
+from wpg.hardware_bridge.emulation.goal_checker import GoalChecker
+from wpg.hardware_bridge.limit_checker import LimitChecker
 
 ARM = load_description("so101")
 HOME = ARM.limits("home_rad")
@@ -26,9 +26,9 @@ SENT_S = DT * np.arange(len(swing()))
 
 def verdicts(goals, arrivals_s):
     """What is said of goals that arrive at these times, armed at zero."""
-    judge = GoalJudge(CommandJudge(ARM), DT)
-    judge.start(HOME)
-    return [judge.judge(goal, arrival_s) for goal, arrival_s in zip(goals, arrivals_s, strict=True)]
+    checker = GoalChecker(LimitChecker(ARM), DT)
+    checker.start(HOME)
+    return [checker.check(goal, arrival_s) for goal, arrival_s in zip(goals, arrivals_s, strict=True)]
 
 
 def kinds(goals, arrivals_s):

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.limit_checker import LimitChecker
+
+PANDA = load_description("panda")
+HOME = PANDA.limits("home_rad")
+REST = np.zeros(7)
+DT = PANDA.servo_dt_s
+VELOCITY, ACCELERATION = PANDA.limits("velocity_max_rad_s"), PANDA.limits("acceleration_max_rad_s2")
+
+
+@pytest.fixture
+def checker() -> LimitChecker:
+    checker = LimitChecker(PANDA)
+    checker.start(HOME)
+    return checker
+
+
+def follow(checker, positions, ticks):
+    verdicts = []
+    for position, tick in zip(positions, ticks, strict=True):
+        verdicts.append(checker.check(position, REST, tick))
+        checker.accept(position, tick)
+    return verdicts
+
+
+def ramp(fraction: float, num: int):
+    """Constant acceleration at a fraction of the limit."""
+    steps = np.arange(1, num + 1)[:, None]
+    return HOME + fraction * ACCELERATION * DT**2 * steps * (steps + 1) / 2
+
+
+def test_acceleration_just_inside_and_just_outside(checker):
+    assert set(follow(checker, ramp(0.999, 10), range(1, 11))) == {()}
+    checker.start(HOME)
+    assert follow(checker, ramp(1.001, 10), range(1, 11))[2:] == [("acceleration",)] * 8
+
+
+def test_lost_commands_are_no_acceleration(checker):
+    positions = ramp(0.999, 20)
+    arrived = [0, 1, 4, 5, 9, 10, 19]
+    verdicts = follow(checker, positions[arrived], [i + 1 for i in arrived])
+    assert set(verdicts) == {()}
+
+
+def test_lost_commands_hide_no_acceleration(checker):
+    positions = ramp(1.5, 20)
+    arrived = [0, 1, 4, 5, 9, 10]
+    verdicts = follow(checker, positions[arrived], [i + 1 for i in arrived])
+    assert "acceleration" in verdicts[-1]
+
+
+def test_velocity(checker):
+    assert checker.check(HOME + 0.999 * VELOCITY * DT, REST, 1) == ()
+    assert checker.check(HOME + 1.001 * VELOCITY * DT, REST, 1) == ("velocity",)
+    assert checker.check(HOME, 1.001 * VELOCITY, 1) == ("velocity",)
+
+
+def test_numbers_that_jump_buy_no_way(checker):
+    """The watchdog waits for 50 ms, ten periods, and one more is granted."""
+    checker.accept(HOME, 1)
+    assert checker.check(HOME + 10.99 * VELOCITY * DT, REST, 1000)[0] == "acceleration"
+    assert checker.check(HOME + 11.01 * VELOCITY * DT, REST, 1000)[0] == "velocity"
+    checker.accept(HOME, 1000)
+    assert checker.last_periods == 11
+
+
+def test_an_arm_that_stands_at_no_number_follows_nothing(checker):
+    checker.start(np.full(7, np.nan))
+    assert checker.check(HOME, REST, 1) == ("velocity",)
+
+
+def test_position(checker):
+    checker.start(PANDA.limits("position_max_rad"))
+    assert checker.check(PANDA.limits("position_max_rad"), REST, 1) == ()
+    assert checker.check(PANDA.limits("position_max_rad") + 1e-6, REST, 1) == ("position",)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_not_finite(checker, bad):
+    assert checker.check(np.where(np.arange(7) == 3, bad, HOME), REST, 1) == ("not_finite",)
+    assert checker.check(HOME, np.where(np.arange(7) == 3, bad, REST), 1) == ("not_finite",)
+
+
+def test_a_command_takes_the_place_of_the_other_of_its_period(checker):
+    checker.accept(HOME, 4)
+    checker.accept(HOME + 0.5 * ACCELERATION * DT**2, 5)
+    assert checker.check(HOME + 2 * VELOCITY * DT, REST, 5) == ("velocity", "acceleration")
+    assert checker.check(HOME + 0.9 * ACCELERATION * DT**2, REST, 5) == ()
+    assert checker.check(HOME + 0.5 * ACCELERATION * DT**2, REST, 5) == ()
