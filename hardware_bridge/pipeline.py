@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.export.errors import ContractError
-from wpg.export.interface import ObservationTerm, PolicyInterface
+from wpg.export.interface import ObservationTerm, PolicyInterface, RobotSpec
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import RobotState, Vector
@@ -37,22 +37,16 @@ class ObservationPipeline:
     """
 
     def __init__(self, interface: PolicyInterface) -> None:
-        if interface.robot is None:
-            raise ContractError("the policy was trained in an environment that stands for no robot")
-        self._kinematics = ForwardKinematics(interface.robot.kinematics)
-        self._num_joints = len(interface.robot.joints)
+        robot = trained_robot(interface)
+        self._kinematics = ForwardKinematics(robot.kinematics)
+        self._num_joints = len(robot.joints)
         if interface.goal is not None and len(interface.goal.low) != 3:
             raise ContractError(f"goal box: expected 3 coordinates, found {len(interface.goal.low)}")
         self._slices: list[tuple[ObservationTerm, slice, int]] = []
         start = 0
         for term in interface.observation:
             self._check(term)
-            width, remainder = divmod(term.size, term.history)
-            if remainder:
-                raise ContractError(
-                    f"observation term {term.name!r}: size {term.size} is no multiple of {term.history}"
-                )
-            self._slices.append((term, slice(start, start + term.size), width))
+            self._slices.append((term, slice(start, start + term.size), term.size // term.history))
             start += term.size
         self._obs = np.zeros(start, dtype=np.float32)
         self._fresh = True
@@ -174,7 +168,7 @@ class ActionPipeline:
                 raise ContractError(f"action posture: expected {what}, found {len(action.tool.posture_rad)}")
             self._tool = ToolMotion(description.kinematics(), action.tool)
             self._size, what = 3, f"3 coordinates of the tool of {description.name}"
-        self.moves_gripper = action.size == self._size + 1
+        self.moves_gripper = moves_gripper(interface, description)
         if action.size != self._size + self.moves_gripper:
             raise ContractError(f"action size: expected {what}, found {action.size}")
         unit = ("rad" if self._tool is None else "m") + ", gripper: m" * self.moves_gripper
@@ -204,6 +198,23 @@ class ActionPipeline:
     def gripper_opening_m(self, action: NDArray[np.floating]) -> float | None:
         """How far the gripper shall open; None where the policy moves none."""
         return float(action[self._size]) if self.moves_gripper else None
+
+
+def trained_robot(interface: PolicyInterface) -> RobotSpec:
+    """The robot that a policy was trained for.
+
+    Raises:
+        ContractError: it was trained for none.
+    """
+    if interface.robot is None:
+        raise ContractError("the policy was trained in an environment that stands for no robot")
+    return interface.robot
+
+
+def moves_gripper(interface: PolicyInterface, description: RobotDescription) -> bool:
+    """Whether the action has an entry for a gripper, behind those for the joints or the tool."""
+    action = interface.action
+    return action.size == (description.num_joints if action.tool is None else 3) + 1
 
 
 def no_gripper(description: RobotDescription) -> str:

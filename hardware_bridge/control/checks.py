@@ -1,6 +1,7 @@
-"""What must hold before torque is enabled: the policy was trained for this robot, and the arm stands well."""
+"""Checks before torque is enabled: the policy fits the robot, and the arm stands where it may move."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,36 +10,50 @@ from wpg.export.interface import PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError
-from wpg.hardware_bridge.pipeline import ActionPipeline, ObservationPipeline, no_gripper
+from wpg.hardware_bridge.pipeline import (
+    ActionPipeline,
+    ObservationPipeline,
+    moves_gripper,
+    no_gripper,
+    trained_robot,
+)
 from wpg.hardware_bridge.robot import Robot, RobotState, RobotStatus, StopMode, stop_modes_of
 from wpg.hardware_bridge.sources.source import check_sources
 
 
+class PolicyPipelines(NamedTuple):
+    """How a policy is run on a robot that it fits."""
+
+    observation: ObservationPipeline
+    action: ActionPipeline
+    ticks_per_step: int
+    """Servo periods in a policy period."""
+
+
 def check_interface(
     interface: PolicyInterface, description: RobotDescription, sources: Sequence[str] = ()
-) -> None:
-    """The policy fits the robot, and what is fed from outside.
+) -> PolicyPipelines:
+    """Check that the policy fits the robot and the sources of what the robot does not measure.
 
     Args:
-        interface: the policy's.
+        interface: what the policy was trained for.
         description: the robot.
-        sources: observation terms that are fed from outside.
+        sources: observation terms that are fed from outside the robot.
 
     Raises:
-        ContractError: names what the policy expects and what the robot is.
+        ContractError: they do not fit; names what the policy expects and what was found.
     """
     check_robot(interface, description)
     check_sources(interface, sources)
-    ObservationPipeline(interface)
-    ActionPipeline(interface, description)
-    if needs_gripper(interface, description) and description.gripper is None:
+    observation, action = ObservationPipeline(interface), ActionPipeline(interface, description)
+    if _needs_gripper(interface, description) and description.gripper is None:
         raise ContractError(no_gripper(description))
     _check_goal(interface)
-    ticks_per_step(interface, description)
+    return PolicyPipelines(observation, action, _ticks_per_step(interface, description))
 
 
 def _check_goal(interface: PolicyInterface) -> None:
-    """A policy that sees a goal says where goals are."""
+    """Check that a policy which observes a goal says where goals are."""
     for term in interface.observation:
         if term.source == "goal" and interface.goal is None:
             raise ContractError(
@@ -46,35 +61,31 @@ def _check_goal(interface: PolicyInterface) -> None:
             )
 
 
-def needs_gripper(interface: PolicyInterface, description: RobotDescription) -> bool:
-    """The policy moves a gripper, or sees how far it is open.
-
-    Raises:
-        ContractError: its action is no command of this robot.
-    """
+def _needs_gripper(interface: PolicyInterface, description: RobotDescription) -> bool:
+    """Whether the policy moves a gripper or observes its opening."""
     sees = any(term.source == "gripper" for term in interface.observation)
-    return sees or ActionPipeline(interface, description).moves_gripper
+    return sees or moves_gripper(interface, description)
 
 
 def check_gripper(interface: PolicyInterface, description: RobotDescription, state: RobotState) -> None:
-    """The robot at hand has the gripper that the policy needs: not every driver, or firmware, moves it.
+    """Check that the connected robot has the gripper that the policy needs.
+
+    Not every driver or firmware moves the gripper that a description has.
 
     Raises:
-        ContractError: it reports none.
+        ContractError: the robot reports none.
     """
-    if state.gripper_m is None and needs_gripper(interface, description):
+    if state.gripper_m is None and _needs_gripper(interface, description):
         raise ContractError(no_gripper(description))
 
 
 def check_robot(interface: PolicyInterface, description: RobotDescription) -> None:
-    """The policy was trained for this robot.
+    """Check that the policy was trained for this robot.
 
     Raises:
         ContractError: names what the policy expects and what the robot is.
     """
-    spec = interface.robot
-    if spec is None:
-        raise ContractError("the policy was trained in an environment that stands for no robot")
+    spec = trained_robot(interface)
     own = description.robot_spec()
     if spec.name != own.name:
         raise ContractError(f"robot: the policy was trained for {spec.name}, found {own.name}")
@@ -99,11 +110,11 @@ def check_robot(interface: PolicyInterface, description: RobotDescription) -> No
         )
 
 
-def ticks_per_step(interface: PolicyInterface, description: RobotDescription) -> int:
+def _ticks_per_step(interface: PolicyInterface, description: RobotDescription) -> int:
     """Servo periods in a policy period.
 
     Raises:
-        ContractError: it is no whole number.
+        ContractError: the number is not whole.
     """
     ratio = interface.control_dt_s * description.servo_rate_hz
     if round(ratio) < 1 or abs(ratio - round(ratio)) > 1e-6:
@@ -115,10 +126,10 @@ def ticks_per_step(interface: PolicyInterface, description: RobotDescription) ->
 
 
 def check_stop(robot: Robot, mode: StopMode) -> None:
-    """The robot can be left in this mode.
+    """Check that the robot can stop in this mode.
 
     Raises:
-        BridgeError: it cannot; names those that it can do.
+        BridgeError: it cannot; names the modes that it can stop in.
     """
     modes = stop_modes_of(robot)
     if mode not in modes:
@@ -127,13 +138,12 @@ def check_stop(robot: Robot, mode: StopMode) -> None:
 
 
 def check_stance(state: RobotState, description: RobotDescription) -> None:
-    """The arm may be armed where it stands.
+    """Check that the arm may be armed where it stands.
 
-    A position outside the limits by less than half a servo period at full speed is let pass: the first
-    command brings it back.
+    A joint may be outside its limits by half a servo period at full speed: the first command brings it back.
 
     Raises:
-        BridgeError: the device reports a fault, or a joint stands outside its limits.
+        BridgeError: the device reports a fault, a position is not finite, or a joint is outside its limits.
     """
     if state.status is RobotStatus.FAULT:
         fault = state.fault or "clear it at the robot before running a policy"

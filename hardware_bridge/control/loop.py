@@ -4,13 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from wpg.hardware_bridge.clock import Clock, RealClock
-from wpg.hardware_bridge.control.checks import (
-    check_gripper,
-    check_interface,
-    check_stance,
-    check_stop,
-    ticks_per_step,
-)
+from wpg.hardware_bridge.control.checks import check_gripper, check_interface, check_stance, check_stop
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.control.goals import GoalResult
 from wpg.hardware_bridge.control.hazard_monitor import FINAL, HazardMonitor, HoldCounter
@@ -23,6 +17,7 @@ from wpg.hardware_bridge.control.policy_runner import PolicyRunner
 from wpg.hardware_bridge.control.rate_timer import RateTimer
 from wpg.hardware_bridge.control.report import RunReport, report_run
 from wpg.hardware_bridge.control.soft_start import SoftStart
+from wpg.hardware_bridge.control.start_conditions import StartConditions
 from wpg.hardware_bridge.control.state_reader import StateReader
 from wpg.hardware_bridge.control.target_limiter import WORKSPACE_MARGIN_M, TargetLimiter
 from wpg.hardware_bridge.errors import BridgeError, LinkError
@@ -70,7 +65,7 @@ class ControlLoop:
         recorder: Recorder | None = None,
     ) -> None:
         terms = [name for source in sources for name in source.terms]
-        check_interface(policy.interface, robot.description, terms)
+        pipelines = check_interface(policy.interface, robot.description, terms)
         self._interface = policy.interface
         self._robot = robot
         self._config = config
@@ -80,15 +75,18 @@ class ControlLoop:
         self._enough = enough
         self._recorder = recorder or NoRecorder()
         self._dt_s = robot.description.servo_dt_s
-        self._ticks_per_step = ticks_per_step(policy.interface, robot.description)
+        self._ticks_per_step = pipelines.ticks_per_step
         self._feed = Feed(policy.interface, sources, self._clock)
         self._runner = PolicyRunner(
             policy,
-            robot.description,
+            pipelines,
             make_goals(policy.interface, config),
             self._feed,
             clock=self._clock,
             recorder=self._recorder,
+        )
+        self._start = StartConditions(
+            policy.interface, robot.description, opens=pipelines.action.moves_gripper
         )
         self._lifecycle = Lifecycle(self._clock, self._on_phase)
         self._motion = Motion(robot)
@@ -102,6 +100,7 @@ class ControlLoop:
         self._soft_start = SoftStart(config, self._motion, self._clock)
         self._homing = Homing(
             self._runner,
+            self._start,
             self._motion,
             self._soft_start,
             self._lifecycle,
@@ -333,7 +332,7 @@ class ControlLoop:
             if self._runner.finished or self._enough(self._runner.results):
                 self._end("goals_done", "")
                 return
-            if not self._runner.may_start(state):
+            if not self._start.allow(state, self._runner.achieved_pos(state)):
                 self._homing.begin(state)
                 return
         target = self._runner.step(state, self._motion.target, time_s)

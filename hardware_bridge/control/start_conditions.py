@@ -1,4 +1,4 @@
-"""Where a goal may begin: the arm stands, and the object lies, as in training."""
+"""Whether a goal may begin: arm, gripper and object must be as they were when training episodes began."""
 
 import numpy as np
 
@@ -9,27 +9,27 @@ from wpg.hardware_bridge.robot import RobotState, Vector
 from wpg.hardware_bridge.tool_motion import ToolMotion
 
 TOOL_MARGIN_M = 0.02
-"""A tool that is kept in a box may stand this far outside: the arm is not exact."""
+"""The tool may stand this far outside its box, because the arm does not reach its targets exactly."""
 REST_M, REST_S = 0.005, 0.5
-"""An object rests when it has not moved further for as long."""
+"""An object is at rest when it has moved no further than this distance for this long."""
 OPEN_SHARE = 0.9
-"""Of its range, from where on a gripper is open."""
+"""A gripper counts as open from this share of its range on."""
 SET_DOWN_M = 0.005
-"""An object is let go of no higher than this."""
+"""The gripper lets go of an object only below this height over the table."""
 
 
 class StartConditions:
-    """What training began with, as the contract tells it.
+    """The states from which training episodes began, as the contract describes them.
 
-    The arm: joints near home, or near the posture of tool control, where the contract says how near; a tool
-    that is kept in a box, inside of it, and beside the object where the contract says how far. A gripper that
-    the policy moves: open, where goals are for an object. An object that goals are for: in the box of the
-    goals, give or take their tolerance.
+    Arm: every joint is near home, or near the posture of tool control, within the spread that the contract
+    gives. The tool is inside its box, if it has one, and as far beside the object as the contract demands.
+    Gripper: open, if the policy moves it and its goals are for an object.
+    Object: if goals are for one, it lies in the box of the goals, within their tolerance.
 
     Args:
         interface: what the policy was trained for.
         description: the arm.
-        opens: the policy moves the gripper.
+        opens: whether the policy moves the gripper.
     """
 
     def __init__(
@@ -54,12 +54,20 @@ class StartConditions:
         self.joint_pos: Vector = (
             description.limits("home_rad") if tool is None else np.array(tool.posture_rad)
         )
-        """(num_joints,) rad, where an arm goes that stands elsewhere."""
+        """(num_joints,) rad, where an arm is homed to that must not start from where it stands."""
         self._rest_place = np.full(3, np.inf)
         self._rest_since_s = self._watched_s = 0.0
 
-    def suits_arm(self, state: RobotState, tool: Vector, place: Vector) -> bool:
-        """Whether the arm, with tool and object at ``tool`` and ``place`` (3,) m, may begin from here."""
+    def allow(self, state: RobotState, place: Vector) -> bool:
+        """Whether a goal may begin from this state.
+
+        Args:
+            state: measured state.
+            place: (3,) m, position that is compared with goals, of the tool or of an object.
+        """
+        return self._allow_arm(state, place) and not self.misplaced(place)
+
+    def _allow_arm(self, state: RobotState, place: Vector) -> bool:
         if not self.is_open(state):
             return False
         if (
@@ -67,6 +75,7 @@ class StartConditions:
             and (np.abs(state.joint_pos - self.joint_pos) > self._spread_rad).any()
         ):
             return False
+        tool = self._kinematics.tool_position(state.joint_pos)
         if self._clearance_m is not None and np.linalg.norm((tool - place)[:2]) < self._clearance_m:
             return False
         if self._tool_box is None:
@@ -75,10 +84,10 @@ class StartConditions:
         return bool((tool >= low - TOOL_MARGIN_M).all() and (tool <= high + TOOL_MARGIN_M).all())
 
     def way_up(self, joint_pos: Vector) -> Vector | None:
-        """Where the joints (num_joints,) rad go for the tool to rise; None where it is high enough.
+        """Joint target (num_joints,) rad that raises the tool; None where it is high enough.
 
-        A tool that is kept in a box over a table rises to the top of it before it goes to its start, so that
-        it leaves what stands on the table where it is.
+        A tool that is kept in a box over a table rises to the top of the box before the arm goes to its
+        start, so that it does not touch what stands on the table.
         """
         if self._motion is None or self._tool_box is None or not self._rises:
             return None
@@ -88,13 +97,14 @@ class StartConditions:
         return self._motion.joint_target(np.array([0.0, 0.0, missing_m]), joint_pos)
 
     def is_open(self, state: RobotState) -> bool:
-        """Whether the gripper is as far open as it is to be; also where there is none that is to be."""
+        """Whether the gripper is open; True as well if there is none, or if it need not be open."""
         return state.gripper_m is None or state.gripper_m >= self._open_m
 
     def way_down(self, joint_pos: Vector, place: Vector) -> Vector | None:
-        """Where the joints (num_joints,) rad go to set down an object at ``place`` (3,) m.
+        """Joint target (num_joints,) rad that sets down an object which is held at ``place`` (3,) m.
 
-        None where it stands already, or is not at the tool, and where tools are kept in no box.
+        None if the object stands on the table already or is not at the tool, and for policies without tool
+        control or without an object.
         """
         if self._motion is None or self._object_box is None:
             return None
@@ -105,7 +115,7 @@ class StartConditions:
         return self._motion.joint_target(np.array([0.0, 0.0, -height_m]), joint_pos)
 
     def misplaced(self, place: Vector) -> str:
-        """Where an object at ``place`` (3,) m should be; empty where it may stay, or where there is none."""
+        """Why an object must not stay at ``place`` (3,) m; empty if it may, or if there is no object."""
         if self._object_box is None:
             return ""
         low, high = self._object_box
@@ -115,7 +125,10 @@ class StartConditions:
         return f"{self._object} is at {at} m, expected from {first} to {last} m"
 
     def rests(self, place: Vector, now_s: float) -> bool:
-        """Whether an object, now at ``place`` (3,) m, lies still. To be asked again and again."""
+        """Whether an object, now at ``place`` (3,) m, is at rest.
+
+        Must be asked at every tick: after a pause the object has to be seen at rest anew.
+        """
         unwatched_s, self._watched_s = now_s - self._watched_s, now_s
         if unwatched_s > REST_S or not np.linalg.norm(place - self._rest_place) <= REST_M:
             self._rest_place, self._rest_since_s = place.copy(), now_s

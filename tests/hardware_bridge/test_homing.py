@@ -48,7 +48,7 @@ def test_a_driver_that_clips_what_it_is_told(loop, bench, trace):
 def test_a_start_outside_the_limits(loop, bench):
     outside = bench.description.limits("home_rad").copy()
     outside[1] = bench.description.joints[1].position_max_rad + 0.1
-    loop._runner._start.joint_pos = outside
+    loop._start.joint_pos = outside
     report = loop.run()
     assert (report.end_reason, report.final_phase) == ("homing_stalled", "parked")
     assert "joint 2 of 7" in report.message

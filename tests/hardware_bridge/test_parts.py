@@ -13,7 +13,7 @@ import pytest
 
 from wpg.export.errors import ContractError
 from wpg.hardware_bridge.clock import ManualClock, RealClock
-from wpg.hardware_bridge.control.checks import check_interface, ticks_per_step
+from wpg.hardware_bridge.control.checks import check_interface
 from wpg.hardware_bridge.control.goals import GoalSequence
 from wpg.hardware_bridge.control.lifecycle import _NEXT, Lifecycle, Phase
 from wpg.hardware_bridge.control.rate_timer import RateTimer
@@ -173,8 +173,7 @@ class TestGoals:
 
 class TestCheckInterface:
     def test_fits(self, reach_policy, description):
-        check_interface(reach_policy.interface, description)
-        assert ticks_per_step(reach_policy.interface, description) == 10
+        assert check_interface(reach_policy.interface, description).ticks_per_step == 10
 
     def test_policy_for_no_robot(self, reach_policy, description):
         interface = msgspec.structs.replace(reach_policy.interface, robot=None)
