@@ -1,4 +1,4 @@
-"""Latencies, kept in constant memory."""
+"""Histogram of latencies in constant memory."""
 
 import math
 
@@ -22,7 +22,7 @@ class LatencySummary(msgspec.Struct, frozen=True, kw_only=True):
 class LatencyHistogram:
     """Counts durations in bins that are 2.3 % wide, from 0.1 µs to 10 s.
 
-    Percentiles are the upper edge of their bin, so they never flatter; the maximum is exact.
+    Percentiles are the upper edges of their bins, so they are never too small; the maximum is exact.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class LatencyHistogram:
         self.max_us = max(self.max_us, us)
 
     def percentile_us(self, share: float) -> float:
-        """Duration that ``share`` of all stay within."""
+        """Duration that the share ``share`` of all durations does not exceed, µs."""
         rank = math.ceil(share * self.count)
         if rank == 0:
             return 0.0
@@ -47,12 +47,12 @@ class LatencyHistogram:
         return min(_edge_us(index + 1), self.max_us)
 
     def summary(self) -> LatencySummary:
-        """The percentiles that reports show."""
+        """The percentiles that reports contain."""
         values = [round(self.percentile_us(share), 1) for share in (0.5, 0.99, 0.999)]
         return LatencySummary(p50=values[0], p99=values[1], p999=values[2], max=round(self.max_us, 1))
 
     def bars(self) -> list[tuple[float, float, int]]:
-        """Bins that are not empty: lower edge in µs, upper edge in µs, count."""
+        """The bins that are not empty, each as lower edge in µs, upper edge in µs, and count."""
         return [(_edge_us(i), _edge_us(i + 1), n) for i, n in enumerate(self._counts) if n]
 
 

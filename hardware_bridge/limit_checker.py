@@ -1,4 +1,4 @@
-"""Judges commands against a robot's published limits, at both ends of the link."""
+"""Checks commands against a robot's published limits; used at both ends of the link."""
 
 import math
 from typing import NamedTuple
@@ -11,23 +11,24 @@ from wpg.hardware_bridge.robot import Vector
 
 
 class LimitChecker:
-    """Holds successive commands against a robot's published limits, independently of who sent them.
+    """Checks successive commands against a robot's published limits, independently of who sent them.
 
-    Speed is judged over the servo periods between two commands, which the commands number themselves, not
-    over their arrival: a link's jitter is no speed. Between commands k and k+1, n periods apart::
+    Speed is computed from the servo periods between two commands, by the numbers that the commands carry, not
+    from their arrival times, because a link's jitter is no motion. Between commands n periods apart::
 
         v = Δq / (n dt)        a = (v - v_before) / ((n + n_before) dt / 2)
 
-    The numbers are the sender's word: n is no more than the periods that the watchdog waits for, and one.
+    The sender could send any number, so n is taken to be at most one more than the periods that the watchdog
+    waits for.
 
-    The first command after arming is judged by the velocity limit from where the arm stands. What velocity it
-    stands for is not known, since an arm does not hold exactly where it measures: the second command may
-    assume any between rest and the way from there.
+    The first command after arming is checked by the velocity limit from where the arm stands. Because an arm
+    does not hold exactly where it measures, the velocity of that first command is not known: for the
+    acceleration of the second one, the most favourable velocity between rest and the measured one counts.
 
     Args:
         description: the robot's limits.
-        resolution_rad: what positions arrive rounded to; rounding is no speed either.
-        gripper: the opening of a gripper stands behind the joints, and is judged alike.
+        resolution_rad: resolution of the positions that arrive; rounding is not counted as speed.
+        gripper: whether the opening of a gripper follows the joints; it is checked in the same way.
     """
 
     def __init__(
@@ -42,9 +43,9 @@ class LimitChecker:
         self.start(in_row(description.limits("home_rad"), 0.0 if gripper else None))
 
     def start(self, joint_pos: Vector) -> None:
-        """Begin anew from an arm at rest at ``joint_pos`` (num_axes,).
+        """Begin anew with an arm at rest at ``joint_pos`` (num_axes,).
 
-        A gripper may stand a little outside of its range: what it measures, or holds, is not exact.
+        A gripper may measure a little outside its range; its opening is clipped.
         """
         last = joint_pos.copy()
         last[self._num_joints :] = np.clip(last, self._low, self._high)[self._num_joints :]
@@ -52,11 +53,11 @@ class LimitChecker:
 
     @property
     def last_periods(self) -> int:
-        """Servo periods between the last two commands that were followed."""
+        """Servo periods between the last two accepted commands."""
         return self._last.periods
 
     def check(self, joint_pos: Vector, joint_vel: Vector, tick: int) -> tuple[str, ...]:
-        """Limits that a command leaves: of ``not_finite``, ``position``, ``velocity``, ``acceleration``."""
+        """Limits that a command violates: of ``not_finite``, ``position``, ``velocity``, ``acceleration``."""
         if not (np.isfinite(joint_pos).all() and np.isfinite(joint_vel).all()):
             return ("not_finite",)
         last = self._reference(tick)
@@ -67,7 +68,7 @@ class LimitChecker:
         outside = []
         if (joint_pos < self._low).any() or (joint_pos > self._high).any():
             outside.append("position")
-        # Not finite, where the arm stood at no number, is no less outside.
+        # Written so that NaN, from an arm whose position was not finite, counts as a violation.
         if not (np.maximum(np.abs(velocity) - rounding, np.abs(joint_vel)) <= self._velocity).all():
             outside.append("velocity")
         if last.tick is not None:
@@ -81,7 +82,7 @@ class LimitChecker:
         return tuple(outside)
 
     def accept(self, joint_pos: Vector, tick: int) -> None:
-        """The command was followed: the next one is judged against it."""
+        """Note that the command was followed: the next one is checked against it."""
         last = self._reference(tick)
         periods = self._periods(last, tick)
         velocity = (joint_pos - last.pos) / (periods * self._dt_s)
@@ -92,7 +93,7 @@ class LimitChecker:
         return 1 if last.tick is None else min(max(tick - last.tick, 1), self._periods_max)
 
     def _reference(self, tick: int) -> "_Seen":
-        """What a command follows on; one of the same period takes the other's place."""
+        """The command before this one; a second command in the same period replaces the first."""
         return self._before if tick == self._last.tick else self._last
 
 
@@ -103,8 +104,8 @@ class _Seen(NamedTuple):
     vel: Vector
     """Mean velocity on the way there, rad/s."""
     tick: int | None
-    """None: no command, but where the arm stood."""
+    """Number of the servo period; None for the position that the arm started from."""
     periods: int
     """Servo periods on the way there."""
     starting: bool
-    """It was the first since the arm stood."""
+    """Whether it was the first command after the start."""

@@ -1,4 +1,4 @@
-"""From robot state to observation, from action to joint target: one code for training and robot."""
+"""Pipelines from robot state to observation and from action to joint target, for training and robot alike."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ UNITS = {
     "gripper": "m",
     "goal": "m",
 }
-"""What the sources of observation terms are fed in; a term that names no unit takes what comes."""
+"""Unit of each source of observation terms; a term that names no unit is not checked."""
 
 
 class ObservationPipeline:
@@ -32,8 +32,8 @@ class ObservationPipeline:
         interface: what the policy was trained to see.
 
     Raises:
-        ContractError: a term has no source on this robot, or another size or unit than it; or its goal has
-            no place.
+        ContractError: a term has no source on the robot, or another size or unit than its source; or the goal
+            has not three coordinates.
     """
 
     def __init__(self, interface: PolicyInterface) -> None:
@@ -72,11 +72,11 @@ class ObservationPipeline:
             )
 
     def reset(self) -> None:
-        """Forget history; the next observation fills it with its own values."""
+        """Clear the history; the next observation fills it with its own values."""
         self._fresh = True
 
     def tool_position(self, state: RobotState) -> Vector:
-        """Where the tool is, by forward kinematics, (3,) m in the base frame."""
+        """Position of the tool by forward kinematics, (3,) m in the base frame."""
         return self._kinematics.tool_position(state.joint_pos)
 
     def observe(
@@ -91,9 +91,9 @@ class ObservationPipeline:
 
         Args:
             state: measured joints.
-            goal: (goal_dim,) where the policy has a goal.
+            goal: (goal_dim,) m; None for a policy without goals.
             external: values of the terms with source ``external``, by name.
-            target: (num_joints,) rad, where the joints were told to go before; at first where they stand.
+            target: (num_joints,) rad, the joint target until now; at first where the joints stand.
 
         Returns:
             (obs_dim,), valid until the next call.
@@ -147,10 +147,10 @@ class ActionPipeline:
         description: the robot.
 
     Attributes:
-        moves_gripper: the opening (m) of the robot's gripper is the action's last entry.
+        moves_gripper: whether the action's last entry is the opening (m) of the robot's gripper.
 
     Raises:
-        ContractError: the action is no command of this robot, or in another unit.
+        ContractError: the action has another mode, size or unit than a command of this robot.
     """
 
     def __init__(self, interface: PolicyInterface, description: RobotDescription) -> None:
@@ -185,7 +185,7 @@ class ActionPipeline:
         Args:
             action: ([B,] action_dim) in the units of the contract.
             joint_pos: ([B,] num_joints) rad, as measured.
-            target: ([B,] num_joints) rad, where the joints were told to go before.
+            target: ([B,] num_joints) rad, the joint target until now.
         """
         wish = np.asarray(action[..., : self._size], dtype=np.float64)
         start = target if self._from_target else joint_pos
@@ -196,7 +196,7 @@ class ActionPipeline:
         return np.minimum(np.maximum(wanted, self._low), self._high)  # a third of np.clip's time
 
     def gripper_opening_m(self, action: NDArray[np.floating]) -> float | None:
-        """How far the gripper shall open; None where the policy moves none."""
+        """Target opening of the gripper, m; None if the policy moves none."""
         return float(action[self._size]) if self.moves_gripper else None
 
 
@@ -218,5 +218,5 @@ def moves_gripper(interface: PolicyInterface, description: RobotDescription) -> 
 
 
 def no_gripper(description: RobotDescription) -> str:
-    """What is wrong where a policy needs a gripper, and this robot, or its driver, moves none."""
+    """Error text for a policy that needs a gripper on a robot, or with a driver, that moves none."""
     return f"gripper: the policy needs one, found none that moves on this {description.name}"

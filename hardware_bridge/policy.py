@@ -1,4 +1,4 @@
-"""What decides: anything that turns an observation into an action, and the exported artifact as such."""
+"""Policies: the interface that the control loop asks, and the sampler of an exported artifact behind it."""
 
 from typing import NamedTuple, Protocol
 
@@ -12,14 +12,14 @@ Floats = NDArray[np.float32]
 
 
 class Decision(NamedTuple):
-    """An action, and how far the policy's particles were apart."""
+    """An action, and how far apart the policy's particles were."""
 
     action: Floats
     """(action_dim,) in the unit of the interface's action term; valid until the next decision."""
     spread: float = 0.0
     """Root mean square distance of the particles from their mean, in the action's unit."""
     fresh: bool = False
-    """The policy had forgotten what it did before."""
+    """Whether this was the first decision after a reset."""
 
 
 class Policy(Protocol):
@@ -31,21 +31,21 @@ class Policy(Protocol):
         ...
 
     def act(self, obs: Floats) -> Decision:
-        """Decide on one observation, (obs_dim,)."""
+        """Choose the action for one observation, (obs_dim,)."""
         ...
 
     def reset(self) -> None:
-        """Forget what was done before: another goal begins, or the arm was held meanwhile."""
+        """Forget earlier actions, because another goal begins or the arm was held meanwhile."""
         ...
 
 
 class SampledPolicy:
-    """An artifact's sampler with its own seeded noise: the same seed decides alike, bit for bit.
+    """Samples an artifact with seeded noise: the same seed gives the same decisions, bit for bit.
 
     Args:
         artifact: the loaded file.
-        seed: of the noise; decision n uses the n-th draw of ``numpy.random.SFC64(seed)``.
-        num_particles: particles to draw; by default the contract's.
+        seed: seed of the noise; decision n uses the n-th draw of ``numpy.random.SFC64(seed)``.
+        num_particles: number of particles to draw; the contract's by default.
     """
 
     def __init__(self, artifact: Artifact, seed: int = 0, num_particles: int | None = None) -> None:
@@ -66,13 +66,13 @@ class SampledPolicy:
         return self._sampler.noise_shape[0]
 
     def act(self, obs: Floats) -> Decision:
-        """Draw particles and take the one the graph chooses."""
+        """Draw particles and take the one that the graph chooses."""
         self._generator.standard_normal(out=self._noise, dtype=np.float32)
         sample = self._sampler.draw(obs, self._noise)
         fresh, self._fresh = self._fresh, False
         return Decision(sample.action, float(sample.spread), fresh)
 
     def reset(self) -> None:
-        """Forget the previous action, which the choice may look back on; the noise goes on."""
+        """Forget the previous action, which the choice may depend on; the noise sequence continues."""
         self._sampler.reset()
         self._fresh = True

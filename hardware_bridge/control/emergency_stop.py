@@ -1,4 +1,4 @@
-"""The emergency stop: who asked for it, and an arm that is seen to stand still."""
+"""The emergency stop: takes the request, holds the arm at once, and watches that it comes to rest."""
 
 from collections.abc import Callable
 
@@ -10,18 +10,18 @@ from wpg.hardware_bridge.errors import BridgeError, StaleStateError
 from wpg.hardware_bridge.robot import Robot, RobotStatus, StopMode
 
 STILL_S = 0.05
-"""An arm stands still when no joint has moved for this long."""
+"""An arm is at rest when no joint has moved by more than ``STILL_RAD`` for this long."""
 STILL_RAD = 2e-3
-"""Further than this: a servo's count is 1.5 mrad."""
+"""More than a servo's resolution, which is 1.5 mrad."""
 HALT_TIMEOUT_S = 1.0
 LOOK_EVERY_S = 0.005
 
 
 class EmergencyStop:
-    """A request to stop at once, from a key, a signal, or another thread. It cannot be taken back.
+    """A request to stop at once, from a key, a signal or another thread. It cannot be taken back.
 
     Args:
-        poll: asked at every servo tick; anything but "" is a request and says where it came from.
+        poll: asked at every servo tick; any answer but "" is a request and says where it came from.
     """
 
     def __init__(self, poll: Callable[[], str] = lambda: "") -> None:
@@ -29,28 +29,28 @@ class EmergencyStop:
         self._source = ""
 
     def trigger(self, source: str) -> None:
-        """Stop at once. May be called from any thread and from a signal's handler."""
+        """Request a stop. May be called from any thread and from a signal handler."""
         self._source = self._source or source
 
     @property
     def source(self) -> str:
         """Where the request came from; empty while there is none.
 
-        A poll that fails is one: nobody could ask for the stop any more.
+        A poll that fails counts as a request, because nobody could ask for a stop any more.
         """
         if not self._source:
             try:
                 self._source = self._poll()
-            except Exception as error:  # a stop must not be lost to whatever a poll may raise
+            except Exception as error:  # whatever a poll raises, a stop must not be lost
                 self._source = f"what can no longer be asked for it: {error}"
         return self._source
 
 
 def halt(robot: Robot, clock: Clock) -> StopResult:
-    """Hold the arm where it is, now, and look whether it stands; where it does not, let it sink slowly.
+    """Hold the arm at once and watch that it comes to rest; if it does not, damp it, so that it sinks slowly.
 
-    The device brakes by itself, harder than setpoints would. That it took the order is not enough: its state
-    must say so, and its joints must be seen to rest. Never raises.
+    The device brakes by itself, harder than setpoints would. That it accepted the order is not enough: its
+    state must say so, and its joints must be seen at rest. Never raises.
     """
     trouble = ""
     for mode in (StopMode.HOLD, StopMode.DAMP):
@@ -68,10 +68,10 @@ def halt(robot: Robot, clock: Clock) -> StopResult:
 
 
 def _still_after(robot: Robot, clock: Clock, began_s: float) -> float:
-    """When the joints came to rest, s after ``began_s``. A measurement that is repeated shows nothing.
+    """Time after ``began_s`` at which the joints came to rest, s. Repeated measurements are ignored.
 
     Raises:
-        BridgeError: they did not, or nothing is to be seen of them.
+        BridgeError: they did not come to rest, or no state came that shows it.
     """
     last, since_s, sequence = None, clock.now(), None
     while clock.now() - began_s < HALT_TIMEOUT_S:

@@ -1,4 +1,4 @@
-"""How a run leaves the robot."""
+"""The stop that a run ends with: holds the robot, then stops it as configured."""
 
 from typing import NamedTuple
 
@@ -7,21 +7,21 @@ from wpg.hardware_bridge.robot import Robot, StopMode
 
 
 class StopResult(NamedTuple):
-    """How stopped went."""
+    """How stopping the robot went."""
 
     confirmed: bool
-    """The robot reports that it has stopped."""
+    """Whether the robot reports that it has stopped."""
     trouble: str
-    """What went wrong on the way; empty when nothing did."""
+    """What went wrong on the way; empty if nothing did."""
     detail: str = ""
-    """What was seen of it."""
+    """What was observed of the stop; empty if nothing was."""
 
 
 def final_stop(robot: Robot, final: StopMode) -> StopResult:
-    """Hold, then stop as ``final`` says; where that is not confirmed, hold again.
+    """Hold the robot, then stop it as ``final`` says; if that is not confirmed, hold it again.
 
-    Where holding is not confirmed, the arm is let sink slowly. Never raises: what cannot be confirmed is left
-    to the robot's own watchdog.
+    If holding is not confirmed, the arm is damped, so that it sinks slowly. Never raises: a robot that
+    confirms nothing is left to its own watchdog.
     """
     stopped = _hold(robot)
     if stopped.trouble or final is StopMode.HOLD:
@@ -29,7 +29,7 @@ def final_stop(robot: Robot, final: StopMode) -> StopResult:
     try:
         robot.stop(final)
     except BridgeError as error:
-        # Of the order, a part may have been done.
+        # The order may have been carried out in part.
         stopped = _hold(robot)
         troubles = (f"no {final.name.lower()}: {error}", stopped.trouble)
         return stopped._replace(trouble="; ".join(filter(None, troubles)))

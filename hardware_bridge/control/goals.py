@@ -1,4 +1,4 @@
-"""Goals one after the other, and whether each was reached."""
+"""Sets the goals of a run one after the other, and judges whether each was reached."""
 
 import msgspec
 import numpy as np
@@ -12,25 +12,25 @@ class GoalResult(msgspec.Struct, frozen=True, kw_only=True):
     """How one goal ended."""
 
     goal: tuple[float, ...]
-    """Where the tool, or the object, was to be, m."""
+    """Where the tool or the object was to be, m."""
     error_m: float
     """Its distance from the goal after the last step."""
     reached: bool
     start_s: float
-    """When it was set, in the run's time."""
+    """Time of the run at which it was set."""
     end_s: float
 
 
 class GoalSequence:
     """Draws goals uniformly from the contract's box and judges each at its last step.
 
-    What is compared with them, the tool or an object, is told with every step.
+    Every call is told the position that is compared with the goal, of the tool or of an object.
 
     Args:
-        spec: box, tolerance and horizon.
-        count: how many; None for no end.
-        seed: of the draws.
-        fixed: (3,) use this goal instead of drawing.
+        spec: box, tolerance and number of steps of a goal.
+        count: number of goals; None for no end.
+        seed: seed of the draws.
+        fixed: (3,) m, a goal to use instead of drawing.
 
     Raises:
         ContractError: the fixed goal lies outside the box that the policy was trained on.
@@ -51,21 +51,21 @@ class GoalSequence:
         self._current: Vector = np.zeros(len(spec.low))
 
     def _draw(self, place: Vector) -> Vector:
-        """A goal far enough from ``place`` (3,) m."""
+        """Draw a goal that is far enough from ``place`` (3,) m."""
         while True:
             drawn = self._generator.uniform(self._spec.low, self._spec.high)
-            # Through float32, as training draws them.
+            # Rounded to float32, as goals are in training.
             goal = np.asarray(drawn if self._fixed is None else self._fixed, np.float32).astype(np.float64)
             if self._fixed is not None or float(np.linalg.norm(goal - place)) >= self._spec.distance_min_m:
                 return goal
 
     @property
     def finished(self) -> bool:
-        """All goals have been judged."""
+        """Whether all goals have been judged."""
         return self._count is not None and len(self.results) >= self._count
 
     def begin_step(self, place: Vector, now_s: float) -> Vector:
-        """A policy step begins, with the tool or object at ``place`` (3,) m; returns its goal, (3,) m."""
+        """Begin a policy step, with the tool or object at ``place`` (3,) m; returns its goal, (3,) m."""
         if self._steps == 0:
             self._start_s = now_s
             self._current = self._draw(place)

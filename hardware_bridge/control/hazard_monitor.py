@@ -13,9 +13,9 @@ from wpg.hardware_bridge.robot import RobotState, RobotStatus, Vector
 from wpg.hardware_bridge.sources.source import Feed
 
 PERIODS_MIN = 3
-"""Fewer servo periods than this are no hazard, however slow the robot's servos are."""
+"""A state that is late by fewer servo periods than this is no hazard, however long the period is."""
 FINAL = ("device_fault", "device_stop")
-"""Names of hazards that end a run, also where they pass."""
+"""Names of the hazards that end a run, even if they pass."""
 
 
 def find_hazard(
@@ -27,14 +27,14 @@ def find_hazard(
     sent: Vector | None,
     dt_s: float,
 ) -> Hazard | None:
-    """What is wrong now, the cause before what it causes; None where all is well.
+    """The hazard that is present now; None if all is well. A cause is reported before its consequences.
 
     Args:
         config: thresholds.
-        state: this tick's state; None when none came.
+        state: this tick's state; None if none came.
         state_age_s: age of the last state, counted from when it was asked for.
-        missed_in_a_row: deadlines missed up to now.
-        sent: (num_joints,) rad last commanded; None while the arm is not to follow commands.
+        missed_in_a_row: number of deadlines missed in a row up to now.
+        sent: (num_joints,) rad, last commanded; None while the arm is not to follow commands.
         dt_s: servo period.
     """
     if missed_in_a_row * dt_s >= max(config.overrun_s, PERIODS_MIN * dt_s):
@@ -51,7 +51,7 @@ def find_hazard(
 
 
 def tracking_error(config: SafetyConfig, state: RobotState, sent: Vector) -> Hazard | None:
-    """The arm is too far from ``sent`` (num_joints,) rad, where it was last commanded to be."""
+    """A hazard if a joint is too far from ``sent`` (num_joints,) rad, its last commanded position."""
     error = float(np.max(np.abs(state.joint_pos - sent)))
     if error > config.tracking_error_max_rad:
         return Hazard("tracking_error", f"a joint is {error:.2f} rad from its setpoint")
@@ -59,14 +59,14 @@ def tracking_error(config: SafetyConfig, state: RobotState, sent: Vector) -> Haz
 
 
 class HazardMonitor:
-    """Looks at robot, loop, sources, and where the arm goes.
+    """Looks for hazards of the robot, the loop, the sources, and the tool's workspace.
 
     Args:
         config: thresholds.
-        reader: knows how old the last state is.
-        motion: what is commanded.
-        limiter: knows where the tool may go.
-        feed: what comes from outside the robot.
+        reader: tells how old the last state is.
+        motion: tells what was commanded.
+        limiter: tells whether the tool will leave its box.
+        feed: tells how old the readings from outside the robot are.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class HazardMonitor:
     def hazard(
         self, state: RobotState | None, *, missed_in_a_row: int, commanded: bool, fed: bool
     ) -> Hazard | None:
-        """What is wrong now.
+        """The hazard that is present now; None if all is well.
 
         Args:
-            state: this tick's state; None when none came.
-            missed_in_a_row: deadlines missed up to now.
-            commanded: the arm is to follow commands.
-            fed: the policy needs what comes from outside.
+            state: this tick's state; None if none came.
+            missed_in_a_row: number of deadlines missed in a row up to now.
+            commanded: whether the arm is to follow commands.
+            fed: whether the policy needs readings from outside the robot now.
         """
         hazard = find_hazard(
             self._config,
@@ -104,21 +104,21 @@ class HazardMonitor:
         return hazard
 
     def stale_source(self) -> Hazard | None:
-        """What came from outside is too old."""
+        """A hazard if a reading from outside the robot is too old."""
         return self._feed.hazard(self._config.source_stale_s)
 
     def blocked(self, state: RobotState | None) -> Hazard | None:
-        """An arm that follows commands does not get to where they send it."""
+        """A hazard if an arm that follows commands does not get to where they send it."""
         if state is None or state.status is not RobotStatus.ARMED:
             return None
         return tracking_error(self._config, state, self._motion.joint_pos)
 
 
 class HoldCounter:
-    """Keeps count of a run's holds.
+    """Counts how often a run has held the arm, and tells when the arm may go on.
 
     Args:
-        config: how many are too many, and how long is too long.
+        config: how many holds are too many, and how long all must be well before the arm goes on.
     """
 
     def __init__(self, config: SafetyConfig) -> None:
@@ -126,10 +126,10 @@ class HoldCounter:
         self._times: deque[float] = deque(maxlen=config.holds_max + 1)
         self._well_s = 0.0
         self.cause = Hazard("", "")
-        """The last hazard that was seen."""
+        """The last hazard that was found."""
 
     def begin(self, hazard: Hazard, now_s: float) -> str:
-        """Another hold begins; returns why it is one too many, empty where it is not."""
+        """Count a hold; returns why it is one too many, or "" if it is not."""
         self._times.append(now_s)
         self.persists(hazard, now_s)
         span_s = self._times[-1] - self._times[0]
@@ -138,9 +138,9 @@ class HoldCounter:
         return ""
 
     def persists(self, hazard: Hazard, now_s: float) -> None:
-        """Something is still wrong, or something else."""
+        """Note that a hazard is present during the hold, the same as before or another."""
         self.cause, self._well_s = hazard, now_s
 
     def is_well(self, now_s: float) -> bool:
-        """Nothing has been wrong for long enough to go on."""
+        """Whether all has been well for long enough to go on."""
         return now_s - self._well_s >= self._config.recover_after_s

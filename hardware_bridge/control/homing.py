@@ -120,7 +120,7 @@ class Homing:
             self._set_off(state)
 
     def _set_off(self, state: RobotState) -> None:
-        """Head for the next stop: down to set down what is held, then up from the table, then to the start."""
+        """Head for the next target: down to put down what is held, up from the table, then to the start."""
         if self._lets_go:
             place = self._runner.achieved_pos(state)
             down = self._start.way_down(self._motion.joint_pos, place) if self._descents > 0 else None

@@ -22,11 +22,11 @@ _NEXT = {
 
 
 class Lifecycle:
-    """Holds the phase and lets only the drawn transitions happen.
+    """Holds the phase of a run and allows only the transitions that ``docs/safety.md`` draws.
 
     Args:
-        clock: whose time phases last by.
-        on_change: told of every new phase, and why.
+        clock: measures how long phases last.
+        on_change: called with every new phase and the reason for it.
     """
 
     def __init__(self, clock: Clock, on_change: Callable[[Phase, str], None]) -> None:
@@ -37,14 +37,14 @@ class Lifecycle:
 
     @property
     def age_s(self) -> float:
-        """How long the phase has lasted."""
+        """How long the present phase has lasted."""
         return self._clock.now() - self._since_s
 
     def enter(self, phase: Phase, reason: str = "") -> None:
         """Go on to ``phase``.
 
         Raises:
-            LifecycleError: not from here.
+            LifecycleError: the phase must not follow the present one.
         """
         if phase not in _NEXT[self.phase]:
             possible = ", ".join(sorted(_NEXT[self.phase])) or "none"

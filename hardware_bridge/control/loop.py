@@ -1,4 +1,4 @@
-"""The control loop: reads, decides, commands at the robot's servo rate, and never leaves it unattended."""
+"""The control loop: reads the robot, asks the policy and commands the arm at the robot's servo rate."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -37,17 +37,18 @@ class ControlLoop:
 
     Args:
         robot: not yet connected; closed at the end of :meth:`run`.
-        policy: what decides.
-        config: what to do.
-        should_stop: asked at every tick; anything but "" ends the run and says why.
-        emergency: asked at every tick, too; the arm is then held at once, and looked at until it rests.
-        enough: asked after every goal, with the results so far; True ends the run like the last goal.
+        policy: the policy to run.
+        config: what the run is to do.
+        should_stop: asked at every tick; any answer but "" ends the run and says why.
+        emergency: asked at every tick as well; a request holds the arm at once, and the arm is then watched
+            until it is seen at rest.
+        enough: asked after every goal, with the results so far; True ends the run as the last goal does.
         sources: feed the observation terms from outside the robot; not yet connected, closed at the end.
-        put_back: sees to objects that lie out of reach; without, they end the run.
-        recorder: takes what happens.
+        put_back: sees to objects that are out of reach; if None, such an object ends the run.
+        recorder: takes a record of everything that happens.
 
     Raises:
-        ContractError: the policy does not fit the robot, or what it is to do.
+        ContractError: the policy does not fit the robot, the sources or the goals of the configuration.
     """
 
     def __init__(
@@ -109,19 +110,19 @@ class ControlLoop:
             clock=self._clock,
         )
         self._held_phase = Phase.ARMED
-        """What the last hold interrupted."""
+        """The phase that the last hold interrupted."""
         self._end_reason = ""
         self._message = ""
         self._next_step = 0
         self._start_s = self._clock.now()
 
     def run(self) -> RunReport:
-        """Do everything, and leave the robot safe whatever happens.
+        """Connect, run the policy, and leave the robot stopped whatever happens.
 
         Raises:
-            LinkError: the robot, or a source, cannot be reached.
-            StaleStateError: one of them says nothing.
-            ProtocolError: another robot answers, or it does not arm.
+            LinkError: the robot or a source cannot be reached.
+            StaleStateError: the robot or a source sends nothing.
+            ProtocolError: another robot answers, or the robot refuses to arm.
             BridgeError: the arm stands where it must not be armed, or cannot stop as configured.
             ContractError: the policy needs a gripper, and the robot reports none.
 
@@ -131,7 +132,7 @@ class ControlLoop:
             self._robot.connect()
             self._lifecycle.enter(Phase.CONNECTED)
             check_stop(self._robot, self._config.final_stop)
-            # Waits for sources, while nothing keeps the arm where it stands.
+            # Sources are waited for here, before torque is on.
             self._feed.connect()
             state = self._reader.first()
             check_gripper(self._interface, self._robot.description, state)
@@ -144,7 +145,7 @@ class ControlLoop:
         return self._report()
 
     def _check_place(self, state: RobotState, margin_m: float = 0.0) -> None:
-        """The arm may be armed where it stands, its tool at most ``margin_m`` outside its box.
+        """Check that the arm may be armed where it stands, its tool at most ``margin_m`` outside its box.
 
         Raises:
             BridgeError: it may not.
@@ -172,18 +173,18 @@ class ControlLoop:
             self._end("internal_error", f"{type(error).__name__}: {error}")
             raise
         finally:
-            # Stopping a robot that has refused might stop somebody else's run.
+            # A robot that refused to arm may be in somebody else's run, which a stop would end.
             if not self._modes.refused:
                 self._park()
 
     def _start_from_here(self) -> None:
-        """The robot has just armed: commands begin where it stands."""
+        """Begin to command a robot that has just armed, from where it stands."""
         state = self._reader.first()
         self._motion.start(state.joint_pos, state.gripper_m)
         self._soft_start.begin()
         self._runner.reset()
         self._lifecycle.enter(Phase.ARMED)
-        # Arming waits for the robot to answer, which is no missed deadline.
+        # Arming waits for the robot's answer: the periods that pass meanwhile are not missed deadlines.
         self._timer.restart()
 
     def _tick_until_over(self) -> None:
@@ -238,7 +239,7 @@ class ControlLoop:
             self._end("duration", "")
 
     def _watch(self, state: RobotState | None) -> None:
-        """Hold when something is wrong; else let the policy begin once the arm and the object are ready."""
+        """Hold if something is wrong; else let the policy begin once the arm and the object are ready."""
         if hazard := self._hazard(state, commanded=True):
             self._hold(hazard)
         elif self._lifecycle.phase is Phase.ARMED:
@@ -257,7 +258,7 @@ class ControlLoop:
         )
 
     def _hold(self, hazard: Hazard) -> None:
-        """Brake, and keep the arm there; or end the run, where this hazard is the end of it."""
+        """Brake the arm and hold it; or end the run, if the hazard is final or there were too many holds."""
         self._event(hazard.name, hazard.detail)
         if hazard.name in FINAL:
             self._end(hazard.name, hazard.detail)
@@ -270,7 +271,7 @@ class ControlLoop:
             self._stand(hazard)
 
     def _stand(self, hazard: Hazard) -> None:
-        """Let the device hold the arm where it stands: a setpoint would go on pressing it somewhere."""
+        """Let the device hold the arm where it stands: setpoints would go on pressing it somewhere."""
         state = self._reader.state
         assert state is not None
         self._motion.start(state.joint_pos, state.gripper_m)
@@ -278,18 +279,18 @@ class ControlLoop:
             self._modes.hold()
         except BridgeError as error:
             self._end(hazard.name, f"{hazard.detail}; {error}")
-        # The order waits for the robot to answer, which is no missed deadline.
+        # The order waits for the robot's answer: the periods that pass meanwhile are not missed deadlines.
         self._timer.restart()
 
     def _relieve(self, state: RobotState | None) -> None:
-        """Something may come into the way also of an arm that is braked by setpoints."""
+        """Stop pressing: an arm that is braked by setpoints may meet an obstacle, too."""
         if not self._modes.silent and (hazard := self._monitor.blocked(state)):
             self._event(hazard.name, hazard.detail)
             self._holds.persists(hazard, self._clock.now())
             self._stand(hazard)
 
     def _recover(self, state: RobotState | None) -> None:
-        """Go on once the arm is at rest and all has been well for a while; give up after a longer while."""
+        """Go on once the arm rests and all has been well for a while; end the run if that takes too long."""
         timeout_s, cause = self._config.safety.hold_timeout_s, self._holds.cause
         if hazard := self._hazard(state, commanded=False):
             cause = hazard
@@ -308,22 +309,22 @@ class ControlLoop:
             self._runner.reset()
             self._homing.begin(state, "recovered")
         else:
-            # It may have come to rest at the edge of the box, and has sagged where it was released.
+            # The arm may have come to rest at the edge of the box, and sagged from there if it was released.
             self._check_place(state, WORKSPACE_MARGIN_M)
             self._modes.rearm()
             self._event("rearmed", "")
             self._start_from_here()
 
     def _step(self, index: int) -> None:
-        """Ask the policy, with the newest state there is; hold where a source's reading is too old."""
+        """Do a policy step with the newest state; hold instead if a reading from a source is too old."""
         state = self._reader.state
         if state is None:
             return
-        # The object may have been out of sight until now: arming and homing do without.
+        # While arming and homing, the object may be out of sight: its reading is first needed here.
         if hazard := self._monitor.stale_source():
             self._hold(hazard)
             return
-        # Steps stay on their grid unless a whole one was missed, or the arm was held.
+        # Steps stay on their time grid, unless a whole step was missed or the arm was held.
         on_grid = index - self._next_step < self._ticks_per_step
         self._next_step = (self._next_step if on_grid else index) + self._ticks_per_step
         self._soft_start.grow()
@@ -352,7 +353,7 @@ class ControlLoop:
         return self._motion.follow()
 
     def _end(self, reason: str, message: str) -> None:
-        """The first reason to end counts, but for an emergency."""
+        """End the run. Only the first reason counts; an emergency stop replaces it (see :meth:`_park`)."""
         if not self._end_reason:
             self._end_reason, self._message = reason, message
         if self._lifecycle.phase is not Phase.STOPPING:
@@ -364,7 +365,7 @@ class ControlLoop:
         if source:
             seen = stopped.trouble or stopped.detail
             self._event("emergency_stop", f"by {source}: {seen}")
-            # Counts also where something else has ended the run before: somebody waits for this answer.
+            # Reported even if something else ended the run before: somebody waits for this answer.
             self._end_reason = ""
             self._end("emergency_stop", f"by {source}: {seen}")
         else:

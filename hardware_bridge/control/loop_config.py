@@ -1,4 +1,4 @@
-"""What one run is to do."""
+"""Configuration of one run."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,20 +18,21 @@ class LoopConfig:
     """What one run is to do."""
 
     goals: int | None = None
-    """How many goals to try; None: as many as the duration allows."""
+    """Number of goals to try; None for as many as the duration allows."""
     goal: tuple[float, ...] | None = None
-    """Try this goal, m, instead of drawing goals."""
+    """Goal to try instead of drawing goals, m."""
     duration_s: float | None = None
-    """End the run after this long."""
+    """End the run after this time; None for no limit."""
     seed: int = 0
-    """Seed of the goals."""
+    """Seed of the goals that are drawn."""
     settle_s: float = 0.1
-    """Stand still this long after arming, before the policy moves the arm."""
+    """Stand still for this long after arming before the policy moves the arm."""
     soft_start_s: float = 0.5
-    """Grow from ``soft_start_pace`` to full speed over this long."""
+    """After a standstill, grow from ``soft_start_pace`` to full speed over this time."""
     soft_start_pace: float = 0.2
+    """Share of the full speed at which the arm starts."""
     final_stop: StopMode = StopMode.HOLD
-    """How the arm is left. It keeps standing under HOLD, sinks under DAMP and drops under RELEASE."""
+    """How the arm is left: it keeps standing under HOLD, sinks under DAMP and drops under RELEASE."""
     safety: SafetyConfig = field(default_factory=SafetyConfig)
 
     def __post_init__(self) -> None:
@@ -44,10 +45,10 @@ class LoopConfig:
 
 
 def load_safety(path: Path) -> SafetyConfig:
-    """Read safety thresholds from a TOML file; what it does not name keeps its default.
+    """Read safety thresholds from a TOML file; thresholds that it does not name keep their defaults.
 
     Raises:
-        DescriptionError: the file cannot be read, or holds something else; names file and field.
+        DescriptionError: the file cannot be read, or a field is unknown or invalid; names file and field.
     """
     try:
         found = msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
@@ -66,7 +67,8 @@ def make_goals(interface: PolicyInterface, config: LoopConfig) -> GoalSequence |
     """The goals that a configuration asks for; None for a policy without goals.
 
     Raises:
-        ContractError: the policy knows no goals, or not this one, or one that must be given is not.
+        ContractError: the policy was trained without goals; or the goal lies outside the contract's box;
+            or no goal can be drawn and none is given.
     """
     if interface.goal is not None:
         if interface.goal.given and config.goal is None:

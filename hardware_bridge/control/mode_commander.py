@@ -1,4 +1,4 @@
-"""What a robot is ordered besides setpoints: to arm, to hold, and how it is left."""
+"""Commands the robot's mode, beside the setpoints: arms it, holds it, and leaves it stopped."""
 
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop, halt
@@ -10,12 +10,12 @@ from wpg.hardware_bridge.robot import PersistentRobot, Robot, RobotState, RobotS
 
 
 class ModeCommander:
-    """Arms, holds and leaves a robot, and knows which of its stops somebody else has ordered.
+    """Arms, holds and stops a robot, and notices a stop that somebody else has ordered.
 
     Args:
-        robot: what is ordered.
-        reader: reads it.
-        emergency: gives up arming, where the robot can be asked to.
+        robot: the robot that is commanded.
+        reader: reads its state.
+        emergency: a request makes the robot give up arming, if its driver repeats the order to arm.
     """
 
     def __init__(self, robot: Robot, reader: StateReader, emergency: EmergencyStop, clock: Clock) -> None:
@@ -25,18 +25,18 @@ class ModeCommander:
         self._unpowered = False
         self._elsewhere = False
         self.refused = False
-        """The robot was never ours: it is left to whoever commands it."""
+        """Whether the robot refused to arm: it is then left to whoever commands it."""
         self.silent = False
-        """The robot stands by an order: setpoints are of no use, or would undo it."""
+        """Whether no setpoints are to be sent: the robot was ordered to hold, or somebody stopped it."""
         if isinstance(robot, PersistentRobot):
             robot.gives_up = lambda: bool(emergency.source)
 
     def arm_first(self) -> None:
-        """Arm a robot that was not armed by this run before.
+        """Arm a robot that this run has not armed before.
 
         Raises:
-            ProtocolError: it refuses; torque is not on by our doing, and it is to be left alone.
-            BridgeError: something else has failed; torque may be on.
+            ProtocolError: the robot refuses; this run has not enabled torque and must leave the robot alone.
+            BridgeError: something else failed; torque may be on.
         """
         try:
             self._robot.arm()
@@ -48,7 +48,7 @@ class ModeCommander:
             raise
 
     def rearm(self) -> None:
-        """Arm the robot where it stands; it is to be sent setpoints again.
+        """Arm the robot again where it stands, to send setpoints to it again.
 
         Raises:
             BridgeError: it does not arm.
@@ -60,16 +60,16 @@ class ModeCommander:
         """Let the device hold the arm where it stands.
 
         Raises:
-            BridgeError: it is not confirmed.
+            BridgeError: the robot does not confirm that it holds.
         """
         self.silent = True
         self._robot.stop(StopMode.HOLD)
 
     def stop_elsewhere(self, state: RobotState) -> Hazard | None:
-        """A stop that somebody else has ordered, which is not to be undone by setpoints, arming or parking.
+        """A hazard if somebody else has stopped the robot; setpoints, arming or parking must not undo that.
 
-        A robot may hold by itself, when its watchdog has run out, and servos on a bus, which nobody else
-        reaches, lose their torque with their supply.
+        Two stops are nobody's order: a robot holds by itself when its watchdog has run out, and servos on a
+        bus, which nobody else can reach, lose their torque when their supply fails.
         """
         match state.status:
             case RobotStatus.ARMED | RobotStatus.FAULT:
@@ -82,10 +82,10 @@ class ModeCommander:
         return Hazard("device_stop", f"somebody else has stopped the robot: it reports {state.status.name}")
 
     def leave(self, final: StopMode, *, at_once: bool) -> StopResult:
-        """Leave the robot as ``final`` says, or at once where it is; never raises.
+        """Stop the robot as ``final`` says, or at once where it is; never raises.
 
-        What torque was never on in, or somebody else has stopped, is left as it is; but an emergency stop
-        holds also the latter.
+        A robot whose torque was never enabled, or that somebody else has stopped, is left unchanged.
+        Exception: an emergency stop also holds a robot that somebody else has stopped.
         """
         if self._unpowered:
             return StopResult(confirmed=True, trouble="", detail="torque is not on")
@@ -96,7 +96,7 @@ class ModeCommander:
         return final_stop(self._robot, final)
 
     def _is_unpowered(self) -> bool:
-        """The robot is seen to be without torque after arming has failed."""
+        """Whether the robot reports, after arming has failed, that it is without torque."""
         try:
             state = self._reader.first()
         except BridgeError:

@@ -1,4 +1,4 @@
-"""The way of a command to the robot: setpoint, safety filter, driver, and an audit of what was sent."""
+"""Commands the arm: makes a setpoint, filters it, sends it, and checks what was sent against the limits."""
 
 from collections import Counter
 from dataclasses import replace
@@ -17,11 +17,11 @@ from wpg.hardware_bridge.setpoints import SetpointGenerator
 class Motion:
     """Moves the arm from where it stands towards a target, one servo period at a time.
 
-    A gripper that the robot reports moves along, at its own speed; while the arm brakes, or stands braked, it
-    stays as it is, and so goes on holding what it holds.
+    If the robot reports a gripper, it moves along at its own speed. While the arm brakes or is held, the
+    gripper stays as it is, so that it keeps what it holds.
 
     Args:
-        robot: what is commanded.
+        robot: the robot that is commanded.
     """
 
     def __init__(self, robot: Robot) -> None:
@@ -33,10 +33,10 @@ class Motion:
         self._describe()
         self._tick = 0
         self.limit_violations = 0
-        """Commands that left the published limits, by an audit that knows nothing of the filter."""
+        """Commands outside the published limits, as a check finds them that is independent of the filter."""
 
     def _describe(self) -> None:
-        """Keep to the limits that the robot describes."""
+        """Take over the limits that the robot's description has now."""
         self._description = self._robot.description
         self._setpoints = SetpointGenerator(self._description, self.dt_s)
         self._setpoints.set_pace(self._pace)
@@ -50,7 +50,7 @@ class Motion:
 
     @property
     def at_rest(self) -> bool:
-        """The commands stand still."""
+        """Whether the commands stand still."""
         return self._filter.at_rest
 
     @property
@@ -60,26 +60,26 @@ class Motion:
 
     @property
     def target(self) -> Vector:
-        """Where the arm is told to go, (num_joints,) rad; where it stands after a start and after braking."""
+        """Joint target, (num_joints,) rad; after a start or braking, where the arm stands."""
         return self._setpoints.target
 
     @property
     def stop_pos(self) -> Vector:
-        """Where braking from now on ends, (num_joints,) rad."""
+        """Where the arm would come to rest if it braked now, (num_joints,) rad."""
         return self._filter.stop_pos
 
     @property
     def gripper_is_there(self) -> bool:
-        """The gripper is commanded to where it is to go, or there is none."""
+        """Whether the gripper's command has reached its target; True as well if there is no gripper."""
         return self._gripper is None or self._gripper.is_there
 
     def start(self, joint_pos: Vector, gripper_m: float | None = None) -> None:
-        """Begin from an arm that was armed at rest at ``joint_pos`` (num_joints,) rad.
+        """Begin with an arm that was armed at rest at ``joint_pos`` (num_joints,) rad.
 
-        ``gripper_m`` is the opening that the robot reports; None where it moves no gripper.
+        ``gripper_m`` is the opening that the robot reports; None if it moves no gripper.
         """
         if self._robot.description is not self._description:
-            # Servos tell narrower limits once they are connected.
+            # Once they are connected, servos may report narrower limits.
             self._describe()
         self._filter.start(joint_pos)
         self._setpoints.reset(joint_pos)
@@ -96,7 +96,7 @@ class Motion:
             self._gripper.start(self._gripper.opening_m)
 
     def set_pace(self, pace: float) -> None:
-        """Part of the usual speed to use, in (0, 1]."""
+        """Set the share of the full speed that the arm uses, in (0, 1]."""
         self._pace = pace
         self._setpoints.set_pace(pace)
 
@@ -105,7 +105,7 @@ class Motion:
         self._setpoints.set_target(joint_pos)
 
     def set_opening(self, opening_m: float) -> None:
-        """Open, or close, the gripper to this; ``inf`` opens it wide."""
+        """Set the gripper's target opening; ``inf`` opens it fully."""
         if self._gripper is not None:
             self._gripper.set_target(opening_m)
 
@@ -123,7 +123,7 @@ class Motion:
         return self.play(command)
 
     def play(self, command: JointCommand) -> JointCommand:
-        """Send a setpoint that was planned elsewhere, as far as the limits allow; returns what was sent.
+        """Send a setpoint that was planned elsewhere, filtered to the limits; returns what was sent.
 
         Raises:
             LinkError: the link is dead.
@@ -141,7 +141,7 @@ class Motion:
         return self._send(self._filter.brake())
 
     def stand(self) -> JointCommand:
-        """Where the arm stands by an order; nothing is sent."""
+        """The position that the device holds the arm at, as a command that is not sent."""
         return JointCommand(joint_pos=self.joint_pos, joint_vel=np.zeros_like(self.joint_pos))
 
     def _send(self, command: JointCommand) -> JointCommand:

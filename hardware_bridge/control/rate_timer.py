@@ -1,14 +1,14 @@
-"""Absolute deadlines on a grid that never moves."""
+"""Wakes the control loop at the servo rate, by absolute deadlines on a fixed time grid."""
 
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.latency import LatencyHistogram
 
 
 class RateTimer:
-    """Beats every ``dt_s``; beats that were missed are counted and left out, never made up for.
+    """Waits for ticks that are ``dt_s`` apart. Missed ticks are counted and skipped, not made up for.
 
     Args:
-        dt_s: time between beats.
+        dt_s: time between ticks.
     """
 
     def __init__(self, dt_s: float, clock: Clock) -> None:
@@ -18,22 +18,22 @@ class RateTimer:
         self.lateness = LatencyHistogram()
         self.last_lateness_s = 0.0
         self.ticks = 0
-        """Beats that were kept."""
+        """Number of ticks that were waited for; missed ones are not counted here."""
         self.active_s = 0.0
-        """Time that the beats took, pauses before a restart left out."""
+        """Time that the ticks took, without the pauses before restarts."""
         self.missed = 0
         self.missed_in_a_row = 0
         self._index = -1
         self.restart()
 
     def restart(self) -> None:
-        """Begin the grid anew one period from now, without counting what passed since the last beat."""
+        """Begin the grid anew, one period from now; the time since the last tick is not counted."""
         self._last_s = self._clock.now()
         self._deadline_s = self._last_s + self._dt_s
         self.missed_in_a_row = 0
 
     def wait(self) -> int:
-        """Wait for the next beat; returns its number on the grid, missed ones included."""
+        """Wait for the next tick; returns its number on the grid, missed ticks included."""
         self._clock.sleep_until(self._deadline_s)
         now_s = self._clock.now()
         self.last_lateness_s = now_s - self._deadline_s
@@ -50,5 +50,5 @@ class RateTimer:
 
     @property
     def elapsed_s(self) -> float:
-        """Time since the first beat was awaited."""
+        """Time since the timer was made."""
         return self._clock.now() - self._start_s

@@ -1,4 +1,4 @@
-"""What is left of a run: the figures that ``wpg run --json`` writes."""
+"""The report of a run: the figures that ``wpg run --json`` writes."""
 
 import msgspec
 
@@ -19,13 +19,13 @@ class RunReport(msgspec.Struct, kw_only=True):
     """Figures of one run; the JSON of this record has stable keys."""
 
     rate_hz: float
-    """Servo ticks over the time they took."""
+    """Servo ticks divided by the time they took."""
     ticks: int
     duration_s: float
     missed_deadlines: int
     """Servo periods that went by without a command, because the loop woke late or a tick took too long."""
     lateness_us: LatencySummary
-    """Start of a tick after its deadline; after missed deadlines, after the first of them."""
+    """How late ticks started after their deadline; after missed deadlines, after the first of them."""
     policy_us: LatencySummary
     """Time that the policy took."""
     sense_to_act_us: LatencySummary
@@ -34,13 +34,13 @@ class RunReport(msgspec.Struct, kw_only=True):
     """Histogram: lower edge in µs, upper edge in µs, count."""
     safety_events: dict[str, int]
     homings: int
-    """How often the arm went first to where the policy was trained to start from."""
+    """How often the arm was homed to where the policy was trained to start from."""
     put_backs: int
-    """How often it waited there for an object to be put back."""
+    """How often an object was put back while the arm waited there."""
     sources: list[SourceReport]
-    """What came from outside the robot."""
+    """What came from each source outside the robot."""
     limit_violations: int
-    """Commands outside the published limits, as sent; anything but 0 is a fault of the bridge."""
+    """Commands sent outside the published limits; any number but 0 is a fault of the bridge."""
     goals: int
     successes: int
     goal_results: list[GoalResult]
@@ -49,17 +49,17 @@ class RunReport(msgspec.Struct, kw_only=True):
     message: str
     """What went wrong, in a sentence; empty when nothing did."""
     final_phase: str
-    """``parked`` when the robot confirmed that it stopped, else ``fault``."""
+    """``parked`` if the robot confirmed that it stopped, else ``fault``."""
     warnings: list[str] = msgspec.field(default_factory=list)
-    """What would make the loop more punctual, or the robot safer, and how to grant it."""
+    """What would make the loop more punctual or the robot safer, and how to set it up."""
     log_dropped: int = 0
-    """Records that the run log could not take."""
+    """Number of records that the run log could not take."""
     log_error: str = ""
-    """Why the log ended before the run; empty when it did not."""
+    """Why the log ended before the run; empty if it did not."""
 
     @property
     def completed(self) -> bool:
-        """The run did what it was asked, and the robot has confirmed that it stopped."""
+        """Whether the run did what it was asked and the robot confirmed that it stopped."""
         return self.end_reason in COMPLETED and self.final_phase == "parked"
 
 
@@ -77,7 +77,7 @@ def report_run(
     message: str,
     final_phase: str,
 ) -> RunReport:
-    """Figures of a run that is over, from the parts of its loop."""
+    """Collect the figures of a run that is over from the parts of its loop."""
     stale = {"stale_read": reader.stale_reads} if reader.stale_reads else {}
     return RunReport(
         rate_hz=round(timer.ticks / timer.active_s, 3) if timer.ticks else 0.0,

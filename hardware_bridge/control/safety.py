@@ -1,4 +1,4 @@
-"""The last word on every command: whatever is asked for, what is sent stays inside the robot's limits."""
+"""The safety filter: whatever is asked for, every command that is sent stays inside the robot's limits."""
 
 import math
 import operator
@@ -16,7 +16,7 @@ Corner = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class SafetyConfig:
-    """When the loop holds the arm, when it goes on, and when it gives up."""
+    """Thresholds of the control loop: when it holds the arm, when it goes on, and when it ends the run."""
 
     stale_s: float = 0.02
     """The arm is held once no state has come for this long, and for three servo periods at least."""
@@ -27,18 +27,18 @@ class SafetyConfig:
     tracking_error_max_rad: float = 0.5
     """The arm is held when a joint is this far from its setpoint: something is in the way."""
     recover_after_s: float = 0.2
-    """A held arm must be at rest and answer for this long before it moves on."""
+    """A held arm goes on once it is at rest and all has been well for this long."""
     hold_timeout_s: float = 2.0
     """The run ends when a hold lasts longer."""
     holds_max: int = 10
     """The run ends at the hold after this many within ``holds_window_s``."""
     holds_window_s: float = 60.0
     workspace_m: tuple[Corner, Corner] | None = None
-    """Smallest and largest x, y, z of the tool in the base frame; None: anywhere."""
+    """Smallest and largest x, y, z of the tool in the base frame; None for no box."""
     spread_slow: float | None = None
     """The arm slows once the policy's particles are this far apart, in the action's unit."""
     spread_hold: float | None = None
-    """It stands still once they are this far apart."""
+    """The arm stands still once the particles are this far apart."""
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self) if field.name not in ("holds_max", "workspace_m")):

@@ -1,4 +1,4 @@
-"""Slow at first: how the pace of an arm grows after it has stood."""
+"""Soft start: an arm that has stood still moves slowly at first."""
 
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.control.loop_config import LoopConfig
@@ -6,11 +6,11 @@ from wpg.hardware_bridge.control.motion import Motion
 
 
 class SoftStart:
-    """Sets the pace of a motion: little after a start, and all of it a while later.
+    """Sets the pace of a motion, which grows from a low value after a standstill to full speed.
 
     Args:
-        config: how little, and how long.
-        motion: whose pace it is.
+        config: the first pace, and how long it grows.
+        motion: the motion whose pace is set.
     """
 
     def __init__(self, config: LoopConfig, motion: Motion, clock: Clock) -> None:
@@ -20,12 +20,12 @@ class SoftStart:
         self._start_s = clock.now()
 
     def begin(self) -> None:
-        """The arm stands: from here on the pace grows anew."""
+        """Begin anew with the low pace, because the arm stands still now."""
         self._start_s = self._clock.now()
         self._motion.set_pace(self._config.soft_start_pace)
 
     def grow(self) -> None:
-        """The pace that is due now."""
+        """Set the pace that is due now."""
         config = self._config
         age_s = self._clock.now() - self._start_s - config.settle_s
         grown = age_s / config.soft_start_s if config.soft_start_s > 0 else 1.0

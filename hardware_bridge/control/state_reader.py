@@ -1,4 +1,4 @@
-"""Reading the robot without ever being stopped by it."""
+"""Reads the robot's state, and keeps the last good one when a read brings nothing."""
 
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.errors import StaleStateError
@@ -8,10 +8,10 @@ FIRST_POLLS = 20
 
 
 class StateReader:
-    """Keeps the last good state and how old it is.
+    """Keeps the last good state and tells how old it is.
 
     Args:
-        robot: what is read.
+        robot: the robot that is read.
     """
 
     def __init__(self, robot: Robot, clock: Clock) -> None:
@@ -19,14 +19,14 @@ class StateReader:
         self._clock = clock
         self._asked_s = clock.now()
         self.stale_reads = 0
-        """Reads that brought nothing new."""
+        """Number of reads that brought no usable state."""
         self.state: RobotState | None = None
         """Last good state."""
 
     def read(self) -> RobotState | None:
-        """The present state; None when none came in time or it is not finite.
+        """The present state; None if none came in time or it is not finite.
 
-        A measurement that is reported once more, by its sequence number, is as old as when it was new.
+        A measurement that is reported again, under the same number, keeps its age.
 
         Raises:
             LinkError: the link is dead.
@@ -49,10 +49,10 @@ class StateReader:
         return state
 
     def first(self) -> RobotState:
-        """A state before anything moves; some polls may be lost.
+        """The first state, before anything moves; up to ``FIRST_POLLS`` reads are tried.
 
         Raises:
-            StaleStateError: all of them were.
+            StaleStateError: none of them brought a state.
             LinkError: the link is dead.
         """
         for _ in range(FIRST_POLLS):

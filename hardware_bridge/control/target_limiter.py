@@ -1,4 +1,4 @@
-"""Where a policy may send the tool, and how far while it is unsure."""
+"""Limits the policy's joint targets: to the workspace of the tool, and while the policy is unsure."""
 
 from collections import Counter
 
@@ -12,22 +12,22 @@ from wpg.hardware_bridge.hazard import Hazard
 from wpg.hardware_bridge.robot import Vector
 
 WORKSPACE_MARGIN_M = 0.005
-"""The tool may come to rest this far outside the box: joints do not brake along a straight line."""
+"""The tool may come to rest this far outside its box, because braking joints do not move it straight."""
 CUT_STEPS = 7
-"""Halvings of the way to a target that lies outside."""
+"""Bisection steps that find where the way to a target outside the box leaves it."""
 SHARE_GROWTH = 0.1
-"""A policy that was unsure is given this much more of its way at each step."""
+"""The share of the way that a policy may go grows by this much per step after it was unsure."""
 
 
 class TargetLimiter:
-    """Shortens a policy's moves: to the box that the tool must not leave, and while its particles are apart.
+    """Shortens a policy's moves at the edge of the tool's box, and while its particles are far apart.
 
-    Both are continuous in the target, so that nothing chatters: a policy that heads out of the box comes to
-    rest at its edge, and one that grows unsure slows down before it stands still.
+    Both limits are continuous in the target, so that the arm does not chatter: a policy that heads out of the
+    box comes to rest at its edge, and one that grows unsure slows down before it stands still.
 
     Args:
         description: the arm.
-        config: the box, and the spreads between which the arm slows.
+        config: the box, and the particle spreads between which the arm slows down to a stop.
     """
 
     def __init__(self, description: RobotDescription, config: SafetyConfig) -> None:
@@ -36,13 +36,13 @@ class TargetLimiter:
         self._slow, self._hold = config.spread_slow, config.spread_hold
         self._share = 1.0
         self.events: Counter[str] = Counter()
-        """Policy steps that were shortened, by cause."""
+        """Number of policy steps that were shortened, by cause."""
 
     def check_start(self, joint_pos: Vector, margin_m: float = 0.0) -> None:
-        """The tool of an arm at ``joint_pos`` (num_joints,) rad is inside the box, or ``margin_m`` outside.
+        """Check that the tool is at most ``margin_m`` outside its box, at ``joint_pos`` (num_joints,) rad.
 
         Raises:
-            BridgeError: it is not; says where it is and where it should be.
+            BridgeError: it is farther outside; says where it is and where it should be.
         """
         if self._box is not None and self._outside_m(joint_pos) > margin_m:
             tool = np.round(self._kinematics.tool_position(joint_pos), 3).tolist()
@@ -50,12 +50,12 @@ class TargetLimiter:
             raise BridgeError(f"workspace: expected the tool between {low} and {high} m, found it at {tool}")
 
     def shorten(self, target: Vector, joint_pos: Vector, spread: float) -> Vector:
-        """The target, or as much of the way to it as is allowed.
+        """The target, or the farthest point on the way to it that is allowed, (num_joints,) rad.
 
         Args:
-            target: (num_joints,) rad, where the policy wants to go.
-            joint_pos: (num_joints,) rad, where the last command stands.
-            spread: of the policy's particles, in the action's unit.
+            target: (num_joints,) rad, the policy's joint target.
+            joint_pos: (num_joints,) rad, last commanded.
+            spread: spread of the policy's particles, in the action's unit.
         """
         share = self._sure_share(spread)
         if share < 1.0:
@@ -66,8 +66,8 @@ class TargetLimiter:
         """Whether the tool will leave the box even if the arm brakes now.
 
         Args:
-            joint_pos: (num_joints,) rad last commanded.
-            stop_pos: (num_joints,) rad where braking ends.
+            joint_pos: (num_joints,) rad, last commanded.
+            stop_pos: (num_joints,) rad, where braking would end.
         """
         if self._box is None:
             return None
@@ -77,7 +77,7 @@ class TargetLimiter:
         return Hazard("workspace", f"the tool is about to leave its box by {outside_m * 1e3:.0f} mm")
 
     def _sure_share(self, spread: float) -> float:
-        """``clip((hold - spread) / (hold - slow), 0, 1)``; falls at once, grows back slowly."""
+        """``clip((hold - spread) / (hold - slow), 0, 1)``, which falls at once and grows back slowly."""
         if self._slow is None or self._hold is None:
             return 1.0
         share = min(1.0, max(0.0, (self._hold - spread) / (self._hold - self._slow)))
@@ -87,7 +87,7 @@ class TargetLimiter:
         return self._share
 
     def _inside(self, target: Vector, joint_pos: Vector) -> Vector:
-        """The farthest point on the way from ``joint_pos`` that is found inside the box."""
+        """The farthest point found inside the box on the way from ``joint_pos`` to ``target``."""
         if self._box is None or self._outside_m(target) <= 0:
             return target
         self.events["workspace_edge"] += 1
@@ -101,7 +101,7 @@ class TargetLimiter:
         return joint_pos + share * (target - joint_pos)
 
     def _outside_m(self, joint_pos: Vector) -> float:
-        """How far the tool is outside the box; 0 or less inside."""
+        """Distance of the tool from its box; 0 or less inside the box."""
         assert self._box is not None
         tool = self._kinematics.tool_position(joint_pos)
         return float(np.maximum(self._box[0] - tool, tool - self._box[1]).max())
