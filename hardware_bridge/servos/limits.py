@@ -44,6 +44,7 @@ class ServoLimits:
         model: their kind.
         description: names the joints and their speeds.
         spans: the joints' limits, by servo, in order.
+        gripper: counts between which the gripper's servo is moved, by that servo; empty where none is.
 
     Raises:
         ProtocolError: a servo lets no two goals of its joint pass.
@@ -57,6 +58,7 @@ class ServoLimits:
         model: ServoModel,
         description: RobotDescription,
         spans: Mapping[int, Span],
+        gripper: Mapping[int, Span],
     ) -> None:
         self._bus, self._model, self._spans = bus, model, spans
         self._servos = tuple(spans)
@@ -74,6 +76,7 @@ class ServoLimits:
         self._heeding = {servo: modes[servo] in model.limited_modes for servo in self._servos}
         self.allowed = {servo: self._allowed(servo, modes[servo]) for servo in self._servos}
         """Goals that both the joint and its servo let pass, by servo."""
+        self._gripper = self._gripper_allowed(gripper)
         speeds_rad_s = dict(zip(spans, description.limits("velocity_max_rad_s").tolist(), strict=True))
         self._speeds = {servo: self._speed(servo, speed, held) for servo, speed in speeds_rad_s.items()}
 
@@ -83,11 +86,10 @@ class ServoLimits:
         return (*self._remarks, *self._untaken)
 
     def clip(self, goals: Mapping[int, int]) -> dict[int, int]:
-        """Goals as the servos take them; those of servos without a joint stay as they are."""
+        """Goals as the servos take them; those of servos that move nothing stay as they are."""
+        spans = self.allowed | self._gripper
         return {
-            servo: min(max(goal, self.allowed[servo].low), self.allowed[servo].high)
-            if servo in self.allowed
-            else goal
+            servo: min(max(goal, spans[servo].low), spans[servo].high) if servo in spans else goal
             for servo, goal in goals.items()
         }
 
@@ -195,6 +197,27 @@ class ServoLimits:
                 "`wpg check … --stop release` leaves a supported arm so"
             )
         return both
+
+    def _gripper_allowed(self, moved: Mapping[int, Span]) -> dict[int, Span]:
+        """Goals that the gripper's servo lets pass; its own limits, where it heeds them, may be narrower."""
+        model = self._model
+        allowed = {}
+        for servo, span in moved.items():
+            registers = (model.min_position, model.max_position, model.operating_mode)
+            low, high, mode = (self._bus.read(servo, register) for register in registers)
+            heeds = mode in model.limited_modes and low < high
+            allowed[servo] = Span(max(span.low, low), min(span.high, high)) if heeds else span
+            if allowed[servo].low >= allowed[servo].high:
+                raise ProtocolError(
+                    f"servo {servo} (gripper): takes goals from {Span(low, high)}, "
+                    f"no two of them within its openings' {span}"
+                )
+            if _is_wider(span, allowed[servo]):
+                self._remarks.append(
+                    f"servo {servo} (gripper): takes goals from {Span(low, high)} only, "
+                    f"its openings are {span}: it opens and closes no further"
+                )
+        return allowed
 
     def _speed(self, servo: int, speed_rad_s: float, held: Values) -> int:
         """Speed limit of a servo, in its unit; 0 where it has to do without."""

@@ -2,7 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,21 +11,20 @@ import numpy as np
 from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.hardware_bridge.errors import BridgeError, NotConnectedError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.errors import BridgeError, NotConnectedError, ProtocolError
 from wpg.hardware_bridge.links import Link, open_link
 from wpg.hardware_bridge.protocols.servo import ServoProtocol, Status
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
-from wpg.hardware_bridge.servos.bus import ATTEMPTS, ServoBus
+from wpg.hardware_bridge.servos.bus import ServoBus
 from wpg.hardware_bridge.servos.calibration import ServoCalibration, Span, default_calibration, narrowed
-from wpg.hardware_bridge.servos.checks import check_register, check_servos
+from wpg.hardware_bridge.servos.checks import check_servos
+from wpg.hardware_bridge.servos.holder import ServoHolder
 from wpg.hardware_bridge.servos.limits import ServoLimits
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT, servo_bus
 from wpg.hardware_bridge.servos.readings import Measurement, ServoReadings
 
-AGREEING_COUNTS = 16
-"""Two reads of a servo's position, a few milliseconds apart, differ by no more."""
-HOLD_RAD = 0.1
-"""An arm that stands further than this from its last goal holds where it stands instead."""
+HOLD_COUNTS = 65
+"""An arm that stands as far as this from its last goal, 0.1 rad, holds where it stands instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +93,7 @@ class ServoRobot(ABC):
 
     def _forget(self) -> None:
         self._limits: ServoLimits | None = None
+        self._holder: ServoHolder | None = None
         self._narrow(self._spans)
         moved, speed_rad_s = self._joints, self._description.limits("velocity_max_rad_s")
         if self._gripper is not None and self._description.gripper is not None:
@@ -109,6 +109,8 @@ class ServoRobot(ABC):
         self._goal: Vector | None = None
         self._opening_m: float | None = None
         """Where the gripper was sent last."""
+        self._held: dict[int, int] = {}
+        """Goals at which the servos were last ordered to hold; empty once they do something else."""
         self._sequence = 0
         self._status = RobotStatus.IDLE
         self.fault = ""
@@ -165,7 +167,10 @@ class ServoRobot(ABC):
             check_servos(self._bus, self._names, self._model, self._calibration, self._spans)
             delays = self._bus.registers(self._servos, self._model.return_delay)
             self._bus.return_delay_s = max(delays.values()) * 2e-6
-            self._limits = ServoLimits(self._bus, self._model, self._description, self._spans)
+            self._limits = ServoLimits(
+                self._bus, self._model, self._description, self._spans, self._gripper_span()
+            )
+            self._holder = ServoHolder(self._bus, self._model, self._names)
             self._narrow(self._limits.allowed)
             self._configure()
         except BaseException:
@@ -190,18 +195,21 @@ class ServoRobot(ABC):
         self._own_limits.tell()
         found = self._connected.registers(self._servos, self._model.torque_enable)
         limp = [servo for servo, torque in found.items() if not torque]
+        if limp:
+            self._held = {}
         try:
-            self._hold_here()
+            self._own_holder.hold(self._held_at(self._own_holder.stance()))
             self._after_torque()
         except BaseException as error:
             try:
-                self._disable_torque(limp)
+                self._own_holder.release(limp)
             except BridgeError:
                 if isinstance(error, BridgeError):
                     # No ProtocolError: that says that torque is not on by our doing.
                     raise BridgeError(f"{error}; torque may be on: cut the power") from error
             raise
         self._goal = self._opening_m = None
+        self._held = {}
         self._status = RobotStatus.ARMED
 
     def read(self) -> RobotState:
@@ -238,7 +246,7 @@ class ServoRobot(ABC):
         if opening_m is not None and self._description.gripper is not None:
             opening_m = min(max(opening_m, 0.0), self._description.gripper.opening_max_m)
             self._opening_m = opening_m
-        self._send_counts(self._counts(joint_pos, opening_m))
+        self._own_holder.send(self._counts(joint_pos, opening_m))
         return JointCommand(joint_pos=joint_pos, joint_vel=np.zeros_like(joint_pos), gripper_m=opening_m)
 
     def stop(self, mode: StopMode) -> None:
@@ -251,11 +259,16 @@ class ServoRobot(ABC):
         """
         match mode:
             case StopMode.HOLD:
+                # First for those that answer at once: what follows ends at the first that does not.
+                self._own_holder.send(self._held_at(self._own_holder.quick_stance()))
                 self._before_torque()
-                self._hold_here()
+                goals = self._held_at(self._own_holder.stance())
+                self._own_holder.hold(goals)
+                self._held = goals
                 self._status = RobotStatus.HOLDING
             case StopMode.RELEASE:
-                self._disable_torque(self._servos)
+                self._own_holder.release(self._servos)
+                self._held = {}
                 self._status = RobotStatus.RELEASED
             case StopMode.DAMP:
                 raise ProtocolError(
@@ -323,36 +336,30 @@ class ServoRobot(ABC):
             fault=self.fault,
         )
 
-    def _hold_here(self) -> None:
-        """Torque on with goals where the arm stands; read back that both are so.
+    def _held_at(self, present: Mapping[int, int]) -> dict[int, int]:
+        """Goals at which the servos in ``present`` hold: where they stand, but for two cases.
 
-        An armed gripper keeps its goal, however far off it stands: it may be holding something.
+        Joints that are near the goals that they follow or hold keep these, so that the arm does not sag. A
+        gripper keeps its goal however far off it stands: it may be holding something.
         """
-        present = self._stance()
-        goals = dict(present)
-        if self._goal is not None and self._status is RobotStatus.ARMED:
-            stands = self._calibration.to_rad(np.array([present[servo] for servo in self._joints], float))
-            near = np.abs(stands - self._goal).max() < HOLD_RAD
-            goals |= self._counts(self._goal if near else stands, self._opening_m)
-        goals = self._own_limits.clip(goals)
-        # Before torque, so that nothing jumps; after it too, since enabling sets some servos' goals.
-        self._send_counts(goals)
-        self._enable_torque()
-        for _ in range(ATTEMPTS):
-            self._send_counts(goals)
-            if self._connected.registers(self._servos, self._model.goal_position) == goals:
-                return
-        raise ProtocolError("hold: the servos do not take the goals that they were given")
+        kept = dict(self._held)
+        if self._status is RobotStatus.ARMED and self._goal is not None:
+            kept = self._counts(self._goal, self._opening_m)
+        joints = [servo for servo in self._joints if servo in present]
+        far = any(abs(present[servo] - kept.get(servo, present[servo])) >= HOLD_COUNTS for servo in joints)
+        dropped = joints if far else ()
+        goals = {
+            servo: position if servo in dropped else kept.get(servo, position)
+            for servo, position in present.items()
+        }
+        return self._own_limits.clip(goals)
 
-    def _stance(self) -> dict[int, int]:
-        """Position of every servo, on which two reads agree: one may be damaged, and still add up."""
-        before: dict[int, int] = {}
-        for _ in range(ATTEMPTS):
-            present = self._connected.registers(self._servos, self._model.present_position)
-            if before and all(abs(present[it] - before[it]) <= AGREEING_COUNTS for it in present):
-                return present
-            before = present
-        raise ProtocolError("hold: no two reads agree on where the servos stand; does somebody move the arm?")
+    def _gripper_span(self) -> dict[int, Span]:
+        """Counts between which the gripper's servo is moved; empty where none is."""
+        if self._gripper is None:
+            return {}
+        ends = sorted(round(count) for count in self._gripper.counts[[0, -1]].tolist())
+        return {self._servo_bus.others[GRIPPER]: Span(*ends)}
 
     def _counts(self, joint_pos: Vector, opening_m: float | None) -> dict[int, int]:
         """Goals of the joints' servos, and of the gripper's where it is to have one."""
@@ -360,38 +367,19 @@ class ServoRobot(ABC):
         goals = dict(zip(self._joints, counts, strict=True))
         if self._gripper is not None and opening_m is not None:
             goals[self._servo_bus.others[GRIPPER]] = self._gripper.to_counts(opening_m)
-        return goals
-
-    def _send_counts(self, goals: dict[int, int]) -> None:
-        register = self._model.goal_position
-        self._connected.sync_write(
-            register.address, {servo: register.encode(goal) for servo, goal in goals.items()}
-        )
-
-    def _enable_torque(self) -> None:
-        """One by one, each acknowledged; a servo that has lost it again by then is not told twice."""
-        register = self._model.torque_enable
-        for servo in self._servos:
-            self._connected.write(servo, register, 1)
-        check_register(self._connected, self._names, register, "torque", (1,))
-
-    def _disable_torque(self, servos: Sequence[int]) -> None:
-        """All at once, so that one that does not answer keeps no other from it; until it is seen."""
-        register = self._model.torque_enable
-        names = {servo: self._names[servo] for servo in servos}
-        for left in reversed(range(ATTEMPTS if servos else 0)):
-            self._connected.sync_write(register.address, dict.fromkeys(servos, register.encode(0)))
-            try:
-                return check_register(self._connected, names, register, "torque", (0,))
-            except (ProtocolError, StaleStateError):
-                if not left:
-                    raise
+        return self._own_limits.clip(goals)
 
     @property
     def _connected(self) -> ServoBus:
         if self._bus is None:
             raise NotConnectedError
         return self._bus
+
+    @property
+    def _own_holder(self) -> ServoHolder:
+        if self._holder is None:
+            raise NotConnectedError
+        return self._holder
 
     @property
     def _own_limits(self) -> ServoLimits:

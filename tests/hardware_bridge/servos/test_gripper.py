@@ -156,6 +156,33 @@ class TestDriver:
         assert servo.get(servo.model.goal_position) == goal
         assert servo.torque
 
+    def test_narrower_limits_of_its_servo_bound_its_goals(self, shipped):
+        servo = shipped.servo("gripper")
+        model, counts = servo.model, shipped.description.gripper.servo.counts
+        servo.set(model.operating_mode, model.limited_modes[0])
+        opened, inside = (model.max_position, -300) if counts[-1] > counts[0] else (model.min_position, 300)
+        servo.set(opened, counts[-1] + inside)
+        shipped.connected()
+        assert [notice for notice in shipped.robot.notices if "opens and closes no further" in notice]
+        home = shipped.description.limits("home_rad")
+        shipped.robot.write(
+            JointCommand(
+                joint_pos=home, joint_vel=0 * home, gripper_m=shipped.description.gripper.opening_max_m
+            )
+        )
+        assert servo.get(model.goal_position) == counts[-1] + inside
+        shipped.robot.stop(StopMode.HOLD)
+        shipped.robot.stop(StopMode.RELEASE)
+
+    def test_limits_without_an_opening_between_them(self, shipped):
+        servo = shipped.servo("gripper")
+        model, counts = servo.model, shipped.description.gripper.servo.counts
+        servo.set(model.operating_mode, model.limited_modes[0])
+        servo.set(model.min_position, max(counts) + 10)
+        servo.set(model.max_position, max(counts) + 20)
+        with pytest.raises(ProtocolError, match=r"servo \d+ \(gripper\): takes goals from"):
+            shipped.robot.connect()
+
     def test_release_lets_go_of_it(self, shipped):
         shipped.connected()
         shipped.robot.stop(StopMode.RELEASE)

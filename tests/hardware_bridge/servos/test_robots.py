@@ -264,6 +264,35 @@ class TestStop:
         for servo in bench.device.servos.values():
             assert abs(servo.get(servo.model.goal_position) - 2048) < 0.1 / RAD_PER_COUNT
 
+    def test_a_silent_servo_keeps_no_other_from_holding(self, bench):
+        bench.connected()
+        bench.robot.write(bench.at(np.full(6, 0.5)))
+        bench.servo("wrist_roll").is_dead = True
+        with pytest.raises(StaleStateError, match="servo 5"):
+            bench.robot.stop(StopMode.HOLD)
+        for servo in bench.device.servos.values():
+            goal = servo.get(servo.model.goal_position)
+            assert servo.is_dead or abs(goal - 2048) < 0.1 / RAD_PER_COUNT
+
+    def test_held_twice_it_keeps_its_goals(self, bench):
+        bench.connected()
+        bench.drive(np.full(6, 0.2))
+        bench.robot.stop(StopMode.HOLD)
+        servo = bench.servo("elbow_flex")
+        goal, present = servo.model.goal_position, servo.model.present_position
+        held = servo.get(goal)
+        # It sags.
+        registers = bench.device._registers
+
+        def sagging(which, address, size):
+            if which is servo and address == present.address:
+                servo.set(present, held - 20)
+            return registers(which, address, size)
+
+        bench.device._registers = sagging
+        bench.robot.stop(StopMode.HOLD)
+        assert servo.get(goal) == held
+
     def test_release_is_read_back(self, bench):
         bench.connected()
         bench.robot.stop(StopMode.RELEASE)
