@@ -28,7 +28,7 @@ ServoId = Annotated[int, msgspec.Meta(ge=0, le=252)]
 GROUP = "wpg.robots"
 MJCF_READER = "wpg.sim_envs.mjcf_description"
 ProtocolName = Literal["native", "dynamixel", "feetech"]
-"""What can be emulated; drivers.py knows what else can be driven."""
+"""Protocols spoken over any link of bytes, which are those that can be emulated."""
 
 
 class JointDescription(Record, frozen=True, kw_only=True):

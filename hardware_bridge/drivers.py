@@ -12,9 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
-from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.description import ProtocolName, RobotDescription
 from wpg.hardware_bridge.errors import DescriptionError, LinkUrlError
 from wpg.hardware_bridge.franka.robot import FrankaRobot
 from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
@@ -26,7 +26,7 @@ from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot
 
 GROUP = "wpg.protocols"
-OVER_LINKS = ("native", "dynamixel", "feetech")
+OVER_LINKS = get_args(ProtocolName)
 """Protocols that are spoken over any link of bytes; the others name their own kind of link."""
 
 

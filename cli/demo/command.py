@@ -14,12 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from wpg.cli.demo.files import DemoFiles, Summary
+from wpg.cli.demo.files import ENGINE_ENVS, DemoFiles, Summary
 from wpg.cli.options import CommandError, refuse_existing, require_at_least, write_json
 from wpg.cli.terminal import terminal
 
-TRAIN_ENV = "wpg/PandaReach-v0"
-OTHER_ENV = "wpg/PandaReachBullet-v0"
 TRAIN_SECONDS = 110
 ROBOT = "panda"
 LINKS = {"serial": "pty:", "udp": "udp://127.0.0.1:0"}
@@ -54,12 +52,12 @@ def demo(
     console = terminal()
     stages = Stages(console)
 
-    training = ["train", TRAIN_ENV, "--max-seconds", str(TRAIN_SECONDS), "--seed", str(seed)]
+    training = ["train", ENGINE_ENVS["mujoco"], "--max-seconds", str(TRAIN_SECONDS), "--seed", str(seed)]
     training += ["--out", str(files.run)]
     if steps is not None:
         training += ["--steps", str(steps)]
     stages.run("train in MuJoCo, and export", training)
-    for env, engine in ((TRAIN_ENV, "mujoco"), (OTHER_ENV, "pybullet")):
+    for engine, env in ENGINE_ENVS.items():
         stages.run(
             f"evaluate the exported file in {engine}",
             ("evaluate", str(files.artifact), "--env", env, "--episodes", str(episodes)),

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import msgspec
 
+from wpg.cli.policies import POLICY_NAME
+
+ENGINE_ENVS = {"mujoco": "wpg/PandaReach-v0", "pybullet": "wpg/PandaReachBullet-v0"}
+"""Environment of each engine; the policy is trained in MuJoCo's."""
+
 
 @dataclass(frozen=True)
 class DemoFiles:
@@ -20,7 +25,7 @@ class DemoFiles:
     @property
     def artifact(self) -> Path:
         """The exported policy."""
-        return self.run / "policy.onnx"
+        return self.run / POLICY_NAME
 
     @property
     def report(self) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.cli.demo import figures
-from wpg.cli.demo.files import DemoFiles, Summary
+from wpg.cli.demo.files import ENGINE_ENVS, DemoFiles, Summary
 from wpg.cli.demo.pictures import Strip, picture_strip
 from wpg.cli.demo.trials import LinkTrial, SuccessRow, TrainingCurve, read_trial
 from wpg.cli.pages import machine, template
@@ -21,7 +21,6 @@ from wpg.export.interface import GoalSpec
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.description import load_description
 
-ENGINE_ENVS = {"mujoco": "wpg/PandaReach-v0", "pybullet": "wpg/PandaReachBullet-v0"}
 ENGINE_TITLES = {"mujoco": "MuJoCo", "pybullet": "PyBullet"}
 LINK_TITLES = {"serial": "serial pty", "udp": "UDP"}
 PICTURE_STEPS = (0, 6, 12, 40)
