@@ -1,10 +1,13 @@
-"""The help of commands without noise."""
+"""Commands as tyro shows them: help without noise, and options read from a settings class."""
 
+import ast
 import inspect
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import field, fields, make_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -17,19 +20,25 @@ Command = Callable[..., None]
 
 
 def readable(commands: Mapping[str, Command], asked: str) -> Any:
-    """What :func:`tyro.cli` makes a command line with these subcommands from.
+    """Type from which :func:`tyro.cli` makes a command line with these subcommands.
 
     Args:
         commands: by name.
-        asked: the one whose help would be shown; of the others the summary is enough.
+        asked: the command that was typed. Only its options are read; of the others the summary is enough.
     """
     options = []
     for name, command in commands.items():
-        _tidy(command)
+        if name == asked:
+            _tidy(command)
         description = _description(command, in_full=name == asked)
-        shown = tyro.conf.subcommand(name=name, constructor=command, description=description)
+        constructor = command if name == asked else _not_asked
+        shown = tyro.conf.subcommand(name=name, constructor=constructor, description=description)
         options.append(Annotated[Any, shown])
     return Union[tuple(options)]  # noqa: UP007  as many as there are
+
+
+def _not_asked() -> None:
+    """Stands for a command that was not typed."""
 
 
 def _description(command: Command, *, in_full: bool) -> str:
@@ -48,10 +57,10 @@ def _description(command: Command, *, in_full: bool) -> str:
 
 
 def _tidy(command: Command) -> None:
-    """Show options that may be left out as ``INT``, and each argument's text as one line.
+    """Show an option that may be left out as ``INT``, and the text of each argument as one line.
 
-    tyro shows ``{None}|INT``, and defaults of None, False and nothing, which say nothing: what holds then
-    stands in the option's own text.
+    tyro would show ``{None}|INT``, and the defaults None, False and "", which tell a user nothing: the
+    option's own text says what holds without it.
     """
     text, heading, arguments = inspect.cleandoc(command.__doc__ or "").partition(ARGUMENTS)
     command.__doc__ = text + heading + re.sub(r"\n {8,}", " ", arguments)
@@ -73,3 +82,46 @@ def _metavar(kind: type) -> str:
         return f"{{{','.join(get_args(kind))}}}"
     parts = get_args(kind) or (kind,)
     return " ".join(METAVARS[part] for part in parts)
+
+
+def optional_settings(
+    settings: type, *, leave_out: Collection[str], first: Collection[str], args: Mapping[str, Any]
+) -> type:
+    """Dataclass of a settings class's fields as options that may be left out, with their docstrings as help.
+
+    A flag is False and any other option None where it was not given, whatever the default of its field.
+
+    Args:
+        settings: a dataclass with a docstring under each field, which says "None takes" before a default
+            that depends on other settings.
+        leave_out: fields that are no options.
+        first: fields to show before all others, in this order.
+        args: for some fields, by name, what ``tyro.conf.arg`` is to take besides.
+    """
+    shown = {one.name: one for one in fields(settings) if one.name not in leave_out}
+    hints, texts = get_type_hints(settings), _field_texts(settings)
+    flags = re.compile(rf"`({'|'.join(shown)})`")
+    options = []
+    for name in dict.fromkeys((*first, *shown)):
+        hint, default = hints[name], shown[name].default
+        kind, absent = (bool, False) if hint is bool else (hint | None, None)
+        text = flags.sub(lambda found: f"--{found[1].replace('_', '-')}", texts[name])
+        named = {
+            "help": text.replace("None takes", "by default"),
+            "help_behavior_hint": "" if default is None or default is False else f"(default: {default})",
+            "metavar": None if kind is bool else _metavar(get_args(kind)[0]),
+        }
+        option = tyro.conf.arg(**named | args.get(name, {}))
+        options.append((name, Annotated[kind, option], field(default=absent)))
+    return make_dataclass("Settings", options, kw_only=True)
+
+
+def _field_texts(settings: type) -> dict[str, str]:
+    """Docstrings of a class's fields, by name."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        ast.unparse(one.target): " ".join(ast.literal_eval(text.value).split())
+        for one, text in pairwise(definition.body)
+        if isinstance(one, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }

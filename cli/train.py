@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from wpg.cli.help_text import optional_settings
 from wpg.cli.options import (
     ActuatorsFile,
     ControlOption,
@@ -19,6 +20,7 @@ from wpg.cli.options import (
     refuse_existing,
     usage_error,
 )
+from wpg.cli.policies import POLICY_NAME
 from wpg.cli.terminal import terminal
 
 if TYPE_CHECKING:
@@ -26,32 +28,45 @@ if TYPE_CHECKING:
 
 ENOUGH_SUCCESS = 0.98
 """Where training on another environment ends unless steps or another success are asked for."""
-ANEW = ("steps", "max_seconds", "overlap")
-"""What a run that goes on may be given anew."""
+CHANGED_BY_RESUME = ("steps", "max_seconds", "overlap")
+"""Settings that ``--resume`` accepts; all others stay as the run has them."""
+RENAMED = {"num_particles": "particles"}
+"""Options that are not named as their setting."""
+FIRST = ("steps", "stop_at_success", "max_seconds", "seed", "demonstrations", "num_envs", "device", "compile")
+"""Settings that the help shows first."""
+
+
+def settings_options() -> type:
+    """Options for the settings of :class:`wpg.controllers.TrainConfig`, which is where they are described."""
+    from wpg.controllers import TrainConfig  # noqa: PLC0415  torch: not in the bare bridge
+
+    return optional_settings(
+        TrainConfig,
+        leave_out=("env", "env_kwargs", "overlap"),
+        first=FIRST,
+        args={
+            **{name: {"name": option} for name, option in RENAMED.items()},
+            "steps": {"help_behavior_hint": ""},  # the environment's, as the command's text says
+            "demonstrations": {
+                "metavar": "FILE.npz",
+                "help": "File of additional episodes to learn from (`wpg demonstrate` writes one).",
+            },
+        },
+    )
 
 
 def train(
     env: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")] = None,
     *,
-    steps: int | None = None,
-    stop_at_success: float | None = None,
-    max_seconds: float | None = None,
-    seed: int | None = None,
     out: Path | None = None,
     resume: Path | None = None,
     robot: RobotOption = None,
     actuators: ActuatorsFile = None,
     control: ControlOption = None,
-    demonstrations: Annotated[Path | None, tyro.conf.arg(metavar="FILE.npz")] = None,
-    num_envs: int | None = None,
-    updates_per_step: float | None = None,
-    hidden: int | None = None,
-    particles: int | None = None,
-    initial_tau: float | None = None,
-    temperature_pace: float | None = None,
-    device: str | None = None,
     one_process: bool = False,
-    compile: bool = False,
+    training: Annotated[
+        Any, tyro.conf.OmitArgPrefixes, tyro.conf.arg(constructor_factory=settings_options, help="")
+    ],
 ) -> None:
     """Train a policy by Wasserstein policy gradient and export it.
 
@@ -62,71 +77,46 @@ def train(
 
     Args:
         env: Gymnasium id, of wpg or of any other package.
-        steps: Total environment steps.
-        stop_at_success: End when evaluated success is at least this twice in a row.
-        max_seconds: End after this many seconds.
-        seed: Seed of all randomness; by default 0.
         out: New run folder; by default runs/ENV-seedS.
         resume: Continue the run in this folder, up to --steps if given.
-        demonstrations: Additional episodes to learn from (`wpg demonstrate`): at least a quarter of every
-            batch.
-        num_envs: Environments stepped in parallel; by default 8 with goals, 1 without.
-        updates_per_step: Critic updates per environment step; by default 0.2 or 0.4 with goals, 1 without.
-        hidden: Width of the two hidden layers of policy and critics; by default 256, or 128 with goals and
-            fewer than 400,000 steps.
-        particles: Number of the policy's particles; by default 16.
-        initial_tau: Temperature at the start; by default 0.1. From 1 the policy keeps several ways to do a
-            task.
-        temperature_pace: Step size of the temperature, times that of the networks; by default 1. From a warm
-            start 3 is quicker.
-        device: Torch device for the updates; by default cpu.
         one_process: Do everything in one process. By default, where two cores may be used, the policy and,
             with goals, the environments have processes of their own; the results are the same.
-        compile: Compile the updates first, which takes a minute or two: for long trainings and GPUs.
+        training: Settings of the training.
     """
-    options = {
-        "steps": steps,
-        "stop_at_success": stop_at_success,
-        "max_seconds": max_seconds,
-        "seed": seed,
-        "num_envs": num_envs,
-        "updates_per_step": updates_per_step,
-        "hidden": hidden,
-        "particles": particles,
-        "initial_tau": initial_tau,
-        "temperature_pace": temperature_pace,
-        "device": device,
-        "demonstrations": None if demonstrations is None else str(demonstrations.resolve()),
-        "overlap": False if one_process else None,
-        "compile": compile or None,
+    given = {
+        name: value for name, value in vars(training).items() if value is not None and value is not False
     }
-    given = {name: value for name, value in options.items() if value is not None}
+    if one_process:
+        given["overlap"] = False
     kwargs = env_kwargs(robot=robot, actuators=actuators, control=control)
     if resume is not None:
         named = {"ENV": env, "--out": out, "--robot": robot, "--actuators": actuators, "--control": control}
         refused = [name for name, value in named.items() if value is not None]
-        refused += [f"--{name.replace('_', '-')}" for name in given if name not in ANEW]
+        others = [RENAMED.get(name, name) for name in given if name not in CHANGED_BY_RESUME]
+        refused += [f"--{name.replace('_', '-')}" for name in others]
         if refused:
             raise UsageError(f"--resume takes all else from the run: leave out {', '.join(refused)}")
         _resume(resume, given)
         return
     if env is None:
         raise UsageError("which environment? `wpg train ENV`; `wpg list` shows what there is")
-    if steps is None and stop_at_success is None:
+    if not given.keys() & {"steps", "stop_at_success"}:
         given |= _enough(env)
-    if particles is not None:
-        given["num_particles"] = given.pop("particles")
-    folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{seed or 0}"
+    if "demonstrations" in given:
+        given["demonstrations"] = str(Path(given["demonstrations"]).resolve())
+    folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{given.get('seed', 0)}"
     refuse_existing(folder, f"--out{_or_else(folder)}")
     with naming(actuators):
         _begin(env, folder, given | {"env_kwargs": kwargs})
 
 
 def _or_else(folder: Path) -> str:
-    """What can be done with a folder that was to be a new run's."""
-    if (folder / "checkpoint").exists():
+    """What can be done about an existing folder that was given for a new run."""
+    from wpg.controllers.run import CHECKPOINT_NAME, CONFIG_NAME  # noqa: PLC0415  torch: not in the bare bridge
+
+    if (folder / CHECKPOINT_NAME).exists():
         return f", or go on with it by --resume {shlex.quote(str(folder))}"
-    return ", or remove it: that run has no checkpoint" if (folder / "config.yaml").exists() else ""
+    return ", or remove it: that run has no checkpoint" if (folder / CONFIG_NAME).exists() else ""
 
 
 def _begin(env: str, folder: Path, settings: dict[str, Any]) -> None:
@@ -150,6 +140,7 @@ def _resume(folder: Path, settings: dict[str, Any]) -> None:
 def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> "TrainResult":
     """Do the work on the run in ``folder``, export it, and say how it ended."""
     from wpg.controllers import ProgressBar  # noqa: PLC0415  torch: not in the bare bridge
+    from wpg.controllers.run import CHECKPOINT_NAME  # noqa: PLC0415
     from wpg.export import export_run  # noqa: PLC0415
 
     console = terminal()
@@ -159,11 +150,11 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> "TrainRe
     except KeyboardInterrupt:
         if not folder.exists():
             raise
-        if not (folder / "checkpoint").exists():
+        if not (folder / CHECKPOINT_NAME).exists():
             raise KeyboardInterrupt(f"{folder} has no checkpoint yet, it may be removed") from None
         command = shlex.join(("wpg", "train", "--resume", str(folder)))
         raise KeyboardInterrupt(f"to go on from the last checkpoint: {command}") from None
-    artifact = export_run(result.folder, result.folder / "policy.onnx")
+    artifact = export_run(result.folder, result.folder / POLICY_NAME)
     console.print(
         f"{result.steps:,} steps in {result.train_seconds:.0f} s, stopped by {result.stopped_by}; "
         f"{_last_evaluation(result)}",
@@ -202,7 +193,7 @@ def _config(env: str, settings: dict[str, Any]) -> "TrainConfig":
     try:
         return TrainConfig(env=env, **settings)
     except ConfigError as error:
-        raise usage_error(error, num_particles="particles") from error
+        raise usage_error(error, **RENAMED) from error
 
 
 def _last_evaluation(result: "TrainResult") -> str:

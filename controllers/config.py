@@ -65,7 +65,7 @@ class TrainConfig:
     learning_rate: Positive | None = None
     """Adam's step size, for policy, critics and temperature; None takes 0.001, 0.003 in brief goal runs."""
     gamma: Discount | None = None
-    """Discount; None takes `default_gamma`."""
+    """Discount; None takes 0.99, with goals 1 − 2.5 / horizon between 0.9 and 0.99."""
     final_learning_rate: Share | None = None
     """Share of `learning_rate` left by a linear fall; None takes 0.05 with goals, 1 without."""
     decay_steps: Count | None = None
@@ -83,7 +83,8 @@ class TrainConfig:
     target_entropy: float | None = None
     """Entropy in nat that the temperature steers to; None takes −2 an action with goals, −1 without."""
     random_steps: CountOrZero | None = None
-    """Uniformly random steps before learning starts; None takes `default_random_steps`."""
+    """Uniformly random steps before learning starts; None takes 5,000, with goals 20 episodes or a thirtieth
+    of `steps` if that is more, but a quarter of `steps` at most."""
     random_share: Share | None = None
     """Share of later steps that are random, too; None takes 0.2 with goals, 0 in brief runs and without."""
     random_hold: Count | None = None
@@ -109,7 +110,8 @@ class TrainConfig:
     """Episodes of one evaluation; each evaluation has episodes of its own."""
     select: Select = "best"
     """How evaluations choose: the critic's best of the particles, their mean, or a sample. The first two take
-    particles without the noise around them; the exported file draws that too unless `noise_scale` is 0."""
+    particles without the noise around them; the exported file draws that too, unless it is exported with a
+    noise scale of 0."""
     checkpoint_period: Count | None = None
     """Environment steps from one checkpoint to the next; None takes a tenth of `steps`."""
     stop_at_success: Share | None = None

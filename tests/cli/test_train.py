@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import fields
 
 import msgspec
 import pytest
@@ -38,6 +39,35 @@ def run(tmp_path_factory):
     assert wpg("train", REACH, *args) == 0
     actuators.unlink()
     return run
+
+
+def test_every_setting_is_an_option_that_says_what_it_does(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        wpg("train", "--help")
+    shown = capsys.readouterr().out
+    other = {
+        "env": "ENV",
+        "env_kwargs": "--robot",
+        "overlap": "--one-process",
+        "num_particles": "--particles",
+    }
+    for setting in fields(TrainConfig):
+        assert other.get(setting.name, f"--{setting.name.replace('_', '-')} ") in shown
+    assert "Transitions of one update; by default 256 with goals, 128 without." in shown
+    assert "None" not in shown
+
+
+def test_settings_reach_the_run(tmp_path, capsys):
+    run = tmp_path / "run"
+    args = ("--max-seconds", 0.001, "--batch-size", 32, "--gamma", 0.9, "--eval-period", 0, "--one-process")
+    assert wpg("train", REACH, *args, "--select", "mean", "--out", run) == 0
+    config = TrainConfig.load(run / "config.yaml")
+    found = (config.batch_size, config.gamma, config.eval_period, config.overlap, config.select)
+    assert found == (32, 0.9, 0, False, "mean")
+    assert failure(capsys, "train", REACH, "--gamma", 3, code=2).startswith("wpg: --gamma must be")
+    line = failure(capsys, "train", "--resume", run, "--eval-period", 0, "--particles", 3, code=2)
+    assert line.endswith("leave out --particles, --eval-period")
 
 
 def test_what_was_interrupted_can_go_on(run, capsys, monkeypatch, tmp_path):
