@@ -17,7 +17,7 @@ from wpg_process import WPG, emulated
 
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.run_log.reader import read_log
-from wpg.sim_envs.reach import reach_interface
+from wpg.sim_envs.tasks.reach import reach_interface
 
 PROCESS_KINDS = ("bridge killed", "emulator killed", "logger killed")
 DURATION_S = 3.0

@@ -31,9 +31,9 @@ from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import read_log
 from wpg.sim_envs.effects import Effects, JointEffects, effects_toml
 from wpg.sim_envs.engines import EngineName, make_robot
-from wpg.sim_envs.identification import identify
-from wpg.sim_envs.recording import recording_of
-from wpg.sim_envs.scene import Scene
+from wpg.sim_envs.identification.identify import identify
+from wpg.sim_envs.identification.recording import recording_of
+from wpg.sim_envs.models.scene import Scene
 
 ROBOT = load_description("panda")
 ATTEMPTS = 5

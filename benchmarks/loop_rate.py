@@ -34,7 +34,7 @@ from wpg.hardware_bridge.latency import LatencyHistogram
 from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.session import run_policy
-from wpg.sim_envs.reach import reach_interface
+from wpg.sim_envs.tasks.reach import reach_interface
 
 SERVO_RATE_HZ = 1000.0
 POLICY_DT_S = 0.01

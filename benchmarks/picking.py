@@ -26,7 +26,7 @@ from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.session import open_robot
 from wpg.hardware_bridge.sources.link import LinkSource
-from wpg.sim_envs.scripts import Picker, ScriptedPolicy
+from wpg.sim_envs.tasks.scripts import Picker, ScriptedPolicy
 
 LINKS = {"panda": "udp://127.0.0.1:0", "omx": "pty:"}
 CAMERA = "rate_hz=60,delay_ms=20,noise_mm=0.5,noise_deg=0.5"

@@ -34,7 +34,7 @@ def register(target_history: int | None) -> None:
     for robot, env_id in ARMS.items():
         gymnasium.register(
             id=env_id,
-            entry_point="wpg.sim_envs.reach:ReachEnv",
+            entry_point="wpg.sim_envs.tasks.reach:ReachEnv",
             max_episode_steps=REACH_STEPS,
             kwargs={"robot": robot, "target_history": target_history},
         )

@@ -21,7 +21,7 @@ from wpg.cli.evaluate import evaluate_policy
 from wpg.controllers import TrainConfig, load_run, train
 from wpg.export import export_run
 from wpg.sim_envs.registration import TRAIN_STEPS
-from wpg.sim_envs.task_interface import ControlName
+from wpg.sim_envs.tasks.interface import ControlName
 
 
 def trial(config: TrainConfig, episodes: int, demonstrations: int) -> dict[str, Any]:

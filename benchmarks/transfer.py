@@ -38,7 +38,7 @@ from wpg.export.artifact import Artifact
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.sim_envs.effects import Effects, effects_toml
-from wpg.sim_envs.identification import Identification
+from wpg.sim_envs.identification.identify import Identification
 
 ENV, HIDDEN_ENV = "wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"
 QUESTIONS = ((0.85, 0.95), (0.7, 0.9), (0.4, 0.6))

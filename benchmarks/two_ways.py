@@ -49,8 +49,8 @@ from two_ways_env import (
     touched,
 )
 
-from wpg.sim_envs.reach import TOLERANCE_M
-from wpg.sim_envs.task_interface import CONTROL_DT_S
+from wpg.sim_envs.tasks.interface import CONTROL_DT_S
+from wpg.sim_envs.tasks.reach import TOLERANCE_M
 
 PolicyName = Literal["particles", "gaussian", "sac"]
 Proposer = Callable[[Array], tuple[Array, Array]]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.setpoints import SetpointGenerator
-from wpg.sim_envs.reach import TOLERANCE_M, ReachEnv
-from wpg.sim_envs.task_interface import CONTROL_DT_S, TOOL_SCALE_M
+from wpg.sim_envs.tasks.interface import CONTROL_DT_S, TOOL_SCALE_M
+from wpg.sim_envs.tasks.reach import TOLERANCE_M, ReachEnv
 
 Obstacle = Literal["wall", "column"]
 Array = NDArray[np.floating]

@@ -24,8 +24,8 @@ from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.control.checks import check_robot
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import DescriptionError
-from wpg.sim_envs.goal_env import GoalEnv
-from wpg.sim_envs.task_interface import task_kwargs
+from wpg.sim_envs.tasks.goal_env import GoalEnv
+from wpg.sim_envs.tasks.interface import task_kwargs
 
 Env = gymnasium.Env[Any, Any]
 OURS = "wpg/"

@@ -59,7 +59,7 @@ def demonstrate(
 
     from wpg.controllers import record, save_demonstrations  # noqa: PLC0415  torch: not in the bare bridge
     from wpg.controllers.environment import make_env  # noqa: PLC0415
-    from wpg.sim_envs.scripts import script_for  # noqa: PLC0415
+    from wpg.sim_envs.tasks.scripts import script_for  # noqa: PLC0415
 
     with naming(actuators):
         task = make_env(env, **env_kwargs(robot=robot, actuators=actuators, control=control))

@@ -30,7 +30,7 @@ from wpg.hardware_bridge.signals import stop_on_signals
 from wpg.hardware_bridge.sources.sender import PoseSender
 
 if TYPE_CHECKING:
-    from wpg.sim_envs.stand_in import HoleStandIn, TableStandIn
+    from wpg.sim_envs.tasks.stand_in import HoleStandIn, TableStandIn
 
 ANY_PORT = "udp://127.0.0.1:0"
 Engine = Literal["mujoco", "pybullet", "kinematic"]
@@ -123,7 +123,7 @@ def _make_scene(
     """Of a task with an object the table, of inserting the hole."""
     if engine == "kinematic":
         raise UsageError("--task needs physics: --engine mujoco or pybullet")
-    from wpg.sim_envs.stand_in import HoleStandIn, TableStandIn  # noqa: PLC0415  the bare bridge has no simulator
+    from wpg.sim_envs.tasks.stand_in import HoleStandIn, TableStandIn  # noqa: PLC0415  the bare bridge has no simulator
 
     if HoleStandIn.is_for(task):
         return None, HoleStandIn(robot, engine, effects=actuators, seed=seed)
@@ -142,7 +142,7 @@ def _make_robot(
             f"engine {engine} is not installed: pip install 'wpg[train]'; --engine kinematic needs none"
         )
     from wpg.sim_envs.engines import make_robot  # noqa: PLC0415  the bare bridge has no simulator
-    from wpg.sim_envs.scene import Scene  # noqa: PLC0415
+    from wpg.sim_envs.models.scene import Scene  # noqa: PLC0415
 
     if actuators is None:
         return make_robot(description, engine, scene=Scene(gripper=_models_gripper(description)))
@@ -155,7 +155,7 @@ def _make_other_robot(
     """One of the arms that the file stands for, at home and holding."""
     from wpg.sim_envs.effects import load_effects  # noqa: PLC0415
     from wpg.sim_envs.engines import make_robot  # noqa: PLC0415
-    from wpg.sim_envs.scene import Scene  # noqa: PLC0415
+    from wpg.sim_envs.models.scene import Scene  # noqa: PLC0415
 
     effects = load_effects(actuators, description)
     assert effects is not None

@@ -33,7 +33,7 @@ from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import read_log
 
 if TYPE_CHECKING:
-    from wpg.sim_envs.identification import Identification
+    from wpg.sim_envs.identification.identify import Identification
 
 
 def identify(
@@ -64,8 +64,8 @@ def identify(
         html: Write a report that compares the fitted and the unfitted simulator.
     """
     from wpg.sim_envs.effects import effects_toml  # noqa: PLC0415
-    from wpg.sim_envs.identification import identify as identify_recording  # noqa: PLC0415  needs scipy and mujoco
-    from wpg.sim_envs.recording import recording_of  # noqa: PLC0415
+    from wpg.sim_envs.identification.identify import identify as identify_recording  # noqa: PLC0415  needs scipy and mujoco
+    from wpg.sim_envs.identification.recording import recording_of  # noqa: PLC0415
 
     require_at_least(0, seed=seed)
     description, console = load_description(robot), terminal()

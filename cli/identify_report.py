@@ -11,7 +11,7 @@ from wpg.cli.figures import BLUE, GREY, ORANGE, new_figure, styled, svg
 from wpg.cli.pages import template
 from wpg.cli.quantities import SHOWN, value_and_interval
 from wpg.hardware_bridge.description import RobotDescription
-from wpg.sim_envs.identification import Comparison, Identification, Quantity
+from wpg.sim_envs.identification.identify import Comparison, Identification, Quantity
 
 EXCERPT_S = 4.0
 LINES = (("measured", "#b9bec6", 4.0), ("unfitted", ORANGE, 1.2), ("fitted", BLUE, 1.1))

@@ -49,7 +49,7 @@ def play(
         seed: Seed of resets and noise.
     """
     from wpg.cli.filming import film, rate_hz, require_format, watch, write_film  # noqa: PLC0415  not in the bridge
-    from wpg.sim_envs.display import require_display  # noqa: PLC0415
+    from wpg.sim_envs.engines.display import require_display  # noqa: PLC0415
     from wpg.sim_envs.errors import WindowClosed  # noqa: PLC0415
 
     require_at_least(1, episodes=episodes)

@@ -1,7 +1,7 @@
 """Identified numbers in the units that people say them in."""
 
 from wpg.export.kinematics import Record
-from wpg.sim_envs.identification import Quantity
+from wpg.sim_envs.identification.identify import Quantity
 
 
 class Shown(Record, frozen=True, kw_only=True):

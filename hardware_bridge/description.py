@@ -26,7 +26,7 @@ from wpg.hardware_bridge.errors import DescriptionError
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 ServoId = Annotated[int, msgspec.Meta(ge=0, le=252)]
 GROUP = "wpg.robots"
-MJCF_READER = "wpg.sim_envs.mjcf_description"
+MJCF_READER = "wpg.sim_envs.models.mjcf_description"
 ProtocolName = Literal["native", "dynamixel", "feetech"]
 """Protocols spoken over any link of bytes, which are those that can be emulated."""
 

@@ -3,10 +3,13 @@
 Importing this package registers the environments ``wpg/…`` with Gymnasium; it imports no engine. Without an
 import, ``gymnasium.make("wpg.sim_envs:wpg/PandaReach-v0")`` does the same.
 
-- :func:`~wpg.sim_envs.engines.make_robot`: a simulated robot behind the interface that real ones have.
-- :mod:`~wpg.sim_envs.reach`, :mod:`~wpg.sim_envs.push`, :mod:`~wpg.sim_envs.pick_and_place`,
-  :mod:`~wpg.sim_envs.insert`: tasks, each written once for all engines and arms.
-- :mod:`~wpg.sim_envs.errors`: what can go wrong.
+Its parts, where each imports only those below it::
+
+    tasks, identification    environments; the arm's parameters from run logs
+    engines                  make_robot(): a simulated arm behind the interface that real ones have
+    models                   URDF and MJCF files made ready for the engines, and the scene
+    effects                  what sets a real arm apart from its model
+    errors, registration     what can go wrong; the environments' ids
 """
 
 from wpg.sim_envs.registration import register_envs

@@ -101,7 +101,7 @@ class JointEffects(Record, frozen=True, kw_only=True):
     lag_s: Value | None = None
     """Time constant of the first-order lag from setpoint to servo."""
     coulomb_friction_nm: Value | None = None
-    """Dry friction, the same at every speed above :data:`~wpg.sim_envs.actuator.STICTION_RAD_S`."""
+    """Dry friction, the same at every speed above :data:`~wpg.sim_envs.engines.actuator.STICTION_RAD_S`."""
     viscous_friction_nm_s_rad: Value | None = None
     stiffness_factor: Value | None = None
     """Times the description's position gain."""

@@ -7,10 +7,10 @@ PUSH_STEPS = 100
 PICK_AND_PLACE_STEPS = 100
 INSERT_STEPS = 100
 TASKS = {
-    "PandaReach": ("wpg.sim_envs.reach:ReachEnv", REACH_STEPS),
-    "PandaPush": ("wpg.sim_envs.push:PushEnv", PUSH_STEPS),
-    "PandaPickAndPlace": ("wpg.sim_envs.pick_and_place:PickAndPlaceEnv", PICK_AND_PLACE_STEPS),
-    "PandaInsert": ("wpg.sim_envs.insert:InsertEnv", INSERT_STEPS),
+    "PandaReach": ("wpg.sim_envs.tasks.reach:ReachEnv", REACH_STEPS),
+    "PandaPush": ("wpg.sim_envs.tasks.push:PushEnv", PUSH_STEPS),
+    "PandaPickAndPlace": ("wpg.sim_envs.tasks.pick_and_place:PickAndPlaceEnv", PICK_AND_PLACE_STEPS),
+    "PandaInsert": ("wpg.sim_envs.tasks.insert:InsertEnv", INSERT_STEPS),
 }
 """Name of each task: its class and its horizon in steps."""
 TRAIN_STEPS = {
@@ -39,7 +39,7 @@ def register_envs() -> None:
                     gymnasium.register(
                         id=env_id,
                         entry_point=entry_point,
-                        vector_entry_point=f"wpg.sim_envs.vector:{task.removeprefix('Panda')}VectorEnv",
+                        vector_entry_point=f"wpg.sim_envs.tasks.vector:{task.removeprefix('Panda')}VectorEnv",
                         max_episode_steps=steps,
                         kwargs={"engine": engine, "reward": reward},
                     )

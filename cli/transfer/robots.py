@@ -28,7 +28,7 @@ from wpg.hardware_bridge.run_log.reader import RunRecording, read_log
 from wpg.hardware_bridge.session import open_robot, run_policy
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import EngineName, make_robot
-from wpg.sim_envs.scene import EMPTY
+from wpg.sim_envs.models.scene import EMPTY
 
 Enough = Callable[[Sequence[bool]], bool]
 """Whether these outcomes, in their order, are enough."""

@@ -23,8 +23,8 @@ from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.run_log.reader import TIME_ROUNDING_S, RunRecording
 from wpg.sim_envs.effects import Effects
-from wpg.sim_envs.goal_env import GoalEnv
-from wpg.sim_envs.task_interface import task_kwargs, term_slice
+from wpg.sim_envs.tasks.goal_env import GoalEnv
+from wpg.sim_envs.tasks.interface import task_kwargs, term_slice
 
 MAX_GAP_S = 0.2
 """Between two commands, or two states, of a trial that is to be compared."""

@@ -11,7 +11,7 @@ from PIL import Image
 from wpg.cli.filming import film, random_act
 from wpg.cli.main import main
 from wpg.cli.options import CommandError
-from wpg.sim_envs.display import VARIABLES
+from wpg.sim_envs.engines.display import VARIABLES
 
 REACH = "wpg/PandaReach-v0"
 

@@ -20,7 +20,7 @@ def run(*args: object) -> int:
 def push(tmp_path_factory):
     """An untrained policy that pushes."""
     from wpg.hardware_bridge.description import load_description
-    from wpg.sim_envs.push import push_interface, push_table
+    from wpg.sim_envs.tasks.push import push_interface, push_table
 
     path = tmp_path_factory.mktemp("push") / "push.onnx"
     panda = load_description("panda")

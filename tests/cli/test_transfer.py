@@ -40,8 +40,8 @@ from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.memory import MemoryLog
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import make_robot
-from wpg.sim_envs.reach import reach_interface
-from wpg.sim_envs.task_interface import for_late_arm
+from wpg.sim_envs.tasks.interface import for_late_arm
+from wpg.sim_envs.tasks.reach import reach_interface
 
 ENV, BULLET = "wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"
 LATE = Effects(action_delay_s=0.04, payload_kg=0.5)

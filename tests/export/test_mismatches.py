@@ -16,7 +16,7 @@ PANDA = load_description("panda")
 
 @pytest.fixture(scope="module")
 def reach():
-    from wpg.sim_envs.reach import reach_interface
+    from wpg.sim_envs.tasks.reach import reach_interface
 
     return reach_interface(PANDA)
 
@@ -47,7 +47,7 @@ def longer_tool(interface):
 
 def pick():
     """Moves the gripper, and sees no object."""
-    from wpg.sim_envs.pick_and_place import pick_and_place_interface, pick_and_place_table
+    from wpg.sim_envs.tasks.pick_and_place import pick_and_place_interface, pick_and_place_table
 
     interface = pick_and_place_interface(PANDA, pick_and_place_table(PANDA))
     seen = tuple(term for term in interface.observation if term.source != "external")

@@ -10,7 +10,7 @@ from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.control.checks import check_interface
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.tool_motion import LONGEST_STEP_RAD, ToolMotion
-from wpg.sim_envs.reach import reach_interface
+from wpg.sim_envs.tasks.reach import reach_interface
 
 WAYS_M = 0.02 * np.vstack([np.eye(3), -np.eye(3)])
 

@@ -14,7 +14,7 @@ CUBE = np.array([0.5, 0.0, 0.02])
 
 @pytest.fixture(scope="module")
 def interface(description):
-    from wpg.sim_envs.push import push_interface, push_table
+    from wpg.sim_envs.tasks.push import push_interface, push_table
 
     return push_interface(description, push_table(description))
 

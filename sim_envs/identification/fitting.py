@@ -1,0 +1,313 @@
+"""Delay, lag, gains, friction, payload and offsets of an arm, from what it did with its commands.
+
+Nonlinear least squares between a recording and its replay in the simulator, in measured positions and, where
+the robot measures them, in torques::
+
+    min_θ  Σ_t Σ_j  ((q_tj − q̂_tj(θ)) / σ_qj)² + ((τ_tj − τ̂_tj(θ)) / σ_τj)²
+
+σ are the residuals' own, from the pass before. θ are fields of :class:`~wpg.sim_envs.effects.Effects`, and
+the replay runs them through the code that training runs, so they mean the same there. The servos hold the
+joints apart: a first pass takes a joint's own parameters to move its own measurements only, so that one
+simulation shows one field's effect on all joints. The passes after it know every parameter's effect on every
+joint. Moments in which a servo is at its torque limit do not count: there the replay is not smooth in θ.
+
+Intervals: :mod:`~wpg.sim_envs.identification.intervals`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.effects import DrawnEffects
+from wpg.sim_envs.errors import IdentificationError
+from wpg.sim_envs.identification.intervals import told_half_widths
+from wpg.sim_envs.identification.parameters import Parameter, all_parameters, drawn_effects
+from wpg.sim_envs.identification.recording import Recording
+from wpg.sim_envs.identification.replay import Motion, ReplayPool
+
+Jacobian = NDArray[np.float64]
+
+SETTLING_S = 1.0
+"""What a recording began in the middle of has died away after this long."""
+TRAVEL_MIN_RAD = 0.03
+"""A joint that moves less is not looked at."""
+BLOCK_S = 0.5
+ROUGH, FINE = 1e-2, 1e-6
+"""Relative change of the cost at which the first and the last pass end."""
+PROBES_A_UNIT = 50.0
+STALE_PROBES = 2.0
+"""The last pass computes its Jacobian anew once a parameter is this many steps of its differences away."""
+DELAY_MAX_S = 0.4
+POSITION_FLOOR_RAD, TORQUE_FLOOR_SHARE = 2e-6, 5e-4
+"""Residuals are not believed to be smaller; torques: of the torque limit."""
+FIRST_POSITION_RAD, FIRST_TORQUE_SHARE = 1e-3, 0.02
+"""Residuals taken for the first pass."""
+STRAINED_SHARE, STRAINED_S = 0.8, 0.1
+"""Share of the torque limit, and the seconds after it for which a joint is not looked at: a servo at its
+limit chatters, in the simulator too, and then the smallest change of a parameter moves its torque by newton
+metres."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A parameter as it was found."""
+
+    parameter: Parameter
+    value: float
+    low: float
+    """95 % interval."""
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What was found in a recording."""
+
+    estimates: list[Estimate]
+    unknown: dict[str, list[str]]
+    """Fields that could not be told, and the joints that they could not be told of; empty: the whole arm."""
+    effects: DrawnEffects
+    """The fitted arm."""
+    noise: dict[str, float]
+    """Standard deviation of the measurements' noise, by field of the effects."""
+
+
+def fit(description: RobotDescription, recording: Recording, *, num_workers: int | None = None) -> Fit:
+    """Find the parameters that explain a recording best.
+
+    Raises:
+        IdentificationError: no joint moves enough, or the servos are at their limits all the time.
+    """
+    still = _still_joints(description, recording)
+    moving = [index for index in range(description.num_joints) if index not in still]
+    if not moving:
+        raise IdentificationError(
+            f"too little motion: expected a joint that moves by {TRAVEL_MIN_RAD:g} rad, found none"
+        )
+    parameters = all_parameters(description, moving)
+    with ReplayPool(description, recording, num_workers) as pool:
+        problem = _Problem(description, recording, pool)
+        theta = problem.solve(parameters, problem.guess_delay(parameters))
+        kept = parameters
+        half, told = problem.half_widths(kept, theta)
+        while not told.all():
+            kept = [parameter for parameter, is_told in zip(kept, told, strict=True) if is_told]
+            if not kept:
+                raise IdentificationError("too little motion: expected a parameter that it tells, found none")
+            theta, cautious = problem.refine(kept, theta[told]), half[told]
+            half, told = problem.half_widths(kept, theta)
+            # What was given up still widens the others, up to where they would say nothing.
+            half = np.maximum(half, np.minimum(cautious, problem.needed(kept, theta)))
+        effects = drawn_effects(description, kept, theta)
+        noise = problem.noise(pool.replay([effects])[0])
+    estimates = [
+        Estimate(
+            parameter=parameter,
+            value=parameter.decode(sought),
+            low=parameter.decode(max(sought - width, parameter.low)),
+            high=parameter.decode(min(sought + width, parameter.high)),
+        )
+        for parameter, sought, width in zip(kept, theta.tolist(), half.tolist(), strict=True)
+    ]
+    return Fit(estimates=estimates, unknown=_unknown(description, kept), effects=effects, noise=noise)
+
+
+class _Problem:
+    """The least-squares problem of one recording."""
+
+    def __init__(self, description: RobotDescription, recording: Recording, pool: ReplayPool) -> None:
+        self._description = description
+        self._recording = recording
+        self._pool = pool
+        self._rows = np.flatnonzero(recording.fresh & (recording.time_s >= SETTLING_S))
+        self._blocks = np.unique((recording.time_s[self._rows] / BLOCK_S).astype(int), return_inverse=True)[1]
+        torque_max = description.limits("torque_max_nm")
+        self._channels = ("joint_pos", "joint_torque") if recording.has_torque else ("joint_pos",)
+        self._torque_max = torque_max
+        sigma = np.stack([np.full_like(torque_max, FIRST_POSITION_RAD), FIRST_TORQUE_SHARE * torque_max])
+        self._weight = self._unstrained(recording) / sigma[: len(self._channels)]
+        self._floor = np.stack(
+            [np.full_like(torque_max, POSITION_FLOOR_RAD), TORQUE_FLOOR_SHARE * torque_max]
+        )[: len(self._channels)]
+        self._measured = self._observed(recording)
+        self._last: tuple[bytes, Motion] | None = None
+        self._near: tuple[Vector, Jacobian] = (np.empty(0), np.empty((0, 0)))
+
+    def guess_delay(self, parameters: list[Parameter]) -> Vector:
+        """Where to start from: an arm without effects, shifted in time until it fits best."""
+        start = np.array([parameter.start for parameter in parameters])
+        time_s, measured = self._recording.time_s, self._recording.joint_pos
+        moved = self._pool.replay([drawn_effects(self._description, parameters, start)])[0].joint_pos
+        delays = np.arange(0.0, DELAY_MAX_S, 0.002)
+        errors = [
+            sum(
+                np.square(np.interp(time_s - delay, time_s, moved[:, j]) - measured[:, j])[self._rows].sum()
+                for j in range(measured.shape[1])
+            )
+            for delay in delays
+        ]
+        start[0] = max(start[0], delays[int(np.argmin(errors))])
+        return start
+
+    def solve(self, parameters: list[Parameter], start: Vector) -> Vector:
+        """The parameters that fit best, weighed by the residuals that a first pass leaves."""
+        theta = self._descend(parameters, start, self._apart, ROUGH)
+        return self.refine(parameters, self.refine(parameters, theta))
+
+    def refine(self, parameters: list[Parameter], start: Vector) -> Vector:
+        """Go on from there, with the weights that the residuals there ask for."""
+        motion = self._replayed(parameters, start)
+        looked_at = self._unstrained(self._recording) & self._unstrained(motion)
+        if not looked_at.any():
+            raise IdentificationError(
+                f"servos at their limits: expected torques below {STRAINED_SHARE:.0%} of them "
+                f"for longer than {STRAINED_S:g} s, found none"
+            )
+        squares = looked_at * (self._observed(motion) - self._measured) ** 2
+        variance = squares.sum(axis=0) / looked_at.sum(axis=0)
+        self._weight = looked_at / np.maximum(np.sqrt(variance), self._floor)
+        return self._descend(parameters, start, self._coupled, FINE)
+
+    def _descend(
+        self,
+        parameters: list[Parameter],
+        start: Vector,
+        jacobian: Callable[[list[Parameter], Vector], Jacobian],
+        tolerance: float,
+    ) -> Vector:
+        # In units of a size that matters, or the tolerance of the large ones would end the search for all.
+        unit = np.array([PROBES_A_UNIT * parameter.probe for parameter in parameters])
+
+        def residual(x: Vector) -> Vector:
+            return self._residual(parameters, unit * x).ravel()
+
+        def slopes(x: Vector) -> Jacobian:
+            scaled: Jacobian = jacobian(parameters, unit * x) * unit
+            return scaled
+
+        found = least_squares(
+            residual,
+            start / unit,
+            slopes,
+            bounds=([p.low for p in parameters] / unit, [p.high for p in parameters] / unit),
+            xtol=1e-5,
+            ftol=tolerance,
+            max_nfev=30,
+        )
+        theta: Vector = unit * found.x
+        return theta
+
+    def half_widths(self, parameters: list[Parameter], theta: Vector) -> tuple[Vector, NDArray[np.bool_]]:
+        """Half widths of the 95 % intervals, and which parameters can be told."""
+        jacobian = self._coupled(parameters, theta)
+        residual = self._residual(parameters, theta)
+        scores = np.zeros((self._blocks[-1] + 1, len(parameters)))
+        rows = np.repeat(self._blocks, residual[0].size)
+        np.add.at(scores, rows, jacobian * residual.ravel()[:, None])
+        return told_half_widths(jacobian.T @ jacobian, scores, self.needed(parameters, theta))
+
+    @staticmethod
+    def needed(parameters: list[Parameter], theta: Vector) -> Vector:
+        """Half widths from which on an interval says nothing."""
+        return np.array([p.needed(value) for p, value in zip(parameters, theta.tolist(), strict=True)])
+
+    def noise(self, motion: Motion) -> dict[str, float]:
+        """Noise of measured positions (rad) and velocities (rad/s): what differs between residuals."""
+        found = {}
+        for field, channel in (("joint_pos_noise_rad", "joint_pos"), ("joint_vel_noise_rad_s", "joint_vel")):
+            residual = getattr(self._recording, channel) - getattr(motion, channel)
+            steps = np.diff(residual[self._rows], axis=0)
+            deviations = np.median(np.abs(steps), axis=0) / 0.6745 / np.sqrt(2.0)  # of a normal distribution
+            found[field] = float(np.sqrt((deviations**2).mean()))
+        return found
+
+    def _observed(self, motion: Recording | Motion) -> NDArray[np.float64]:
+        """(R, channels, num_joints) in the rows that count."""
+        return np.stack([getattr(motion, channel)[self._rows] for channel in self._channels], axis=1)
+
+    def _residual(self, parameters: list[Parameter], theta: Vector) -> NDArray[np.float64]:
+        """(R, channels, num_joints), in standard deviations."""
+        return (self._observed(self._replayed(parameters, theta)) - self._measured) * self._weight
+
+    def _replayed(self, parameters: list[Parameter], theta: Vector) -> Motion:
+        key = theta.tobytes() + len(parameters).to_bytes(2)
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._pool.replay([drawn_effects(self._description, parameters, theta)])[0]
+        return self._last[1]
+
+    def _unstrained(self, motion: Recording | Motion) -> NDArray[np.bool_]:
+        """(R, 1, 1) where all servos are far from their limits, and have been for a while."""
+        time_s = self._recording.time_s
+        strained = (np.abs(motion.joint_torque) > STRAINED_SHARE * self._torque_max).any(axis=1)
+        latest_s = np.maximum.accumulate(np.where(strained, time_s, -np.inf))
+        return (time_s > latest_s + STRAINED_S)[self._rows, None, None]
+
+    def _coupled(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
+        """(R * channels * num_joints, len(parameters)); one replay for each parameter, unless one is near."""
+        probes = np.array([parameter.probe for parameter in parameters])
+        at, jacobian = self._near
+        if len(at) != len(theta) or (np.abs(theta - at) > STALE_PROBES * probes).any():
+            changes = self._changes(parameters, theta, [[column] for column in range(len(theta))])
+            jacobian = np.stack(changes, axis=-1)
+            self._near = theta.copy(), jacobian
+        return (jacobian * self._weight[..., None]).reshape(-1, len(parameters))
+
+    def _apart(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
+        """The same with one replay for each field, as if no joint moved another."""
+        columns: dict[str, list[int]] = {}
+        for column, parameter in enumerate(parameters):
+            columns.setdefault(parameter.field, []).append(column)
+        jacobian = np.zeros((*self._measured.shape, len(parameters)))
+        changes = self._changes(parameters, theta, list(columns.values()))
+        for together, change in zip(columns.values(), changes, strict=True):
+            for column in together:
+                joint = parameters[column].joint
+                rows = slice(None) if joint is None else slice(joint, joint + 1)
+                jacobian[:, :, rows, column] = change[:, :, rows]
+        return (jacobian * self._weight[..., None]).reshape(-1, len(parameters))
+
+    def _changes(
+        self, parameters: list[Parameter], theta: Vector, groups: list[list[int]]
+    ) -> list[NDArray[np.float64]]:
+        """Slopes (R, channels, num_joints) of the motion when a group's parameters change together.
+
+        Joints' parameters of one field have different probes, each for its own joint's rows.
+        """
+        base = self._observed(self._replayed(parameters, theta))
+        probes = np.array([parameter.probe for parameter in parameters])
+        probes = np.where(theta + probes < [parameter.high for parameter in parameters], probes, -probes)
+        trials = []
+        for group in groups:
+            trial = theta.copy()
+            trial[group] += probes[group]
+            trials.append(drawn_effects(self._description, parameters, trial))
+        changes = []
+        for group, motion in zip(groups, self._pool.replay(trials), strict=True):
+            step = np.full(self._description.num_joints, probes[group[0]])
+            if len(group) > 1:
+                step[[parameters[column].joint or 0 for column in group]] = probes[group]
+            changes.append((self._observed(motion) - base) / step)
+        return changes
+
+
+def _still_joints(description: RobotDescription, recording: Recording) -> list[int]:
+    travel = np.ptp(recording.joint_pos[recording.time_s >= SETTLING_S], axis=0)
+    return [index for index in range(description.num_joints) if travel[index] < TRAVEL_MIN_RAD]
+
+
+def _unknown(description: RobotDescription, kept: list[Parameter]) -> dict[str, list[str]]:
+    """Fields that none, or not all, of the joints were told of."""
+    told = {(parameter.field, parameter.joint) for parameter in kept}
+    found: dict[str, list[str]] = {}
+    every = all_parameters(description, list(range(description.num_joints)))
+    for parameter in every:
+        if (parameter.field, parameter.joint) not in told:
+            names = found.setdefault(parameter.field, [])
+            if parameter.joint is not None:
+                names.append(description.joint_names[parameter.joint])
+    return found

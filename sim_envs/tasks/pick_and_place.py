@@ -1,0 +1,85 @@
+"""Pick and place: grasp a cube and hold it at a goal, on the table or above it."""
+
+import numpy as np
+
+from wpg.export.interface import GoalSpec, ObservationTerm, PolicyInterface
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import DescriptionError
+from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.registration import PICK_AND_PLACE_STEPS
+from wpg.sim_envs.tasks.interface import (
+    CONTROL_DT_S,
+    GOAL_TERM,
+    ControlName,
+    arm_action,
+    arm_terms,
+    with_gripper,
+)
+from wpg.sim_envs.tasks.object_env import OBJECT_TERMS, TOLERANCE_M, ObjectEnv
+from wpg.sim_envs.tasks.reach import arm_size
+from wpg.sim_envs.tasks.table import Table, lay_table
+
+POSTURE_TOOL_M = tuple(np.array([x, 0.0, z]) for x, z in ((0.45, 0.15), (0.36, 0.06)))
+"""Where the tool is in the arm's posture; the later ones for arms that do not get so far, pointing down."""
+HIGHEST_M = 0.20
+"""Greatest height of goals above the table, in m."""
+HIGHEST_TOOL_M, HIGHEST_TOOL_SMALL_M = 0.30, 0.12
+"""Top of the tool's box in m, the second for arms shorter than 75 cm."""
+ON_TABLE = 0.3
+"""Share of goals that lie on the table."""
+SHORTEST_WAY_M = 0.08
+
+
+def pick_and_place_table(description: RobotDescription) -> Table:
+    """Where this robot grasps: the gripper points down, and stays over the table.
+
+    Raises:
+        DescriptionError: the arm cannot, or has no gripper.
+    """
+    if description.gripper is None:
+        raise DescriptionError(f"robot {description.name} cannot pick and place: it has no [gripper] table")
+    highest_m = HIGHEST_TOOL_M if arm_size(description) == 1.0 else HIGHEST_TOOL_SMALL_M
+    return lay_table(description, POSTURE_TOOL_M, highest_m)
+
+
+def pick_and_place_interface(
+    description: RobotDescription, table: Table, control: ControlName = "tool"
+) -> PolicyInterface:
+    """What such a policy sees and commands on this robot; on hardware the cube needs a source."""
+    assert description.gripper is not None
+    opening = ObservationTerm(name="gripper", size=1, source="gripper", unit="m")
+    low, (x, y, z) = table.corners()
+    return PolicyInterface(
+        robot=description.robot_spec(),
+        observation=(*arm_terms(description.num_joints), opening, *OBJECT_TERMS, GOAL_TERM),
+        action=with_gripper(arm_action(control, table.tool), description.gripper),
+        control_dt_s=CONTROL_DT_S,
+        goal=GoalSpec(
+            achieved="object_pos",
+            low=low,
+            high=(x, y, round(z + table.scale * HIGHEST_M, 6)),
+            tolerance_m=round(TOLERANCE_M * table.scale, 6),
+            distance_min_m=round(SHORTEST_WAY_M * table.scale, 6),
+            start_clearance_m=table.clearance_m,
+            horizon_steps=PICK_AND_PLACE_STEPS,
+        ),
+    )
+
+
+class PickAndPlaceEnv(ObjectEnv):
+    """Bring a 4 cm cube of 0.2 kg to within 5 cm of a goal, seven in ten of which hang in the air.
+
+    The gripper starts open, anywhere over the table but not over the cube, and points down. The last entry of
+    the action is its opening, from closed at -1 to open at 1.
+    """
+
+    gripper = True
+    shortest_way_m = SHORTEST_WAY_M
+    _lay_table = staticmethod(pick_and_place_table)
+    _interface_at = staticmethod(pick_and_place_interface)
+
+    def _draw_place(self) -> Vector:
+        place = self._on_table()
+        if self.np_random.random() > ON_TABLE:
+            place[2] += self.np_random.uniform(0.0, self._table.scale * HIGHEST_M)
+        return place

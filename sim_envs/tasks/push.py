@@ -1,0 +1,65 @@
+"""Push: slide a cube over the table to a goal, with the gripper closed."""
+
+import numpy as np
+
+from wpg.export.interface import GoalSpec, PolicyInterface
+from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.registration import PUSH_STEPS
+from wpg.sim_envs.tasks.interface import CONTROL_DT_S, GOAL_TERM, ControlName, arm_action, arm_terms
+from wpg.sim_envs.tasks.object_env import OBJECT_TERMS, TOLERANCE_M, ObjectEnv
+from wpg.sim_envs.tasks.table import Table, lay_table
+
+POSTURE_TOOL_M = tuple(np.array([x, 0.0, 0.06]) for x in (0.33, 0.36, 0.40))
+"""Where the tool is in the arm's posture; the later ones for arms that do not get so near."""
+HIGHEST_TOOL_M = 0.12
+SHORTEST_WAY_M = 0.10
+
+
+def push_table(description: RobotDescription) -> Table:
+    """Where this robot pushes: the tool points down, and stays low.
+
+    Raises:
+        DescriptionError: the arm cannot.
+    """
+    return lay_table(description, POSTURE_TOOL_M, HIGHEST_TOOL_M)
+
+
+def push_interface(
+    description: RobotDescription, table: Table, control: ControlName = "tool"
+) -> PolicyInterface:
+    """What a push policy sees and commands on this robot; on hardware the cube needs a source."""
+    low, high = table.corners()
+    return PolicyInterface(
+        robot=description.robot_spec(),
+        observation=(*arm_terms(description.num_joints), *OBJECT_TERMS, GOAL_TERM),
+        action=arm_action(control, table.tool),
+        control_dt_s=CONTROL_DT_S,
+        goal=GoalSpec(
+            achieved="object_pos",
+            low=low,
+            high=high,
+            tolerance_m=round(TOLERANCE_M * table.scale, 6),
+            distance_min_m=round(SHORTEST_WAY_M * table.scale, 6),
+            start_clearance_m=table.clearance_m,
+            horizon_steps=PUSH_STEPS,
+        ),
+    )
+
+
+class PushEnv(ObjectEnv):
+    """Push a 4 cm cube of 0.2 kg to within 5 cm of a goal on the table, on either engine.
+
+    The arm starts with its tool anywhere over the table, but not over the cube.
+
+    The area lies where the arm reaches it from every side; where it has to be smaller, so are ways and
+    tolerance. Arms shorter than 75 cm push a cube of 2.5 cm.
+    """
+
+    gripper = False
+    shortest_way_m = SHORTEST_WAY_M
+    _lay_table = staticmethod(push_table)
+    _interface_at = staticmethod(push_interface)
+
+    def _draw_place(self) -> Vector:
+        return self._on_table()

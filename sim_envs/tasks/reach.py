@@ -1,0 +1,146 @@
+"""Reach: move the tool to a goal in free space."""
+
+import math
+from typing import Unpack
+
+import numpy as np
+
+from wpg.export.interface import GoalSpec, PolicyInterface
+from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.robot import Vector
+from wpg.sim_envs.registration import REACH_STEPS
+from wpg.sim_envs.tasks.goal_env import EnvOptions, GoalEnv, given_vector
+from wpg.sim_envs.tasks.interface import (
+    CONTROL_DT_S,
+    GOAL_TERM,
+    ControlName,
+    arm_action,
+    arm_terms,
+    tool_control,
+)
+
+ACTION_SCALE_RAD = 0.05
+"""Half of the other tasks': the tool is to stay within 2 cm, and 2.5 s are enough to get there."""
+BUS_ACTION_SCALE_RAD = 0.1
+"""Action scale of arms with bus servos, which lag; late arms have a share of it."""
+START_SPREAD_RAD = 0.4
+"""Half width of the start positions around home, every joint."""
+LIMIT_MARGIN_RAD = 0.1
+"""How far outside its limits a joint may start where the start is given: a real arm's sensors may say so."""
+START_MARGIN_M = 0.1
+"""How far outside the goals' box the tool may start."""
+BOX_LOW_M, BOX_HIGH_M = (-0.06, -0.20, -0.29), (0.24, 0.20, 0.06)
+"""The goals' box around the place of the tool at home, of an arm of full size."""
+FULL_SIZE_M = 0.75
+"""Length from second joint to tool from which on an arm has full size; smaller ones get smaller tasks."""
+LOWEST_M = 0.02
+"""No goal and no start lies lower over the table."""
+TOLERANCE_M = 0.02
+
+
+def reach_goal(description: RobotDescription) -> GoalSpec:
+    """The box for this robot, in whole centimetres."""
+    home = ForwardKinematics(description.kinematics()).tool_position(description.limits("home_rad"))
+    size = arm_size(description)
+    low = np.round(home + size * np.array(BOX_LOW_M), 2)
+    low[2] = max(low[2], LOWEST_M)
+    return GoalSpec(
+        achieved="tool_pos",
+        low=tuple(low.tolist()),
+        high=tuple(np.round(home + size * np.array(BOX_HIGH_M), 2).tolist()),
+        tolerance_m=TOLERANCE_M,
+        start_spread_rad=START_SPREAD_RAD,
+        horizon_steps=REACH_STEPS,
+    )
+
+
+def reach_box(goal: GoalSpec) -> tuple[Vector, Vector]:
+    """Lowest and highest place, (3,) and (3,) m, where the tool starts or may be sent."""
+    low, high = np.array(goal.low) - START_MARGIN_M, np.array(goal.high) + START_MARGIN_M
+    low[2] = max(low[2], LOWEST_M)
+    return low, high
+
+
+def arm_size(description: RobotDescription) -> float:
+    """Length from second joint to tool, at most 1, where a full-sized arm's is."""
+    offsets = [*(joint.frame.xyz_m for joint in description.joints[1:]), description.tool.xyz_m]
+    return min(1.0, sum(math.hypot(*offset) for offset in offsets) / FULL_SIZE_M)
+
+
+def reach_interface(description: RobotDescription, control: ControlName = "joints") -> PolicyInterface:
+    """What a reach policy sees and commands on this robot."""
+    goal = reach_goal(description)
+    return PolicyInterface(
+        robot=description.robot_spec(),
+        observation=(*arm_terms(description.num_joints), GOAL_TERM),
+        action=arm_action(
+            control,
+            tool_control(description, description.limits("home_rad"), *reach_box(goal)),
+            joint_scale_rad=ACTION_SCALE_RAD if description.bus is None else BUS_ACTION_SCALE_RAD,
+        ),
+        control_dt_s=CONTROL_DT_S,
+        goal=goal,
+    )
+
+
+class ReachEnv(GoalEnv):
+    """Reach with any described arm on either engine.
+
+    The goal comes from a box. The arm starts at rest wherever it might stand after another goal: on hardware
+    nobody puts it back to its home between two goals.
+
+    Args:
+        robot: a shipped robot's name or the path of a TOML file.
+        control: what actions move: the ``joints``, or the ``tool``.
+        options: as :class:`~wpg.sim_envs.tasks.goal_env.EnvOptions` says.
+    """
+
+    achieved = "tool_pos"
+    tolerance_m = TOLERANCE_M
+
+    def __init__(
+        self,
+        *,
+        robot: str = "panda",
+        control: ControlName = "joints",
+        **options: Unpack[EnvOptions],
+    ) -> None:
+        description = load_description(robot)
+        self._home = description.limits("home_rad")
+        self._joint_limits = description.limits("position_min_rad"), description.limits("position_max_rad")
+        self._kinematics = ForwardKinematics(description.kinematics())
+        self._goals = reach_goal(description)
+        super().__init__(
+            description=description,
+            interface=reach_interface(description, control),
+            **options,
+        )
+
+    def _start(self) -> Vector:
+        given = given_vector(self._options, "joint_pos_rad", len(self._home))
+        start = self._draw_start() if given is None else self._within_limits(given)
+        self.robot.reset(start)
+        return start
+
+    def _draw_start(self) -> Vector:
+        low, high = reach_box(self._goals)
+        while True:
+            spread = self.np_random.uniform(-START_SPREAD_RAD, START_SPREAD_RAD, len(self._home))
+            start: Vector = np.clip(self._home + spread, *self._joint_limits)
+            tool = self._kinematics.tool_position(start)
+            if (tool >= low).all() and (tool <= high).all():
+                return start
+
+    def _within_limits(self, start: Vector) -> Vector:
+        """The start, unless a joint lies too far outside its limits."""
+        for joint, position in zip(self.robot.description.joints, start.tolist(), strict=True):
+            low, high = joint.position_min_rad, joint.position_max_rad
+            if not low - LIMIT_MARGIN_RAD <= position <= high + LIMIT_MARGIN_RAD:
+                raise ValueError(
+                    f"joint_pos_rad: expected {joint.name} from {low} to {high}, found {position}"
+                )
+        return start
+
+    def _draw_goal(self) -> Vector:
+        return self.np_random.uniform(self._goals.low, self._goals.high)
