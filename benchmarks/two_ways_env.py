@@ -117,7 +117,7 @@ class TwoWaysEnv(gymnasium.Env[Array, Array]):
             passed |= np.linalg.norm(via - path[-1], axis=1) < PASSED_M
             wish = np.where(passed[:, None], self._ends[1], via) - path[-1]
             scaled = self.arm.scale_action(np.clip(wish / TOOL_SCALE_M, -1, 1), len(actions))
-            aim = self.arm.aim(scaled, joints, joints)
+            aim = self.arm.joint_target(scaled, joints, joints)
             moved = [self._foreseen.move(*row) for row in zip(joints, speed, aim, strict=True)]
             joints, speed = (np.concatenate(part) for part in zip(*moved, strict=True))
             path.append(self._kinematics.differentiate(joints, self._approach)[0][:, :3])

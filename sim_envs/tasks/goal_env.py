@@ -1,4 +1,4 @@
-"""What all tasks share: the arm run by the code that runs it on hardware, goals, rewards, pictures."""
+"""Base class of all tasks: the simulated arm runs on the code that runs real arms; goals, rewards, pictures."""
 
 import math
 from abc import ABC, abstractmethod
@@ -37,43 +37,48 @@ RenderMode = Literal["rgb_array", "human"] | None
 
 
 class EnvOptions(TypedDict, total=False):
-    """What every task takes besides its robot."""
+    """Options that every task takes besides its robot."""
 
     engine: EngineName
-    """Which physics: ``mujoco`` by default."""
+    """The physics engine; ``mujoco`` by default."""
     reward: RewardName
     """``sparse``, the default, or ``dense``."""
     effects: EffectsSource
-    """What sets the arm apart from its model, or an ``actuators.toml``: its content, or its path."""
+    """Differences between the arm and its model: an ``Effects``, or the content or path of an
+    ``actuators.toml``."""
     target_history: int | None
-    """For an arm that answers late, how many of the last joint targets are seen; None, the default: as many
-    as the effects' longest delay asks for."""
+    """How many of the last joint targets the policy sees; meant for arms with delays. None, the default: as
+    many as were sent within the longest delay of the effects."""
     render_mode: RenderMode
     """None, the default, ``rgb_array``, or ``human`` for a window."""
 
 
 class GoalEnv(gymnasium.Env[Observation, Action], ABC):
-    """A task whose goal is a place for the tool or for an object.
+    """A task whose goal is a position of the tool or of an object.
 
-    A step is one policy period, run as the control loop runs it on hardware: the action sets a joint target,
-    and at every servo tick the setpoint generator moves towards it and the robot follows. The observation is
-    made by the pipeline that makes it on hardware, with the tool's place by forward kinematics.
+    A step is one policy period, and it runs as the control loop runs it on hardware: the action sets a joint
+    target, and at every servo tick the setpoint generator moves towards it and the robot follows. The
+    observation comes from the pipeline that is used on hardware; the tool's position in it comes from forward
+    kinematics.
 
-    Action: in [-1, 1], how far each joint shall go, (num_joints,) of 0.1 rad each, or how far the tool shall
-    go, (3,) of 5 cm each; where the task needs a gripper, its opening follows.
-    ``desired_goal`` and ``achieved_goal`` are (3,) m; ``observation`` is every term of ``interface`` but the
-    goal. The reward is ``sparse``, -1 until the achieved goal is within the tolerance and 0 there, or
-    ``dense``, minus the distance in m.
+    The action is in [-1, 1]. It is the displacement of each joint, (num_joints,) in units of 0.1 rad unless
+    the task says otherwise, or of the tool, (3,) in units of 5 cm. If the task uses the gripper, the last
+    entry is its opening.
 
-    With effects an episode's arm is drawn at :meth:`reset`, whose ``info["effects"]`` says what was drawn.
-    The policy then sees what the sensors say, and ``info["is_success"]`` is the truth. Of an arm that answers
-    late it also sees where it was sent, and actions count from there.
+    ``desired_goal`` and ``achieved_goal`` are (3,) m; ``observation`` holds every term of ``interface``
+    except the goal. The ``sparse`` reward is 0 where the achieved goal is within the tolerance and -1
+    elsewhere; the ``dense`` reward is minus the distance in m.
+
+    With effects, :meth:`reset` draws the arm of the episode and reports it in ``info["effects"]``. The policy
+    then sees the readings of imperfect sensors, while ``info["is_success"]`` is judged by the true position.
+    If the arm has delays, the policy also sees the latest joint targets, and actions are relative to the last
+    one.
 
     Attributes:
-        interface: what a policy for this task sees and commands.
+        interface: the policy's observation and action.
         robot: the simulated arm.
         commands: setpoints of the last step, (ticks, num_joints) rad and rad/s.
-        row: every observation term after the last reset or step, (obs_dim,), in an array that is used again.
+        obs_vector: every observation term after the last reset or step, (obs_dim,); the array is reused.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -81,7 +86,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         "render_fps": round(1 / CONTROL_DT_S),
     }
     achieved: str
-    """The observation term that is compared with the goal."""
+    """Name of the observation term that is compared with the goal."""
     tolerance_m: float
 
     def __init__(
@@ -119,47 +124,47 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         self._observation_delay_s = 0.0
         self.render_mode = render_mode
         self._reward = reward
-        self._observe = ObservationPipeline(interface)
-        self._act = ActionPipeline(interface, description)
+        self._observation_pipeline = ObservationPipeline(interface)
+        self._action_pipeline = ActionPipeline(interface, description)
         self._setpoints = SetpointGenerator(description, description.servo_dt_s)
-        self._ticks = round(interface.control_dt_s / description.servo_dt_s)
+        self._ticks_per_step = round(interface.control_dt_s / description.servo_dt_s)
         self._scale, self._offset = np.array(interface.action.scale), np.array(interface.action.offset)
-        self._achieved = term_slice(interface, self.achieved)
+        self._achieved_slice = term_slice(interface, self.achieved)
         self._goal = np.zeros(3)
         self._options: dict[str, Any] = {}
         self.commands: tuple[Vector, Vector]
-        self.row: NDArray[np.float32]
+        self.obs_vector: NDArray[np.float32]
         self.action_space = spaces.Box(-1.0, 1.0, (interface.action.size,), np.float32)
         self.observation_space = cast(
             "spaces.Space[Observation]", observation_space(description, interface.observation)
         )
 
     @abstractmethod
-    def _start(self) -> Vector:
-        """Set the scene for an episode; returns the arm's joints, (num_joints,) rad."""
+    def _start_episode(self) -> Vector:
+        """Place the arm and the objects for an episode; returns the joint positions, (num_joints,) rad."""
 
     @abstractmethod
     def _draw_goal(self) -> Vector:
         """A goal for this episode, (3,) m."""
 
     def _external(self) -> Mapping[str, Vector] | None:
-        """Observation terms that do not come from the arm, by name."""
+        """Values of the observation terms that do not come from the arm, by name."""
         return None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Arm at rest at the start, another goal; all chance comes from the seed.
+        """Put the arm at rest at a start position and draw a goal.
 
-        A seed gives the same start and goal whatever the effects, which have their own stream of chance.
+        Start and goal depend on the seed alone: the effects are drawn from a random stream of their own.
 
         Args:
-            seed: of the start, the goal, and the effects.
-            options: ``goal_m`` (3,) in place of the goal that is drawn, and, where the task has nothing but
-                the arm, ``joint_pos_rad`` (num_joints,) in place of the start.
+            seed: of the start, the goal and the effects.
+            options: ``goal_m`` (3,) replaces the drawn goal; in tasks without objects ``joint_pos_rad``
+                (num_joints,) replaces the drawn start.
 
         Raises:
-            ValueError: an option has another shape or is not finite, or a joint lies outside its limits.
+            ValueError: an option has the wrong shape or is not finite, or a joint lies outside its limits.
         """
         given_goal = given_vector(options or {}, "goal_m", 3)
         super().reset(seed=seed)
@@ -170,30 +175,31 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
             drawn = self._effects.draw(chance, self.robot.description)
             self.robot.apply(drawn, chance)
             self._observation_delay_s = drawn.observation_delay_s
-        start = self._start()
-        drawn_goal = self._draw_goal()  # given or not: what is drawn later stays the same
+        start = self._start_episode()
+        drawn_goal = self._draw_goal()  # always, so that later draws do not depend on the options
         goal = drawn_goal if given_goal is None else given_goal
         self._goal = goal.astype(np.float32).astype(np.float64)
         self._setpoints.reset(start)
-        self._observe.reset()
-        self._look()
-        obs = self.split(self.row)
+        self._observation_pipeline.reset()
+        self._update_obs()
+        obs = self.as_goal_obs(self.obs_vector)
         info = {"is_success": self.is_success(distance_m(obs["achieved_goal"], obs["desired_goal"]))}
         return obs, info if drawn is None else info | {"effects": msgspec.structs.asdict(drawn)}
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """One policy period.
+        """Simulate one policy period.
 
         Raises:
-            ValueError: the action is not finite or has another shape.
+            ValueError: the action is not finite or has the wrong shape.
         """
-        self.act(self.scale_action(np.asarray(action)))
-        obs = self.split(self.row)
+        scaled = self.scale_action(np.asarray(action))
+        self.advance(self.joint_target(scaled, *self.joint_pos_and_target), scaled)
+        obs = self.as_goal_obs(self.obs_vector)
         distance = distance_m(obs["achieved_goal"], obs["desired_goal"])
         return obs, float(self.reward_at(distance)), False, False, {"is_success": self.is_success(distance)}
 
     def scale_action(self, action: NDArray[np.floating], *batch: int) -> Vector:
-        """From [-1, 1] to the units that are commanded, (*batch, action_dim).
+        """Convert an action from [-1, 1] to the units of the interface, (*batch, action_dim).
 
         Raises:
             ValueError: as :meth:`step`.
@@ -203,44 +209,51 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         scaled: Vector = self._offset + self._scale * np.minimum(np.maximum(action, -1.0), 1.0)
         return scaled
 
-    def act(self, action: Vector) -> None:
-        """One policy period with a scaled action (action_dim,); :attr:`row` is what is seen then."""
-        self.go(self.aim(action, *self.stance), action)
-
     @property
-    def stance(self) -> tuple[Vector, Vector]:
-        """Where the joints are, and where they were told to go, (num_joints,) rad each."""
+    def joint_pos_and_target(self) -> tuple[Vector, Vector]:
+        """Measured joint positions and the last joint target, (num_joints,) rad each."""
         return self._state.joint_pos, self._setpoints.target
 
-    def aim(self, action: Vector, joint_pos: Vector, told: Vector) -> Vector:
-        """Where scaled actions ([B,] action_dim) send the joints, ([B,] num_joints) rad, from a stance."""
-        return self._act.joint_target(action, joint_pos, told)
+    def joint_target(self, action: Vector, joint_pos: Vector, last_target: Vector) -> Vector:
+        """Joint targets, ([B,] num_joints) rad, for scaled actions ([B,] action_dim).
 
-    def go(self, target: Vector, action: Vector) -> None:
-        """One policy period towards what :meth:`aim` gave for a scaled action; :attr:`row` is seen then."""
+        Args:
+            action: in the units of the interface.
+            joint_pos: measured joint positions, ([B,] num_joints) rad.
+            last_target: the joint target before this one, ([B,] num_joints) rad.
+        """
+        return self._action_pipeline.joint_target(action, joint_pos, last_target)
+
+    def advance(self, target: Vector, action: Vector) -> None:
+        """Simulate one policy period: move towards the joint target, then update :attr:`obs_vector`.
+
+        Args:
+            target: the result of :meth:`joint_target`, (num_joints,) rad.
+            action: the scaled action (action_dim,), of which the gripper takes its opening.
+        """
         self._setpoints.set_target(target)
-        self.commands = self._setpoints.steps(self._ticks)
-        self.robot.follow(*self.commands, self._act.gripper_opening_m(action))
-        self._look()
+        self.commands = self._setpoints.steps(self._ticks_per_step)
+        self.robot.follow(*self.commands, self._action_pipeline.gripper_opening_m(action))
+        self._update_obs()
 
     def compute_reward(
         self, achieved_goal: NDArray[np.floating], desired_goal: NDArray[np.floating], info: Any
     ) -> NDArray[np.float32]:
-        """Reward of any achieved for any desired goal, (..., 3) and (..., 3) -> (...)."""
+        """Reward for achieved and desired goals, (..., 3) and (..., 3) -> (...)."""
         return self.reward_at(distance_m(achieved_goal, desired_goal))
 
     def compute_terminated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> NDArray[np.bool_]:
-        """Never: the goal is to be kept; (..., 3) and (..., 3) -> (...)."""
+        """False for every goal, as the goal is to be held; (..., 3) and (..., 3) -> (...)."""
         return np.zeros(np.shape(achieved_goal)[:-1], np.bool_)
 
     def compute_truncated(self, achieved_goal: Any, desired_goal: Any, info: Any) -> bool:
-        """Never: the time limit truncates."""
+        """False: only the time limit truncates episodes."""
         return False
 
     def render(self) -> NDArray[np.uint8] | None:
-        """Picture of the scene, (height, width, 3), or with ``human`` the window brought up to date.
+        """Return a picture of the scene, (height, width, 3), or update the window if the mode is ``human``.
 
-        The goal's sphere is as large as the tolerance.
+        The radius of the sphere at the goal is the tolerance.
 
         Raises:
             WindowClosed: the user closed the window.
@@ -258,41 +271,46 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
         """Free the engine."""
         self.robot.close()
 
-    def _true_place(self) -> Vector:
-        """What is achieved, whatever the sensors say, (3,) m."""
+    def _true_achieved_goal(self) -> Vector:
+        """The achieved goal without sensor errors, (3,) m."""
         return self.robot.tool_position()
 
-    def _look(self) -> None:
+    def _update_obs(self) -> None:
         self._state = self.robot.read()
-        self.row = self._observe.observe(
+        self.obs_vector = self._observation_pipeline.observe(
             self._state, self._goal, self._external(), target=self._setpoints.target
         )
         if self.render_mode == "human":
             self.render()
 
     def is_success(self, distance: NDArray[np.float32]) -> bool:
-        """Whether the goal is achieved; ``distance`` (m) is how far off the observation says it is."""
+        """Whether the goal is achieved.
+
+        Args:
+            distance: between achieved and desired goal in the observation, m; with effects the simulator's
+                true distance is used instead.
+        """
         if self._effects is not None:
-            distance = distance_m(self._true_place(), self._goal)
+            distance = distance_m(self._true_achieved_goal(), self._goal)
         return bool(distance <= self.tolerance_m)
 
-    def split(self, row: NDArray[np.float32]) -> Observation:
-        """Observation terms in a row, (..., obs_dim), as the parts of the goal environment's observation."""
+    def as_goal_obs(self, obs: NDArray[np.float32]) -> Observation:
+        """Split observation vectors, (..., obs_dim), into the parts of a goal environment's observation."""
         return {
-            "observation": row[..., :-3].copy(),
-            "achieved_goal": row[..., self._achieved].copy(),
-            "desired_goal": row[..., -3:].copy(),
+            "observation": obs[..., :-3].copy(),
+            "achieved_goal": obs[..., self._achieved_slice].copy(),
+            "desired_goal": obs[..., -3:].copy(),
         }
 
     def reward_at(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Reward at these distances (...) m from the goal."""
+        """Reward at the given distances (...) in m from the goal."""
         if self._reward == "dense":
             return -distance
         return -(distance > self.tolerance_m).astype(np.float32)
 
 
 def given_vector(options: Mapping[str, Any], name: str, size: int) -> Vector | None:
-    """The option ``name`` of a reset, (size,); None where it is not given.
+    """Read the option ``name`` of a reset, (size,); None if it is not given.
 
     Raises:
         ValueError: it is not ``size`` finite numbers.
@@ -309,7 +327,7 @@ def given_vector(options: Mapping[str, Any], name: str, size: int) -> Vector | N
 
 
 def distance_m(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float32]:
-    """How far points are apart, (..., 3) and (..., 3) m -> (...)."""
+    """Distance between points, (..., 3) and (..., 3) m -> (...)."""
     difference = np.asarray(a, np.float32) - np.asarray(b, np.float32)
     distance: NDArray[np.float32] = np.sqrt((difference * difference).sum(axis=-1))
     return distance

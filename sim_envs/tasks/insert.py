@@ -107,7 +107,7 @@ class InsertEnv(GoalEnv):
             **options,
         )
 
-    def _start(self) -> Vector:
+    def _start_episode(self) -> Vector:
         noise = self.np_random.uniform(-START_NOISE_RAD, START_NOISE_RAD, len(self._start_pos))
         start: Vector = self._start_pos + noise
         self.robot.reset(start)

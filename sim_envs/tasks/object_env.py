@@ -96,7 +96,7 @@ class ObjectEnv(GoalEnv):
             cube = self._on_table()
         self.robot.place_cube(cube, self._draw_yaw())
 
-    def _start(self) -> Vector:
+    def _start_episode(self) -> Vector:
         cube = self._on_table()
         start = self._beside(cube)
         self.robot.reset(start)
@@ -145,7 +145,7 @@ class ObjectEnv(GoalEnv):
         state = self.robot.cube_state()
         return np.concatenate([state.position_m, state.rotation[:, :2].T.ravel(), state.velocity_m_s])
 
-    def _true_place(self) -> Vector:
+    def _true_achieved_goal(self) -> Vector:
         return self.robot.cube_state().position_m
 
 

@@ -117,7 +117,7 @@ class ReachEnv(GoalEnv):
             **options,
         )
 
-    def _start(self) -> Vector:
+    def _start_episode(self) -> Vector:
         given = given_vector(self._options, "joint_pos_rad", len(self._home))
         start = self._draw_start() if given is None else self._within_limits(given)
         self.robot.reset(start)

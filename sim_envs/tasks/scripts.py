@@ -208,7 +208,7 @@ class ScriptedPolicy:
 
     def act(self, obs: Action) -> Decision:
         """The command (action_dim,) for an observation (obs_dim,), in the interface's units."""
-        action = self._script(self._env.split(obs))
+        action = self._script(self._env.as_goal_obs(obs))
         return Decision(self._env.scale_action(action).astype(np.float32))
 
     def reset(self) -> None:

@@ -15,21 +15,22 @@ from wpg.sim_envs.tasks.reach import ReachEnv
 
 
 class GoalVectorEnv(SyncVectorEnv):
-    """``num_envs`` copies of a task; what :func:`gymnasium.make_vec` gives for the environments of wpg.
+    """``num_envs`` copies of a task; :func:`gymnasium.make_vec` returns this for the environments of wpg.
 
-    Observations, rewards, infos and automatic resets are, bit for bit, those of Gymnasium's
-    ``SyncVectorEnv`` of the same environments; a step costs less. (MuJoCo's own batches, ``mujoco.rollout``,
-    do not keep what the solver starts from, nor what is not in the state, like the block with the hole.)
+    Observations, rewards, infos and automatic resets are bit-identical to those of Gymnasium's
+    ``SyncVectorEnv`` with the same environments, but a step takes less time. (MuJoCo's own batches,
+    ``mujoco.rollout``, cannot be used: they keep neither the solver's warm start nor what is not part of the
+    state, such as the position of the block with the hole.)
 
     Args:
-        task: makes one copy.
-        num_envs: how many.
+        task: class of the environments.
+        num_envs: number of environments.
         max_episode_steps: steps after which an episode is truncated; None: never.
-        autoreset_mode: ``NextStep`` or ``Disabled``, as Gymnasium has them.
-        kwargs: for each environment.
+        autoreset_mode: Gymnasium's ``NextStep`` or ``Disabled``.
+        kwargs: passed to each environment.
 
     Raises:
-        ValueError: another mode.
+        ValueError: the mode is ``SameStep``.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class GoalVectorEnv(SyncVectorEnv):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start episodes anew, all of them or those of ``options["reset_mask"]`` (num_envs,)."""
+        """Reset all environments, or those that ``options["reset_mask"]`` (num_envs,) selects."""
         begun = slice(None) if options is None else options.get("reset_mask", slice(None))
         _, infos = super().reset(seed=seed, options=options)
         self._elapsed[begun] = 0
@@ -60,10 +61,10 @@ class GoalVectorEnv(SyncVectorEnv):
     def step(
         self, actions: NDArray[np.floating]
     ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """One policy period of every environment, actions (num_envs, action_dim).
+        """Simulate one policy period of every environment; ``actions`` is (num_envs, action_dim).
 
         Raises:
-            ValueError: an action is not finite or has another shape; nothing has moved.
+            ValueError: an action is not finite or has the wrong shape; no environment has moved.
         """
         task, begun = self._tasks[0], self._autoreset_envs
         if self.autoreset_mode is AutoresetMode.DISABLED and begun.any():
@@ -71,14 +72,14 @@ class GoalVectorEnv(SyncVectorEnv):
                 f"expected a reset of environments {np.flatnonzero(begun).tolist()}, found a step"
             )
         scaled = task.scale_action(np.asarray(actions), self.num_envs)
-        stances = zip(*(env.stance for env in self._tasks), strict=True)
-        targets = task.aim(scaled, *(np.stack(rows) for rows in stances))
+        joints = zip(*(env.joint_pos_and_target for env in self._tasks), strict=True)
+        targets = task.joint_target(scaled, *map(np.stack, joints))
         infos: dict[str, Any] = {}
         for index, env in enumerate(self._tasks):
             if begun[index]:
                 infos = self._add_info(infos, env.reset()[1], index)
             else:
-                env.go(targets[index], scaled[index])
+                env.advance(targets[index], scaled[index])
         self._elapsed = np.where(begun, 0, self._elapsed + 1)
         obs = self._observed()
         distance = distance_m(obs["achieved_goal"], obs["desired_goal"])
@@ -90,7 +91,7 @@ class GoalVectorEnv(SyncVectorEnv):
         return obs, rewards, np.zeros(self.num_envs, np.bool_), truncated.copy(), infos
 
     def _observed(self) -> Observation:
-        return self._tasks[0].split(np.stack([env.row for env in self._tasks]))
+        return self._tasks[0].as_goal_obs(np.stack([env.obs_vector for env in self._tasks]))
 
 
 ReachVectorEnv = functools.partial(GoalVectorEnv, ReachEnv)
