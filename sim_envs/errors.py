@@ -1,20 +1,20 @@
-"""What can go wrong in simulation.
+"""Exceptions of the simulation.
 
 ::
 
     SimulationError
     ├── EngineError (ImportError)   a physics engine is unknown or not installed
-    ├── EffectsError (ValueError)   effects that do not hold together, or not with this robot
-    ├── IdentificationError         a run log that nothing can be learned from
-    └── RenderError                 no OpenGL that works without a screen, or no screen
+    ├── EffectsError (ValueError)   effects are invalid, or do not fit this robot
+    ├── IdentificationError         a run log does not allow identification
+    └── RenderError                 no OpenGL works without a screen, or there is no screen
         └── WindowClosed            the window that showed the scene was closed
 
-A robot that does not hold together is a :class:`wpg.hardware_bridge.errors.DescriptionError`.
+An invalid robot description is a :class:`wpg.hardware_bridge.errors.DescriptionError`.
 """
 
 
 class SimulationError(RuntimeError):
-    """Root of everything that simulation raises."""
+    """Base class of all exceptions of the simulation."""
 
 
 class EngineError(SimulationError, ImportError):
@@ -22,11 +22,11 @@ class EngineError(SimulationError, ImportError):
 
 
 class EffectsError(SimulationError, ValueError):
-    """Effects that do not hold together, or not with this robot."""
+    """Effects are invalid, or do not fit this robot."""
 
 
 class IdentificationError(SimulationError):
-    """A run log that nothing can be learned from, or not what was asked."""
+    """A run log does not allow identification."""
 
 
 class RenderError(SimulationError):

@@ -1,4 +1,4 @@
-"""The environments' ids; imports no engine."""
+"""Registers the environments with Gymnasium, without importing an engine."""
 
 import gymnasium
 
@@ -12,25 +12,25 @@ TASKS = {
     "PandaPickAndPlace": ("wpg.sim_envs.tasks.pick_and_place:PickAndPlaceEnv", PICK_AND_PLACE_STEPS),
     "PandaInsert": ("wpg.sim_envs.tasks.insert:InsertEnv", INSERT_STEPS),
 }
-"""Name of each task: its class and its horizon in steps."""
+"""Class and time limit in steps of each task, by its name."""
 TRAIN_STEPS = {
     "PandaReach": 18_000,
     "PandaPush": 300_000,
     "PandaPickAndPlace": 450_000,
     "PandaInsert": 60_000,
 }
-"""Environment steps that training is given unless it is told otherwise."""
+"""Default number of environment steps in a training, by the task's name."""
 
 
 def train_steps(env_id: str) -> int | None:
-    """The steps of ``TRAIN_STEPS``, on any engine and for any reward; None: no task of ours."""
+    """The steps of ``TRAIN_STEPS`` for an id with any engine and reward; None: it is no task of wpg."""
     namespace, _, name = env_id.rpartition("/")
     task = name.partition("-")[0].removesuffix("Bullet").removesuffix("Dense")
     return TRAIN_STEPS.get(task) if namespace == "wpg" else None
 
 
 def register_envs() -> None:
-    """Register every task on both engines, with sparse and with dense reward."""
+    """Register every task on both engines with both rewards."""
     for task, (entry_point, steps) in TASKS.items():
         for reward, dense in (("sparse", ""), ("dense", "Dense")):
             for engine, suffix in (("mujoco", ""), ("pybullet", "Bullet")):

@@ -25,17 +25,17 @@ def make_robot(
     window: bool = False,
     scene: Scene = EMPTY,
 ) -> ServoArm:
-    """A simulated robot.
+    """Make a simulated robot.
 
     Args:
         description: the robot.
-        engine: which physics.
+        engine: the physics engine.
         visuals: load what :meth:`ServoArm.render` and :meth:`ServoArm.show` need; the physics is the same.
         window: open a window for :meth:`ServoArm.show`.
-        scene: what there is beside the arm and the table.
+        scene: the objects around the arm and the table.
 
     Raises:
-        DescriptionError: the scene needs what the robot does not have.
+        DescriptionError: the scene needs a part that the robot does not have.
         EngineError: the engine is unknown or not installed.
         RenderError: there is no display to open a window on.
     """

@@ -1,4 +1,4 @@
-"""What stands between a setpoint and a joint, and between a joint and its measurement, on every engine."""
+"""Models of the path from a setpoint to the servo and from a joint to its measurement, for every engine."""
 
 import math
 from collections import deque
@@ -11,27 +11,27 @@ from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import DrawnEffects
 
 STICTION_RAD_S = 0.01
-"""Below this speed dry friction falls off linearly: a joint under less torque than it takes creeps."""
+"""Below this speed dry friction falls off linearly, so a joint under less torque than the friction creeps."""
 
 
 class DelayLine:
-    """Rows with their times, read some time ago; between two rows linear, before and after them constant."""
+    """Delays a signal; it is linear between two samples, and constant before the first and after the last."""
 
     def __init__(self, delay_s: float) -> None:
         self.delay_s = delay_s
         self._rows: deque[tuple[float, Vector]] = deque()
 
     def restart(self, row: Vector) -> None:
-        """As if it had been this row for ever."""
+        """Forget the past: the signal has always had this value."""
         self._rows.clear()
         self._rows.append((-math.inf, row))
 
     def push(self, time_s: float, row: Vector) -> None:
-        """Add what holds from ``time_s`` on."""
+        """Add the sample of the signal at ``time_s``."""
         self._rows.append((time_s, row))
 
     def at(self, time_s: float) -> Vector:
-        """What held ``delay_s`` before ``time_s``; older rows are dropped."""
+        """The signal ``delay_s`` before ``time_s``; older samples are dropped, so time must not go back."""
         rows, then = self._rows, time_s - self.delay_s + 1e-9
         while len(rows) > 1 and rows[1][0] <= then:
             rows.popleft()
@@ -44,15 +44,15 @@ class DelayLine:
 
 
 class Actuator:
-    """The way from setpoint to servo: losses, delay, first-order lag; and the joint's friction.
+    """The path from setpoint to servo, with losses, delay and first-order lag, and the joints' friction.
 
     Args:
-        effects: what this arm has.
+        effects: the effects of this arm.
         step_s: physics step.
         rng: decides which setpoints are lost.
 
     Attributes:
-        rubs: there is friction.
+        has_friction: whether any joint has friction.
     """
 
     def __init__(self, effects: DrawnEffects, step_s: float, rng: np.random.Generator) -> None:
@@ -65,21 +65,21 @@ class Actuator:
         self._lags = bool(effects.lag_s.any())
         self._coulomb = effects.friction_factor * effects.coulomb_friction_nm
         self._viscous = effects.friction_factor * effects.viscous_friction_nm_s_rad
-        self.rubs = bool((self._coulomb + self._viscous).any())
+        self.has_friction = bool((self._coulomb + self._viscous).any())
         self._reference = np.zeros_like(self._kept)
 
     def restart(self, reference: Vector) -> None:
-        """Stand still at this reference (num_joints,) rad, whatever is under way."""
+        """Stand still at this reference, (num_joints,) rad; setpoints under way are discarded."""
         self._reference = reference.copy()
         self._line.restart(self._reference)
 
     def send(self, time_s: float, reference: Vector) -> None:
-        """A setpoint departs, unless it is lost."""
+        """Send a setpoint, (num_joints,) rad; it may be lost."""
         if not self._lost or self._rng.random() >= self._lost:
             self._line.push(time_s, reference)
 
     def step(self, time_s: float) -> Vector:
-        """What the servo follows during the physics step that begins now, (num_joints,) rad."""
+        """The servo's reference during the physics step that begins at ``time_s``, (num_joints,) rad."""
         wanted = self._line.at(time_s)
         if not self._lags:
             return wanted
@@ -87,14 +87,16 @@ class Actuator:
         return self._reference
 
     def plan(self, departures: NDArray[np.int64], references: Vector) -> Vector:
-        """What :meth:`step` gives over a whole recording from :meth:`restart` on, if no setpoint is lost.
+        """Compute the results of :meth:`step` over a whole recording at once, if no setpoint is lost.
+
+        The recording begins at the last :meth:`restart`.
 
         Args:
-            departures: (T,) physics steps before which setpoints were sent, not falling.
-            references: (T, num_joints) rad, what was sent.
+            departures: (T,) non-decreasing numbers of the physics steps before which setpoints were sent.
+            references: (T, num_joints) rad, the setpoints.
 
         Returns:
-            (departures[-1], num_joints) rad, what the servo follows during each physics step.
+            (departures[-1], num_joints) rad, the servo's reference during each physics step.
         """
         now = np.arange(departures[-1])
         then = now - (self._line.delay_s - 1e-9) / self._step_s
@@ -114,19 +116,19 @@ class Actuator:
         return np.stack(lagged, axis=1)
 
     def friction(self, joint_vel: Vector) -> Vector:
-        """Friction as a damping (num_joints,) Nm s/rad, to be taken at the end of the step.
+        """Friction as a damping, (num_joints,) Nm s/rad, of the velocity at the end of the step.
 
-        ``τ = −c q̇ / max(|q̇|, v_s) − v q̇``: the secant of dry friction, which no step size makes unstable.
+        ``τ = −c q̇ / max(|q̇|, v_s) − v q̇``: this secant of dry friction is stable at every step size.
         """
         damping: Vector = self._viscous + self._coulomb / np.maximum(np.abs(joint_vel), STICTION_RAD_S)
         return damping
 
 
 class JointSensor:
-    """The way from a joint to its measurement: delay, offset, noise, quantisation.
+    """The path from a joint to its measurement, with delay, offset, noise and quantisation.
 
     Attributes:
-        delays: every physics step has to be recorded; otherwise the last one is enough.
+        delays: whether there is a delay, so that every physics step has to be recorded and not only the last.
     """
 
     def __init__(self, effects: DrawnEffects, rng: np.random.Generator) -> None:
@@ -142,15 +144,15 @@ class JointSensor:
         self._resolution = (effects.joint_pos_resolution_rad, effects.joint_vel_resolution_rad_s, 0.0)
 
     def restart(self, measured: tuple[Vector, Vector, Vector]) -> None:
-        """As if the arm had always been so."""
+        """Forget the past: the arm has always been in this state."""
         self._line.restart(np.array(measured))
 
     def record(self, time_s: float, measured: tuple[Vector, Vector, Vector]) -> None:
-        """Position, velocity and torque, (num_joints,) each, after a physics step."""
+        """Add position, velocity and torque, (num_joints,) each, after a physics step."""
         self._line.push(time_s, np.array(measured))
 
     def read(self, time_s: float) -> tuple[Vector, Vector, Vector]:
-        """Position, velocity and torque as they arrive now."""
+        """Position, velocity and torque as the sensors report them at ``time_s``."""
         joint_pos, joint_vel, joint_torque = self._line.at(time_s)
         rows = []
         for row, noise, resolution in zip(

@@ -1,4 +1,4 @@
-"""Whether there is a screen to open a window on."""
+"""Tells whether there is a screen to open a window on."""
 
 import os
 import sys
@@ -9,15 +9,15 @@ VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 def has_display() -> bool:
-    """Whether a variable names one, or the system has no such variables."""
+    """Whether an environment variable names a screen, or the system uses no such variables."""
     return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in VARIABLES)
 
 
 def require_display() -> None:
-    """Refuse to open a window where there is no screen.
+    """Raise an error if there is no screen.
 
     Raises:
-        RenderError: there is none.
+        RenderError: there is no screen.
     """
     if not has_display():
         raise RenderError(f"no display to open a window on: {' and '.join(VARIABLES)} are not set")

@@ -1,4 +1,4 @@
-"""An arm and what stands around it as a MuJoCo model."""
+"""Compiles an arm and the objects around it into a MuJoCo model."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ COMPILER = '<mujoco><compiler strippath="false" discardvisual="{}"/></mujoco></r
 
 
 def compile_arm(description: RobotDescription, *, visuals: bool, scene: Scene) -> Any:
-    """The model: joints in the description's order, then the fingers, then the cube."""
+    """Compile the model; its coordinates are the arm's joints in order, then the fingers, then the cube."""
     arm = load_arm(description, scene)
     compiler = COMPILER.format("false" if visuals else "true")
     spec = mujoco.MjSpec.from_string(arm.urdf.replace("</robot>", compiler))
@@ -46,7 +46,10 @@ def compile_arm(description: RobotDescription, *, visuals: bool, scene: Scene) -
 
 
 def _add_scene(spec: Any, base_link: str, scene: Scene) -> None:
-    """The arm touches table and objects, not itself; named pairs cost less than MuJoCo's search for them."""
+    """Add table and objects, which the arm touches, while it does not touch itself.
+
+    Contacts are possible between named pairs only, which costs less than MuJoCo's search for them.
+    """
     shapes = [geom for geom in spec.geoms if geom.contype]
     for number, geom in enumerate(shapes):
         geom.name = f"shape{number}"
@@ -109,7 +112,7 @@ def _add_contact(spec: Any, first: str, second: str, friction: float) -> None:
 def _add_servo(spec: Any, joint: str, torque_max_nm: float) -> None:
     element = spec.joint(joint)
     element.actgravcomp = True
-    element.actfrclimited = False  # the file's limit would count the compensation of gravity
+    element.actfrclimited = False  # the file's limit would include the compensation of gravity
     actuator = spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
     actuator.set_to_position(kp=1.0, kv=1.0)
     actuator.forcelimited = True

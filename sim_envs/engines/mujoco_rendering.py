@@ -1,4 +1,4 @@
-"""How an arm looks in MuJoCo, and its pictures, with or without a screen."""
+"""Appearance of an arm in MuJoCo, and pictures of it, with or without a screen."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ from wpg.sim_envs.models.scene import BACKGROUND_RGB, CAMERA, LIGHT_FROM, TABLE,
 
 BACKENDS = ("egl", "osmesa")
 SEEN, UNSEEN = 1, 3
-"""Geom groups; MuJoCo draws the first three unless told otherwise."""
+"""Geom groups; by default MuJoCo draws groups 0 to 2 only."""
 
 
 def add_visuals(spec: Any) -> None:
@@ -65,7 +65,7 @@ def add_visuals(spec: Any) -> None:
 
 
 def _colour(spec: Any, geom: Any, name: str) -> None:
-    """Replace a shape by one shape per colour of its mesh file."""
+    """Replace a shape by one shape for each colour of its mesh file."""
     path = Path(spec.mesh(geom.meshname).file) if geom.meshname else Path()
     if path.suffix != ".obj":
         return
@@ -89,10 +89,10 @@ def _colour(spec: Any, geom: Any, name: str) -> None:
 
 
 class Offscreen:
-    """Draws a model into arrays.
+    """Renders a model into arrays.
 
     Raises:
-        RenderError: neither EGL nor OSMesa works here.
+        RenderError: neither EGL nor OSMesa works on this machine.
     """
 
     def __init__(self, model: Any, camera: Camera = CAMERA) -> None:
@@ -105,25 +105,25 @@ class Offscreen:
         self._rect = mujoco.MjrRect(0, 0, camera.width, camera.height)
         self._pixels = np.empty((camera.height, camera.width, 3), np.uint8)
         self._camera = mujoco.MjvCamera()
-        _look(self._camera, camera)
+        _aim_camera(self._camera, camera)
         model.vis.global_.fovy = camera.vertical_fov_deg
         self._free = weakref.finalize(self, _free, self._gl, self._context)
 
     def draw(self, data: Any, markers: tuple[Marker, ...]) -> Image:
-        """Picture of the data's present state, (height, width, 3)."""
+        """Picture of the current state with the markers, (height, width, 3)."""
         self._gl.make_current()
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         mujoco.mjv_updateScene(
             self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
         for marker in markers:
-            _add(self._scene, marker)
+            _add_marker(self._scene, marker)
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
         return np.ascontiguousarray(self._pixels[::-1])
 
     def close(self) -> None:
-        """Free the graphics memory; happens at the end of the program at the latest."""
+        """Free the graphics memory; at the latest this happens at the end of the program."""
         self._free()
 
 
@@ -142,10 +142,10 @@ class Window:
         self._viewer = viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
         self._threads = [thread for thread in threading.enumerate() if thread not in before]
         with self._viewer.lock():
-            _look(self._viewer.cam, camera)
+            _aim_camera(self._viewer.cam, camera)
 
     def show(self, markers: tuple[Marker, ...]) -> None:
-        """The data's present state with these markers in it.
+        """Show the current state with the markers.
 
         Raises:
             WindowClosed: the user closed it.
@@ -155,24 +155,24 @@ class Window:
         with self._viewer.lock():
             self._viewer.user_scn.ngeom = 0
             for marker in markers:
-                _add(self._viewer.user_scn, marker)
+                _add_marker(self._viewer.user_scn, marker)
         self._viewer.sync()
 
     def close(self) -> None:
-        """Take it off the screen; harmless when called twice."""
+        """Close the window; it may be called twice."""
         self._viewer.close()
-        for thread in self._threads:  # a program that ends before them crashes
+        for thread in self._threads:  # the program crashes if it ends before them
             thread.join(timeout=5.0)
 
 
-def _look(view: Any, camera: Camera) -> None:
+def _aim_camera(view: Any, camera: Camera) -> None:
     """Set MuJoCo's camera."""
     view.lookat[:] = camera.target_m
     view.distance = camera.distance_m
     view.azimuth, view.elevation = camera.azimuth_deg, camera.elevation_deg
 
 
-def _add(scene: Any, marker: Marker) -> None:
+def _add_marker(scene: Any, marker: Marker) -> None:
     mujoco.mjv_initGeom(
         scene.geoms[scene.ngeom],
         mujoco.mjtGeom.mjGEOM_SPHERE,
@@ -191,10 +191,10 @@ def _free(gl: Any, context: Any) -> None:
 
 
 def open_gl(width: int, height: int) -> Any:
-    """A context that needs no screen: EGL, else OSMesa; the variable ``MUJOCO_GL`` chooses which comes first.
+    """Open an OpenGL context without a screen: EGL, else OSMesa, or first the one in ``MUJOCO_GL``.
 
     Raises:
-        RenderError: neither works here.
+        RenderError: neither works on this machine.
     """
     first = os.environ.get("MUJOCO_GL", "").lower()
     reasons = []
@@ -211,7 +211,7 @@ def open_gl(width: int, height: int) -> Any:
 
 
 def _forget_opengl() -> None:
-    """PyOpenGL keeps the first platform that it was imported for, even one that does not work."""
+    """Unload PyOpenGL, which keeps the first platform that it was imported for even if that does not work."""
     os.environ.pop("PYOPENGL_PLATFORM", None)
     stale = [
         name

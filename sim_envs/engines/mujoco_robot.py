@@ -41,7 +41,7 @@ class MuJoCoRobot(ServoArm):
         self._pull = np.zeros((self._model.nbody, 6))
         self._nominal: Any = None
         self._vel_before = np.zeros(n)
-        # Views, because every access to a field of the engine makes another one.
+        # Views are kept because every access to a field of the engine creates one.
         self._joint_pos, self._joint_vel = self._data.qpos[:n], self._data.qvel[:n]
         self._joint_torque, self._motor_force = self._data.qfrc_actuator[:n], self._data.actuator_force[:n]
         self._motor_damping = self._model.actuator_biasprm[:n, 2]
@@ -49,20 +49,20 @@ class MuJoCoRobot(ServoArm):
         self._window = Window(self._model, self._data) if window else None
 
     def tool_position(self) -> Vector:
-        """Where the engine says the tool is, (3,) m in the base frame."""
+        """The tool's position according to the engine, (3,) m in the base frame."""
         mujoco.mj_kinematics(self._model, self._data)
         position: Vector = self._tool.copy()
         return position
 
     def place_cube(self, position_m: Vector, yaw_rad: float) -> None:
-        """Put the cube down at rest; ``position_m`` (3,) is that of its middle."""
+        """Put the cube at rest with its centre at ``position_m`` (3,)."""
         n = self._object
         self._data.qpos[n : n + 3] = position_m
         self._data.qpos[n + 3 :] = np.cos(yaw_rad / 2), 0.0, 0.0, np.sin(yaw_rad / 2)
         self._data.qvel[n:] = 0.0
 
     def cube_state(self) -> CubeState:
-        """Where the cube is and how it moves."""
+        """Pose and velocity of the cube."""
         n = self._object
         rotation = np.empty(9)
         mujoco.mju_quat2Mat(rotation, self._data.qpos[n + 3 :])
@@ -73,24 +73,24 @@ class MuJoCoRobot(ServoArm):
         )
 
     def place_block(self, position_m: Vector) -> None:
-        """Put down the block with the hole; ``position_m`` (3,) is the middle of its foot."""
+        """Put the block with the hole so that the centre of its base is at ``position_m`` (3,)."""
         self._data.mocap_pos[0] = position_m
 
     def render(self, markers: tuple[Marker, ...]) -> Image:
-        """The scene with these markers in it, (height, width, 3)."""
+        """Picture of the scene with the markers, (height, width, 3)."""
         if self._offscreen is None:
             self._offscreen = Offscreen(self._model)
         mujoco.mj_forward(self._model, self._data)
         return self._offscreen.draw(self._data, markers)
 
     def show(self, markers: tuple[Marker, ...]) -> None:
-        """Bring the window up to date, with these markers in it."""
+        """Update the window, with the markers in it."""
         if self._window is not None:
             mujoco.mj_forward(self._model, self._data)
             self._window.show(markers)
 
     def close(self) -> None:
-        """Free the engine's memory. Never raises; harmless when called twice."""
+        """Free the engine's memory. It never raises and may be called twice."""
         for picture in (self._offscreen, self._window):
             if picture is not None:
                 picture.close()
@@ -104,12 +104,12 @@ class MuJoCoRobot(ServoArm):
 
     def _measure(self) -> tuple[Vector, Vector, Vector]:
         joint_vel = self._joint_vel.copy()
-        # The integrator takes the servo's damping at the end of the step, where it is not at its limit.
+        # Where the motor is below its limit, the integrator applies the damping at the end of the step.
         damping = (np.abs(self._motor_force) < self._torque_max) * self._motor_damping
         joint_torque = self._joint_torque + damping * (joint_vel - self._vel_before)
         return self._joint_pos.copy(), joint_vel, joint_torque
 
-    def _servo(self, *, stiff: bool, damped: bool) -> None:
+    def _switch_servo(self, *, stiff: bool, damped: bool) -> None:
         model = self._model
         n = self._num_joints
         model.actuator_gainprm[:n, 0] = self._stiffness * stiff
@@ -117,7 +117,7 @@ class MuJoCoRobot(ServoArm):
         model.actuator_biasprm[:n, 2] = -self._damping * damped
         model.body_gravcomp[:] = self._gravcomp * stiff
 
-    def _open(self, opening_m: float) -> None:
+    def _set_opening(self, opening_m: float) -> None:
         self._data.ctrl[self._fingers] = opening_m / 2.0
 
     def _opening(self) -> float:
@@ -126,7 +126,7 @@ class MuJoCoRobot(ServoArm):
     def _place_fingers(self, opening_m: float) -> None:
         self._data.qpos[self._fingers] = opening_m / 2.0
 
-    def _rub(self, damping: Vector) -> None:
+    def _set_friction(self, damping: Vector) -> None:
         self._model.dof_damping[: self._num_joints] = damping
 
     def _integrate(self, references: Vector, steps: int) -> None:
@@ -159,12 +159,12 @@ class MuJoCoRobot(ServoArm):
             model.body_inertia[payload] = effects.payload_kg * PAYLOAD_GYRATION_M**2
         table = model.geom("table").id
         model.geom_pos[table, 2] = effects.table_height_m
-        model.geom_sameframe[table] = 0  # or its position, zero when compiled, is not looked at
+        model.geom_sameframe[table] = 0  # or MuJoCo would ignore its position, which was zero when compiled
         held = [number for number, body in enumerate(model.geom_bodyid) if model.body_dofnum[body] == 6]
         of_object = np.isin(model.pair_geom1, held) | np.isin(model.pair_geom2, held)
         slide = np.where(of_object, effects.object_friction_factor, 1.0)
         model.pair_friction[:, :2] = slide[:, None] * nominal.pair_friction[:, :2]
         mujoco.mj_setConst(model, self._data)
-        # A force, not another gravity: what compensates gravity shall not know of it.
+        # The tilt is a force and not another gravity, as gravity compensation must not know of it.
         tilt = effects.gravity_m_s2(-model.opt.gravity[2]) - model.opt.gravity
         self._pull[:, :3] = model.body_mass[:, None] * tilt

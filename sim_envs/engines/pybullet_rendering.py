@@ -1,4 +1,4 @@
-"""Pictures in PyBullet, by its renderer that needs no screen."""
+"""Pictures of PyBullet's scene by its renderer that needs no screen, and its window."""
 
 import numpy as np
 import pybullet
@@ -8,7 +8,7 @@ from wpg.sim_envs.models.scene import BACKGROUND_RGB, CAMERA, LIGHT_FROM, Image,
 
 
 def show(client: int, item: Marker | Slab) -> int:
-    """Add a body that is seen and touches nothing."""
+    """Add a body that is visible and collides with nothing."""
     if isinstance(item, Marker):
         shape = pybullet.createVisualShape(
             pybullet.GEOM_SPHERE, radius=item.radius_m, rgbaColor=item.rgba, physicsClientId=client
@@ -26,7 +26,7 @@ def show(client: int, item: Marker | Slab) -> int:
 
 
 class Window:
-    """What a client that was connected with a window shows."""
+    """The window of a client that was connected with one."""
 
     def __init__(self, client: int) -> None:
         self._client = client
@@ -39,10 +39,10 @@ class Window:
         )
 
     def show(self, markers: tuple[Marker, ...]) -> None:
-        """The present state with these markers, the same ones each time, in it.
+        """Show the current state with the markers; every call must pass the same ones.
 
         Raises:
-            WindowClosed: the user closed it.
+            WindowClosed: the user closed the window.
         """
         if not pybullet.isConnected(self._client):
             raise WindowClosed("the window was closed")
@@ -54,7 +54,7 @@ class Window:
 
 
 def draw(client: int, markers: tuple[Marker, ...]) -> Image:
-    """Picture of the client's world with these markers in it, (height, width, 3)."""
+    """Picture of the client's scene with the markers, (height, width, 3)."""
     bodies = [show(client, marker) for marker in markers]
     _, _, pixels, _, bodies_seen = pybullet.getCameraImage(
         CAMERA.width,

@@ -77,7 +77,7 @@ class PyBulletRobot(ServoArm):
         super().__init__(description, np.zeros(description.num_joints), scene)
 
     def tool_position(self) -> Vector:
-        """Where the engine says the tool is, (3,) m in the base frame."""
+        """The tool's position according to the engine, (3,) m in the base frame."""
         link = pybullet.getLinkState(
             self._body, self._tool_link, computeForwardKinematics=True, physicsClientId=self._client
         )
@@ -86,23 +86,23 @@ class PyBulletRobot(ServoArm):
         return position
 
     def render(self, markers: tuple[Marker, ...]) -> Image:
-        """The scene with these markers in it, (height, width, 3)."""
+        """Picture of the scene with the markers, (height, width, 3)."""
         return draw(self._client, markers)
 
     def show(self, markers: tuple[Marker, ...]) -> None:
-        """Bring the window up to date, with these markers in it."""
+        """Update the window, with the markers in it."""
         if self._window is not None:
             self._window.show(markers)
 
     def close(self) -> None:
-        """Free the engine's memory. Never raises; harmless when called twice."""
+        """Free the engine's memory. It never raises and may be called twice."""
         if self._client >= 0 and pybullet.isConnected(self._client):
-            with quiet():  # a window's threads say goodbye
+            with quiet():  # a window's threads print when they end
                 pybullet.disconnect(self._client)
         self._client = -1
 
     def _load(self, description: RobotDescription, scene: Scene) -> tuple[int, list[str], int, Vector]:
-        """Returns the arm's body, its links, the one that carries the tool, the tool's place on it."""
+        """Load the arm; returns its body, its links, the index of the tool's link, and the tool on it."""
         client = self._client
         arm = load_arm(description, scene)
         pybullet.setTimeStep(simulation_model(description).step_s, physicsClientId=client)
@@ -124,7 +124,7 @@ class PyBulletRobot(ServoArm):
                 linearDamping=0.0,
                 angularDamping=0.0,
                 jointDamping=0.0,
-                lateralFriction=ARM_FRICTION,  # the engine multiplies the figures of both bodies
+                lateralFriction=ARM_FRICTION,  # the engine multiplies the coefficients of both bodies
                 physicsClientId=client,
             )
         pybullet.setJointMotorControlArray(
@@ -134,16 +134,16 @@ class PyBulletRobot(ServoArm):
         return body, links, links.index(arm.tool_link), arm.tool_offset_m
 
     def place_cube(self, position_m: Vector, yaw_rad: float) -> None:
-        """Put the cube down at rest; ``position_m`` (3,) is that of its middle."""
+        """Put the cube at rest with its centre at ``position_m`` (3,)."""
         client, turn = self._client, (0.0, 0.0, math.sin(yaw_rad / 2), math.cos(yaw_rad / 2))
-        # Lifted first: contacts that last keep forces from which the next step's solver would start.
+        # It is lifted first to end its contacts: the solver starts from the forces of contacts that persist.
         for place in ((0.0, 0.0, FAR_ABOVE_M), position_m.tolist()):
             pybullet.resetBasePositionAndOrientation(self._cube, place, turn, physicsClientId=client)
             pybullet.performCollisionDetection(physicsClientId=client)
         pybullet.resetBaseVelocity(self._cube, (0.0,) * 3, (0.0,) * 3, physicsClientId=client)
 
     def cube_state(self) -> CubeState:
-        """Where the cube is and how it moves."""
+        """Pose and velocity of the cube."""
         position, turn = pybullet.getBasePositionAndOrientation(self._cube, physicsClientId=self._client)
         velocity, _ = pybullet.getBaseVelocity(self._cube, physicsClientId=self._client)
         return CubeState(
@@ -153,7 +153,7 @@ class PyBulletRobot(ServoArm):
         )
 
     def place_block(self, position_m: Vector) -> None:
-        """Put down the block with the hole; ``position_m`` (3,) is the middle of its foot."""
+        """Put the block with the hole so that the centre of its base is at ``position_m`` (3,)."""
         pybullet.resetBasePositionAndOrientation(
             self._block, position_m.tolist(), (0, 0, 0, 1), physicsClientId=self._client
         )
@@ -163,7 +163,7 @@ class PyBulletRobot(ServoArm):
         for joint, position in zip(self._joints, joint_pos.tolist(), strict=True):
             pybullet.resetJointState(self._body, joint, position, 0.0, physicsClientId=self._client)
 
-    def _open(self, opening_m: float) -> None:
+    def _set_opening(self, opening_m: float) -> None:
         gripper = self._description.gripper
         pybullet.setJointMotorControlArray(
             self._body,
@@ -187,20 +187,20 @@ class PyBulletRobot(ServoArm):
         joint_pos, joint_vel, _, _ = zip(*states, strict=True)
         return np.array(joint_pos), np.array(joint_vel), self._torque
 
-    def _servo(self, *, stiff: bool, damped: bool) -> None:
+    def _switch_servo(self, *, stiff: bool, damped: bool) -> None:
         self._stiff = stiff
         self._position_gain, self._velocity_gain = self._stiffness * stiff, self._damping * damped
         self._implicit_gain = self._step_s * self._velocity_gain
         self._implicit_diagonal = np.diag(self._implicit_gain)
         self._torque_min = -self._torque_max
 
-    def _rub(self, damping: Vector) -> None:
+    def _set_friction(self, damping: Vector) -> None:
         self._friction = damping
 
     def _configure(self, effects: DrawnEffects) -> None:
         client, body = self._client, self._body
         if not self._nominal:
-            # The engine's inverse dynamics keeps the masses of its first use.
+            # The engine's inverse dynamics keeps the masses that it is first used with: the nominal ones.
             self._compensation(tuple(self._zeros))
             for link in range(pybullet.getNumJoints(body, physicsClientId=client)):
                 info = pybullet.getDynamicsInfo(body, link, physicsClientId=client)
@@ -241,13 +241,13 @@ class PyBulletRobot(ServoArm):
                 pybullet.stepSimulation(physicsClientId=client)
 
     def _forces(self) -> Vector:
-        """The law of :class:`ServoArm`, its damping taken at the end of the step; and what no motor makes.
+        """Joint torques: the law of :class:`ServoArm` with the damping at the end of the step, and friction.
 
         ``(M + A + h (D + R)) q̈ = F − R q̇ + g − b`` predicts the acceleration under ``F = clip(K e − D q̇)``
-        and friction ``R``, where joints at their torque limit have no ``D``. The motor gives
-        ``τ = F − h D q̈ + g``; friction and armature add ``−R (q̇ + h q̈) − A q̈``. This is what MuJoCo's
-        ``implicitfast`` integrator does. Taken at the start of the step, the same damping would shake the arm
-        wherever two joint axes come to lie in one line.
+        and friction ``R``; joints at their torque limit have no ``D``. The motor's torque is ``τ = F − h D q̈
+        + g``; friction and armature add ``−R (q̇ + h q̈) − A q̈``. MuJoCo's ``implicitfast`` integrator
+        computes the same. With the damping at the start of the step, the arm would shake wherever two joint
+        axes align.
         """
         body, client, effects, zeros = self._body, self._client, self._effects, self._zeros
         states = pybullet.getJointStates(body, self._moving, physicsClientId=client)
@@ -275,15 +275,16 @@ class PyBulletRobot(ServoArm):
         return torque
 
     def _motor(self, drive: Vector, load: Vector, inertia: Vector) -> tuple[Vector, Vector]:
-        """Motor torques without compensation, and accelerations, (num_joints,) each.
+        """Motor torques without gravity compensation, and accelerations, (num_joints,) each.
 
-        A joint whose torque at the limit would have to reverse before the step is over keeps its damping, and
-        the limit holds at the end: a light last link that something hits would spin up from step to step.
+        A joint at its torque limit has no damping, unless its torque would reverse before the end of the
+        step; then it keeps the damping, and the limit applies to the torque at the end of the step. Without
+        this, a light last link that is hit would spin up from step to step.
 
         Args:
             drive: (num_joints,) Nm, the law at the start of the step.
-            load: (num_joints,) Nm, whatever else acts.
-            inertia: (num_joints, num_joints), symmetric; what LAPACK calls its lower half is our upper one.
+            load: (num_joints,) Nm, all other torques.
+            inertia: (num_joints, num_joints), symmetric; LAPACK's lower triangle is its upper one.
         """
         gain, low, high = self._implicit_gain, self._torque_min, self._torque_max
         motor: Vector = np.minimum(np.maximum(drive, low), high)
@@ -301,7 +302,7 @@ class PyBulletRobot(ServoArm):
         return np.minimum(np.maximum(motor - implicit * acceleration, low), high), acceleration
 
     def _payload(self, joint_pos: tuple[float, ...], mass_kg: float) -> tuple[Vector, Vector]:
-        """Inertia (J, J) and weight (J,) of a point mass at the tool, as the joints feel them."""
+        """Inertia (J, J) and weight (J,) of a point mass at the tool in joint space, J = num_joints."""
         link, zeros, arm = self._links.index(PAYLOAD), self._zeros, len(self._joints)
         jacobian, _ = pybullet.calculateJacobian(
             self._body, link, (0.0,) * 3, joint_pos, zeros, zeros, physicsClientId=self._client
@@ -310,7 +311,7 @@ class PyBulletRobot(ServoArm):
         return mass_kg * lever.T @ lever, mass_kg * (self._gravity @ lever)
 
     def _compensation(self, joint_pos: tuple[float, ...]) -> tuple[float, ...]:
-        """Torque (Nm) that holds the arm of the description upright against gravity, and its fingers."""
+        """Torques (Nm) of joints and fingers that hold the nominal arm on an upright base."""
         body, client, zeros, tilted = self._body, self._client, self._zeros, self._gravity != UPRIGHT_M_S2
         if tilted:
             pybullet.setGravity(*UPRIGHT_M_S2, physicsClientId=client)

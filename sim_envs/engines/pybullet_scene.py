@@ -1,4 +1,4 @@
-"""What stands around an arm in PyBullet."""
+"""Objects around an arm in PyBullet."""
 
 import pybullet
 
@@ -8,15 +8,15 @@ TABLE_HALF_SIZE_M = (2.0, 2.0, 0.1)
 
 
 def add_table(client: int) -> int:
-    """What everything stands on: a box, because the engine looks for contacts with a plane everywhere."""
+    """Add the table; it is a box because the engine looks for contacts with a plane everywhere."""
     box = pybullet.createCollisionShape(
         pybullet.GEOM_BOX,
         halfExtents=TABLE_HALF_SIZE_M,
         collisionFramePosition=(0.0, 0.0, -TABLE_HALF_SIZE_M[2]),
         physicsClientId=client,
     )
+    # A visual shape too small to be seen: without one the box would be drawn and hide the table's picture.
     speck = pybullet.createVisualShape(pybullet.GEOM_SPHERE, radius=1e-4, physicsClientId=client)
-    # Without a shape of its own to show, the box would hide the table.
     table: int = pybullet.createMultiBody(
         baseCollisionShapeIndex=box, baseVisualShapeIndex=speck, physicsClientId=client
     )
@@ -25,7 +25,7 @@ def add_table(client: int) -> int:
 
 
 def add_block(client: int, peg: Peg) -> int:
-    """The block with the hole."""
+    """Add the block with the hole."""
     kind = [pybullet.GEOM_BOX] * 4
     centers, half_sizes = (list(parts) for parts in zip(*peg.walls(), strict=True))
     body: int = pybullet.createMultiBody(
@@ -46,7 +46,7 @@ def add_block(client: int, peg: Peg) -> int:
 
 
 def add_cube(client: int, cube: Cube) -> int:
-    """The cube, which can be moved."""
+    """Add the cube."""
     half_sizes = [cube.half_size_m] * 3
     body: int = pybullet.createMultiBody(
         baseMass=cube.mass_kg,

@@ -1,4 +1,4 @@
-"""Engines that print while they load."""
+"""Silences engines that print while they load."""
 
 import contextlib
 import ctypes
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drop what compiled code prints meanwhile: standard output belongs to the program."""
+    """Discard the output of compiled code within the context: standard output belongs to the program."""
     libc = ctypes.CDLL(None)
     saved, sink = (os.dup(1), os.dup(2)), os.open(os.devnull, os.O_WRONLY)
     _redirect(libc, (sink, sink))

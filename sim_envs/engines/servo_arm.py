@@ -1,4 +1,4 @@
-"""What simulated arms have in common: the servo's law, what it follows, and how it stops."""
+"""Base class of simulated arms: the servo law, how it follows setpoints, and how it stops."""
 
 from abc import ABC, abstractmethod
 
@@ -24,19 +24,20 @@ from wpg.sim_envs.models.urdf import simulation_model
 class ServoArm(ABC):
     """A simulated arm whose joints are servoed, with gravity compensated.
 
-    ``τ = clip(K (q_d − q) + D (q̇_d − q̇), −τ_max, τ_max) + g(q)``. :attr:`StopMode.DAMP` leaves ``−D q̇`` of
-    this, :attr:`StopMode.RELEASE` nothing. Before it is armed the arm stands still as if on its brakes.
+    The law is ``τ = clip(K (q_d − q) + D (q̇_d − q̇), −τ_max, τ_max) + g(q)``. After a stop with
+    :attr:`StopMode.DAMP` only ``−D q̇`` remains, after :attr:`StopMode.RELEASE` nothing. Until it is armed,
+    the arm stands still as if on its brakes.
 
     With effects (:meth:`apply`) an :class:`~wpg.sim_envs.engines.actuator.Actuator` delays and filters
     ``q_d``, friction is added to ``τ``, and a :class:`~wpg.sim_envs.engines.actuator.JointSensor` measures.
 
     Args:
         description: the robot.
-        reference: (num_joints,) array that the engine's servo reads ``q_d + D/K q̇_d`` from.
-        scene: what there is beside the arm.
+        reference: (num_joints,) array from which the engine's servo reads ``q_d + D/K q̇_d``.
+        scene: the objects around the arm.
 
     Attributes:
-        table_height_m: where the table's top is.
+        table_height_m: height of the table's top.
     """
 
     def __init__(self, description: RobotDescription, reference: Vector, scene: Scene = EMPTY) -> None:
@@ -46,7 +47,7 @@ class ServoArm(ABC):
         self._stiffness = np.array(model.stiffness_nm_rad)
         self._damping = np.array(model.damping_nm_s_rad)
         self._torque_max = description.limits("torque_max_nm")
-        self._lead_s = self._lead()
+        self._lead_s = self._velocity_lead()
         self._reference = reference
         gripper = description.gripper if scene.gripper else None
         self._gripper = None if gripper is None else GripperSetpoint(gripper, 0.0)
@@ -64,10 +65,10 @@ class ServoArm(ABC):
         return self._description
 
     def connect(self) -> None:  # noqa: B027
-        """Nothing to open."""
+        """Do nothing: there is no connection to open."""
 
     def arm(self) -> None:
-        """Hold the present position and follow commands from now on."""
+        """Hold the current position and follow commands from now on."""
         self._brake()
         self._status = RobotStatus.ARMED
 
@@ -78,29 +79,29 @@ class ServoArm(ABC):
         if self._gripper is not None:
             self._gripper.start(np.inf)
             self._place_fingers(self._gripper.opening_m)
-            self._open(self._gripper.opening_m)
+            self._set_opening(self._gripper.opening_m)
         self.arm()
         if self._sensor is not None:
             self._sensor.restart(self._measure())
 
-    def _lead(self) -> Vector:
-        """What feed-forward velocity is multiplied by, (num_joints,) s; bus servos are sent none."""
+    def _velocity_lead(self) -> Vector:
+        """Factor D/K of the commanded velocity, (num_joints,) s; zero for bus servos, which get none."""
         lead_s = self._damping / self._stiffness
         return lead_s if self._description.bus is None else np.zeros_like(lead_s)
 
     def apply(self, effects: DrawnEffects, rng: np.random.Generator) -> None:
-        """Have these effects from the next :meth:`reset` on; ``rng`` makes the noise."""
+        """Apply effects from the next :meth:`reset` on; ``rng`` draws noise and losses."""
         model, limits = simulation_model(self._description), self._description.limits("torque_max_nm")
         self._stiffness = effects.stiffness_factor * np.array(model.stiffness_nm_rad)
         self._damping = effects.damping_factor * np.array(model.damping_nm_s_rad)
         self._torque_max = effects.torque_limit_factor * limits
-        self._lead_s = self._lead()
+        self._lead_s = self._velocity_lead()
         self.table_height_m = effects.table_height_m
         self._actuator = Actuator(effects, self._step_s, rng)
         self._sensor = JointSensor(effects, rng)
         self._configure(effects)
-        if not self._actuator.rubs:
-            self._rub(np.zeros_like(self._damping))
+        if not self._actuator.has_friction:
+            self._set_friction(np.zeros_like(self._damping))
 
     def read(self) -> RobotState:
         """The state after the last physics step."""
@@ -118,7 +119,7 @@ class ServoArm(ABC):
         )
 
     def write(self, command: JointCommand) -> JointCommand:
-        """Follow a setpoint; where the arm is not armed, the command that holds it is returned instead."""
+        """Follow a setpoint; an arm that is not armed ignores it and returns the command that holds it."""
         if self._status is not RobotStatus.ARMED:
             return JointCommand(
                 joint_pos=self._reference.copy(),
@@ -135,7 +136,7 @@ class ServoArm(ABC):
         return command
 
     def follow(self, joint_pos: Vector, joint_vel: Vector, gripper_m: float | None = None) -> None:
-        """Write a setpoint each servo period, (T, num_joints) rad and rad/s, and let the time pass."""
+        """Write one setpoint per servo period, (T, num_joints) rad and rad/s, and simulate these periods."""
         if self._actuator is not None or self._status is not RobotStatus.ARMED:
             for pos, vel in zip(joint_pos, joint_vel, strict=True):
                 self.write(JointCommand(joint_pos=pos, joint_vel=vel, gripper_m=gripper_m))
@@ -147,20 +148,20 @@ class ServoArm(ABC):
         references = self._lead_s * joint_vel + joint_pos
         self._num_steps += steps * len(references)
         for tick, reference in enumerate(references):
-            if self._gripper is None or self._gripper.is_there:  # nothing but the arm moves from here on
+            if self._gripper is None or self._gripper.is_there:  # from here on only the arm moves
                 self._integrate(references[tick:], steps)
                 break
             self._move_gripper(tick_s)
             self._integrate(reference[None], steps)
 
     def stop(self, mode: StopMode) -> None:
-        """Hold here, damp, or let go."""
+        """Hold the current position, damp the motion, or release the joints."""
         self._brake()
-        self._servo(stiff=mode is StopMode.HOLD, damped=mode is not StopMode.RELEASE)
+        self._switch_servo(stiff=mode is StopMode.HOLD, damped=mode is not StopMode.RELEASE)
         self._status = STATUS_AFTER_STOP[mode]
 
     def advance(self, duration_s: float) -> None:
-        """Let simulated time pass.
+        """Simulate for ``duration_s``.
 
         Raises:
             ValueError: ``duration_s`` is no multiple of the physics step.
@@ -176,8 +177,8 @@ class ServoArm(ABC):
             self._num_steps += steps
             return
         for _ in range(steps):
-            if self._actuator.rubs:
-                self._rub(self._actuator.friction(self._measure()[1]))
+            if self._actuator.has_friction:
+                self._set_friction(self._actuator.friction(self._measure()[1]))
             self._integrate(self._actuator.step(self._num_steps * self._step_s)[None], 1)
             self._num_steps += 1
             if self._sensor.delays:
@@ -188,16 +189,17 @@ class ServoArm(ABC):
     def replay(
         self, departures: NDArray[np.int64], joint_pos: Vector, joint_vel: Vector
     ) -> tuple[Vector, ...]:
-        """Follow a recorded run from the last :meth:`reset` on, without noise.
+        """Follow the setpoints of a recorded run from the last :meth:`reset` on, without noise.
 
         Args:
-            departures: (T,) physics steps before which the setpoints were sent, not falling, the first 0.
+            departures: (T,) non-decreasing numbers of the physics steps before which the setpoints were sent;
+                the first is 0.
             joint_pos: (T, num_joints) rad, setpoints.
-            joint_vel: (T, num_joints) rad/s.
+            joint_vel: (T, num_joints) rad/s, setpoints.
 
         Returns:
-            Position (rad), velocity (rad/s) and motor torque (Nm) when each setpoint was sent, three
-            (T, num_joints).
+            Position (rad), velocity (rad/s) and motor torque (Nm) at the time of each setpoint, (T,
+            num_joints) each.
 
         Raises:
             RuntimeError: no effects were applied.
@@ -207,8 +209,8 @@ class ServoArm(ABC):
         references = self._actuator.plan(departures, joint_pos + self._lead_s * joint_vel)
         measured = [self._measure()]
         for reference in references:
-            if self._actuator.rubs:
-                self._rub(self._actuator.friction(measured[-1][1]))
+            if self._actuator.has_friction:
+                self._set_friction(self._actuator.friction(measured[-1][1]))
             self._integrate(reference[None], 1)
             measured.append(self._measure())
         self._num_steps += len(references)
@@ -220,40 +222,40 @@ class ServoArm(ABC):
             self._gripper.set_target(opening_m)
 
     def _move_gripper(self, duration_s: float) -> None:
-        """Move the fingers' setpoint towards where they shall go."""
+        """Move the fingers' setpoint towards the commanded opening."""
         if self._gripper is not None and not self._gripper.is_there:
-            self._open(self._gripper.step(duration_s))
+            self._set_opening(self._gripper.step(duration_s))
 
     def _brake(self) -> None:
-        """Servo on at the present position."""
+        """Switch the servo on at the current position."""
         self._reference[:] = self._measure()[0]
         if self._actuator is not None:
             self._actuator.restart(self._reference)
-        self._servo(stiff=True, damped=True)
+        self._switch_servo(stiff=True, damped=True)
 
     @abstractmethod
     def tool_position(self) -> Vector:
-        """Where the engine says the tool is, (3,) m in the base frame."""
+        """The tool's position according to the engine, (3,) m in the base frame."""
 
     @abstractmethod
     def place_cube(self, position_m: Vector, yaw_rad: float) -> None:
-        """Put the cube down at rest; ``position_m`` (3,) is that of its middle."""
+        """Put the cube at rest with its centre at ``position_m`` (3,)."""
 
     @abstractmethod
     def cube_state(self) -> CubeState:
-        """Where the cube is and how it moves."""
+        """Pose and velocity of the cube."""
 
     @abstractmethod
     def place_block(self, position_m: Vector) -> None:
-        """Put down the block with the hole; ``position_m`` (3,) is the middle of its foot."""
+        """Put the block with the hole so that the centre of its base is at ``position_m`` (3,)."""
 
     @abstractmethod
     def render(self, markers: tuple[Marker, ...]) -> Image:
-        """The scene with these markers in it, (height, width, 3)."""
+        """Picture of the scene with the markers, (height, width, 3)."""
 
     @abstractmethod
     def show(self, markers: tuple[Marker, ...]) -> None:
-        """Bring the window up to date, with these markers in it.
+        """Update the window, with the markers in it.
 
         Raises:
             WindowClosed: the user closed it.
@@ -261,40 +263,45 @@ class ServoArm(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free the engine's memory. Never raises; harmless when called twice."""
+        """Free the engine's memory. It never raises and may be called twice."""
 
     @abstractmethod
     def _place(self, joint_pos: Vector) -> None:
-        """Set the joints at rest and forget everything before."""
+        """Set the joints at rest and forget the past."""
 
     @abstractmethod
     def _measure(self) -> tuple[Vector, Vector, Vector]:
-        """Fresh arrays: position (rad), velocity (rad/s), motor torque (Nm)."""
+        """Position (rad), velocity (rad/s) and motor torque (Nm) in new arrays, (num_joints,) each."""
 
     @abstractmethod
-    def _servo(self, *, stiff: bool, damped: bool) -> None:
-        """Switch the position part, with gravity compensation, and the velocity part of the law."""
+    def _switch_servo(self, *, stiff: bool, damped: bool) -> None:
+        """Switch the two parts of the law on or off.
+
+        Args:
+            stiff: the position part, and gravity compensation.
+            damped: the velocity part.
+        """
 
     @abstractmethod
-    def _open(self, opening_m: float) -> None:
-        """Setpoint of the fingers' servos."""
+    def _set_opening(self, opening_m: float) -> None:
+        """Set the setpoint of the fingers' servos."""
 
     @abstractmethod
     def _opening(self) -> float:
-        """Between the pads, m."""
+        """Distance between the fingers' pads, m."""
 
     @abstractmethod
     def _place_fingers(self, opening_m: float) -> None:
-        """Set the fingers at rest."""
+        """Set the fingers at rest at this opening."""
 
     @abstractmethod
     def _configure(self, effects: DrawnEffects) -> None:
-        """Take over gains and limits, and what the effects say of masses and surroundings."""
+        """Pass gains and limits to the engine, and the effects on masses and surroundings."""
 
     @abstractmethod
-    def _rub(self, damping: Vector) -> None:
-        """Friction in the next physics step, (num_joints,) Nm s/rad."""
+    def _set_friction(self, damping: Vector) -> None:
+        """Set the friction in the next physics step as a damping, (num_joints,) Nm s/rad."""
 
     @abstractmethod
     def _integrate(self, references: Vector, steps: int) -> None:
-        """Servo to each reference (T, num_joints) rad for so many physics steps."""
+        """Servo to each reference, (T, num_joints) rad, for ``steps`` physics steps."""

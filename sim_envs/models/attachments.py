@@ -1,4 +1,4 @@
-"""What a scene adds to the arm's URDF: a payload, a peg, flat pads on the fingers."""
+"""Parts that a scene adds to the arm's URDF: a payload, a peg, flat pads on the fingers."""
 
 from xml.etree.ElementTree import Element, SubElement
 
@@ -15,7 +15,7 @@ PAYLOAD = "payload"
 def attach(
     root: Element, description: RobotDescription, scene: Scene, tool_link: str, tool_pose: NDArray[np.float64]
 ) -> None:
-    """Add to a URDF whose fixed links are merged; ``tool_pose`` (4, 4) is the tool on ``tool_link``."""
+    """Add the scene's parts to a merged URDF; ``tool_pose`` (4, 4) is the tool's pose on ``tool_link``."""
     if scene.gripper and description.gripper is not None:
         _add_pads(root, description.gripper)
     if scene.peg is not None:
@@ -25,7 +25,7 @@ def attach(
 
 
 def _add_pads(root: Element, gripper: GripperDescription) -> None:
-    """Boxes in place of the fingers' meshes: flat faces hold an object by more than one point."""
+    """Replace the fingers' meshes by boxes, whose flat faces hold an object at more than one point."""
     width, thickness, height = gripper.pad_size_m
     for name in gripper.joints or ():
         joint = root.find(f"joint[@name='{name}']")
@@ -55,7 +55,7 @@ def _add_peg(root: Element, peg: Peg, tool_link: str, tool_pose: NDArray[np.floa
     for tag in ("visual", "collision"):
         shape = SubElement(link, tag)
         set_origin(shape, tool_pose @ pose)
-        length = repr(peg.length_m - 2.0 * peg.radius_m)  # of the cylinder between the half spheres
+        length = repr(peg.length_m - 2.0 * peg.radius_m)  # of the cylinder between the two half spheres
         SubElement(SubElement(shape, "geometry"), "capsule", radius=repr(peg.radius_m), length=length)
         if tag == "visual":
             material = SubElement(shape, "material", name="peg")
@@ -63,7 +63,7 @@ def _add_peg(root: Element, peg: Peg, tool_link: str, tool_pose: NDArray[np.floa
 
 
 def _add_payload(root: Element, tool_link: str, tool_pose: NDArray[np.float64]) -> None:
-    """A link of hardly any mass fixed to the tool."""
+    """Add a link of negligible mass, fixed to the tool."""
     link = SubElement(root, "link", name=PAYLOAD)
     inertial = SubElement(link, "inertial")
     SubElement(inertial, "mass", value="1e-9")

@@ -1,7 +1,7 @@
-"""Joins the links of a URDF that are fixed to each other.
+"""Merges the links of a URDF that are fixed to each other.
 
-Engines differ in how they do this, and in what they make of inertias that no body can have; so both are
-settled here, before an engine reads the file.
+Engines differ in how they merge links, and in how they treat inertias that no body can have. Both are
+therefore settled here, before an engine reads the file.
 """
 
 from xml.etree.ElementTree import Element, SubElement
@@ -15,7 +15,7 @@ Tensor = NDArray[np.float64]
 
 
 def merge_inertias(root: Element) -> None:
-    """Give each moving link the mass of the links that are fixed to it; the base needs none."""
+    """Add to each moving link the inertia of the links fixed to it; the base gets no mass."""
     above = joints_above(root)
     bodies: dict[str, list[tuple[float, Tensor, Tensor]]] = {}
     for link in root.findall("link"):
@@ -32,7 +32,7 @@ def merge_inertias(root: Element) -> None:
 
 
 def merge_shapes(root: Element) -> None:
-    """Give each moving link the shapes of the links that are fixed to it, and drop those links."""
+    """Add to each moving link the shapes of the links fixed to it, and remove those links."""
     above = joints_above(root)
     links = {link.attrib["name"]: link for link in root.findall("link")}
     for link in links.values():
@@ -55,7 +55,7 @@ def _attach(joint: Element, name: str, pose: Tensor) -> None:
 
 
 def combine(bodies: list[tuple[float, Tensor, Tensor]]) -> tuple[float, Tensor, Tensor]:
-    """Mass (kg), centre (3,) m and inertia (3, 3) kg m² about it, of bodies given the same way."""
+    """Combine bodies, each given by mass (kg), centre (3,) m and inertia (3, 3) kg m² about its centre."""
     mass = sum(body[0] for body in bodies)
     if mass == 0.0:
         return 0.0, np.zeros(3), np.zeros((3, 3))
@@ -68,9 +68,10 @@ def combine(bodies: list[tuple[float, Tensor, Tensor]]) -> tuple[float, Tensor, 
 
 
 def principal(inertia: Tensor) -> tuple[Tensor, Tensor]:
-    """Moments (3,) and axes (3, 3, columns); moments that no body has are replaced by their mean.
+    """Principal moments (3,) and axes (3, 3), in columns, of an inertia.
 
-    A body's moments are positive, and none is larger than the sum of the other two.
+    The moments of a body are positive, and none is larger than the sum of the other two. Moments that violate
+    this are replaced by their mean.
     """
     moments, axes = np.linalg.eigh(inertia)
     if moments[0] <= 0.0 or moments[0] + moments[1] < moments[2] * (1.0 - 1e-9):

@@ -1,4 +1,4 @@
-"""Wavefront OBJ files split by the colours of their materials; MuJoCo gives a mesh one colour only."""
+"""Splits Wavefront OBJ files by the colours of their materials, as MuJoCo gives a mesh one colour only."""
 
 import itertools
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ DEFAULT_RGBA: RGBA = (1.0, 1.0, 1.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class MeshPart:
-    """The triangles of one colour."""
+    """The triangles of one colour in a mesh."""
 
     rgba: RGBA
     vertices: NDArray[np.float64]
     """(V, 3) m."""
     faces: NDArray[np.int32]
-    """(F, 3) rows of ``vertices``."""
+    """(F, 3), each a triangle of three row numbers of ``vertices``."""
 
 
 def obj_parts(path: Path) -> list[MeshPart]:
-    """Triangles of an OBJ file by colour; polygons become fans."""
+    """Read the triangles of an OBJ file by colour; polygons are split into fans of triangles."""
     vertices: list[list[float]] = []
     faces: dict[RGBA, list[tuple[int, int, int]]] = {}
     colours: dict[str, RGBA] = {}

@@ -1,4 +1,4 @@
-"""Arms in MuJoCo's own format: the URDF that they amount to, and descriptions made from them."""
+"""Reads arms in MuJoCo's own format, MJCF, and converts them to URDF."""
 
 import functools
 import importlib
@@ -20,10 +20,10 @@ WORLD = "world"
 
 
 def compile_mjcf(path: Path) -> Any:
-    """The model as MuJoCo understands the file.
+    """Compile a file with MuJoCo.
 
     Raises:
-        DescriptionError: it cannot be read.
+        DescriptionError: the file cannot be read.
     """
     try:
         return mujoco.MjModel.from_xml_path(str(path))
@@ -32,10 +32,10 @@ def compile_mjcf(path: Path) -> Any:
 
 
 def menagerie_path(location: str) -> Path:
-    """The file of ``menagerie:NAME`` or ``menagerie:NAME/ENTRY``, downloaded when it is not at hand.
+    """The file of ``menagerie:NAME`` or ``menagerie:NAME/ENTRY``; it is downloaded if necessary.
 
     Raises:
-        DescriptionError: the package mujoco-menagerie is not installed, knows no such robot, or cannot
+        DescriptionError: the package mujoco-menagerie is not installed, does not know the robot, or cannot
             download it.
     """
     name, _, entry = location.removeprefix("menagerie:").partition("/")
@@ -51,29 +51,29 @@ def menagerie_path(location: str) -> Path:
 
 
 def mjcf_to_urdf(path: Path) -> Element:
-    """Bodies, joints, inertias, shapes and sites of an MJCF file as a URDF, under a root link ``world``.
+    """Convert bodies, joints, inertias, shapes and sites of an MJCF file to URDF; its root link is ``world``.
 
-    Every joint and every site keeps its name; a site becomes a link without mass. What the file says of
-    actuators, contacts, tendons and equalities is left out: descriptions and scenes say it.
+    Joints and sites keep their names; a site becomes a link without mass. Actuators, contacts, tendons and
+    equalities are left out, as descriptions and scenes define them.
 
     Raises:
-        DescriptionError: it cannot be read, or has a joint or a shape that a URDF cannot have.
+        DescriptionError: the file cannot be read, or has a joint or a shape that does not exist in URDF.
     """
     return _Conversion(path).urdf()
 
 
 class _Conversion:
-    """One file on its way."""
+    """The conversion of one file."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.model = path, compile_mjcf(path)
         bodies = range(1, self.model.nbody)
         self.names = [WORLD, *(self.model.body(body).name or f"body{body}" for body in bodies)]
         self.shifts = np.zeros((self.model.nbody, 3))
-        """Where each link's frame stands on its body: in the joint, where the body's own need not."""
+        """Origin of each link's frame on its body: URDF puts it in the joint, MJCF need not."""
 
     def urdf(self) -> Element:
-        """The whole file."""
+        """Convert the whole file."""
         root = Element("robot", name=self.path.stem)
         SubElement(root, "link", name=WORLD)
         for body in range(1, self.model.nbody):
@@ -88,7 +88,7 @@ class _Conversion:
         return root
 
     def joint(self, body: int) -> Element:
-        """What holds a body; sets its shift."""
+        """Convert the joint that connects a body to its parent; also sets the body's shift."""
         model, names = self.model, self.names
         parent, count = model.body_parentid[body], model.body_jntnum[body]
         place = _pose(model.body_pos[body] - self.shifts[parent], model.body_quat[body])
@@ -113,7 +113,7 @@ class _Conversion:
         return joint
 
     def link(self, body: int) -> Element:
-        """Mass and shapes of a body."""
+        """Convert mass and shapes of a body."""
         model, link = self.model, Element("link", name=self.names[body])
         inertial = SubElement(link, "inertial")
         set_origin(inertial, _pose(model.body_ipos[body] - self.shifts[body], model.body_iquat[body]))
@@ -135,7 +135,7 @@ class _Conversion:
         return link
 
     def geometry(self, geometry: Element, geom: int) -> None:
-        """Fill in a shape."""
+        """Add a geom's shape to a ``geometry`` element."""
         a, b, _ = self.model.geom_size[geom].tolist()
         match mujoco.mjtGeom(int(self.model.geom_type[geom])):
             case mujoco.mjtGeom.mjGEOM_SPHERE:
@@ -164,12 +164,12 @@ def _joint_element(name: str, kind: str, parent: str, child: str, place: NDArray
 
 @functools.cache
 def _folder() -> "tempfile.TemporaryDirectory[str]":
-    """For meshes, until the program ends."""
+    """The folder for mesh files; it is deleted when the program ends."""
     return tempfile.TemporaryDirectory(prefix="wpg-meshes-")
 
 
 def _mesh_file(model: Any, mesh: int, path: Path) -> Path:
-    """The mesh as MuJoCo has placed it; written once for all arms of the program."""
+    """Write a mesh as MuJoCo has aligned it; each mesh is written once in a program."""
     vertices = model.mesh_vert[model.mesh_vertadr[mesh] :][: model.mesh_vertnum[mesh]]
     faces = model.mesh_face[model.mesh_faceadr[mesh] :][: model.mesh_facenum[mesh]]
     text = "".join(f"v {x!r} {y!r} {z!r}\n" for x, y, z in vertices.tolist())

@@ -1,4 +1,4 @@
-"""Descriptions of arms of which there is no more than an MJCF file."""
+"""Makes the description of an arm from its MJCF file alone."""
 
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,22 @@ from wpg.sim_envs.models.mjcf import compile_mjcf, menagerie_path, mjcf_to_urdf
 from wpg.sim_envs.models.urdf_frames import carrier, joints_above, link_name, numbers, origin, roll_pitch_yaw
 
 TOOL_SITES = ("tool", "pinch", "attachment_site", "gripperframe", "ee_site", "end_effector")
-"""Sites that stand for the tool, the first that there is."""
+"""Names of sites that mark the tool; the first one in the file is used."""
 VELOCITY_RAD_S, ACCELERATION_RAD_S2, JERK_RAD_S3 = 1.0, 5.0, 500.0
-"""Limits: MJCF knows none, so they are small."""
+"""Limits, chosen low, because MJCF has none."""
 STIFFNESS_PER_RAD, DAMPING_S = 40.0, 0.05
-"""Position gain in torque limits per rad, and velocity gain in position gains."""
+"""Position gain divided by the torque limit, and velocity gain divided by the position gain."""
 
 
 def describe(location: str) -> RobotDescription:
-    """An arm from the path of an MJCF file or ``menagerie:NAME``.
+    """Describe the arm in an MJCF file, given by its path or as ``menagerie:NAME``.
 
-    The joints are the longest chain of hinges; what moves beside it is held where the file's first keyframe
-    has it, as is the arm's home. Ranges and torques are the file's; speeds, accelerations, jerks and servo
-    gains are ours, for simulation.
+    The arm is the longest chain of hinges. Other joints are fixed at their positions in the file's first
+    keyframe, which also gives the home position. Ranges and torques come from the file; speeds,
+    accelerations, jerks and servo gains are defaults for simulation.
 
     Raises:
-        DescriptionError: the file cannot be read, or does not say what an arm needs.
+        DescriptionError: the file cannot be read, or lacks something that an arm needs.
     """
     path = menagerie_path(location) if location.startswith("menagerie:") else Path(location)
     model, root = compile_mjcf(path), mjcf_to_urdf(path)
@@ -68,7 +68,7 @@ def describe(location: str) -> RobotDescription:
 
 
 def _hinges(above: dict[str, Element], link: str) -> list[Element]:
-    """Hinges from the base to a link."""
+    """The hinges from the base to a link."""
     found: list[Element] = []
     while link in above:
         if above[link].get("type") == "revolute":
@@ -78,7 +78,7 @@ def _hinges(above: dict[str, Element], link: str) -> list[Element]:
 
 
 def _tool(root: Element, above: dict[str, Element], last: Element) -> str:
-    """A site that is fixed to the last link, else what is fixed furthest out on it."""
+    """Name of the tool's link: a known site fixed to the last link, else the furthest frame fixed to it."""
     end = link_name(last, "child")
     fixed = [name for name in above if carrier(above, name)[0] == end]
     named = [name for name in TOOL_SITES if name in fixed]

@@ -1,4 +1,4 @@
-"""What both engines share around the arm: camera, light, table and markers."""
+"""The scene around the arm, the same on both engines: objects, table, markers, camera and light."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class Marker:
-    """A sphere that is seen and touches nothing."""
+    """A sphere that is visible and collides with nothing."""
 
     position_m: NDArray[np.float64]
     radius_m: float
@@ -22,7 +22,7 @@ class Marker:
 
 @dataclass(frozen=True, kw_only=True)
 class Slab:
-    """A box that is seen and touches nothing."""
+    """A box that is visible and collides with nothing."""
 
     center_m: Point
     half_size_m: Point
@@ -31,7 +31,7 @@ class Slab:
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """Where the picture is taken from."""
+    """The camera of the pictures."""
 
     width: int = 640
     height: int = 480
@@ -43,7 +43,7 @@ class Camera:
 
     @property
     def distance_m(self) -> float:
-        """From eye to target."""
+        """Distance from eye to target."""
         return math.dist(self.eye_m, self.target_m)
 
     @property
@@ -68,13 +68,13 @@ class Cube:
 
 @dataclass(frozen=True, kw_only=True)
 class Peg:
-    """A round peg fixed to the tool, along its z axis, and a block with a square hole for it."""
+    """A round peg along the tool's z axis, fixed to the tool, and a block with a square hole for it."""
 
     radius_m: float = 0.01
     length_m: float = 0.06
-    """From the tool to the tip, which is a half sphere."""
+    """Distance from the tool to the tip, which is a half sphere."""
     clearance_m: float = 0.004
-    """The hole's side less the peg's diameter."""
+    """Side of the hole minus diameter of the peg."""
     block_half_size_m: float = 0.05
     block_height_m: float = 0.04
 
@@ -83,7 +83,7 @@ class Peg:
             raise ValueError(f"clearance_m: expected above 0, at most 0.05, found {self.clearance_m}")
 
     def walls(self) -> list[tuple[Point, Point]]:
-        """The block's four walls around the hole: middle and half size, from the middle of its foot."""
+        """Centre and half size of the block's four walls; the origin is the centre of the block's base."""
         inner, outer = self.radius_m + self.clearance_m / 2.0, self.block_half_size_m
         middle, thick, up = (inner + outer) / 2.0, (outer - inner) / 2.0, self.block_height_m / 2.0
         return [
@@ -96,26 +96,26 @@ class Peg:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What a task needs beside the arm and the table."""
+    """Objects and parts that a task needs besides the arm and the table."""
 
     cube: Cube | None = None
     peg: Peg | None = None
     gripper: bool = False
-    """The gripper moves; otherwise it is closed, and a part of the hand."""
+    """Whether the gripper can move; otherwise it is closed and part of the hand."""
     payload: bool = False
-    """Something at the tool that weighs nothing until :meth:`ServoArm.apply` gives it a mass."""
+    """Whether the tool carries a body that has no mass until :meth:`ServoArm.apply` gives it one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CubeState:
-    """Where a cube is and how it moves."""
+    """Pose and velocity of a cube."""
 
     position_m: NDArray[np.float64]
-    """(3,) of its middle."""
+    """(3,), of the centre."""
     rotation: NDArray[np.float64]
-    """(3, 3) cube to base."""
+    """(3, 3), from cube to base frame."""
     velocity_m_s: NDArray[np.float64]
-    """(3,) of its middle."""
+    """(3,), of the centre."""
 
 
 EMPTY = Scene()
@@ -124,7 +124,7 @@ TABLE_FRICTION = 0.5
 ARM_FRICTION = 1.0
 """Sliding friction between arm and cube."""
 PAYLOAD_GYRATION_M = 0.02
-"""Radius of gyration of what is fixed to the tool."""
+"""Radius of gyration of the payload at the tool."""
 HOLE_FRICTION = 0.3
 """Sliding friction between peg and hole."""
 GRIPPER_STIFFNESS_N_M, GRIPPER_DAMPING_N_S_M = 3000.0, 100.0
@@ -133,10 +133,10 @@ BLOCK_RGBA: RGBA = (0.45, 0.50, 0.58, 1.0)
 PEG_RGBA: RGBA = (0.85, 0.65, 0.15, 1.0)
 CAMERA = Camera()
 LIGHT_FROM: Point = (0.6, -0.9, 2.2)
-"""Direction in which the light stands."""
+"""Direction towards the light."""
 TABLE = Slab(center_m=(0.30, 0.0, -0.02), half_size_m=(0.45, 0.5, 0.02), rgba=(0.62, 0.50, 0.39, 1.0))
 BACKGROUND_RGB: Point = (0.86, 0.88, 0.91)
 GOAL_RGBA: RGBA = (0.10, 0.72, 0.30, 0.75)
 TOOL_RADIUS_M = 0.014
-"""Larger than the finger tips that it sits between."""
+"""Radius of the tool's marker; it is larger than the finger tips around it."""
 TOOL_RGBA: RGBA = (0.95, 0.35, 0.10, 1.0)

@@ -1,4 +1,4 @@
-"""The robot's URDF made ready for any engine: meshes found, unused joints welded, fixed links merged."""
+"""Prepares a robot's URDF for any engine: finds meshes, welds unused joints, merges fixed links."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ from wpg.sim_envs.models.urdf_frames import carrier, joints_above, numbers, orig
 
 @dataclass(frozen=True, kw_only=True)
 class ArmModel:
-    """What an engine needs to load an arm."""
+    """The prepared model of an arm, as an engine needs it."""
 
     urdf: str
-    """The text, with absolute mesh paths; it has the description's joints and their links, no more."""
+    """The text, with absolute mesh paths; its joints and links are those of the description only."""
     base_link: str
-    """The link that stands still."""
+    """The link that does not move."""
     tool_link: str
     """The moving link that carries the tool."""
     tool_offset_m: NDArray[np.float64]
-    """(3,) the tool in the frame of ``tool_link``."""
+    """Position of the tool in the frame of ``tool_link``, (3,)."""
 
 
 def simulation_model(description: RobotDescription) -> SimulationModel:
     """The description's ``[simulation]`` table.
 
     Raises:
-        DescriptionError: it has none.
+        DescriptionError: the description has none.
     """
     if description.simulation is None:
         raise DescriptionError(f"robot {description.name} cannot be simulated: it has no [simulation] table")
@@ -46,8 +46,8 @@ def load_arm(description: RobotDescription, scene: Scene = EMPTY) -> ArmModel:
     """Read and prepare the model that a description names.
 
     Raises:
-        DescriptionError: the file cannot be read, or its joints are not the description's, or the scene needs
-            a gripper and there is none.
+        DescriptionError: the file cannot be read, its joints differ from the description's, or the scene
+            needs a gripper and the robot has none.
     """
     model = simulation_model(description)
     path = resolve_path(model.model)
@@ -57,7 +57,7 @@ def load_arm(description: RobotDescription, scene: Scene = EMPTY) -> ArmModel:
     for joint in root.iter("joint"):
         if joint.get("name") in model.fixed_joints_rad and joint.get("name") not in fingers:
             _weld(joint, model.fixed_joints_rad[joint.attrib["name"]])
-    for joint in root.iter("joint"):  # the servo's damping is the description's alone
+    for joint in root.iter("joint"):  # the only damping is the servo's in the description
         for dynamics in joint.findall("dynamics"):
             joint.remove(dynamics)
     for mesh in root.iter("mesh"):
@@ -85,10 +85,10 @@ def load_arm(description: RobotDescription, scene: Scene = EMPTY) -> ArmModel:
 
 
 def gripper_joints(description: RobotDescription, scene: Scene) -> tuple[str, ...]:
-    """The joints that move beside the arm's own.
+    """Names of the fingers' joints; none if the scene has no moving gripper.
 
     Raises:
-        DescriptionError: the scene needs a gripper and the robot has none, or its model has none.
+        DescriptionError: the scene needs a gripper but the robot or its model has none.
     """
     if not scene.gripper:
         return ()
@@ -105,7 +105,7 @@ def resolve_path(location: str) -> Path:
     """Turn ``package:path``, ``menagerie:NAME`` or a plain path into a path.
 
     Raises:
-        DescriptionError: the package is not installed, or the robot cannot be had.
+        DescriptionError: the package is not installed, or the robot is unknown or cannot be downloaded.
     """
     if location.startswith("menagerie:"):
         from wpg.sim_envs.models.mjcf import menagerie_path  # noqa: PLC0415  needs MuJoCo
@@ -135,7 +135,7 @@ def _read(path: Path) -> Element:
 
 
 def _mesh_path(name: str, urdf: Path) -> Path:
-    """``package://`` counts from the URDF's folder or from one above it."""
+    """Find a mesh; ``package://`` is relative to the URDF's folder or to one of the two above it."""
     inside = name.removeprefix("package://")
     folders = (urdf.parent, *urdf.parent.parents[:2])
     for folder in folders:

@@ -1,4 +1,4 @@
-"""Places in a URDF: what its ``origin`` elements say, and which moving link a link is fixed to."""
+"""Frames of a URDF: reads and writes ``origin`` elements, and finds the moving link that carries a link."""
 
 import math
 from xml.etree.ElementTree import Element, SubElement
@@ -10,14 +10,14 @@ from wpg.export.kinematics import Frame
 
 
 def joints_above(root: Element) -> dict[str, Element]:
-    """Each link's joint to the link above it, by the link's name."""
+    """Map each link's name to the joint that connects it to its parent."""
     return {
         link_name(joint, "child"): joint for joint in root.iter("joint") if joint.find("child") is not None
     }
 
 
 def carrier(above: dict[str, Element], name: str) -> tuple[str, NDArray[np.float64]]:
-    """The moving link, or the base, that a link is fixed to, and the link's pose (4, 4) on it."""
+    """Name of the moving link, or of the base, that a link is fixed to, and the link's pose (4, 4) on it."""
     pose = np.eye(4)
     while name in above and above[name].get("type") == "fixed":
         pose = origin(above[name]) @ pose
@@ -26,13 +26,13 @@ def carrier(above: dict[str, Element], name: str) -> tuple[str, NDArray[np.float
 
 
 def link_name(joint: Element, role: str) -> str:
-    """The joint's ``parent`` or ``child``."""
+    """Name of the joint's ``parent`` or ``child`` link."""
     found = joint.find(role)
     return "" if found is None else found.attrib["link"]
 
 
 def origin(element: Element) -> NDArray[np.float64]:
-    """Pose (4, 4) that an element's ``origin`` gives it."""
+    """Read the pose (4, 4) in an element's ``origin``."""
     found = element.find("origin")
     x, y, z = numbers(found, "xyz")
     roll, pitch, yaw = numbers(found, "rpy")
@@ -40,7 +40,7 @@ def origin(element: Element) -> NDArray[np.float64]:
 
 
 def set_origin(element: Element, pose: NDArray[np.float64]) -> None:
-    """Give an element the pose (4, 4)."""
+    """Write the pose (4, 4) as an element's ``origin``."""
     for found in element.findall("origin"):
         element.remove(found)
     SubElement(element, "origin", xyz=_text(pose[:3, 3]), rpy=_text(roll_pitch_yaw(pose[:3, :3])))
@@ -49,13 +49,13 @@ def set_origin(element: Element, pose: NDArray[np.float64]) -> None:
 def numbers(
     element: Element | None, name: str, default: tuple[float, float, float] = (0.0, 0.0, 0.0)
 ) -> NDArray[np.float64]:
-    """An attribute of three numbers."""
+    """Read an attribute of three numbers."""
     words = None if element is None else element.get(name)
     return np.array(default if words is None else [float(word) for word in words.split()])
 
 
 def rotation(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
-    """Matrix (3, 3) of a turn about an axis (Rodrigues)."""
+    """Matrix (3, 3) of a rotation about an axis, by Rodrigues' formula."""
     x, y, z = axis / np.linalg.norm(axis)
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     matrix: NDArray[np.float64] = (

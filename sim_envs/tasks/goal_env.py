@@ -1,4 +1,4 @@
-"""Base class of all tasks: the simulated arm runs on the code that runs real arms; goals, rewards, pictures."""
+"""Base class of all tasks: runs the simulated arm on the code for real arms; goals, rewards, pictures."""
 
 import math
 from abc import ABC, abstractmethod

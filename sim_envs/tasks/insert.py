@@ -24,11 +24,11 @@ from wpg.sim_envs.tasks.poses import tool_down
 START_NOISE_RAD = 0.05
 START_TOOL_M = np.array([0.50, 0.0, 0.18])
 AREA_LOW_M, AREA_HIGH_M = (0.42, -0.12), (0.58, 0.12)
-"""Where the hole is."""
+"""Corners of the area in which the hole is."""
 TOOL_BOX_M = (np.array([0.35, -0.2, 0.0]), np.array([0.65, 0.2, 0.3]))
-"""Where tool control may send the tool."""
+"""Corners of the box in which tool control may move the tool."""
 DEPTH_M = 0.03
-"""How deep the peg's tip is in the hole where the tool is at the goal."""
+"""Depth of the peg's tip in the hole when the tool is at the goal."""
 TOLERANCE_M = 0.005
 
 
@@ -39,9 +39,16 @@ def insert_interface(
     peg: Peg,
     table_height_m: tuple[float, float] = (0.0, 0.0),
 ) -> PolicyInterface:
-    """What an insertion policy sees and commands on this robot, at tables from the lowest to the highest.
+    """Observation and action of an insertion policy on this robot.
 
-    With joint control it cannot say where training began, and so takes no goals on a robot.
+    With joint control the interface has no place for the posture in which training starts. It then has no
+    goal specification, and the bridge does not send the policy to goals.
+
+    Args:
+        description: the robot.
+        control: what actions move.
+        peg: peg and hole.
+        table_height_m: lowest and highest table.
     """
     low_m, high_m = (round(height + _tool_height_m(peg), 6) for height in table_height_m)
     goal = GoalSpec(
@@ -65,21 +72,21 @@ def insert_interface(
 
 
 def _tool_height_m(peg: Peg) -> float:
-    """Of the tool over the table with the peg in the hole."""
+    """Height of the tool above the table when the peg is in the hole."""
     return peg.block_height_m - DEPTH_M + peg.length_m
 
 
 class InsertEnv(GoalEnv):
     """Put a round peg of 2 cm diameter, fixed to the tool, 3 cm deep into a square hole.
 
-    The goal is where the tool is then. The block with the hole stands anywhere in front of the arm and does
-    not give way.
+    The goal is the position of the tool when the peg is in the hole. The block with the hole stands anywhere
+    in front of the arm and cannot be moved.
 
     Args:
         robot: a shipped robot's name or the path of a TOML file.
-        control: what actions move: the ``tool``, or the ``joints``.
-        clearance_m: the hole's side less the peg's diameter.
-        options: as :class:`~wpg.sim_envs.tasks.goal_env.EnvOptions` says.
+        control: what actions move: the ``tool`` or the ``joints``.
+        clearance_m: side of the hole minus diameter of the peg.
+        options: see :class:`~wpg.sim_envs.tasks.goal_env.EnvOptions`.
     """
 
     achieved = "tool_pos"
@@ -116,7 +123,7 @@ class InsertEnv(GoalEnv):
         return start
 
     def put_block(self) -> None:
-        """Put the block where its hole is this episode's goal; a robot that is reset has none."""
+        """Put the block with its hole at the goal of the episode; resetting the robot removes the block."""
         self.robot.place_block(self._foot)
 
     def _draw_goal(self) -> Vector:

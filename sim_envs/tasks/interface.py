@@ -1,4 +1,4 @@
-"""What policies of a task see and command: observation and action terms, and their spaces."""
+"""Observation and action terms of the tasks, and their Gymnasium spaces."""
 
 import math
 from typing import Any, Literal
@@ -17,12 +17,12 @@ CONTROL_DT_S = 0.05
 ACTION_SCALE_RAD = 0.1
 TOOL_SCALE_M = 0.05
 LATE_SHARE = 0.6
-"""Share of the action's scale that is left where actions count from the last target: these add up, while a
-step from where the arm is takes it little further than half of what it says."""
+"""Factor on the action's scale where actions are relative to the last target. Such actions add up, whereas an
+action relative to the measured position moves the arm by little more than half of its value."""
 
 
 def arm_terms(num_joints: int) -> tuple[ObservationTerm, ...]:
-    """What every task sees of the arm."""
+    """Observation terms of the arm, the same in every task."""
     return (
         ObservationTerm(name="joint_pos", size=num_joints, source="joint_pos", unit="rad"),
         ObservationTerm(name="joint_vel", size=num_joints, source="joint_vel", unit="rad/s"),
@@ -34,14 +34,14 @@ GOAL_TERM = ObservationTerm(name="goal", size=3, source="goal", unit="m")
 
 
 def for_late_arm(interface: PolicyInterface, target_history: int) -> PolicyInterface:
-    """The same for an arm that answers late: the policy sees where it sent the arm, and goes on from there.
+    """Adapt an interface to an arm with delays: show the last targets, and count actions from them.
 
-    Without what is under way the task would not be Markov. Where the tool will be spares the policy to learn
-    the arm's kinematics anew for targets.
+    Without the targets that have not taken effect yet, the task would not be Markov. The tool's position at
+    the last target is added so that the policy need not learn the kinematics of the targets.
 
     Args:
-        interface: of an arm that answers at once.
-        target_history: steps whose joint targets are seen; 0 changes nothing.
+        interface: interface for an arm without delays.
+        target_history: number of last joint targets that the policy sees; 0 changes nothing.
     """
     if not target_history:
         return interface
@@ -68,10 +68,10 @@ def for_late_arm(interface: PolicyInterface, target_history: int) -> PolicyInter
 
 
 def targets_under_way(interface: PolicyInterface, description: RobotDescription) -> int:
-    """How many steps' targets may not show yet in what is measured.
+    """Number of last targets that may not have taken effect yet in the measurements.
 
-    By the longest delay of training; of an arm on a servo bus at least one: it is sent no velocities, so it
-    lags behind its target in motion, and hangs below it at rest.
+    It follows from the longest delay of the training. For an arm on a servo bus it is at least one: such an
+    arm is sent no velocities, so it lags behind its target in motion, and at rest it hangs below it.
     """
     delayed = math.ceil(round(interface.trained_delay_s[1] / interface.control_dt_s, 9))
     return max(delayed, int(description.bus is not None))
@@ -80,7 +80,14 @@ def targets_under_way(interface: PolicyInterface, description: RobotDescription)
 def tool_control(
     description: RobotDescription, posture_rad: Vector, low_m: Vector, high_m: Vector
 ) -> ToolControl:
-    """A tool that points as it does in the posture (num_joints,) rad, and stays in a box (3,), (3,) m."""
+    """Tool control that keeps the tool's direction and stays in a box.
+
+    Args:
+        description: the robot.
+        posture_rad: rest posture, (num_joints,); the tool keeps the direction that it has there.
+        low_m: lowest corner of the box, (3,).
+        high_m: highest corner of the box, (3,).
+    """
     (x, y, z), (to_x, to_y, to_z) = (np.round(corner, 3).tolist() for corner in (low_m, high_m))
     return ToolControl(
         axis=description.approach,
@@ -93,16 +100,16 @@ def tool_control(
 def arm_action(
     control: ControlName, tool: ToolControl, *, joint_scale_rad: float = ACTION_SCALE_RAD
 ) -> ActionTerm:
-    """What tasks command: how far each joint, or the tool, shall go from where it is.
+    """The action term of a task: a displacement of each joint or of the tool.
 
     Args:
-        control: ``joints``, at most ``joint_scale_rad`` each, or ``tool``, at most 5 cm along each axis of
-            the base.
+        control: ``joints`` moves each joint by at most ``joint_scale_rad``; ``tool`` moves the tool by at
+            most 5 cm along each axis of the base.
         tool: how ``tool`` moves the arm.
-        joint_scale_rad: how far ``joints`` moves a joint at most.
+        joint_scale_rad: largest displacement of a joint in one step.
 
     Raises:
-        ValueError: another control.
+        ValueError: the control is unknown.
     """
     match control:
         case "joints":
@@ -122,7 +129,7 @@ def arm_action(
 
 
 def with_gripper(action: ActionTerm, gripper: GripperDescription) -> ActionTerm:
-    """The same, and how far the gripper shall open, as the last entry."""
+    """Append the gripper's opening to an action term as its last entry."""
     half_m = gripper.opening_max_m / 2.0
     return msgspec.structs.replace(
         action,
@@ -134,7 +141,7 @@ def with_gripper(action: ActionTerm, gripper: GripperDescription) -> ActionTerm:
 
 
 def task_kwargs(interface: PolicyInterface) -> dict[str, Any]:
-    """What a task is to be made with so that a policy with this interface sees and moves what it knows."""
+    """Keyword arguments that make a task with the control and target history of the policy."""
     seen = {term.source: term.history for term in interface.observation}
     return {
         "control": "tool" if interface.action.moves_tool else "joints",
@@ -143,7 +150,7 @@ def task_kwargs(interface: PolicyInterface) -> dict[str, Any]:
 
 
 def term_slice(interface: PolicyInterface, name: str) -> slice:
-    """Where a term stands in the observation vector."""
+    """The slice of a term in the observation vector."""
     start = 0
     for term in interface.observation:
         if term.name == name:
@@ -153,7 +160,7 @@ def term_slice(interface: PolicyInterface, name: str) -> slice:
 
 
 def observation_space(description: RobotDescription, terms: tuple[ObservationTerm, ...]) -> spaces.Dict:
-    """Bounds by unit, wide enough for an arm that is pushed past its limits."""
+    """The observation space; its bounds leave room for an arm that is pushed past its limits."""
     low, high = [], []
     for term in terms:
         match term.source, term.unit:

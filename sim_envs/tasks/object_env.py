@@ -1,4 +1,4 @@
-"""What tasks with a cube on the table share."""
+"""Base class of the tasks with a cube on the table."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -26,26 +26,28 @@ OBJECT_TERMS = (
     ObservationTerm(name="object_rot6d", size=6, source="external"),
     ObservationTerm(name="object_vel", size=3, source="external", unit="m/s"),
 )
-"""Place, first two columns of the rotation (Zhou et al., CVPR 2019: continuous, unlike angles), velocity."""
+"""Position, first two columns of the rotation matrix (continuous, unlike angles: Zhou et al., CVPR 2019), and
+velocity of the cube."""
 
 
 class ObjectEnv(GoalEnv):
-    """A task whose goal is a place for the cube's middle.
+    """A task whose goal is a position of the cube's centre.
 
     Args:
         robot: a shipped robot's name or the path of a TOML file.
-        control: what actions move: the ``tool``, or the ``joints``.
-        options: as :class:`~wpg.sim_envs.tasks.goal_env.EnvOptions` says.
+        control: what actions move: the ``tool`` or the ``joints``.
+        options: see :class:`~wpg.sim_envs.tasks.goal_env.EnvOptions`.
 
     Raises:
-        EffectsError: effects that do not hold together, or with a table too low or too high for the tool.
+        EffectsError: the effects are invalid, or put the table too low or too high for the tool.
     """
 
     achieved = "object_pos"
     gripper: bool
-    """Whether actions open and close one."""
+    """Whether actions open and close the gripper."""
     shortest_way_m: float
-    """Cube and goal are at least so far apart that doing nothing never succeeds; less for small arms."""
+    """Least distance between cube and goal, above the tolerance so that doing nothing never succeeds; it is
+    scaled down for small arms."""
 
     def __init__(
         self,
@@ -73,23 +75,23 @@ class ObjectEnv(GoalEnv):
     @staticmethod
     @abstractmethod
     def _lay_table(description: RobotDescription) -> Table:
-        """Where this robot does the task.
+        """Lay out the table for this robot.
 
         Raises:
-            DescriptionError: it cannot.
+            DescriptionError: the robot cannot do the task.
         """
 
     @staticmethod
     @abstractmethod
     def _interface_at(description: RobotDescription, table: Table, control: ControlName) -> PolicyInterface:
-        """What a policy sees and commands on this robot."""
+        """The policy's observation and action on this robot."""
 
     @abstractmethod
     def _draw_place(self) -> Vector:
-        """Somewhere for a goal, wherever the cube is, (3,) m."""
+        """Draw a position for a goal regardless of the cube's, (3,) m."""
 
     def put_down(self) -> None:
-        """Lay the cube anywhere on the table, but not where the tool is."""
+        """Put the cube at a random place on the table, clear of the tool."""
         tool = self.robot.tool_position()
         cube = self._on_table()
         while np.linalg.norm(tool[:2] - cube[:2]) <= self._table.clearance_m:
@@ -113,7 +115,7 @@ class ObjectEnv(GoalEnv):
                 return goal
 
     def _beside(self, cube: Vector) -> Vector:
-        """The arm with its tool in its box, above the table but not over the cube, (num_joints,) rad."""
+        """Draw joint positions, (num_joints,) rad, with the tool in its box and clear of table and cube."""
         low, high = self._table.tool.low_m, self._table.tool.high_m
         lowest = self.robot.table_height_m + low[2]
         while True:
@@ -129,7 +131,7 @@ class ObjectEnv(GoalEnv):
         return self.np_random.uniform(-np.pi, np.pi)
 
     def _on_table(self) -> Vector:
-        """Somewhere for a cube that lies on the table."""
+        """Draw a position for the centre of a cube that lies on the table, (3,) m."""
         height = self.robot.table_height_m + self._table.cube.half_size_m
         return np.array([*self.np_random.uniform(self._table.low_m, self._table.high_m), height])
 
@@ -141,7 +143,7 @@ class ObjectEnv(GoalEnv):
         return {"object_pos": row[:3], "object_rot6d": row[3:9], "object_vel": row[9:]}
 
     def _seen(self) -> Vector:
-        """The terms of the cube in a row, (12,)."""
+        """The observation terms of the cube, concatenated, (12,)."""
         state = self.robot.cube_state()
         return np.concatenate([state.position_m, state.rotation[:, :2].T.ravel(), state.velocity_m_s])
 

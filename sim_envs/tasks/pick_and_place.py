@@ -20,21 +20,22 @@ from wpg.sim_envs.tasks.reach import arm_size
 from wpg.sim_envs.tasks.table import Table, lay_table
 
 POSTURE_TOOL_M = tuple(np.array([x, 0.0, z]) for x, z in ((0.45, 0.15), (0.36, 0.06)))
-"""Where the tool is in the arm's posture; the later ones for arms that do not get so far, pointing down."""
+"""Candidate positions of the tool in the rest posture; the later one suits arms that cannot point down so far
+out."""
 HIGHEST_M = 0.20
 """Greatest height of goals above the table, in m."""
 HIGHEST_TOOL_M, HIGHEST_TOOL_SMALL_M = 0.30, 0.12
-"""Top of the tool's box in m, the second for arms shorter than 75 cm."""
+"""Top of the tool's box, for arms of full size and for shorter ones."""
 ON_TABLE = 0.3
 """Share of goals that lie on the table."""
 SHORTEST_WAY_M = 0.08
 
 
 def pick_and_place_table(description: RobotDescription) -> Table:
-    """Where this robot grasps: the gripper points down, and stays over the table.
+    """The table on which this robot grasps; the gripper points down and stays above the table.
 
     Raises:
-        DescriptionError: the arm cannot, or has no gripper.
+        DescriptionError: the arm cannot do this, or has no gripper.
     """
     if description.gripper is None:
         raise DescriptionError(f"robot {description.name} cannot pick and place: it has no [gripper] table")
@@ -45,7 +46,7 @@ def pick_and_place_table(description: RobotDescription) -> Table:
 def pick_and_place_interface(
     description: RobotDescription, table: Table, control: ControlName = "tool"
 ) -> PolicyInterface:
-    """What such a policy sees and commands on this robot; on hardware the cube needs a source."""
+    """Observation and action of a pick-and-place policy; on hardware a source has to send the cube's pose."""
     assert description.gripper is not None
     opening = ObservationTerm(name="gripper", size=1, source="gripper", unit="m")
     low, (x, y, z) = table.corners()
@@ -67,10 +68,10 @@ def pick_and_place_interface(
 
 
 class PickAndPlaceEnv(ObjectEnv):
-    """Bring a 4 cm cube of 0.2 kg to within 5 cm of a goal, seven in ten of which hang in the air.
+    """Bring a 4 cm cube of 0.2 kg to within 5 cm of a goal; seven in ten goals are above the table.
 
-    The gripper starts open, anywhere over the table but not over the cube, and points down. The last entry of
-    the action is its opening, from closed at -1 to open at 1.
+    The gripper starts open and pointing down, anywhere above the table but not above the cube. The last entry
+    of the action is its opening, from closed at -1 to open at 1.
     """
 
     gripper = True

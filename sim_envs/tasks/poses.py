@@ -1,4 +1,4 @@
-"""Joint positions for a place of the tool."""
+"""Inverse kinematics: joint positions for a position of the tool."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,20 @@ from wpg.hardware_bridge.tool_motion import ToolMotion
 
 TOLERANCE_M = 1e-3
 LIKE_HOME = 1e-3
-"""Weight of staying near home, rad against m."""
+"""Weight of a rad of distance from home relative to a m of the tool's position."""
 MOST_STEPS = 30
 DOWN = np.array([0.0, 0.0, -1.0])
 
 
 def tool_down(description: RobotDescription, *places_m: Vector) -> Vector:
-    """Joints near home, (num_joints,) rad, with the tool pointing down at the first place (3,) that works.
+    """Joint positions near home, (num_joints,) rad, with the tool pointing down at one of the places.
+
+    Args:
+        description: the robot.
+        places_m: candidate positions of the tool, (3,) each; the first one that the arm reaches is taken.
 
     Raises:
-        DescriptionError: the arm cannot get to any.
+        DescriptionError: the arm reaches none of them.
     """
     solutions = (_tool_down(description, place_m) for place_m in places_m)
     found = next((joint_pos for joint_pos in solutions if joint_pos is not None), None)
@@ -34,7 +38,14 @@ def tool_down(description: RobotDescription, *places_m: Vector) -> Vector:
 def moved_to(
     place_m: Vector, joint_pos: Vector, motion: ToolMotion, kinematics: ForwardKinematics
 ) -> Vector | None:
-    """Joints with the tool at a place (3,) m, by small steps from others (num_joints,); None: not found."""
+    """Joint positions with the tool at a place, found by small steps from ``joint_pos``; None: not found.
+
+    Args:
+        place_m: position of the tool, (3,).
+        joint_pos: joint positions to begin with, (num_joints,) rad.
+        motion: makes the steps.
+        kinematics: of the same arm.
+    """
     for _ in range(MOST_STEPS):
         way = place_m - kinematics.tool_position(joint_pos)
         if np.abs(way).max() <= TOLERANCE_M:

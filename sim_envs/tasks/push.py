@@ -11,16 +11,16 @@ from wpg.sim_envs.tasks.object_env import OBJECT_TERMS, TOLERANCE_M, ObjectEnv
 from wpg.sim_envs.tasks.table import Table, lay_table
 
 POSTURE_TOOL_M = tuple(np.array([x, 0.0, 0.06]) for x in (0.33, 0.36, 0.40))
-"""Where the tool is in the arm's posture; the later ones for arms that do not get so near."""
+"""Candidate positions of the tool in the rest posture; the later ones suit arms that cannot reach so near."""
 HIGHEST_TOOL_M = 0.12
 SHORTEST_WAY_M = 0.10
 
 
 def push_table(description: RobotDescription) -> Table:
-    """Where this robot pushes: the tool points down, and stays low.
+    """The table on which this robot pushes; the tool points down and stays low.
 
     Raises:
-        DescriptionError: the arm cannot.
+        DescriptionError: the arm cannot push.
     """
     return lay_table(description, POSTURE_TOOL_M, HIGHEST_TOOL_M)
 
@@ -28,7 +28,7 @@ def push_table(description: RobotDescription) -> Table:
 def push_interface(
     description: RobotDescription, table: Table, control: ControlName = "tool"
 ) -> PolicyInterface:
-    """What a push policy sees and commands on this robot; on hardware the cube needs a source."""
+    """Observation and action of a push policy; on hardware a source has to send the cube's pose."""
     low, high = table.corners()
     return PolicyInterface(
         robot=description.robot_spec(),
@@ -50,10 +50,10 @@ def push_interface(
 class PushEnv(ObjectEnv):
     """Push a 4 cm cube of 0.2 kg to within 5 cm of a goal on the table, on either engine.
 
-    The arm starts with its tool anywhere over the table, but not over the cube.
+    The arm starts with its tool anywhere above the table, but not above the cube.
 
-    The area lies where the arm reaches it from every side; where it has to be smaller, so are ways and
-    tolerance. Arms shorter than 75 cm push a cube of 2.5 cm.
+    The area of cube and goal is one that the arm reaches from every side. If it has to be smaller than the
+    full size, distances and tolerance shrink with it. Arms shorter than 75 cm push a cube of 2.5 cm.
     """
 
     gripper = False

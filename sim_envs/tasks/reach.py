@@ -21,26 +21,27 @@ from wpg.sim_envs.tasks.interface import (
 )
 
 ACTION_SCALE_RAD = 0.05
-"""Half of the other tasks': the tool is to stay within 2 cm, and 2.5 s are enough to get there."""
+"""Half of the other tasks' scale: the tool has to stay within 2 cm, and 2.5 s suffice to get there."""
 BUS_ACTION_SCALE_RAD = 0.1
-"""Action scale of arms with bus servos, which lag; late arms have a share of it."""
+"""Action scale of arms with bus servos, which lag; :func:`for_late_arm` reduces it."""
 START_SPREAD_RAD = 0.4
-"""Half width of the start positions around home, every joint."""
+"""Each joint starts within this distance of its home position."""
 LIMIT_MARGIN_RAD = 0.1
-"""How far outside its limits a joint may start where the start is given: a real arm's sensors may say so."""
+"""A given start may lie this far outside a joint's limits, as the readings of a real arm's sensors may."""
 START_MARGIN_M = 0.1
-"""How far outside the goals' box the tool may start."""
+"""The tool may start this far outside the box of the goals."""
 BOX_LOW_M, BOX_HIGH_M = (-0.06, -0.20, -0.29), (0.24, 0.20, 0.06)
-"""The goals' box around the place of the tool at home, of an arm of full size."""
+"""Box of the goals for an arm of full size, relative to the tool's position at home."""
 FULL_SIZE_M = 0.75
-"""Length from second joint to tool from which on an arm has full size; smaller ones get smaller tasks."""
+"""Arms of at least this length from the second joint to the tool have full size; smaller ones get smaller
+tasks."""
 LOWEST_M = 0.02
-"""No goal and no start lies lower over the table."""
+"""Least height above the table of goals and starts."""
 TOLERANCE_M = 0.02
 
 
 def reach_goal(description: RobotDescription) -> GoalSpec:
-    """The box for this robot, in whole centimetres."""
+    """The robot's goal specification, with the box in whole centimetres."""
     home = ForwardKinematics(description.kinematics()).tool_position(description.limits("home_rad"))
     size = arm_size(description)
     low = np.round(home + size * np.array(BOX_LOW_M), 2)
@@ -56,20 +57,20 @@ def reach_goal(description: RobotDescription) -> GoalSpec:
 
 
 def reach_box(goal: GoalSpec) -> tuple[Vector, Vector]:
-    """Lowest and highest place, (3,) and (3,) m, where the tool starts or may be sent."""
+    """Lowest and highest corner, (3,) m each, of the box where the tool may start or be sent."""
     low, high = np.array(goal.low) - START_MARGIN_M, np.array(goal.high) + START_MARGIN_M
     low[2] = max(low[2], LOWEST_M)
     return low, high
 
 
 def arm_size(description: RobotDescription) -> float:
-    """Length from second joint to tool, at most 1, where a full-sized arm's is."""
+    """Length from the second joint to the tool as a share of a full-sized arm's, at most 1."""
     offsets = [*(joint.frame.xyz_m for joint in description.joints[1:]), description.tool.xyz_m]
     return min(1.0, sum(math.hypot(*offset) for offset in offsets) / FULL_SIZE_M)
 
 
 def reach_interface(description: RobotDescription, control: ControlName = "joints") -> PolicyInterface:
-    """What a reach policy sees and commands on this robot."""
+    """Observation and action of a reach policy on this robot."""
     goal = reach_goal(description)
     return PolicyInterface(
         robot=description.robot_spec(),
@@ -85,15 +86,15 @@ def reach_interface(description: RobotDescription, control: ControlName = "joint
 
 
 class ReachEnv(GoalEnv):
-    """Reach with any described arm on either engine.
+    """Reach a goal drawn from a box, with any described arm on either engine.
 
-    The goal comes from a box. The arm starts at rest wherever it might stand after another goal: on hardware
-    nobody puts it back to its home between two goals.
+    The arm starts at rest at any position where it might stand after another goal, because on hardware nobody
+    returns it to its home between two goals.
 
     Args:
         robot: a shipped robot's name or the path of a TOML file.
-        control: what actions move: the ``joints``, or the ``tool``.
-        options: as :class:`~wpg.sim_envs.tasks.goal_env.EnvOptions` says.
+        control: what actions move: the ``joints`` or the ``tool``.
+        options: see :class:`~wpg.sim_envs.tasks.goal_env.EnvOptions`.
     """
 
     achieved = "tool_pos"
@@ -133,7 +134,7 @@ class ReachEnv(GoalEnv):
                 return start
 
     def _within_limits(self, start: Vector) -> Vector:
-        """The start, unless a joint lies too far outside its limits."""
+        """Return the start, or raise ValueError if a joint lies too far outside its limits."""
         for joint, position in zip(self.robot.description.joints, start.tolist(), strict=True):
             low, high = joint.position_min_rad, joint.position_max_rad
             if not low - LIMIT_MARGIN_RAD <= position <= high + LIMIT_MARGIN_RAD:

@@ -1,6 +1,6 @@
-"""Scripts that push, pick and place, and insert: proof that it can be done, and demonstrations to learn from.
+"""Scripted policies that solve push, pick and place, and insert, and from which a policy can learn.
 
-They see what a policy sees and command what it commands: joints, or the tool.
+They get a policy's observations and return its actions, which move the joints or the tool.
 """
 
 from abc import ABC, abstractmethod
@@ -19,19 +19,22 @@ from wpg.sim_envs.tasks.goal_env import GoalEnv, Observation
 from wpg.sim_envs.tasks.insert import InsertEnv
 from wpg.sim_envs.tasks.interface import term_slice
 from wpg.sim_envs.tasks.pick_and_place import PickAndPlaceEnv
+from wpg.sim_envs.tasks.poses import DOWN
 from wpg.sim_envs.tasks.push import PushEnv
 
 Action = NDArray[np.float32]
-DOWN, UP = np.array([0.0, 0.0, -1.0]), np.array([0.0, 0.0, 1.0])
+UP = np.array([0.0, 0.0, 1.0])
 LEVEL = np.array([1.0, 1.0, 0.0])
 LOW = 0.015 * UP
 FAST_M = 0.08
-"""Longest way of the tool in one step, in m, where nothing is near."""
+"""Longest step of the tool in m, away from the object."""
 LAG_S = 0.1
 """Lag of arms on a servo bus, in s."""
+DIRECTION_M, TURN_M, TURN_STEP_M = 0.3, 0.1, 0.01
+"""Weights of a rad of the tool's direction and of its turn, relative to a m of its position; the most that
+one step turns it, so weighted."""
 CLOSING_STEPS = 10
 """Steps until the fingers have closed on an object."""
-NUDGE_RAD = 1e-5
 
 
 class Script(ABC):
@@ -47,7 +50,7 @@ class Script(ABC):
         self.joint_pos: Vector
 
     def __call__(self, obs: Observation) -> Action:
-        """The action (action_dim,) in [-1, 1] for what the environment shows."""
+        """The action (action_dim,) in [-1, 1] for an observation of the environment."""
         self.row = np.concatenate([obs["observation"], obs["desired_goal"]], dtype=np.float64)
         self.joint_pos, tool = self.seen("joint_pos"), self.seen("tool_pos")
         if self.late:
@@ -57,47 +60,42 @@ class Script(ABC):
 
     @abstractmethod
     def act(self, tool: Vector, thing: Vector, goal: Vector) -> Action:
-        """The action for these places, (3,) m each."""
+        """The action for the positions of tool, object and goal, (3,) m each."""
 
     def seen(self, term: str) -> Vector:
-        """An observation term."""
+        """Values of an observation term."""
         found: Vector = self.row[term_slice(self.interface, term)]
         return found
 
     def towards(self, place: Vector, longest_m: float, across: Vector | None = None) -> Action:
-        """One step of the tool.
+        """The action that moves the tool one step towards a place.
 
-        Where joints are moved, by damped least squares on the tool's position and direction.
+        If actions move the joints, they come from damped least squares on the tool's position and direction.
 
         Args:
-            place: where to, (3,) m.
-            longest_m: the most that the tool goes.
-            across: (3,) where the fingers' line, the tool's y axis, shall point as near as it can, if joints
-                are moved.
+            place: target position, (3,) m.
+            longest_m: longest step of the tool.
+            across: (3,) direction for the line through the fingers, the tool's y axis; used only if actions
+                move the joints.
         """
         if self.moves_tool:
             way = place - self.kinematics.tool_position(self.joint_pos)
             way *= min(1.0, longest_m / (_length(way) + 1e-9))
             return np.clip(way / self.interface.action.scale[:3], -1.0, 1.0).astype(np.float32)
-        now, wanted = self._posture(self.joint_pos, across), [0.0] * (across is not None)
-        nudges = NUDGE_RAD * np.eye(len(self.joint_pos))
-        columns = [(self._posture(self.joint_pos + nudge, across) - now) / NUDGE_RAD for nudge in nudges]
-        jacobian = np.stack(columns, axis=1)
-        error = np.concatenate([place, 0.3 * DOWN, wanted]) - now
-        error[6:] = np.clip(error[6:], -0.01, 0.01)
+        weights = np.repeat([1.0, DIRECTION_M], 3)
+        tool, change = self.kinematics.differentiate(self.joint_pos, (0.0, 0.0, 1.0))
+        error, jacobian = weights * (np.concatenate([place, DOWN]) - tool), weights[:, None] * change
         error[:3] *= min(1.0, longest_m / (_length(error[:3]) + 1e-9))
-        delta = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-4 * np.eye(len(now)), error)
+        if across is not None:
+            side, change = self.kinematics.differentiate(self.joint_pos, (1.0, 0.0, 0.0))
+            turn = np.clip(-TURN_M * (across @ side[3:]), -TURN_STEP_M, TURN_STEP_M)
+            error, jacobian = np.append(error, turn), np.vstack([jacobian, TURN_M * (across @ change[3:])])
+        delta = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-4 * np.eye(len(error)), error)
         return cast(Action, (delta / max(0.1, np.abs(delta).max())).astype(np.float32))
-
-    def _posture(self, joint_pos: Vector, across: Vector | None) -> Vector:
-        """What a step changes: place of the tool, its direction, and how far it is turned."""
-        pose = self.kinematics.tool_pose(joint_pos)
-        turn = [] if across is None else [0.1 * (pose[:3, 0] @ across)]
-        return np.concatenate([pose[:3, 3], 0.3 * pose[:3, 2], turn])
 
 
 class Pusher(Script):
-    """Above the object's far side, down, along the line to the goal, up."""
+    """Moves above the object's far side, down, along the line to the goal, and up."""
 
     def act(self, tool: Vector, thing: Vector, goal: Vector) -> Action:
         """See `Script.act`."""
@@ -106,7 +104,7 @@ class Pusher(Script):
         return self.towards(*self._next(tool, thing, goal))
 
     def _next(self, tool: Vector, thing: Vector, goal: Vector) -> tuple[Vector, float]:
-        """Where the tool shall go, (3,) m, and how far in one step."""
+        """The tool's next target, (3,) m, and its longest step in m."""
         distance = _length(goal - thing)
         way = (goal - thing) / (distance + 1e-9)
         task, model = self.interface.goal, self.robot.simulation
@@ -141,7 +139,7 @@ class Pusher(Script):
 
 
 class Picker(Script):
-    """Above the object, turned to its faces, down, close, to the goal."""
+    """Moves above the object, turns to its faces, moves down, closes the fingers, and moves to the goal."""
 
     left = 0
     """Steps until the fingers have closed."""
@@ -170,9 +168,9 @@ class Picker(Script):
         return np.append(self.towards(place, longest_m, turn), np.float32(opening))
 
     def _face(self) -> Vector:
-        """The direction across the object, (3,), that the fingers have to turn to least."""
+        """The horizontal normal of the object's faces, (3,), to which the fingers have to turn least."""
         faces = self.seen("object_rot6d").reshape(2, 3) * LEVEL
-        face = max(faces, key=_length)  # of one that lies on its side the other points up
+        face = max(faces, key=_length)  # if the object lies on its side, the other column points up
         fingers = self.kinematics.tool_pose(self.joint_pos)[:3, 1]
         across: Vector = max(face, np.cross(UP, face), key=lambda line: abs(float(fingers @ line)))
         return across / _length(across)
@@ -182,7 +180,7 @@ class Picker(Script):
 
 
 class Inserter(Script):
-    """Above the hole, then down."""
+    """Moves above the hole, then down."""
 
     def act(self, tool: Vector, thing: Vector, goal: Vector) -> Action:
         """See `Script.act`."""
@@ -194,11 +192,11 @@ class Inserter(Script):
 
 
 class ScriptedPolicy:
-    """A script in the place of a policy that the bridge runs.
+    """A script with the interface of a policy, so that the bridge's control loop can run it.
 
     Args:
-        env: whose task is to be solved; it is not stepped.
-        script: what solves it, begun anew with every goal.
+        env: the task; it is not stepped.
+        script: class of the script; a new one is made for every goal.
     """
 
     def __init__(self, env: GoalEnv, script: type[Script]) -> None:
@@ -212,7 +210,7 @@ class ScriptedPolicy:
         return Decision(self._env.scale_action(action).astype(np.float32))
 
     def reset(self) -> None:
-        """Another goal begins, or the arm was held."""
+        """Start the script anew, for another goal or after the arm was held."""
         self._script = self._make(self._env)
 
 
@@ -228,7 +226,7 @@ SCRIPTS: dict[type[GoalEnv], type[Script]] = {
 
 
 def script_for(env: gymnasium.Env[Any, Any]) -> Callable[[], Script] | None:
-    """Makes what solves this environment, to be made anew for each episode; None: nothing does."""
+    """A factory of the environment's script, to be called for each episode; None: no script solves it."""
     task = env.unwrapped
     if not isinstance(task, GoalEnv):
         return None

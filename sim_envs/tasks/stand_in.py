@@ -1,4 +1,4 @@
-"""A task's table as it stands in a laboratory: arm, object and somebody who puts it back, or a hole."""
+"""Simulated stand-ins for a laboratory's table: an arm with an object that is put back, or with a hole."""
 
 import gymnasium
 import numpy as np
@@ -16,26 +16,26 @@ from wpg.sim_envs.tasks.insert import InsertEnv
 from wpg.sim_envs.tasks.object_env import ObjectEnv
 
 AT_START_RAD = 0.05
-"""An arm that stands out of the way has every joint this near to where goals may begin."""
+"""The arm is out of the way when every joint is this close to the position in which goals may begin."""
 PATIENCE_S = 1.0
-"""How long it has stood there before a hand reaches in."""
+"""The object is put back after the arm has been out of the way for this long."""
 
 
 class TableStandIn:
-    """The arm on its brakes at home, the object anywhere on the table.
+    """The arm on its brakes at home, and the object anywhere on the table.
 
-    While the arm stands where goals begin, and the object lies outside the area in which they do, the object
-    is put back: anywhere on the table, as at an episode's start.
+    If the object lies outside the area of the goals while the arm stands in the position in which goals
+    begin, the object is put back anywhere on the table, as at the start of an episode.
 
     Args:
-        task: a task with an object, by its name or by its id on MuJoCo: PandaPush, wpg/PandaPush-v0.
+        task: name or MuJoCo id of a task with an object: PandaPush, wpg/PandaPush-v0.
         robot: a robot's name or the path of its description.
-        engine: which physics.
-        effects: what sets arm and table apart from their model.
-        seed: of what is drawn: the effects, and every place where the object is put down.
+        engine: the physics engine.
+        effects: differences between arm and table and their models.
+        seed: of the effects, and of every place where the object is put down.
 
     Raises:
-        EngineError: no such task, or one without an object.
+        EngineError: the task is unknown or has no object.
         DescriptionError: the robot cannot do the task.
     """
 
@@ -62,7 +62,7 @@ class TableStandIn:
         env.put_down()
         self._stands_since_s = np.inf
         self.put_backs = 0
-        """How often the object was put back."""
+        """Number of times that the object was put back."""
 
     @property
     def robot(self) -> ServoArm:
@@ -70,12 +70,12 @@ class TableStandIn:
         return self._env.robot
 
     def look(self) -> tuple[Vector, Vector]:
-        """The object's place (3,) m and rotation (3, 3) in the base frame."""
+        """The object's position (3,) m and rotation (3, 3) in the base frame."""
         state = self.robot.cube_state()
         return state.position_m, upright(state.rotation)
 
     def advance_to(self, now_s: float) -> None:
-        """Put the object back where that is due."""
+        """Put the object back if that is due at ``now_s``."""
         if not self._is_out_of_area() or not self._arm_is_at_start():
             self._stands_since_s = now_s
         elif now_s - self._stands_since_s >= PATIENCE_S:
@@ -83,7 +83,7 @@ class TableStandIn:
             self.put_backs += 1
 
     def close(self) -> None:
-        """Nothing of its own: whoever has the robot closes it."""
+        """Do nothing: the owner of :attr:`robot` closes it."""
 
     def _is_out_of_area(self) -> bool:
         place, half_m = self.look()[0], self._goal.tolerance_m / 2
@@ -96,20 +96,20 @@ class TableStandIn:
 
 
 class HoleStandIn:
-    """The arm on its brakes at home, a peg at its tool, and a block with a hole somewhere before it.
+    """The arm on its brakes at home with a peg at its tool, and a block with a hole in front of it.
 
     Args:
         robot: a robot's name or the path of its description.
-        engine: which physics.
-        effects: what sets the arm apart from its model.
-        seed: of what is drawn: the effects, and where the block stands.
+        engine: the physics engine.
+        effects: differences between the arm and its model.
+        seed: of the effects and of the block's position.
 
     Raises:
         DescriptionError: the robot cannot do the task.
 
     Attributes:
         robot: the simulated arm.
-        goal_m: where the tool is when the peg is in the hole, (3,) in the base frame.
+        goal_m: position of the tool when the peg is in the hole, (3,) in the base frame.
     """
 
     task = "PandaInsert"
@@ -124,7 +124,7 @@ class HoleStandIn:
 
     @classmethod
     def is_for(cls, task: str) -> bool:
-        """Whether this is the table of a task, by its name or by its id on MuJoCo."""
+        """Whether this class stands in for the task with this name or MuJoCo id."""
         return _name(task) == cls.task
 
 
@@ -135,14 +135,15 @@ def _name(task: str) -> str:
 def _set_up(
     name: str, robot: str, engine: EngineName, effects: EffectsSource, seed: int
 ) -> tuple[GoalEnv, Vector]:
-    """The task with its arm on its brakes at home, and the goal that was drawn, (3,) m."""
+    """Make the task with the arm on its brakes at home; also returns the drawn goal, (3,) m."""
     suffix = "Bullet" if engine == "pybullet" else ""
     env = gymnasium.make(f"wpg/{name}{suffix}-v0", robot=robot, effects=effects).unwrapped
     assert isinstance(env, GoalEnv)
     obs, _ = env.reset(seed=seed)
     env.robot.reset(env.robot.description.limits("home_rad"))
     env.robot.stop(StopMode.HOLD)
-    return env, obs["desired_goal"].astype(float).round(6)  # as they are written, and inside of their box
+    # Rounding undoes the error of float32, which may put a goal outside its box.
+    return env, obs["desired_goal"].astype(float).round(6)
 
 
 def _tasks_with_an_object() -> list[str]:
@@ -151,9 +152,9 @@ def _tasks_with_an_object() -> list[str]:
 
 
 def upright(rotation: Vector) -> Vector:
-    """A rotation (3, 3) that a cube's looks may stand for as well, whose third axis points up.
+    """Turn a cube's rotation (3, 3) into an equivalent one whose third axis points up.
 
-    A cube that has tipped over looks as it did before, and training never began with one on its side.
+    A cube that has tipped over looks the same as before, and no training episode begins with one on its side.
     """
     up = int(np.abs(rotation[2]).argmax())
     third = np.copysign(1.0, rotation[2, up]) * rotation[:, up]

@@ -1,4 +1,4 @@
-"""Where on the table an arm can push and carry things: an area for cubes and goals that suits its reach."""
+"""Lays out the table of a task: an area for cubes and goals that suits the reach of the arm."""
 
 import math
 from dataclasses import dataclass
@@ -21,50 +21,52 @@ CUBE = Cube(half_size_m=0.02, mass_kg=0.2, rgba=(0.20, 0.40, 0.85, 1.0))
 SMALL_CUBE = Cube(half_size_m=0.0125, mass_kg=0.05, rgba=CUBE.rgba)
 """For arms shorter than 75 cm; of the same density."""
 NEAREST_M, DEPTH_M, HALF_WIDTH_M = 0.40, 0.20, 0.15
-"""The area of full size: where it begins in front of the base, and how large it is."""
+"""The area of full size: its distance in front of the base, its depth, and half its width."""
 SCALES = np.arange(20, 5, -1) / 20
-"""Scales of the area and of all distances in a task; the largest that the arm reaches is taken."""
+"""Candidate scales of the area and of all distances in a task; the largest that the arm reaches is used."""
 CLEAR_OF_CUBE = 1.75
-"""In half sizes of the cube: how far from its middle the tool starts at least, beside its own radius."""
+"""Least distance between the cube's centre and the tool's surface at the start, in half sizes of the cube."""
 TOO_FAR_M = 0.03
-"""How much further out a cube may be pushed than it should, and still be fetched back."""
+"""The arm can still fetch back a cube that was pushed this far past the area."""
 MARGIN_M = 0.055
-"""How far beside the area the tool may be sent, beside its own radius: round a cube that went too far."""
+"""The tool may be sent this far, plus its radius, past the area: around a cube that was pushed too far."""
 LOWEST_TOOL_M = 0.012
 HEIGHTS = (1.0, 3.0)
-"""In half sizes of the cube, where the tool works, and where it passes over the cube."""
+"""Heights of the tool when it works and when it passes over the cube, in half sizes of the cube."""
 SIDE_TO_TOUCH = 0.5
-"""In half sizes of the cube, how much of its side is above the lowest tool, for fingers to hold it by."""
+"""Height of the cube's side that has to be above the lowest tool, for fingers to grip; in half sizes of the
+cube."""
 RADII_M = np.arange(0.06, 1.0, 0.02)
 REACH_STEPS, REACH_TOLERANCE = 40, np.repeat([0.01, 0.1], 3)
-"""Steps of inverse kinematics, and what they may be off by: m of the tool's place, then its direction."""
+"""Steps of inverse kinematics, and their tolerance: the tool's position in m, then its direction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What a task with a cube is laid out by."""
+    """The layout of a task with a cube."""
 
     low_m: tuple[float, float]
-    """Corner of the area in which cubes and goals lie."""
+    """Lowest corner (x, y) of the area in which cubes and goals lie."""
     high_m: tuple[float, float]
+    """Highest corner."""
     scale: float
     """Scale of distances and tolerances; 1 for an arm of full size."""
     cube: Cube
     clearance_m: float
-    """How far beside the cube's middle the tool starts at least."""
+    """Least horizontal distance between the cube's centre and the tool at the start."""
     tool: ToolControl
-    """Pointing down, and staying over the area."""
+    """Tool control with the tool pointing down, in a box above the area."""
 
     def corners(self) -> tuple[Vector3, Vector3]:
-        """Corners (m) of where the cube's middle can be sent, on a table at the height of the arm's base."""
+        """Corners (m) of the goals for the cube's centre on a table at the height of the arm's base."""
         (x, y), (to_x, to_y), z = self.low_m, self.high_m, self.cube.half_size_m
         return (x, y, z), (to_x, to_y, z)
 
     def height_range_m(self, highest_goal_m: float) -> tuple[float, float]:
-        """Where the table's top may be, m above the arm's base: the tool's box stays where it is.
+        """Lowest and highest table top, in m above the arm's base, that suit the tool's fixed box.
 
         Args:
-            highest_goal_m: highest place of a goal, on a table at the height of the arm's base.
+            highest_goal_m: height of the highest goal, on a table at the height of the arm's base.
         """
         half, (*_, low), (*_, high) = self.cube.half_size_m, self.tool.low_m, self.tool.high_m
         lowest, highest = low + (SIDE_TO_TOUCH - 2.0) * half, high - max(HEIGHTS[1] * half, highest_goal_m)
@@ -72,15 +74,16 @@ class Table:
 
 
 def lay_table(description: RobotDescription, posture_m: tuple[Vector, ...], highest_m: float) -> Table:
-    """The largest area that the arm reaches from every side, pointing down.
+    """Lay out the largest area that the arm reaches from every side with the tool pointing down.
 
     Args:
         description: the robot.
-        posture_m: where the tool is in the arm's posture, for an arm of full size; the first that works.
-        highest_m: where the tool may be sent to.
+        posture_m: candidate positions of the tool in the rest posture, for an arm of full size; the first
+            that the arm reaches is used.
+        highest_m: top of the tool's box.
 
     Raises:
-        DescriptionError: the arm cannot point down, or has too little reach.
+        DescriptionError: the arm cannot point down, or its reach is too short.
     """
     size = arm_size(description)
     cube = CUBE if size == 1.0 else SMALL_CUBE
@@ -115,7 +118,7 @@ def lay_table(description: RobotDescription, posture_m: tuple[Vector, ...], high
 
 
 def reach_down(description: RobotDescription, posture_rad: Vector, height_m: float) -> tuple[float, float]:
-    """From where to where in front of the base (m) the tool gets, pointing down, without a gap."""
+    """Range of distances in front of the base, in m, that the tool reaches pointing down, without a gap."""
     chain, everywhere = description.kinematics(), np.full(3, 2.0)
     motion = ToolMotion(chain, tool_control(description, posture_rad, -everywhere, everywhere))
     kinematics = ForwardKinematics(chain)
