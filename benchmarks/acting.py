@@ -21,10 +21,10 @@ import tyro
 from rows import append
 
 from wpg.controllers import TrainConfig, evaluate, train
+from wpg.controllers.acting import make_act
 from wpg.controllers.config import Select
 from wpg.controllers.evaluation import Evaluation
 from wpg.controllers.monitor import Monitor
-from wpg.controllers.run import make_act
 from wpg.controllers.trainer import Trainer
 
 RESULTS = Path(__file__).parent / "results" / "acting.jsonl"
@@ -45,7 +45,8 @@ def run(env: str, *, seed: int = 0, steps: int = 20_000, episodes: int = 5, out:
 
     def evaluate_all(trainer: Trainer, monitor: Monitor) -> Evaluation:
         learner, row = trainer.learner, {"steps": float(trainer.step)}
-        for name, policy in (("policy", learner.actor.policy), ("average", learner.actor.average)):
+        actor = learner.wait_for_actor()
+        for name, policy in (("policy", actor.policy), ("average", actor.average)):
             for select in get_args(Select):
                 act = make_act(policy, learner.critic, trainer.spec, select, seed=seed)
                 found = evaluate(act, trainer.eval_env, episodes, seed=seed).return_mean

@@ -115,12 +115,12 @@ class Trial:
         ended = torch.zeros(256)
         next_obs = observe(successor(state, action))
         self.learner.update(Batch(observe(state), action[:, None], reward(state, action), ended, next_obs))
-        self.learner.actor.log_tau.fill_(math.log(self.tau))  # the temperature is given
+        self.learner.wait_for_actor().log_tau.fill_(math.log(self.tau))  # the temperature is given
 
     @torch.no_grad()
     def log_density(self) -> Tensor:
         """The policy on the grid, (S, A)."""
-        mixture = self.learner.actor.policy(observe(STATE_GRID))
+        mixture = self.learner.wait_for_actor().policy(observe(STATE_GRID))
         u = inverse_tanh(ACTION_GRID)
         columns = [flow.log_density(u[i].expand(STATES, 1), mixture) for i in range(ACTIONS)]
         return torch.stack(columns, 1)

@@ -112,7 +112,7 @@ def train(
 
 def _or_else(folder: Path) -> str:
     """What can be done about an existing folder that was given for a new run."""
-    from wpg.controllers.run import CHECKPOINT_NAME, CONFIG_NAME  # noqa: PLC0415  torch: not in the bare bridge
+    from wpg.controllers.run_folder import CHECKPOINT_NAME, CONFIG_NAME  # noqa: PLC0415  torch: not in the bare bridge
 
     if (folder / CHECKPOINT_NAME).exists():
         return f", or go on with it by --resume {shlex.quote(str(folder))}"
@@ -140,7 +140,7 @@ def _resume(folder: Path, settings: dict[str, Any]) -> None:
 def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> "TrainResult":
     """Do the work on the run in ``folder``, export it, and say how it ended."""
     from wpg.controllers import ProgressBar  # noqa: PLC0415  torch: not in the bare bridge
-    from wpg.controllers.run import CHECKPOINT_NAME  # noqa: PLC0415
+    from wpg.controllers.run_folder import CHECKPOINT_NAME  # noqa: PLC0415
     from wpg.export import export_run  # noqa: PLC0415
 
     console = terminal()

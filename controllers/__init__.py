@@ -35,7 +35,7 @@ from wpg.controllers.evaluation import Evaluation, evaluate
 from wpg.controllers.gibbs import fit_gibbs
 from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, ParticlePolicy
 from wpg.controllers.progress import OnProgress, ProgressBar, TrainProgress
-from wpg.controllers.run import Run, load_run
+from wpg.controllers.run_folder import Run, load_run
 from wpg.controllers.statistics import bootstrap_interval, wilson_interval
 from wpg.controllers.trainer import TrainResult
 from wpg.controllers.training import resume, train

@@ -1,12 +1,12 @@
-"""Checkpoints: one safetensors file, replaced in one step. Nothing in it can run code.
+"""Checkpoints: one safetensors file, which is replaced atomically and cannot contain executable code.
 
-Tensors hold parameters, optimiser moments, statistics, replay rows and generator states; the file's
-own metadata holds one JSON object with the counters. A reader that needs the policy alone reads
-nothing else.
+The tensors are parameters, optimiser moments, normalisation statistics, replay rows and the generator's
+state. The counters are one JSON object in the file's metadata. A reader that needs only the policy reads
+only the policy's tensors.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ FILE_NAME = "state.safetensors"
 
 
 def write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write a checkpoint, or leave the one before it as it is.
+    """Write a checkpoint; if that fails, the previous one stays as it is.
 
     Raises:
         CheckpointWriteError: the disk is full, or not writable.
@@ -42,10 +42,10 @@ def write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> No
 def read(
     folder: Path, wanted: Callable[[str], bool] = lambda name: True
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors whose name is wanted, and the counters.
+    """Read the counters and those tensors whose names are `wanted`.
 
     Raises:
-        CheckpointFormatError: no file, a truncated or foreign one, or one of another version.
+        CheckpointFormatError: the file is missing, truncated, foreign or of another version.
     """
     path = folder / FILE_NAME
     try:
@@ -64,6 +64,11 @@ def read(
     return tensors, state
 
 
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with `prefix` put before their names."""
+    return {prefix + name: value for name, value in tensors.items()}
+
+
 def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin so, by the rest of their names."""
+    """The tensors whose names begin with `prefix`, without it: the inverse of `prefixed`."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

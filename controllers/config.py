@@ -10,12 +10,12 @@ import msgspec
 import torch
 from msgspec import Meta
 
+from wpg.controllers.cpu import cpu_features
 from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import ConfigError
 from wpg.controllers.files import replacing
-from wpg.controllers.fork import can_fork
-from wpg.controllers.plain import make_plain
-from wpg.controllers.processor import processor_features
+from wpg.controllers.forked_process import can_fork
+from wpg.controllers.validation import validate_fields
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Select = Literal["best", "mean", "sample"]
@@ -136,7 +136,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Make every value plain and check its range; raises ConfigError that names the field."""
-        make_plain(self)
+        validate_fields(self)
         try:
             msgspec.to_builtins(self.env_kwargs, str_keys=True)
         except TypeError as error:
@@ -188,7 +188,7 @@ class TrainConfig:
     def low_precision(self) -> bool:
         """Whether products of the hidden layers are to be taken in bfloat16."""
         if self.precision == "auto":
-            return self.device == "cpu" and bool(processor_features().get("avx512_bf16"))
+            return self.device == "cpu" and bool(cpu_features().get("avx512_bf16"))
         return self.precision == "bfloat16"
 
     def save(self, path: Path) -> None:

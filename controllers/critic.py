@@ -1,4 +1,4 @@
-"""Twin action-value networks with batch renormalisation and no target network."""
+"""Twin action-value networks with batch renormalisation and without target networks (CrossQ)."""
 
 from collections.abc import Callable
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from wpg.controllers.network import FoldedMlp
-from wpg.controllers.normalisation import BatchUse
 
 
 class Critic(nn.Module):
-    """E independent networks `Q(obs, action)`, with a common input.
+    """E independent networks `Q_i(s, a)` for the same inputs.
 
-    Every linear layer, the first included, has a batch renormalisation in front, so raw observations go
-    in. Source: Bhatt et al., "CrossQ", ICLR 2024, arXiv 1902.05605.
+    Before every linear layer there is a batch renormalisation. Since this includes the first layer, the
+    inputs are raw observations.
+    Source: Bhatt et al., "CrossQ", ICLR 2024, arXiv 1902.05605.
     """
 
     def __init__(
@@ -30,19 +30,18 @@ class Critic(nn.Module):
         sizes = [obs_dim + action_dim, hidden, hidden, 1]
         self.network = FoldedMlp(sizes, members=ensemble, generator=generator)
 
-    def forward(self, obs: Tensor, action: Tensor, use: BatchUse | None = None) -> Tensor:
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """Action values (E, B) of `obs (B, obs_dim)` and `action (B, action_dim)` in [−1, 1].
 
-        With `use` the batch is a training batch: its own statistics normalise it, and the running
-        statistics follow. Without, statistics and parameters are constants, as `∇_a Q`, acting and
-        export need.
+        The running statistics normalise the batch. Training uses `network.record`, where its own
+        statistics do.
         """
-        values: Tensor = self.network(torch.cat([obs, action], -1), use)
+        values: Tensor = self.network(torch.cat([obs, action], -1))
         return values.squeeze(-1)
 
     @torch.no_grad()
     def action_gradient(self, obs: Tensor, action: Tensor) -> Tensor:
-        """`∇_a min_i Q_i(obs, a)` (B, action_dim) of the critic at rest."""
+        """`∇_a min_i Q_i(s, a)` (B, action_dim), normalised by the running statistics."""
         values, steps = self.network.record(torch.cat([obs, action], -1), None)
         members = torch.arange(len(values), device=values.device).view(-1, 1, 1)
         least = (values.argmin(0, keepdim=True) == members).to(values.dtype)
@@ -50,14 +49,15 @@ class Critic(nn.Module):
         assert grad is not None
         return grad[:, self.obs_dim :]
 
-    def at_rest(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """`self(obs, action)` as it is now: later updates do not show."""
-        network = self.network.at_rest()
+    def frozen(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """A copy of this function of (obs, action), which later updates do not change."""
+        network = self.network.frozen()
         return lambda obs, action: network(torch.cat([obs, action], -1)).squeeze(-1)
 
     def folded_layers(self) -> list[tuple[Tensor, Tensor]]:
-        """The network at rest as plain layers, ReLU between: [(weight (E, in, out), bias (E, 1, out))].
+        """The networks as linear layers with ReLU between: [(weight (E, in, out), bias (E, 1, out))].
 
-        `x = cat(obs, action)`; `x = relu(x @ weight + bias)` but for the last; values are `x[..., 0]`.
+        The input is `x = cat(obs, action)`. Every layer but the last computes `x = relu(x @ weight + bias)`,
+        and the last one omits the relu. The values are then `x[..., 0]`.
         """
         return self.network.folded_layers()

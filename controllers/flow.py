@@ -1,11 +1,16 @@
-"""The Wasserstein policy gradient of a particle policy, as pure functions.
+"""The Wasserstein policy gradient (WPG) of a particle policy, as pure functions.
 
-The policy is K particles convolved with a learned heat kernel: an equal-weight mixture of Gaussians
-over the pre-tanh action `u`, with the action `a = tanh u`. Shapes: B states, K particles, A action
-dimensions; `u` (B, A). Losses and velocity follow
+The policy is an equal-weight mixture of K Gaussians over the pre-tanh action `u`: K particles convolved with
+learned heat kernels. The action is `a = tanh u`. Shapes: B states, N samples a state, K particles, A action
+dimensions.
 
-- arXiv 2605.26078: the flow `∂_t π = −∇·(π v)`, `v = ∇_a Q − τ ∇_a log π`, and its convergence;
-- arXiv 2603.02576: the proximal actor-critic form with a heat step.
+- Density `log π(a|s)` and score `∇_u log p(u)`: `log_density`, `log_density_and_score`.
+- Velocity `v = ∇_a Q − τ ∇_a log π` of the flow `∂_t π = −∇·(π v)`: `velocity`. arXiv 2605.26078, which also
+  shows its convergence.
+- Actor loss `−⟨u, sg[v]⟩`: `actor_loss`. Proximal actor-critic form with a heat step: arXiv 2603.02576.
+- Critic target `r + γ [min_i Q_i − τ log π]` and loss: `critic_target`, `critic_loss`. As in SAC, arXiv
+  1812.05905.
+- Temperature loss `−log τ · (log π + H̄)`: `temperature_gradient`. As in SAC, by log τ.
 """
 
 import math
@@ -25,11 +30,12 @@ def log_tanh_jacobian(u: Tensor) -> Tensor:
 
 
 class Mixture(NamedTuple):
-    """K equal Gaussians a state, over the pre-tanh action: particles, and the heat kernels around them.
+    """K equally weighted Gaussians over the pre-tanh action `u`, for each of B states.
 
-    Particle k has the covariance `diag(σ) (I + w wᵀ) diag(σ)`: a width for every action dimension, and
-    one direction in which it is stretched. Along a curved ridge of the value, or where joints trade off
-    against each other, few such kernels do what many axis-aligned ones would be needed for.
+    Particle k is the mean `μ_k`. The covariance of the kernel around it is
+    `Σ_k = diag(σ_k) (I + w_k w_kᵀ) diag(σ_k)`: a width for every action dimension, and one direction in which
+    it is stretched. Along a curved ridge of the value, or where joints trade off against each other, a few
+    such kernels replace many axis-aligned ones.
     """
 
     mean: Tensor
@@ -40,21 +46,21 @@ class Mixture(NamedTuple):
     """Stretch w, (B, K, A)."""
 
     def repeat(self, times: int) -> "Mixture":
-        """The same with every state's row `times` in a row, (B·times, K, A) each."""
+        """Repeat the row of every state `times` times in succession, (B·times, K, A) each."""
         return Mixture(*(part.repeat_interleave(times, 0) for part in self))
 
     def choose(self, components: Tensor) -> "Mixture":
-        """The particles that `components (B, N)` names, (B, N, A) each."""
+        """Gather the particles with the indices `components (B, N)`, (B, N, A) each."""
         index = components.unsqueeze(-1).expand(-1, -1, self.mean.shape[-1])
         return Mixture(*(part.gather(1, index) for part in self))
 
     def per_sample(self) -> "Mixture":
-        """The same, to be held against several samples a state, `u (B, N, A)`; (B, 1, K, A) each."""
+        """Insert an axis that broadcasts over the N samples of `u (B, N, A)`, (B, 1, K, A) each."""
         return Mixture(*(part.unsqueeze(1) for part in self))
 
 
 class _Whitened(NamedTuple):
-    """How `u` lies in every particle's kernel."""
+    """Coordinates of `u` relative to every particle's kernel."""
 
     z: Tensor
     """`(u − μ)/σ`, (..., K, A)."""
@@ -73,12 +79,15 @@ def _whiten(u: Tensor, mixture: Mixture) -> _Whitened:
 
 
 def component_log_densities(u: Tensor, mixture: Mixture) -> Tensor:
-    """`log N(u; μ_k, Σ_k)`, (B, K)."""
+    """`log N(u; μ_k, Σ_k)` (B, K), for `u (B, A)`."""
     return _component_log_densities(_whiten(u, mixture), mixture)
 
 
 def _component_log_densities(whitened: _Whitened, mixture: Mixture) -> Tensor:
-    """By Sherman and Morrison: `(u − μ)ᵀ Σ⁻¹ (u − μ) = z·z − (w·z)²/(1 + w·w)`."""
+    """`component_log_densities` by the Sherman–Morrison formula.
+
+    `(u − μ)ᵀ Σ⁻¹ (u − μ) = z·z − (w·z)²/(1 + w·w)` and `½ log det Σ = Σ_A log σ + ½ log(1 + w·w)`.
+    """
     z, _, along, room = whitened
     distance = z.square().sum(-1) - along.square() / room
     log_volume = mixture.log_std.sum(-1) + 0.5 * room.log() + 0.5 * LOG_2PI * z.shape[-1]
@@ -86,16 +95,19 @@ def _component_log_densities(whitened: _Whitened, mixture: Mixture) -> Tensor:
 
 
 def log_density(u: Tensor, mixture: Mixture) -> Tensor:
-    """`log π(a|s) = logsumexp_k log N(u; μ_k, Σ_k) − log K − Σ log(1 − tanh² u)` at `a = tanh u`, (B,)."""
+    """Log density of the action `a = tanh u` (B,), for `u (B, A)`.
+
+    `log π(a|s) = logsumexp_k log N(u; μ_k, Σ_k) − log K − Σ_A log(1 − tanh² u)`.
+    """
     components = component_log_densities(u, mixture)
     return components.logsumexp(-1) - math.log(components.shape[-1]) - log_tanh_jacobian(u)
 
 
 def log_density_and_score(u: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
-    """`log π(a|s)` (B,) and the score `∇_u log p(u) = −Σ_k r_k Σ_k⁻¹ (u − μ_k)` (B, A) in one pass.
+    """Log density `log π(a|s)` (B,) and score `∇_u log p(u)` (B, A) in one pass, for `u (B, A)`.
 
-    `r_k` is the posterior probability that particle k made `u`. The score is that of the density over `u`,
-    so without the tanh term.
+    `∇_u log p(u) = −Σ_k r_k Σ_k⁻¹ (u − μ_k)`, where the responsibility `r_k` is the posterior probability
+    that `u` was drawn from particle k. `p` is the density over `u`, so the score has no tanh term.
     """
     whitened = _whiten(u, mixture)
     components = _component_log_densities(whitened, mixture)
@@ -109,7 +121,7 @@ def log_density_and_score(u: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
 
 
 def value_gradient(u: Tensor, q: Callable[[Tensor], Tensor]) -> Tensor:
-    """`∇_u Q(s, tanh u)` (B, A), for `q` that maps actions (B, A) to values (B,) row by row."""
+    """`∇_u Q(s, tanh u)` (B, A) by autograd, where `q` maps the actions (B, A) to their values (B,)."""
     with torch.enable_grad():
         point = u.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(q(torch.tanh(point)).sum(), point)
@@ -119,8 +131,9 @@ def value_gradient(u: Tensor, q: Callable[[Tensor], Tensor]) -> Tensor:
 def velocity(u: Tensor, value_grad: Tensor, score: Tensor, tau: Tensor | float) -> Tensor:
     """Wasserstein velocity of the soft objective in pre-tanh space, (B, A).
 
-    `v = ∇_u min_i Q_i(s, tanh u) − 2τ tanh u + τ Σ_k r_k Σ_k⁻¹ (u − μ_k)`: ascent on the value, the
-    gradient `−2 tanh u` of the log-Jacobian, and the repulsion `−score` from the density.
+    `v = ∇_u min_i Q_i(s, tanh u) − τ (2 tanh u + ∇_u log p(u))`. The first term ascends the value. The term
+    `−2τ tanh u` is τ times the gradient of the log-Jacobian `Σ_A log(1 − tanh² u)`. The last one repels
+    samples from where the density is high.
     Source: arXiv 2605.26078, `v = ∇_a Q − τ ∇_a log π`, pulled back through tanh.
 
     Args:
@@ -133,37 +146,46 @@ def velocity(u: Tensor, value_grad: Tensor, score: Tensor, tau: Tensor | float) 
 
 
 def stratified_components(num_rows: int, num_particles: int, generator: torch.Generator | None) -> Tensor:
-    """Particle index of every row, (num_rows,): each is uniform, together they are balanced."""
+    """Particle index of every row, (num_rows,): each is uniform, and all particles are equally frequent."""
     offset = torch.randint(num_particles, (1,), generator=generator)
     return (torch.arange(num_rows) + offset) % num_particles
 
 
-def draw(
+def sample(
     mixture: Mixture,
     *,
     generator: torch.Generator | None = None,
     components: Tensor | None = None,
 ) -> Tensor:
-    """A reparameterised pre-tanh sample a state, `u = μ_k + Σ_k^½ ε` (B, A), k stratified over the batch."""
+    """Draw one reparameterised pre-tanh sample for every state, `u = μ_k + Σ_k^½ ε` (B, A).
+
+    Args:
+        mixture: of B states.
+        generator: draws the noise and, unless they are given, the components.
+        components: particle indices k, (B,); by default they are stratified over the batch.
+    """
     rows, num_particles, _ = mixture.mean.shape
     device = mixture.mean.device
     if components is None:
         components = stratified_components(rows, num_particles, generator).to(device)
     chosen = Mixture(*(part.squeeze(1) for part in mixture.choose(components.unsqueeze(1))))
     noise = torch.randn(chosen.mean.shape, generator=generator).to(device)
-    return place(noise, chosen)
+    return reparameterise(noise, chosen)
 
 
-def place(noise: Tensor, kernel: Mixture) -> Tensor:
-    """`μ + Σ^½ ε` for standard normal ε, all (..., A)."""
+def reparameterise(noise: Tensor, kernel: Mixture) -> Tensor:
+    """The sample `u = μ + Σ^½ ε` for standard normal `ε`, all (..., A)."""
     return kernel.mean + scale_noise(noise, kernel.log_std, kernel.stretch)
 
 
-def place_gradient(grad: Tensor, noise: Tensor, kernel: Mixture) -> Mixture:
-    """Gradient of a loss by the kernel that `u = place(noise, kernel)` came from, for `grad = ∂L/∂u`.
+def reparameterise_gradient(grad: Tensor, noise: Tensor, kernel: Mixture) -> Mixture:
+    """Backward pass of `u = reparameterise(noise, kernel)`: gradients by the kernel for `grad = ∂L/∂u`.
 
-    With `q = sqrt(1 + w·w)` and `g = ∂L/∂u · σ`: `∂L/∂μ = ∂L/∂u`, `∂L/∂log σ = ∂L/∂u (u − μ)`, and
-    `∂L/∂w = (g (w·ε) + ε (w·g) − w (w·g)(w·ε) / (q (1 + q))) / (1 + q)`.
+    With `q = sqrt(1 + w·w)` and `g = ∂L/∂u · σ`:
+
+        ∂L/∂μ     = ∂L/∂u
+        ∂L/∂log σ = ∂L/∂u · (u − μ)
+        ∂L/∂w     = (g (w·ε) + ε (w·g) − w (w·g)(w·ε) / (q (1 + q))) / (1 + q)
     """
     _, log_std, w = kernel
     length = (1 + w.square().sum(-1, keepdim=True)).sqrt()
@@ -176,9 +198,9 @@ def place_gradient(grad: Tensor, noise: Tensor, kernel: Mixture) -> Mixture:
 
 
 def scale_noise(noise: Tensor, log_std: Tensor, stretch: Tensor) -> Tensor:
-    """`diag(σ) (I + w wᵀ)^½ ε` for standard normal ε, all (..., A).
+    """`Σ^½ ε = diag(σ) (I + w wᵀ)^½ ε` for standard normal `ε`, all (..., A).
 
-    The square root is `I + w wᵀ / (1 + sqrt(1 + w·w))`.
+    The symmetric square root is `(I + w wᵀ)^½ = I + w wᵀ / (1 + sqrt(1 + w·w))`.
     """
     along = (stretch * noise).sum(-1, keepdim=True)
     root = 1 + (1 + stretch.square().sum(-1, keepdim=True)).sqrt()
@@ -186,9 +208,10 @@ def scale_noise(noise: Tensor, log_std: Tensor, stretch: Tensor) -> Tensor:
 
 
 def actor_loss(u: Tensor, v: Tensor) -> Tensor:
-    """`−⟨u, sg[v]⟩`: its gradient moves every sample along the velocity.
+    """`−⟨u, sg[v]⟩`, averaged over the samples: its gradient moves every sample along its velocity.
 
-    The score term of the density drops without bias, because k is uniform.
+    `sg` stops the gradient. The choice of the particle k adds no gradient, because k is uniform whatever the
+    parameters are.
     """
     return -(u * v.detach()).sum(-1).mean()
 
@@ -202,19 +225,22 @@ def critic_target(
     gamma: float,
     tau: Tensor | float,
 ) -> Tensor:
-    """`y = r + γ(1 − terminated)[min_i Q_i(s', a') − τ log π(a'|s')]`, all (B,).
+    """Soft target `y = r + γ (1 − terminated) [min_i Q_i(s', a') − τ log π(a'|s')]`, all (B,).
 
-    A truncated step is not terminated: it bootstraps.
+    A truncated step is not terminated, so it bootstraps.
     """
     return reward + gamma * (1 - terminated) * (next_value - tau * next_log_prob)
 
 
 def critic_loss(values: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """`½ Σ_i mean (Q_i − y)²` for values (E, B) and target (B,), and its gradient by the values (E, B)."""
+    """Loss `½ Σ_i mean_B (Q_i − y)²` of values (E, B) and target (B,), and its gradient by the values."""
     error = values - target
     return 0.5 * error.square().mean(-1).sum(), error / error.shape[-1]
 
 
 def temperature_gradient(log_prob: Tensor, target_entropy: float) -> Tensor:
-    """Gradient by log τ of `−log τ · (mean log π + H̄)`: descent raises τ while the entropy is below `H̄`."""
+    """Gradient by log τ of `−log τ · (mean log π + H̄)`.
+
+    Descent raises τ while the entropy `−mean log π` is below its target `H̄`, and lowers it otherwise.
+    """
     return -(log_prob.mean() + target_entropy)

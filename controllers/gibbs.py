@@ -1,10 +1,13 @@
-"""Fit the particle policy to a given action value: the actor's half of the algorithm alone.
+"""Fit the particle policy to a given action value `q`: the actor's half of the algorithm alone.
 
-Three gradients share the work. The Wasserstein flow carries samples to where the Gibbs density
-`exp(q/τ)` is; it is local, so it settles how particles lie within a mode and not how many a mode gets.
-It leads while the temperature is still high, and fades as it falls. The likelihood of importance-weighted
-samples, `KL(Gibbs ‖ π)`, goes on to the end. Equal particles do not leave a mode that they have settled in,
-though: where one would raise the likelihood in the place of another, it is drawn there.
+The target is the Gibbs density `π(a|s) ∝ exp(q(s, a)/τ)`. The loss has three terms:
+
+1. The Wasserstein flow moves samples towards the Gibbs density. It is local: it arranges the particles within
+   a mode, but not how many particles each mode has. It is strong while the temperature is high, and fades out
+   as the temperature falls to τ.
+2. The likelihood of importance-weighted samples minimises `KL(Gibbs ‖ π)`, until the end.
+3. Particles of equal weight do not leave a mode by the first two terms. So if a particle would raise the
+   likelihood at the position of another particle, it is drawn there.
 """
 
 from collections.abc import Callable
@@ -18,24 +21,24 @@ from wpg.controllers.policy import ParticlePolicy
 QFunction = Callable[[Tensor, Tensor], Tensor]
 
 ROWS = 512
-"""Samples of one iteration, over all its states."""
+"""Samples of one iteration, in all its states together."""
 MAX_STATES = 16
 """States of one iteration."""
 LEARNING_RATE = 2e-3
 HEAT = 10.0
-"""Temperature at the start, in multiples of τ."""
+"""Temperature at the start, as a multiple of τ."""
 COOLED = 0.5
-"""Share of the iterations after which the temperature is τ."""
+"""Share of the iterations after which the temperature has fallen to τ."""
 FADED = 0.25
 """Share of the iterations after which the flow has faded out."""
 SPEED_LIMIT = 30.0
-"""Bound of the velocity, in units of the temperature."""
+"""Bound of the velocity, as a multiple of the temperature."""
 TIE = 0.85
-"""Share of the best move's gain from which on another move is about as good."""
+"""A move counts as equally good if it gains at least this share of the best move's gain."""
 CERTAINTY = 2.0
-"""A move gains if its estimate is this many of its standard errors above zero."""
+"""A move counts as a gain if its estimate is at least this many standard errors above zero."""
 SETTLED = 0.85
-"""Share of the iterations after which none is moved any more."""
+"""Share of the iterations after which particles are no longer moved to other particles."""
 
 
 def fit_gibbs(
@@ -62,7 +65,7 @@ def fit_gibbs(
         sample_obs: draws (batch, obs_dim) observations; without it they are one-hot rows.
 
     Returns:
-        The fitted policy, at rest.
+        The fitted policy, in eval mode and without gradients.
     """
     generator = torch.Generator().manual_seed(seed)
     policy = ParticlePolicy(
@@ -103,10 +106,11 @@ def fit_loss(
     moving: bool,
     generator: torch.Generator,
 ) -> Tensor:
-    """Loss over N samples of each of `obs (S, obs_dim)`.
+    """Loss over N samples in each of the S states `obs (S, obs_dim)`.
 
-    `flow_weight · −⟨u, sg[v/τ]⟩ − Σ_i w_i log π(u_i) + |θ_k − sg θ_j|²`, the last for the best move,
-    if `moving`.
+    `−flow_weight ⟨u, sg[v/τ]⟩ − Σ_i w_i log π(u_i) + |θ_k − sg θ_j|²`, where `w_i` is the importance weight
+    of sample i, proportional to `exp(q/τ)/π`. The last term draws the parameters `θ_k` of particle k to those
+    of particle j, for the best move only, and only if `moving`.
     """
     particles, states = policy.num_particles, len(obs)
     per_particle = max(ROWS // (states * particles), 2)
@@ -115,7 +119,7 @@ def fit_loss(
     mixture = at_states.repeat(per_state)  # (S·N, K, A)
     rows = obs.repeat_interleave(per_state, 0)
     components = torch.arange(len(rows)) % particles
-    u = flow.draw(mixture, generator=generator, components=components)
+    u = flow.sample(mixture, generator=generator, components=components)
     point = u.detach()
     with torch.no_grad():
         log_prob, score = flow.log_density_and_score(point, mixture)
@@ -135,14 +139,16 @@ def fit_loss(
 
 @torch.no_grad()
 def move_gains(posterior: Tensor, weight: Tensor) -> Tensor:
-    """What the likelihood gains, in nat, with particle k put where particle j is, (S, K, K).
+    """Gain in log likelihood, in nat, if particle k were moved to the position of particle j, (S, K, K).
 
-    The density is `π · (1 − r_k + r_j)` then: `KL(Gibbs ‖ π)` falls by `Σ_i w_i log(1 − r_ik + r_ij)`. What
-    may be chance counts as 0: every particle made as many samples, so only what differs among those of one
-    particle is chance.
+    The density would change from `π` to `π · (1 − r_k + r_j)`, so `KL(Gibbs ‖ π)` would fall by
+    `Σ_i w_i log(1 − r_ik + r_ij)`. Gains within `CERTAINTY` standard errors count as 0. Samples are
+    stratified over the particles, so the standard error comes from the variance among the samples of the
+    same particle.
 
     Args:
-        posterior: `r_ik`, of every particle for every sample, (S, N, K); particle i mod K made sample i.
+        posterior: responsibility `r_ik` of every particle for every sample, (S, N, K); sample i was drawn
+            from particle i mod K.
         weight: `w_i`, normalised over each state's samples, (S, N).
     """
     change = posterior.unsqueeze(-2) - posterior.unsqueeze(-1)  # (S, N, K, K)
@@ -156,10 +162,14 @@ def move_gains(posterior: Tensor, weight: Tensor) -> Tensor:
 
 
 def best_move(gains: Tensor, distance: Tensor) -> Tensor:
-    """The move to be made in each state, as one True in (S, K, K), or none where none gains.
+    """The move to make in each state, as one True in (S, K, K), or none if no move gains.
 
-    The particle is the one that gains most. Of aims that are about as good the nearest is taken, so that a
-    particle on its way keeps its aim.
+    It moves the particle with the largest gain. Among equally good target particles (see `TIE`) it takes the
+    nearest, so that a particle that is already moving keeps its target.
+
+    Args:
+        gains: from `move_gains`, (S, K, K).
+        distance: squared distance between the parameters of particles k and j, (S, K, K).
     """
     most = gains.amax((1, 2), keepdim=True)
     good = (gains > 0) & (gains > TIE * most) & (gains.amax(2, keepdim=True) == most)

@@ -1,14 +1,17 @@
-"""Multilayer perceptrons with batch renormalisation, side by side, and a gradient written by hand.
+"""Ensembles of multilayer perceptrons with batch renormalisation, and their gradient written by hand.
 
-Autograd would keep and pass over every elementwise step of a batch normalisation. Since the
-normalisation is folded into the linear layer behind it, the whole gradient is three matrix products a
-layer and one pass over the activations (see `FoldedMlp.gradients`). Networks of equal shape are members
-of one batch of products: on small networks the number of operations costs more than what they compute.
+Autograd would store the result of every elementwise operation of a batch normalisation and process each one
+again in the backward pass. Here the normalisation is folded into the linear layer behind it (see
+`wpg.controllers.normalisation`), so that the gradient takes three matrix products a layer and one pass over
+the activations (see `FoldedMlp.gradients`).
+
+The E members of an ensemble have the same shape and are computed by one batched matrix product: with small
+networks the number of calls costs more than the arithmetic.
 """
 
 import math
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +20,7 @@ from wpg.controllers.normalisation import BatchNorm, BatchUse, FoldedNorm, fold
 
 
 class Layer(nn.Module):
-    """Normalisation (optional), then a linear layer; E members side by side."""
+    """An optional normalisation and a linear layer, for each of E members."""
 
     def __init__(
         self,
@@ -37,32 +40,33 @@ class Layer(nn.Module):
         self.norm = norm
 
     def own_parameters(self) -> list[Tensor]:
-        """Weight, bias and, with a normalisation, scale and shift: the order that gradients come in."""
+        """Weight, bias and, if there is a normalisation, its scale and shift: the order of the gradients."""
         norm = [] if self.norm is None else [self.norm.scale, self.norm.shift]
         return [self.weight, self.bias, *norm]
 
-    def at_rest(self) -> tuple[Tensor, Tensor]:
-        """Weight (E, in, out) and bias (E, 1, out) with the normalisation folded in."""
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (E, in, out) and bias (E, 1, out) with the normalisation by running statistics folded in."""
         if self.norm is None:
             return self.weight, self.bias
-        return fold(*self.norm.at_rest(), self.weight, self.bias)
+        return fold(*self.norm.from_running_statistics(), self.weight, self.bias)
 
 
 class Step(NamedTuple):
-    """What the backward pass needs of one layer."""
+    """What the backward pass needs to know of one layer's forward pass."""
 
     layer: Layer
     x: Tensor
-    """Its input, (E or 1, B, in)."""
-    left: Tensor
-    """The input as it went into the product."""
+    """Input of the layer, (E or 1, B, in)."""
+    factor: Tensor
+    """The same in the precision of the matrix product."""
     weight: Tensor
-    """The folded weight as it went into the product, (E, in, out)."""
+    """The folded weight in the precision of the matrix product, (E, in, out)."""
     norm: BatchNorm | None
+    """The normalisation, if its statistics came from the batch."""
 
 
 class PlainMlp:
-    """Plain layers with ReLU between: what a `FoldedMlp` was at rest when this was taken from it."""
+    """Linear layers with ReLU between: a `FoldedMlp` with its normalisations folded in, for inference."""
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], *, low_precision: bool) -> None:
         first, *hidden, last = layers
@@ -81,7 +85,17 @@ class PlainMlp:
 
 
 class FoldedMlp(nn.Module):
-    """`in → hidden → … → out` with ReLU between, a normalisation before every linear layer; E of them."""
+    """E perceptrons `in → hidden → … → out` with ReLU between.
+
+    Before every linear layer there is a batch renormalisation, unless `normalise` is False. "Frozen" below
+    means that the running statistics normalise, as in evaluation mode.
+
+    Args:
+        sizes: in, hidden, …, out.
+        members: E.
+        normalise: whether there are normalisations.
+        generator: draws the initial parameters.
+    """
 
     def __init__(
         self,
@@ -92,9 +106,7 @@ class FoldedMlp(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.members = members
-        self.normalise = normalise
-        self.low_precision = False  # products of the hidden layers in bfloat16
+        self.low_precision = False  # True takes the hidden layers' products in bfloat16
         self.layers = nn.ModuleList()
         for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             norm = FoldedNorm(fan_in, members=members, raw=index == 0) if normalise else None
@@ -104,21 +116,21 @@ class FoldedMlp(nn.Module):
         """The layers, in order."""
         return [cast(Layer, layer) for layer in self.layers]
 
-    def forward(self, x: Tensor, use: BatchUse | None = None) -> Tensor:
-        """Outputs (E, B, out) of `x (B, in)`, which all members see.
-
-        With `use`, the batch's own statistics normalise it and the running statistics follow. Without,
-        the network is at rest: the running statistics hold, and where there are such, the parameters
-        are constants to the gradient.
-        """
-        parameters = [parameter for layer in self.own_layers() for parameter in layer.own_parameters()]
-        if use is None and self.normalise:
-            parameters = [parameter.detach() for parameter in parameters]
-        output: Tensor = _Chain.apply(self, use, x, *parameters)  # type: ignore[no-untyped-call]
-        return output
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (E, B, out) of the frozen network for `x (B, in)`, the input of all members."""
+        return self.record(x, None)[0]
 
     def record(self, x: Tensor, use: BatchUse | None) -> tuple[Tensor, list[Step]]:
-        """`self(x, use)` without autograd, and what `gradients` needs of it."""
+        """Forward pass that keeps what `gradients` needs.
+
+        Args:
+            x: input of all members, (B, in).
+            use: how the statistics of this training batch normalise it and change the running statistics;
+                None for the frozen network.
+
+        Returns:
+            Outputs (E, B, out), and one step for every layer.
+        """
         steps = []
         x = x.unsqueeze(0)
         layers = self.own_layers()
@@ -129,12 +141,12 @@ class FoldedMlp(nn.Module):
                 norm = layer.norm.from_batch(x, use)
                 weight, bias = fold(norm.multiplier, norm.offset, layer.weight, layer.bias)
             else:
-                weight, bias = layer.at_rest()
+                weight, bias = layer.folded()
             if self.low_precision and hidden:
                 weight = weight.bfloat16()
-            left = x.to(weight.dtype)
-            steps.append(Step(layer, x, left, weight, norm))
-            x = _affine(left, weight, bias)
+            factor = x.to(weight.dtype)
+            steps.append(Step(layer, x, factor, weight, norm))
+            x = _affine(factor, weight, bias)
             if index < len(layers) - 1:
                 x.relu_()
         return x, steps
@@ -142,17 +154,26 @@ class FoldedMlp(nn.Module):
     def gradients(
         self, steps: list[Step], grad: Tensor, *, by_input: bool, by_parameters: bool
     ) -> tuple[Tensor | None, list[Tensor]]:
-        """Gradients by the input (B, in), and by the parameters in the order of `parameters`.
+        """Backward pass: gradients of a loss L by the input and by the parameters.
 
-        Of a layer `z = x W' + b + c W`, with `G = ∂L/∂z`, `W' = diag(s) W`, `D = xᵀ G`:
-        `∂L/∂W = diag(s) D + cᵀ ΣG`, `∂L/∂s = Σ_out W·D`, `∂L/∂c = ΣG Wᵀ`, and
-        `∂L/∂x = G W'ᵀ` plus what flows through the statistics.
+        For a layer `z = x W' + b + c W` with `W' = diag(s) W`, where the normalisation is `x·s + c`, and with
+        `G = ∂L/∂z` and `D = xᵀ G`:
+
+            ∂L/∂W = diag(s) D + cᵀ ΣG
+            ∂L/∂b = ΣG
+            ∂L/∂s = Σ_out W·D
+            ∂L/∂c = ΣG Wᵀ
+            ∂L/∂x = G W'ᵀ, plus the gradient through the batch statistics (see `FoldedNorm.backward`)
 
         Args:
             steps: from `record`.
             grad: `∂L/∂output`, (E, B, out).
-            by_input: whether the first is wanted; else it is None.
-            by_parameters: whether the second is wanted; else it is empty.
+            by_input: whether to compute the gradient by the input.
+            by_parameters: whether to compute the gradients by the parameters.
+
+        Returns:
+            Gradient by the input (B, in) or None, and gradients by the parameters, in the order of
+            `parameters()`, or an empty list.
         """
         found: list[Tensor] = []
         for number, step in reversed(list(enumerate(steps))):
@@ -161,7 +182,7 @@ class FoldedMlp(nn.Module):
             weight, through = step.weight.to(kind), grad.to(kind)
             slope = intercept = None
             if by_parameters:
-                product = _product(step.left.to(kind).mT, through)  # (E, in, out)
+                product = _product(step.factor.to(kind).mT, through)  # (E, in, out)
                 own, slope, intercept = _parameter_grads(step, product, grad.sum(1, keepdim=True))
                 found = [*own, *found]
             if number or by_input:
@@ -172,41 +193,26 @@ class FoldedMlp(nn.Module):
                 grad = torch.ops.aten.threshold_backward.grad_input(grad, step.x, 0, grad_input=grad)
         return grad.sum(0) if by_input else None, found
 
-    def at_rest(self, *, low_precision: bool = False) -> PlainMlp:
-        """The network at rest, as it is now: later updates of it do not show."""
+    def frozen(self, *, low_precision: bool = False) -> PlainMlp:
+        """A frozen copy of the network, which later updates do not change."""
         return PlainMlp(self.folded_layers(), low_precision=low_precision)
 
     @torch.no_grad()
     def folded_layers(self) -> list[tuple[Tensor, Tensor]]:
-        """The network at rest as plain layers, ReLU between: [(weight (E, in, out), bias (E, 1, out))]."""
-        folded = [layer.at_rest() for layer in self.own_layers()]
+        """The frozen network as linear layers, ReLU between: [(weight (E, in, out), bias (E, 1, out))]."""
+        folded = [layer.folded() for layer in self.own_layers()]
         return [(weight.detach().clone(), bias.detach().clone()) for weight, bias in folded]
-
-
-class _Chain(torch.autograd.Function):
-    """`FoldedMlp` for autograd."""
-
-    @staticmethod
-    def forward(ctx: Any, network: FoldedMlp, use: BatchUse | None, x: Tensor, *parameters: Tensor) -> Tensor:
-        del parameters  # autograd has to see them; their values are read from the network
-        ctx.network = network
-        output, ctx.steps = network.record(x, use)
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        by_input, by_parameters = ctx.needs_input_grad[2], any(ctx.needs_input_grad[3:])
-        input_grad, found = ctx.network.gradients(
-            ctx.steps, grads[0], by_input=by_input, by_parameters=by_parameters
-        )
-        missing = [None] * (len(ctx.needs_input_grad) - 3)
-        return None, None, input_grad, *(found or missing)
 
 
 def _parameter_grads(
     step: Step, product: Tensor, bias_grad: Tensor
 ) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
-    """Gradients in the order of `own_parameters`, then slope and intercept of the statistics' share."""
+    """Gradients of one layer, from `product = xᵀ G` and `bias_grad = ΣG` (see `FoldedMlp.gradients`).
+
+    Returns:
+        Gradients in the order of `Layer.own_parameters`, and the slope and intercept of
+        `FoldedNorm.backward`, None without statistics of a batch.
+    """
     layer, norm = step.layer, step.norm
     if norm is None or layer.norm is None:
         return [product, bias_grad], None, None
@@ -229,9 +235,11 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Batch of matrix products, bfloat16 out in float32; one row or column is not worth a call of BLAS.
+    """Batched matrix product; of bfloat16 factors it returns float32.
 
-    Of a batch of one, a compiler may lose the stride, and oneDNN then copies both factors.
+    Products with a single row or column are computed elementwise, which is faster than a BLAS call. A batch
+    of one uses `mm`: torch.compile may lose the stride of the batch axis, and oneDNN would then copy both
+    factors.
     """
     if a.shape[2] == 1:
         return _widen(a) * b

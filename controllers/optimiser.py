@@ -1,4 +1,4 @@
-"""Adam over one long tensor."""
+"""Adam on all parameters of a network at once, as one vector."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ EPSILON = 1e-8
 
 
 class FlatAdam:
-    """Adam over parameters that lie end to end in one tensor.
+    """Adam (Kingma & Ba 2015) whose parameters are views of one contiguous vector.
 
-    The parameters become views of it, so that a step is one call however many they are: on networks of this
-    size the calls cost more than what they compute. Move the parameters to their device before. Steps are
-    `pace` times as large as the step size says.
+    A step is then one call, whatever the number of parameters: with networks of this size the calls cost
+    more than the arithmetic. The parameters must be on their device already. The step size is `pace` times
+    the learning rate.
     """
 
     def __init__(self, parameters: Sequence[Tensor], learning_rate: float, *, pace: float = 1.0) -> None:
         with torch.no_grad():
-            self._flat = end_to_end(parameters)
+            self._flat = flat_vector(parameters)
         sizes = [parameter.numel() for parameter in parameters]
         for parameter, part in zip(parameters, torch.split(self._flat, sizes), strict=True):
             parameter.data = part.view_as(parameter)
@@ -32,7 +32,7 @@ class FlatAdam:
         }
 
     def step(self, gradient: Tensor) -> None:
-        """Move the parameters down the gradient, which lies end to end as they do."""
+        """Take one step down the gradient, a vector in the order of the parameters (see `flat_vector`)."""
         adam(
             [self._flat],
             [gradient],
@@ -51,11 +51,11 @@ class FlatAdam:
         )
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Set the step size, before it is multiplied by `pace`."""
+        """Set the learning rate, which is multiplied by `pace`."""
         self._learning_rate = learning_rate
 
     def tensors(self) -> dict[str, Tensor]:
-        """Moments and number of steps."""
+        """The moments and the number of steps, for a checkpoint."""
         return dict(self._state)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -64,6 +64,6 @@ class FlatAdam:
             tensor.copy_(tensors[name])
 
 
-def end_to_end(tensors: Sequence[Tensor]) -> Tensor:
-    """One long tensor of all elements, as `FlatAdam` holds its parameters."""
+def flat_vector(tensors: Sequence[Tensor]) -> Tensor:
+    """All elements of the tensors, in order, as one vector."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])

@@ -1,4 +1,7 @@
-"""Particle policy: K particles a state, convolved with a learned heat kernel."""
+"""Particle policy: a network gives K particles for every state, each with a learned Gaussian kernel.
+
+The density and the sampling of such a mixture are in `wpg.controllers.flow`.
+"""
 
 import math
 from collections.abc import Callable
@@ -8,21 +11,22 @@ from torch import Tensor, nn
 
 from wpg.controllers import flow
 from wpg.controllers.network import FoldedMlp
-from wpg.controllers.normalisation import BatchUse
 
 LOG_STD_MIN = -5.0
 LOG_STD_MAX = 2.0
 STRETCH_MAX = 8.0
-"""Bound of a kernel's stretch in each action dimension."""
+"""Bound of a kernel's stretch `w` in each action dimension."""
 ACTION_MARGIN = 1e-6
-"""Actions nearer than this to ±1 are moved inside before the inverse tanh."""
+"""Actions closer to ±1 than this are moved inwards before the inverse tanh."""
 
 
 class ParticlePolicy(nn.Module):
-    """Equal-weight mixture of K Gaussians over the pre-tanh action `u`; the action is `tanh u`.
+    """Equal-weight mixture of K Gaussians over the pre-tanh action `u`; the action is `a = tanh u`.
 
-    A trunk of two hidden layers, each linear layer behind a batch renormalisation (`normalise`), so
-    raw observations go in.
+    `π(a|s) = 1/K Σ_k N(u; μ_k(s), Σ_k(s)) / Π(1 − a²)` with `Σ_k = diag(σ_k) (I + w_k w_kᵀ) diag(σ_k)`. A
+    network with two hidden layers outputs the particles `μ`, the widths `log σ` and the stretches `w`.
+    Before each of its linear layers there is a batch renormalisation (unless `normalise` is False), so
+    the inputs are raw observations.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class ParticlePolicy(nn.Module):
 
     @torch.no_grad()
     def _spread_particles(self, generator: torch.Generator | None) -> None:
-        """Start with particles apart from each other: from one point they would never part."""
+        """Give every particle a mean of its own: particles that start at one point would never separate."""
         head = self.network.own_layers()[-1]
         head.weight.mul_(0.3)
         bias = head.bias.view(3, self.num_particles, self.action_dim)
@@ -51,21 +55,21 @@ class ParticlePolicy(nn.Module):
         bias[1] = math.log(0.5)
         bias[2] = 0.1 * torch.randn(bias[2].shape, generator=generator)
 
-    def forward(self, obs: Tensor, use: BatchUse | None = None) -> flow.Mixture:
-        """Particles and their kernels at `obs (B, obs_dim)`, pre-tanh.
+    def forward(self, obs: Tensor) -> flow.Mixture:
+        """The mixture over the pre-tanh action at `obs (B, obs_dim)`.
 
-        With `use` the batch's own statistics normalise it and the running statistics follow. Without,
-        the statistics are frozen, and the parameters of a normalised trunk are constants.
+        The running statistics normalise the batch. Training uses `network.record`, where its own
+        statistics do.
         """
-        return self.mixture(self.network(obs, use))
+        return self.mixture(self.network(obs))
 
-    def at_rest(self, *, low_precision: bool = False) -> Callable[[Tensor], flow.Mixture]:
-        """`self(obs)` as it is now: later updates do not show."""
-        network = self.network.at_rest(low_precision=low_precision)
+    def frozen(self, *, low_precision: bool = False) -> Callable[[Tensor], flow.Mixture]:
+        """A copy of this function of obs, which later updates do not change."""
+        network = self.network.frozen(low_precision=low_precision)
         return lambda obs: self.mixture(network(obs))
 
     def mixture(self, heads: Tensor) -> flow.Mixture:
-        """Particles and kernels that the network's output says."""
+        """The mixture that the network's output `heads (1, B, 3·K·A)` describes."""
         heads = heads.view(-1, 3, self.num_particles, self.action_dim)
         return flow.Mixture(
             heads[:, 0],
@@ -74,12 +78,15 @@ class ParticlePolicy(nn.Module):
         )
 
     def heads_gradient(self, heads: Tensor, components: Tensor, grads: flow.Mixture) -> Tensor:
-        """Gradient of a loss by the network's output, of its shape.
+        """Backward pass of `mixture(heads).choose(components)`.
 
         Args:
-            heads: the output.
-            components: particles that were chosen, (B, N).
-            grads: gradient by what was chosen, (B, N, A) each.
+            heads: the network's output, (1, B, 3·K·A).
+            components: particle indices that were chosen, (B, N).
+            grads: gradients of the loss by mean, log_std and stretch of the chosen particles, (B, N, A) each.
+
+        Returns:
+            Gradient by `heads`, of the same shape.
         """
         found = torch.zeros_like(heads).view(-1, 3, self.num_particles, self.action_dim)
         index = components[:, None, :, None].expand(-1, 3, -1, self.action_dim)
@@ -90,19 +97,19 @@ class ParticlePolicy(nn.Module):
         return found.view_as(heads)
 
     def folded_layers(self) -> list[tuple[Tensor, Tensor]]:
-        """The network at rest as plain layers, ReLU between: [(weight (in, out), bias (1, out))].
+        """The network as linear layers with ReLU between: [(weight (in, out), bias (1, out))].
 
-        The last layer's output, viewed as (B, 3, K, A), is the mean, the log_std before its clamp to
+        The last layer's output, viewed as (B, 3, K, A), holds the mean, the log_std before its clamp to
         [LOG_STD_MIN, LOG_STD_MAX], and the stretch before its clamp to [−STRETCH_MAX, STRETCH_MAX].
         """
         return [(weight[0], bias[0]) for weight, bias in self.network.folded_layers()]
 
     @torch.no_grad()
     def sample(self, obs: Tensor, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Actions (B, N, A) in [−1, 1]; each has the policy's density.
+        """Sample N actions for every state, (B, N, A) in [−1, 1].
 
-        The particle that a sample comes from is uniform, and stratified over the N samples of a
-        state: N = K takes every particle once.
+        Each sample is distributed by the policy's density. Its particle is drawn uniformly, but without
+        replacement among K consecutive samples of a state: N = K takes every particle once.
         """
         mixture: flow.Mixture = self(obs)
         rows, device = len(obs), mixture.mean.device
@@ -110,13 +117,13 @@ class ParticlePolicy(nn.Module):
         repeats = -(-num_samples // self.num_particles)
         components = order.repeat(1, repeats)[:, :num_samples]  # (B, N)
         noise = torch.randn(rows, num_samples, self.action_dim, generator=generator).to(device)
-        return torch.tanh(flow.place(noise, mixture.choose(components)))
+        return torch.tanh(flow.reparameterise(noise, mixture.choose(components)))
 
     def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
-        """`log π(action|obs)` (B,) in action space, for `action (B, A)` in [−1, 1]."""
+        """`log π(a|s)` (B,) in action space, for `obs (B, obs_dim)` and `action (B, A)` in [−1, 1]."""
         return flow.log_density(inverse_tanh(action), self(obs))
 
 
 def inverse_tanh(action: Tensor) -> Tensor:
-    """`atanh`, with actions at the very edge of the box moved inside."""
+    """`atanh`, with actions at ±1 moved inwards by `ACTION_MARGIN`."""
     return torch.atanh(action.clamp(-1 + ACTION_MARGIN, 1 - ACTION_MARGIN))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wpg.controllers.environment import GOAL_KEYS, EnvSpec, FloatArray, episode_seed, flatten_obs
 from wpg.controllers.errors import FaultyEnvError
 from wpg.controllers.replay import ReplayBuffer, Transitions
-from wpg.controllers.stepping import Stepping
+from wpg.controllers.training_envs import TrainingEnvs
 
 TRAINING_STREAM = 0
 RECENT = 20
@@ -38,7 +38,7 @@ class Rollout:
     any episode can be begun again in another process.
     """
 
-    def __init__(self, envs: Stepping, spec: EnvSpec, seed: int) -> None:
+    def __init__(self, envs: TrainingEnvs, spec: EnvSpec, seed: int) -> None:
         self.envs, self.spec, self.seed = envs, spec, seed
         self.begun = 0
         self.finished = 0
@@ -75,7 +75,7 @@ class Rollout:
     def begin_step(self, actions: FloatArray) -> None:
         """Begin a step of every environment with `actions (N, A)` in [−1, 1]."""
         self._actions = actions
-        self.envs.begin(self.spec.scale_action(actions))
+        self.envs.step_async(self.spec.scale_action(actions))
 
     def _check_obs(self, obs: Any) -> None:
         parts = {name: obs[name] for name in GOAL_KEYS} if self.spec.goal_dim else {"observation": obs}
@@ -99,7 +99,7 @@ class Rollout:
         Raises:
             FaultyEnvError: a reward or an observation is not finite; the replay is as it was.
         """
-        obs, rewards, terminated, truncated, success, reported = self.envs.finish()
+        obs, rewards, terminated, truncated, success, reported = self.envs.step_wait()
         self._lengths += 1
         self._check("reward", rewards)
         self._check_obs(obs)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from wpg.controllers import checkpoint
+from wpg.controllers.acting import make_act
 from wpg.controllers.checkpoint import under
 from wpg.controllers.config import TrainConfig, learner_settings
 from wpg.controllers.demonstrations import load_demonstrations
@@ -32,15 +33,15 @@ from wpg.controllers.errors import (
 )
 from wpg.controllers.evaluation import TRAINING_EVALUATION_STREAM, Evaluation, run_episodes
 from wpg.controllers.exploration import Excursions
-from wpg.controllers.flow import draw
-from wpg.controllers.fork import has_spare_core
+from wpg.controllers.flow import sample
+from wpg.controllers.forked_process import has_spare_core
 from wpg.controllers.learner import Learner
 from wpg.controllers.monitor import Monitor
 from wpg.controllers.provenance import checkout_commit, installed_versions
 from wpg.controllers.replay import Shares, make_replay
 from wpg.controllers.rollout import Rollout
-from wpg.controllers.run import CHECKPOINT_NAME, build_networks, fitting, make_act, spec_to_json
-from wpg.controllers.stepping import InProcess, OwnProcess, Stepping
+from wpg.controllers.run_folder import CHECKPOINT_NAME, build_networks, fitting, spec_to_json
+from wpg.controllers.training_envs import ForkedEnvs, LocalEnvs, TrainingEnvs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,24 +116,25 @@ class Trainer:
             critic.to(config.device),
             learner_settings(config),
             generator=generator,
-            apart=self._apart(config.device == "cpu" and config.threads == 1),
+            actor_process=self._overlaps(config.device == "cpu" and config.threads == 1),
         )
 
-    def _apart(self, pays: bool) -> bool:
-        """Whether what pays on another core is to have it."""
+    def _overlaps(self, worthwhile: bool) -> bool:
+        """Whether work runs in a process of its own: if that is worthwhile, wanted and possible."""
         wanted = self.config.overlap
-        return pays and (has_spare_core() if wanted is None else wanted)
+        return worthwhile and (has_spare_core() if wanted is None else wanted)
 
-    def _make_envs(self, factory: Callable[[], Env] | None) -> Stepping:
-        """In a process of their own where that pays: with goals.
+    def _make_envs(self, factory: Callable[[], Env] | None) -> TrainingEnvs:
+        """Make the environments, in a process of their own if that is worthwhile.
 
-        Environments without goals step one at a time, in a small part of the time of an update. A factory may
-        share what it likes with its caller, which a process cannot: it gets one where `overlap` asks for it.
+        By default it is so with goals only: an environment without goals steps alone, in a small part of the
+        time of an update. Environments of a factory may share objects with its caller, which a process would
+        break, so they get one only if `overlap` asks for it.
         """
         config = self.config
         make = partial(make_envs, config.env, config.num_envs, factory, **config.env_kwargs)
-        pays = config.overlap or (factory is None and self.spec.goal_dim > 0)
-        return OwnProcess(make, config.num_envs) if self._apart(pays) else InProcess(make())
+        worthwhile = config.overlap or (factory is None and self.spec.goal_dim > 0)
+        return ForkedEnvs(make, config.num_envs) if self._overlaps(worthwhile) else LocalEnvs(make())
 
     def add_demonstrations(self, demonstrations: str) -> None:
         """Put the episodes of this file into the replay memory, to stay there."""
@@ -197,8 +199,8 @@ class Trainer:
         generator = self.learner.generator
         if self.step < self.config.random_steps:
             return self.excursions.mix(np.zeros_like(self.excursions.held), 1.0, generator)
-        mixture = self.learner.resting(torch.from_numpy(self.rollout.obs).to(self.config.device))
-        actions: FloatArray = torch.tanh(draw(mixture, generator=generator)).cpu().numpy()
+        mixture = self.learner.frozen_policy(torch.from_numpy(self.rollout.obs).to(self.config.device))
+        actions: FloatArray = torch.tanh(sample(mixture, generator=generator)).cpu().numpy()
         return self.excursions.mix(actions, self.config.random_share, generator)
 
     def _passed(self, period: int) -> bool:
@@ -218,7 +220,8 @@ class Trainer:
     def _evaluate(self, monitor: Monitor) -> Evaluation:
         begun = time.perf_counter()
         learner, seed = self.learner, self.config.seed
-        act = make_act(learner.actor.average, learner.critic, self.spec, self.config.select, seed=seed)
+        average = learner.wait_for_actor().average
+        act = make_act(average, learner.critic, self.spec, self.config.select, seed=seed)
         seeds = [
             episode_seed(seed, TRAINING_EVALUATION_STREAM, self.step, index)
             for index in range(self.config.eval_episodes)

@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from wpg.controllers.config import TrainConfig
+from wpg.controllers.cpu import tuned
 from wpg.controllers.environment import Env
 from wpg.controllers.errors import ConfigError, RunFolderError
 from wpg.controllers.metrics import MetricsLog
 from wpg.controllers.monitor import Monitor
-from wpg.controllers.picture import draw_training
-from wpg.controllers.processor import tuned
 from wpg.controllers.progress import OnProgress
-from wpg.controllers.run import CONFIG_NAME, read_config
+from wpg.controllers.run_folder import CONFIG_NAME, read_config
 from wpg.controllers.trainer import Trainer, TrainResult
+from wpg.controllers.training_plot import plot_training
 
 
 def train(
@@ -115,5 +115,5 @@ def _run(trainer: Trainer, on_progress: OnProgress | None, *, resume_step: int |
             on_progress=on_progress,
         )
         result = trainer.run(monitor)
-    draw_training(trainer.folder)
+    plot_training(trainer.folder)
     return result

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.controllers.environment import make_env
-from wpg.controllers.run import CONFIG_NAME, Run, load_run
+from wpg.controllers.run_folder import CONFIG_NAME, Run, load_run
 from wpg.export.contract import Provenance, read_interface
 from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
 from wpg.export.options import ExportOptions

@@ -106,7 +106,7 @@ def test_actor_gradient_is_minus_the_velocity_through_the_sample():
     log_std = torch.full((8, K, A), -1.0, requires_grad=True)
     components = torch.arange(8) % K
     mixture = flow.Mixture(mean, log_std, torch.zeros(8, K, A))
-    u = flow.draw(mixture, generator=torch.Generator().manual_seed(3), components=components)
+    u = flow.sample(mixture, generator=torch.Generator().manual_seed(3), components=components)
     v = torch.randn(8, A)
     flow.actor_loss(u, v).backward()
     rows = torch.arange(8)
@@ -145,8 +145,8 @@ def test_critic_loss_by_hand():
 def test_gradient_of_a_placed_sample_equals_autograd():
     kernel = flow.Mixture(*(torch.randn(8, A, dtype=torch.float64, requires_grad=True) for _ in range(3)))
     noise, grad = torch.randn(2, 8, A, dtype=torch.float64)
-    expected = torch.autograd.grad(flow.place(noise, kernel), kernel, grad)
-    for ours, theirs in zip(flow.place_gradient(grad, noise, kernel), expected, strict=True):
+    expected = torch.autograd.grad(flow.reparameterise(noise, kernel), kernel, grad)
+    for ours, theirs in zip(flow.reparameterise_gradient(grad, noise, kernel), expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-10)
 
 

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from textbook import textbook
 
 from wpg.controllers import flow
 from wpg.controllers.actor import ACTOR_SAMPLES
@@ -34,7 +35,7 @@ def make_learner():
     made = Learner(policy, Critic(OBS, ACTION, hidden=16, generator=generator), settings, generator=generator)
     for _ in range(3):
         made.update(make_batch(generator))
-    made.settle()
+    made.publish_policy()
     return made
 
 
@@ -54,16 +55,16 @@ def flat(gradients):
     return torch.cat([gradient.reshape(-1) for gradient in gradients])
 
 
-def testcritic_gradient_equals_autograd(learner):
+def test_critic_gradient_equals_autograd(learner):
     batch = make_batch(torch.Generator().manual_seed(1))
     components, noise = torch.arange(ROWS).unsqueeze(1) % K, torch.randn(ROWS, 1, ACTION)
     with torch.no_grad():
-        ours, loss, _ = learner.critic_gradient(batch, learner.resting, components, noise, STILL)
-        mixture = learner.actor.policy(batch.next_obs)
-        next_u = flow.place(noise, mixture.choose(components)).squeeze(1)
+        ours, loss, _ = learner.critic_gradient(batch, learner.frozen_policy, components, noise, STILL)
+        mixture = learner.frozen_policy(batch.next_obs)
+        next_u = flow.reparameterise(noise, mixture.choose(components)).squeeze(1)
         next_log_prob = flow.log_density(next_u, mixture)
     states, actions = torch.cat([batch.obs, batch.next_obs]), torch.cat([batch.action, next_u.tanh()])
-    values = learner.critic(states, actions, STILL)
+    values = textbook(learner.critic.network, torch.cat([states, actions], 1), STILL).squeeze(-1)
     target = flow.critic_target(
         batch.reward,
         batch.terminated,
@@ -82,16 +83,17 @@ def testcritic_gradient_equals_autograd(learner):
 def test_policy_gradient_equals_autograd(learner):
     obs = torch.randn(ROWS, OBS)
     components, noise = torch.randint(K, (ROWS, ACTOR_SAMPLES)), torch.randn(ROWS, ACTOR_SAMPLES, ACTION)
+    actor = learner.wait_for_actor()
     with torch.no_grad():
-        ours, by_log_tau, entropy, _ = learner.actor.gradient(obs, components, noise, STILL)
-    mixture = learner.actor.policy(obs, STILL)
-    u = flow.place(noise, mixture.choose(components)).flatten(0, 1)
+        ours, by_log_tau, entropy, _ = actor.gradient(obs, components, noise, STILL)
+    mixture = actor.policy.mixture(textbook(actor.policy.network, obs, STILL))
+    u = flow.reparameterise(noise, mixture.choose(components)).flatten(0, 1)
     states, repeated = obs.repeat_interleave(ACTOR_SAMPLES, 0), mixture.repeat(ACTOR_SAMPLES)
     with torch.no_grad():
         log_prob, score = flow.log_density_and_score(u, repeated)
-    gradient = flow.value_gradient(u, lambda action: learner.actor.critic(states, action).amin(0))
+    gradient = flow.value_gradient(u, lambda action: actor.critic(states, action).amin(0))
     loss = flow.actor_loss(u, flow.velocity(u, gradient, score, learner.tau()))
-    expected = flat(torch.autograd.grad(loss, list(learner.actor.policy.parameters())))
+    expected = flat(torch.autograd.grad(loss, list(actor.policy.parameters())))
     assert entropy.item() == pytest.approx(-log_prob.mean().item(), rel=1e-5)
     assert torch.allclose(ours, expected, atol=1e-5)
     assert by_log_tau.item() == pytest.approx(-(log_prob.mean().item() - 1.0), rel=1e-4)
@@ -100,21 +102,22 @@ def test_policy_gradient_equals_autograd(learner):
 @pytest.mark.parametrize("learning_rate", [1e-3, 1e-4])
 def test_the_temperature_keeps_its_pace_while_the_step_size_falls(learner, learning_rate):
     learner.set_learning_rate(learning_rate)
-    before = learner.actor.log_tau.item()
+    before = learner.wait_for_actor().log_tau.item()
     learner.update(make_batch(torch.Generator().manual_seed(1)))
     # Adam's first step is its step size, whatever the gradient.
-    assert abs(learner.actor.log_tau.item() - before) == pytest.approx(3 * learning_rate, rel=0.05)
+    assert abs(learner.wait_for_actor().log_tau.item() - before) == pytest.approx(3 * learning_rate, rel=0.05)
 
 
 def test_gradient_of_the_action_value_equals_autograd(learner):
     obs, action = torch.randn(ROWS, OBS), (torch.rand(ROWS, ACTION) * 2 - 1).requires_grad_(True)
-    (expected,) = torch.autograd.grad(learner.critic(obs, action).amin(0).sum(), action)
+    values = textbook(learner.critic.network, torch.cat([obs, action], 1), None).squeeze(-1)
+    (expected,) = torch.autograd.grad(values.amin(0).sum(), action)
     assert torch.allclose(learner.critic.action_gradient(obs, action.detach()), expected, atol=1e-5)
 
 
-def test_nothing_changes_at_rest_until_the_next_update(learner):
+def test_the_published_policy_is_that_of_the_actor(learner):
     obs = torch.randn(ROWS, OBS)
-    for ours, theirs in zip(learner.resting(obs), learner.actor.policy(obs), strict=True):
+    for ours, theirs in zip(learner.frozen_policy(obs), learner.wait_for_actor().policy(obs), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
@@ -132,14 +135,15 @@ def test_rewards_scale_loss_and_value_but_nothing_else(learner):
 
 def test_an_update_of_the_actor_takes_effect_with_the_next(learner):
     obs = torch.randn(ROWS, OBS)
-    before = learner.resting(obs).mean
+    before = learner.frozen_policy(obs).mean
     for _ in range(2):
-        expected, followed = learner.actor.policy(obs).mean, copy.deepcopy(learner.critic.state_dict())
+        expected = learner.wait_for_actor().policy(obs).mean
+        followed = copy.deepcopy(learner.critic.state_dict())
         learner.update(make_batch(torch.Generator().manual_seed(1)))
-        assert torch.allclose(learner.resting(obs).mean, expected, atol=1e-5)
-        for name, tensor in learner.actor.critic.state_dict().items():
+        assert torch.allclose(learner.frozen_policy(obs).mean, expected, atol=1e-5)
+        for name, tensor in learner.wait_for_actor().critic.state_dict().items():
             assert torch.equal(tensor, followed[name]), name
-    assert not torch.allclose(learner.resting(obs).mean, before, atol=1e-5)
+    assert not torch.allclose(learner.frozen_policy(obs).mean, before, atol=1e-5)
 
 
 def test_each_half_of_the_update_is_one_graph(learner):
@@ -147,14 +151,14 @@ def test_each_half_of_the_update_is_one_graph(learner):
     batch = make_batch(torch.Generator().manual_seed(1))
     components, noise = torch.randint(K, (ROWS, ACTOR_SAMPLES)), torch.randn(ROWS, ACTOR_SAMPLES, ACTION)
     other, use = make_learner(), BatchUse(torch.tensor(0.5), False)
-    of_critic = batch, learner.resting, components[:, :1], noise[:, :1], use
+    of_critic = batch, learner.frozen_policy, components[:, :1], noise[:, :1], use
     of_policy = batch.obs, components, noise, use
     whole = {"fullgraph": True, "backend": "aot_eager"}
     with torch.no_grad():
-        expected = *learner.critic_gradient(*of_critic), *learner.actor.gradient(*of_policy)
+        expected = *learner.critic_gradient(*of_critic), *learner.wait_for_actor().gradient(*of_policy)
         found = (
             *torch.compile(other.critic_gradient, **whole)(*of_critic),
-            *torch.compile(other.actor.gradient, **whole)(*of_policy),
+            *torch.compile(other.wait_for_actor().gradient, **whole)(*of_policy),
         )
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)

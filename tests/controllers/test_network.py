@@ -2,35 +2,12 @@
 
 import pytest
 import torch
-from torch import Tensor
+from textbook import textbook
 
 from wpg.controllers.critic import Critic
 from wpg.controllers.network import FoldedMlp
 from wpg.controllers.normalisation import BatchUse
 from wpg.controllers.policy import ParticlePolicy
-
-
-def textbook(network: FoldedMlp, x: Tensor, use: BatchUse | None) -> Tensor:
-    """Normalise, then multiply, layer by layer, with nothing folded and autograd all the way."""
-    h = x.expand(network.members, -1, -1)
-    layers = network.own_layers()
-    for index, layer in enumerate(layers):
-        norm = layer.norm
-        if norm is not None:
-            running_std = (norm.running_var + norm.epsilon).sqrt()
-            if use is None:
-                h = (h - norm.running_mean) / running_std
-            else:
-                mean, var = h.mean(1, keepdim=True), h.var(1, unbiased=False, keepdim=True)
-                std = (var + norm.epsilon).sqrt()
-                r = (std.detach() / running_std).clamp(1 / 3, 3) if use.renormalise else 1
-                d = ((mean.detach() - norm.running_mean) / running_std).clamp(-5, 5) if use.renormalise else 0
-                h = (h - mean) / std * r + d
-            h = h * norm.scale + norm.shift
-        h = h @ layer.weight + layer.bias
-        if index < len(layers) - 1:
-            h = h.relu()
-    return h
 
 
 def make(normalise: bool, dtype: torch.dtype, *, members: int = 1, out: int = 3) -> FoldedMlp:
@@ -55,15 +32,14 @@ def test_gradient_equals_autograd(normalise, use, dtype, tolerance, shape):
     network = make(normalise, dtype, members=members, out=out)
     generator = torch.Generator().manual_seed(2)
     x = (torch.randn(32, 5, generator=generator, dtype=dtype) * 2 + 1).requires_grad_(True)
-    target = torch.randn(32, out, generator=generator, dtype=dtype)
-    inputs = [x, *network.parameters()]
-    results = []
-    for output in (network(x, use), textbook(network, x, use)):
-        loss = (output - target).square().mean()
-        results.append((output, torch.autograd.grad(loss, inputs)))
-    (ours, our_grads), (theirs, their_grads) = results
-    assert torch.allclose(ours, theirs, atol=tolerance)
-    for a, b in zip(our_grads, their_grads, strict=True):
+    expected = textbook(network, x, use)
+    grad = torch.randn(expected.shape, generator=generator, dtype=dtype) / 32
+    expected_grads = torch.autograd.grad(expected, [x, *network.parameters()], grad)
+    with torch.no_grad():
+        output, steps = network.record(x, use)
+        by_input, by_parameters = network.gradients(steps, grad, by_input=True, by_parameters=True)
+    assert torch.allclose(output, expected, atol=tolerance)
+    for a, b in zip([by_input, *by_parameters], expected_grads, strict=True):
         assert torch.allclose(a, b, atol=tolerance)
 
 
@@ -72,21 +48,21 @@ def test_running_statistics_follow_the_batch():
     norm = network.own_layers()[0].norm
     before = norm.running_var.clone()
     x = torch.randn(64, 5) * 3 + 7
-    network(x, BatchUse(0.25, False))
+    network.record(x, BatchUse(0.25, False))
     assert torch.allclose(norm.running_var, 0.75 * before + 0.25 * x.var(0, unbiased=False), atol=1e-5)
-    network(x, BatchUse(1.0, False))
+    network.record(x, BatchUse(1.0, False))
     assert torch.allclose(norm.running_mean, x.mean(0), atol=1e-5)
 
 
-def test_at_rest_only_the_input_has_a_gradient():
+def test_the_frozen_network_has_the_gradient_of_the_textbook_form():
     network = make(True, torch.float32)
     x = torch.randn(8, 5, requires_grad=True)
-    network(x).sum().backward()
-    assert x.grad is not None
-    assert all(parameter.grad is None for parameter in network.parameters())
-    y = x.detach().requires_grad_(True)
-    textbook(network, y, None).sum().backward()
-    assert torch.allclose(x.grad, y.grad, atol=1e-5)
+    inputs = [x, *network.parameters()]
+    ours, theirs = (
+        torch.autograd.grad(output.sum(), inputs) for output in (network(x), textbook(network, x, None))
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
 
 
 def test_bfloat16_products_stay_near_float32():
@@ -100,12 +76,9 @@ def test_bfloat16_products_stay_near_float32():
 
 def trained(module):
     for step in range(5):
-        use = BatchUse(1 / (step + 1), False)
         obs = torch.randn(64, 4) * torch.tensor([1.0, 10, 0.01, 100]) + torch.tensor([0.0, 50, 1, -3])
-        if isinstance(module, Critic):
-            module(obs, torch.rand(64, 2) * 2 - 1, use)
-        else:
-            module(obs, use)
+        actions = [torch.rand(64, 2) * 2 - 1] if isinstance(module, Critic) else []
+        module.network.record(torch.cat([obs, *actions], 1), BatchUse(1 / (step + 1), False))
     return module
 
 

@@ -197,7 +197,7 @@ def test_the_average_follows_the_policy():
         action = torch.rand(16, 2, generator=generator) * 2 - 1
         learner.update(Batch(obs, action, torch.randn(16, generator=generator), torch.zeros(16), next_obs))
         expected += (policy.network.own_layers()[1].weight.detach() - expected) / (1 + 0.2 * count)
-    torch.testing.assert_close(learner.actor.average.network.own_layers()[1].weight, expected)
+    torch.testing.assert_close(learner.wait_for_actor().average.network.own_layers()[1].weight, expected)
 
 
 def test_it_learns_to_reach(tmp_path):

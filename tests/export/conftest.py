@@ -75,8 +75,9 @@ def networks() -> tuple[ParticlePolicy, Critic]:
     with torch.no_grad():
         for _ in range(30):
             obs = mean + std * torch.randn(128, OBS_DIM, generator=generator)
-            policy(obs, use)
-            critic(obs, 2 * torch.rand(128, ACTION_DIM, generator=generator) - 1, use)
+            action = 2 * torch.rand(128, ACTION_DIM, generator=generator) - 1
+            policy.network.record(obs, use)
+            critic.network.record(torch.cat([obs, action], 1), use)
     return policy, critic
 
 

@@ -129,12 +129,13 @@ def test_inputs_that_hardly_vary_keep_their_precision(interface, write, tmp_path
     generator = torch.Generator().manual_seed(4)
     policy = ParticlePolicy(9, 3, num_particles=5, hidden=48, generator=generator)
     critic = Critic(9, 3, hidden=48, generator=generator)
+    use = BatchUse(rate=0.2, renormalise=False)
     for _ in range(100):
         obs = torch.randn(64, 9, generator=generator)
         obs[:, 2] = 1.0  # constant
         obs[:, 5] = 30 + 0.001 * obs[:, 5]
         with torch.no_grad():
-            policy(obs, BatchUse(rate=0.2, renormalise=False))
-            critic(obs, torch.rand(64, 3, generator=generator), BatchUse(rate=0.2, renormalise=False))
+            policy.network.record(obs, use)
+            critic.network.record(torch.cat([obs, torch.rand(64, 3, generator=generator)], 1), use)
     artifact = write(tmp_path / "policy.onnx", policy=policy, critic=critic)
     assert artifact.verify_golden() < 2e-6

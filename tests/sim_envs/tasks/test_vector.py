@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from wpg.controllers.environment import inspect_env, make_envs
 from wpg.controllers.replay import Shares, make_replay
 from wpg.controllers.rollout import Rollout
-from wpg.controllers.stepping import InProcess
+from wpg.controllers.training_envs import LocalEnvs
 from wpg.sim_envs.effects import Effects
 
 ID = "wpg/PandaReach-v0"
@@ -72,7 +72,7 @@ def test_training_sees_what_single_environments_give():
     for factory in (None, lambda: gymnasium.make(ID)):
         envs = make_envs(ID, 2, factory)
         spec, rng = inspect_env(gymnasium.make(ID)), np.random.default_rng(0)
-        rollout = Rollout(InProcess(envs), spec, seed=3)
+        rollout = Rollout(LocalEnvs(envs), spec, seed=3)
         replay = make_replay(spec, 1000, gymnasium.make(ID), hindsight_ratio=0.8, shares=Shares())
         rollout.begin_all()
         for _ in range(110):

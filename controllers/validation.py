@@ -1,4 +1,4 @@
-"""Settings in the types and ranges that their fields declare, as a settings file gives them back."""
+"""Validation of a settings dataclass against the types and ranges that its fields declare."""
 
 import math
 import os
@@ -12,13 +12,14 @@ from msgspec import inspect
 from wpg.controllers.errors import ConfigError
 
 BOUNDS = {"gt": "greater than", "ge": "of at least", "lt": "less than", "le": "at most"}
-"""Limits of numbers, as messages name them."""
+"""How error messages name the limits of a number."""
 
 
-def make_plain(settings: Any) -> None:
-    """Bring the fields of a frozen dataclass into their declared types, as far as no value changes.
+def validate_fields(settings: Any) -> None:
+    """Check the fields of a frozen dataclass and convert them in place to their declared types.
 
-    Numbers of NumPy become Python's, whole ones integers where those are declared, and paths strings.
+    Only conversions that keep the value are made: NumPy numbers become Python numbers, whole floats become
+    integers where integers are declared, and paths become strings.
 
     Raises:
         ConfigError: a field's value is of another type, out of its range, or a number that is not finite.
@@ -35,7 +36,7 @@ def make_plain(settings: Any) -> None:
 
 
 def _declared(annotation: Any) -> inspect.Type:
-    """The type that an annotation declares, None left aside."""
+    """The type that an annotation declares, without its `None`."""
     kind = inspect.type_info(annotation)
     if isinstance(kind, inspect.UnionType):
         (kind,) = (one for one in kind.types if not isinstance(one, inspect.NoneType))

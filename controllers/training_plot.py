@@ -1,4 +1,4 @@
-"""The picture of a training: what metrics.csv holds, over the environment steps."""
+"""The plot of a training run: the columns of metrics.csv over the environment steps."""
 
 import csv
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PICTURE_NAME = "training.png"
+PLOT_NAME = "training.png"
 
 
-def draw_training(folder: Path) -> None:
+def plot_training(folder: Path) -> None:
     """Draw `training.png` from the run folder's metrics.csv: return, success, temperature, spread."""
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -33,13 +33,13 @@ def draw_training(folder: Path) -> None:
         success.text(
             0.5, 0.5, "this environment reports no success", ha="center", transform=success.transAxes
         )
-    figure.savefig(folder / PICTURE_NAME, dpi=100)
+    figure.savefig(folder / PLOT_NAME, dpi=100)
 
 
 def _line(
     axes: Axes, rows: list[dict[str, str]], column: str, label: str | None = None, marker: str | None = None
 ) -> None:
-    """One column over the steps, where it has values."""
+    """Plot one column over the steps, in the rows where it has a value."""
     points = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
     if points:
         steps, values = zip(*points, strict=True)

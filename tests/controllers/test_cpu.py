@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from wpg.controllers.processor import tuned
+from wpg.controllers.cpu import tuned
 
 
 @pytest.mark.parametrize("before", [False, True])

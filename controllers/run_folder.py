@@ -1,4 +1,4 @@
-"""A finished or running training run, as its folder holds it."""
+"""The folder of a training run: its settings, and its last checkpoint's networks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from wpg.controllers import checkpoint
+from wpg.controllers.acting import make_act
 from wpg.controllers.checkpoint import under
 from wpg.controllers.config import ResolvedConfig, Select
 from wpg.controllers.critic import Critic
-from wpg.controllers.environment import EnvSpec, FloatArray
+from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import CheckpointFormatError, RunFolderError
 from wpg.controllers.evaluation import Act
-from wpg.controllers.flow import scale_noise
 from wpg.controllers.policy import ParticlePolicy
 
 CONFIG_NAME = "config.yaml"
@@ -25,12 +25,12 @@ CHECKPOINT_NAME = "checkpoint"
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Policy and critic at rest, with what they were trained on."""
+    """A trained policy with its critic, settings and environment sizes."""
 
     config: ResolvedConfig
     """Settings of the run."""
     policy: ParticlePolicy
-    """The average of its last updates, in eval mode."""
+    """The running average of the policy, in eval mode."""
     critic: Critic
     """In eval mode."""
     spec: EnvSpec
@@ -46,41 +46,12 @@ class Run:
 def build_networks(
     spec: EnvSpec, config: ResolvedConfig, generator: torch.Generator | None = None
 ) -> tuple[ParticlePolicy, Critic]:
-    """Networks of the sizes that environment and settings ask for."""
+    """Make untrained networks for the environment's sizes and these settings."""
     sizes = (spec.obs_dim, spec.action_dim)
     policy = ParticlePolicy(
         *sizes, num_particles=config.num_particles, hidden=config.hidden, generator=generator
     )
     return policy, Critic(*sizes, hidden=config.hidden, generator=generator)
-
-
-def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Select, *, seed: int = 0) -> Act:
-    """Act by the critic's best particle, by the particles' mean, or by a sample of the policy.
-
-    The networks are taken as they are now, folded: later updates of them do not show.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    mixture, values = policy.at_rest(), critic.at_rest()
-
-    def choose(obs: torch.Tensor) -> torch.Tensor:
-        mean, log_std, stretch = (part[0] for part in mixture(obs))  # (K, A) each
-        if select == "mean":
-            return torch.tanh(mean.mean(0))
-        if select == "sample":
-            index = int(torch.randint(policy.num_particles, (), generator=generator))
-            noise = torch.randn(policy.action_dim, generator=generator).to(mean.device)
-            return torch.tanh(mean[index] + scale_noise(noise, log_std[index], stretch[index]))
-        particles = torch.tanh(mean)
-        return particles[values(obs.expand(len(particles), -1), particles).amin(0).argmax()]
-
-    device = next(policy.parameters()).device
-
-    @torch.inference_mode()
-    def act(obs: FloatArray) -> FloatArray:
-        action = choose(torch.from_numpy(np.asarray(obs, np.float32))[None].to(device))
-        return spec.scale_action(action.cpu().numpy())
-
-    return act
 
 
 def spec_to_json(spec: EnvSpec) -> dict[str, Any]:
@@ -89,15 +60,15 @@ def spec_to_json(spec: EnvSpec) -> dict[str, Any]:
 
 
 def spec_from_json(values: dict[str, Any]) -> EnvSpec:
-    """What `spec_to_json` wrote; float32 survives the way through JSON unchanged."""
+    """The inverse of `spec_to_json`; float32 numbers pass through JSON unchanged."""
     box = {name: np.array(values[name], np.float32) for name in ("action_low", "action_high")}
     return EnvSpec(**{**values, **box})
 
 
 def read_config(folder: Path) -> ResolvedConfig:
-    """Settings of the run in `folder`, which has a checkpoint that this release reads.
+    """Read the settings of the run in `folder`, after checking that this release can read its checkpoint.
 
-    Another release's run is told by its checkpoint, before its settings are found to be others.
+    A run of another release is thus reported as such, and not by an error in its settings.
 
     Raises:
         RunFolderError: the folder is no run folder.
@@ -112,10 +83,10 @@ def read_config(folder: Path) -> ResolvedConfig:
 
 @contextmanager
 def fitting(folder: Path) -> Iterator[None]:
-    """While tensors of the checkpoint in `folder` are put in their places.
+    """Context in which tensors of the checkpoint in `folder` are loaded into networks and replay.
 
     Raises:
-        CheckpointFormatError: they have other sizes than its settings say.
+        CheckpointFormatError: the tensors' sizes differ from those that the run's settings give.
     """
     try:
         yield

@@ -12,9 +12,9 @@ from test_trainer import rows, small
 from toy import ReachToy
 
 from wpg.controllers import ConfigError, ForkedProcessError, checkpoint, train
-from wpg.controllers.fork import has_spare_core
-from wpg.controllers.stepping import InProcess, OwnProcess
+from wpg.controllers.forked_process import has_spare_core
 from wpg.controllers.trainer import Trainer
+from wpg.controllers.training_envs import ForkedEnvs, LocalEnvs
 
 
 def contents(folder):
@@ -40,13 +40,13 @@ def test_training_is_the_same_bit_for_bit(settings, factory, tmp_path):
 @pytest.mark.parametrize(
     ("kwargs", "cores", "expected"),
     [
-        ({}, {0, 1}, (OwnProcess, 2)),
-        ({}, {0}, (InProcess, 0)),
-        ({"overlap": False}, {0, 1}, (InProcess, 0)),
-        ({"overlap": True}, {0}, (OwnProcess, 2)),
-        ({"threads": 2}, {0, 1}, (OwnProcess, 1)),
-        ({"env": "Pendulum-v1"}, {0, 1}, (InProcess, 1)),
-        ({"factory": ReachToy}, {0, 1}, (InProcess, 1)),
+        ({}, {0, 1}, (ForkedEnvs, 2)),
+        ({}, {0}, (LocalEnvs, 0)),
+        ({"overlap": False}, {0, 1}, (LocalEnvs, 0)),
+        ({"overlap": True}, {0}, (ForkedEnvs, 2)),
+        ({"threads": 2}, {0, 1}, (ForkedEnvs, 1)),
+        ({"env": "Pendulum-v1"}, {0, 1}, (LocalEnvs, 1)),
+        ({"factory": ReachToy}, {0, 1}, (LocalEnvs, 1)),
     ],
 )
 def test_what_has_a_process_of_its_own(kwargs, cores, expected, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
-"""A process that is forked from this one and answers its requests, on another core.
+"""A process that is forked from this one and handles its requests on another core.
 
-Forked, since it then has what the caller's program registered, closures that cannot be pickled, and the
-memory that is shared with it; and it starts at once.
+A forked process inherits everything that the caller's program registered, closures that cannot be pickled,
+and shared memory, and it starts at once.
 """
 
 import contextlib
@@ -20,42 +20,43 @@ from typing import Any
 from wpg.controllers.errors import ForkedProcessError
 
 END_SECONDS = 10.0
-"""For the process to end by itself."""
+"""Time for the process to end by itself, before it is killed."""
 
-Answer = Callable[[Any], Any]
+RequestHandler = Callable[[Any], Any]
 """From a request to its reply."""
 
 
 def can_fork() -> bool:
-    """Whether a process can be forked that keeps what it inherits: on Linux."""
+    """Whether this system can fork a process that keeps what it inherits, as Linux can."""
     return hasattr(os, "sched_getaffinity")
 
 
 def has_spare_core() -> bool:
-    """Whether this process may use more than one core, and can fork another that does."""
+    """Whether this process may use more than one core and can fork a process that uses another one."""
     return can_fork() and len(os.sched_getaffinity(0)) > 1
 
 
-class Fork:
+class ForkedProcess:
     """A process that is forked here and ends with this object, or with this process.
 
-    What is raised there is raised here, by the `receive` that follows.
+    An exception that is raised there is raised again here, by the next `receive`.
 
     Args:
-        name: of the process, for errors.
-        serve: is entered there, and left when no request can follow; it gives what answers them.
+        name: of the process, for error messages.
+        serve: context manager that is entered in the new process and gives the handler of its requests; it
+            is left when no more requests can come.
 
     Raises:
-        ForkedProcessError: the process ended, or it raised what cannot be pickled.
+        ForkedProcessError: the process ended, or it raised an exception that cannot be pickled.
     """
 
-    def __init__(self, name: str, serve: Callable[[], AbstractContextManager[Answer]]) -> None:
+    def __init__(self, name: str, serve: Callable[[], AbstractContextManager[RequestHandler]]) -> None:
         self.name = name
         self._socket, theirs = socket.socketpair()
         fork = multiprocessing.get_context("fork")
         self._process = fork.Process(target=_run, args=(serve, self._socket, theirs), daemon=True)
         with warnings.catch_warnings():
-            # Python warns where other threads run, whose locks stay locked; none is taken over there.
+            # Python warns that locks held by other threads stay locked in the fork; it takes none of them.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._process.start()
         theirs.close()
@@ -67,14 +68,14 @@ class Fork:
             raise
 
     def send(self, request: Any) -> None:
-        """Send a request; a reply follows."""
+        """Send a request; every request gets one reply."""
         try:
             self._link.send(request)
         except ConnectionError as error:
             raise self._ended() from error
 
     def receive(self) -> Any:
-        """Wait for the reply to the oldest request that has none yet."""
+        """Wait for the reply to the oldest request that has not been answered yet."""
         try:
             reply = self._link.recv()
         except (EOFError, ConnectionError) as error:
@@ -101,24 +102,24 @@ class Fork:
 
 
 def _run(
-    serve: Callable[[], AbstractContextManager[Answer]], theirs: socket.socket, ours: socket.socket
+    serve: Callable[[], AbstractContextManager[RequestHandler]], theirs: socket.socket, ours: socket.socket
 ) -> None:
-    """Answer requests until the other end is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # of the whole group: the caller decides
+    """Handle requests in the new process until the other end is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the terminal sends these to the whole process group
         signal.signal(number, signal.SIG_IGN)
     theirs.close()
     link = Connection(ours.detach())
     try:
-        with serve() as answer:
+        with serve() as handle:
             _reply(link, None)
             for request in _requests(link):
-                _reply(link, answer(request))
+                _reply(link, handle(request))
     except Exception as error:
         _reply(link, _portable(error))
 
 
 def _requests(link: Connection) -> Iterator[Any]:
-    """Requests until the other end is gone."""
+    """Requests until the other end is closed."""
     while True:
         try:
             request = link.recv()
@@ -128,13 +129,13 @@ def _requests(link: Connection) -> Iterator[Any]:
 
 
 def _reply(link: Connection, reply: Any) -> None:
-    """Reply, if the other end is still there; if not, no request follows."""
+    """Reply, unless the other end is closed, in which case no more requests can come."""
     with contextlib.suppress(ConnectionError):
         link.send(reply)
 
 
 def _portable(error: Exception) -> Exception:
-    """The error as it can be sent, with the way it took here as a note."""
+    """The error in a form that can be pickled, with this process's traceback as a note."""
     note = "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))
