@@ -14,7 +14,6 @@ from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import make_device
 from wpg.hardware_bridge.emulation.faults import FaultSpec, FaultyDevice, FaultyLink
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
-from wpg.hardware_bridge.emulation.loopback import LivingClock, LoopbackLink
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.policy import Decision, Floats
@@ -22,6 +21,8 @@ from wpg.hardware_bridge.robot import JointCommand, RobotState
 from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
+from wpg.hardware_bridge.testing.clocks import EmulationClock
+from wpg.hardware_bridge.testing.loopback import LoopbackLink
 
 ARMS = {"native": "panda", "feetech": "so101", "dynamixel": "omx"}
 PROTOCOLS = tuple(ARMS)
@@ -39,7 +40,7 @@ class HangError(Exception):
     """The run's time is over, and the run is not."""
 
 
-class LimitedClock(LivingClock):
+class LimitedClock(EmulationClock):
     """Ends a run that would never end."""
 
     def sleep_until(self, deadline_s: float) -> None:
@@ -52,7 +53,9 @@ class LimitedClock(LivingClock):
 class WildPolicy:
     """Commands steps of the full size in directions of its own; may keep the loop waiting, or fail."""
 
-    def __init__(self, description: RobotDescription, seed: int, clock: LivingClock, *, stalls: bool) -> None:
+    def __init__(
+        self, description: RobotDescription, seed: int, clock: EmulationClock, *, stalls: bool
+    ) -> None:
         n = description.num_joints
         self._clock, self._stalls = clock, stalls
         self._generator = np.random.default_rng(seed)
@@ -200,7 +203,7 @@ def run_in_process(protocol: str, kind: str, seed: int) -> dict[str, Any]:
         found["hang"] = True
     found |= {"holds": watch.holds, "recoveries": watch.recoveries}
     # Half a second later, the bridge long gone.
-    LivingClock.sleep_until(clock, clock.now() + 0.5)
+    EmulationClock.sleep_until(clock, clock.now() + 0.5)
     witness = arm.witness
     reach = float((description.limits("velocity_max_rad_s") * description.servo_dt_s).min())
     first_share = max(0.0, witness.first_step_rad_max - RAD_PER_COUNT) / reach

@@ -22,13 +22,13 @@ import numpy as np
 from rows import append
 from wpg_process import emulated, run_command
 
-from wpg.hardware_bridge.clock import SimulatedClock
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.arm import physics_step_s
 from wpg.hardware_bridge.motions.excitation import ExcitationPlan, excitation
 from wpg.hardware_bridge.motions.playing import play_path
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import read_log
+from wpg.hardware_bridge.testing.clocks import SimulatedClock
 from wpg.sim_envs.effects import Effects, JointEffects, effects_toml
 from wpg.sim_envs.engines import EngineName, make_robot
 from wpg.sim_envs.identification.identify import identify

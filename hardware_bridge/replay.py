@@ -54,11 +54,6 @@ class Replay(msgspec.Struct, kw_only=True):
     """Largest difference of an action, in the action's unit."""
     first_difference: Difference | None = None
 
-    @property
-    def agrees(self) -> bool:
-        """Nothing came out otherwise."""
-        return self.first_difference is None
-
 
 def logged_artifact(recording: RunRecording, path: Path) -> Artifact:
     """The artifact that a log keeps; ``path`` is the log, which errors name.

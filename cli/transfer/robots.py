@@ -3,32 +3,23 @@
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from wpg.cli.options import CommandError, refuse_existing
 from wpg.cli.robots import emergency_stop
 from wpg.cli.terminal import terminal
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
 from wpg.export.artifact import Artifact
-from wpg.hardware_bridge.clock import SimulatedClock
-from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig, load_safety
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription, load_description
-from wpg.hardware_bridge.emulation.arm import physics_step_s
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import Robot
-from wpg.hardware_bridge.run_log.memory import MemoryLog
 from wpg.hardware_bridge.run_log.reader import RunRecording, read_log
 from wpg.hardware_bridge.session import open_robot, run_policy
-from wpg.sim_envs.effects import Effects
-from wpg.sim_envs.engines import EngineName, make_robot
-from wpg.sim_envs.models.scene import EMPTY
 
 Enough = Callable[[Sequence[bool]], bool]
 """Whether these outcomes, in their order, are enough."""
@@ -168,47 +159,6 @@ class LinkedRobot(Destination):
 
     def _driver(self, description: RobotDescription) -> Robot:
         return open_robot(description, self.name, key=self._key, calibration=self._options.calibration)
-
-
-class RehearsedRobot(Destination):
-    """A simulated robot in this process: the control loop with all it does, in the robot's own time.
-
-    Args:
-        engine: which physics.
-        effects: what sets the arm apart from its model.
-        seed: of the arm that is drawn from ranges, and of its noise.
-    """
-
-    def __init__(self, engine: EngineName, effects: Effects, seed: int = 0) -> None:
-        self.name = f"{engine} in process"
-        self._engine = engine
-        self._effects = effects
-        self._seed = seed
-
-    def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
-        """Goals one after the other, until they are enough.
-
-        Raises:
-            CommandError: the run did not end well.
-        """
-        description = simulator.arm.robot.description
-        chance = np.random.default_rng(self._seed)
-        robot = make_robot(description, self._engine, scene=replace(EMPTY, payload=True))
-        robot.apply(self._effects.draw(chance, description), chance)
-        robot.reset(description.limits("home_rad"))
-        log = MemoryLog()
-        report = ControlLoop(
-            robot,
-            SampledPolicy(artifact, seed),
-            LoopConfig(goals=count, seed=seed),
-            clock=SimulatedClock(robot, physics_step_s(description)),
-            enough=lambda results: enough([result.reached for result in results]),
-            recorder=log,
-        ).run()
-        if not report.completed:
-            raise CommandError(f"{self.name}: the run ended by {report.end_reason}: {report.message}")
-        trials = logged_trials(log.recording(), report.goal_results, artifact, simulator, self.name)
-        return Tried(trials=trials, safety_events=report.safety_events)
 
 
 class LoggedRobot(Destination):

@@ -6,7 +6,7 @@ before it. Source: ROBOTIS e-Manual, "DYNAMIXEL Protocol 2.0".
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from wpg.hardware_bridge.protocols.servo import (
     BROADCAST,
@@ -173,15 +173,6 @@ class DynamixelProtocol(ServoProtocol):
             packet += part
             packet += _CRC.pack(crc16(packet))
         return packet
-
-    def bulk_read(self, spans: Iterable[tuple[int, int, int]]) -> Packet:
-        """Ask for different registers of several servos: servo, address and size of each."""
-        return Packet(BROADCAST, Instruction.BULK_READ, b"".join(_BULK.pack(*span) for span in spans))
-
-    def bulk_write(self, data: Mapping[int, tuple[int, bytes]]) -> Packet:
-        """Write different registers of several servos: address and data by servo. Not answered."""
-        parts = [_BULK.pack(servo, at, len(value)) + value for servo, (at, value) in data.items()]
-        return Packet(BROADCAST, Instruction.BULK_WRITE, b"".join(parts))
 
     def split_bulk_read(self, params: bytes) -> list[tuple[int, int, int]]:
         """Servo, address and size of each part of a bulk read."""

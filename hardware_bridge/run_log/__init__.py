@@ -1,6 +1,6 @@
-"""The run log: what the control loop leaves of a run, and how it is read back.
+"""The run log: what the control loop records of a run, and how it is read back.
 
-``recorder`` is the interface that the loop records by, ``recording`` turns its calls into records: ``log``
-has them written to an MCAP file by the process in ``writer``, ``memory`` keeps them. ``schema`` defines
-channels and records, ``messages`` makes a channel's messages of a record, and ``reader`` reads a file.
+``recorder`` has the interface that the loop reports to, and turns reports into the records of ``schema``.
+``log`` passes the records to the process in ``writer``, which writes them to an MCAP file; ``messages`` makes
+a channel's messages of a record, and ``reader`` reads a file.
 """

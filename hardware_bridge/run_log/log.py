@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from wpg.hardware_bridge.errors import LogError
-from wpg.hardware_bridge.run_log.recording import RecordingRecorder
+from wpg.hardware_bridge.run_log.recorder import BaseRecorder
 from wpg.hardware_bridge.run_log.schema import RECORD_LENGTH, AttachmentRecord, LogRecord, MetadataRecord
 from wpg.hardware_bridge.run_log.writer import READY
 
@@ -22,7 +22,7 @@ FINISH_TIMEOUT_S = 30.0
 KILL_TIMEOUT_S = 1.0
 
 
-class RunLog(RecordingRecorder):
+class RunLog(BaseRecorder):
     """Records a run to an MCAP file, through a process that writes it.
 
     To be opened before the bridge takes real-time rights, which that process is not to inherit.

@@ -1,9 +1,22 @@
-"""Where the loop leaves what happened; the run log is one, and a test may be another."""
+"""Recorders: what the control loop reports to, and the base of those that keep it as log records."""
 
+from abc import ABC, abstractmethod
+from collections import Counter
 from typing import Protocol, TypedDict, Unpack
 
+import numpy as np
+
+from wpg.hardware_bridge.phase import Phase
 from wpg.hardware_bridge.policy import Decision, Floats
 from wpg.hardware_bridge.robot import JointCommand, RobotState, Vector
+from wpg.hardware_bridge.run_log.schema import (
+    DecisionRecord,
+    EventRecord,
+    RunRecord,
+    SourceRecord,
+    StateRecord,
+    TickRecord,
+)
 
 
 class Tick(TypedDict):
@@ -12,7 +25,7 @@ class Tick(TypedDict):
     time_s: float
     phase: str
     state: RobotState | None
-    """None where none came in time."""
+    """None if none came in time."""
     command: JointCommand
     lateness_s: float
     sense_to_act_s: float
@@ -25,17 +38,17 @@ class Step(TypedDict):
     obs: Floats
     decision: Decision
     goal: Vector | None
-    """None where the policy has none."""
+    """None for a policy without goals."""
     target: Vector
-    """Where the joints had been told to go by then, (num_joints,) rad."""
+    """Joint target before this step, (num_joints,) rad."""
     tool: Vector
     achieved: Vector
-    """What is compared with the goal: the tool, or an object."""
+    """Position that is compared with the goal, of the tool or of an object, (3,) m."""
     policy_s: float
 
 
 class Recorder(Protocol):
-    """Takes records in the control loop's thread: must neither block nor raise."""
+    """Takes reports in the control loop's thread; its methods must neither block nor raise."""
 
     def tick(self, **tick: Unpack[Tick]) -> None:
         """One servo period."""
@@ -68,3 +81,75 @@ class NoRecorder:
 
     def event(self, **_: object) -> None:
         """Ignored."""
+
+
+class BaseRecorder(ABC):
+    """Turns what the control loop reports into log records; subclasses keep the records."""
+
+    def __init__(self) -> None:
+        self._num_decisions = 0
+        self.armed = False
+        """Whether the run has armed the arm."""
+        self._num_readings: Counter[str] = Counter()
+
+    def tick(self, **tick: Unpack[Tick]) -> None:
+        """One servo period."""
+        state, command = tick["state"], tick["command"]
+        measured = None
+        if state is not None:
+            measured = StateRecord(
+                device_time_s=state.time_s,
+                sequence=state.sequence,
+                status=int(state.status),
+                joint_pos=state.joint_pos.tobytes(),
+                joint_vel=state.joint_vel.tobytes(),
+                joint_torque=state.joint_torque.tobytes(),
+                gripper_m=state.gripper_m,
+            )
+        self._put(
+            TickRecord(
+                time_s=tick["time_s"],
+                phase=str(tick["phase"]),
+                lateness_s=tick["lateness_s"],
+                sense_to_act_s=tick["sense_to_act_s"],
+                state=measured,
+                joint_pos=command.joint_pos.tobytes(),
+                joint_vel=command.joint_vel.tobytes(),
+                gripper_m=command.gripper_m,
+            )
+        )
+
+    def decision(self, **step: Unpack[Step]) -> None:
+        """One policy step."""
+        decision, goal = step["decision"], step["goal"]
+        self._put(
+            DecisionRecord(
+                number=self._num_decisions,
+                time_s=step["time_s"],
+                policy_s=step["policy_s"],
+                spread=decision.spread,
+                fresh=decision.fresh,
+                obs=step["obs"].tobytes(),
+                action=np.asarray(decision.action, np.float32).tobytes(),
+                goal=b"" if goal is None else goal.tobytes(),
+                target=step["target"].tobytes(),
+                tool=step["tool"].tobytes(),
+                achieved=step["achieved"].tobytes(),
+            )
+        )
+        self._num_decisions += 1
+
+    def source(self, *, time_s: float, name: str, value: Vector, age_s: float) -> None:
+        """A reading of an observation term from outside the robot."""
+        number = self._num_readings[name]
+        self._num_readings[name] += 1
+        self._put(SourceRecord(name=name, number=number, time_s=time_s, age_s=age_s, value=value.tobytes()))
+
+    def event(self, *, time_s: float, name: str, detail: str) -> None:
+        """A change of phase, or something that went wrong."""
+        self.armed = self.armed or name == Phase.ARMED
+        self._put(EventRecord(time_s=time_s, name=str(name), detail=detail))
+
+    @abstractmethod
+    def _put(self, record: RunRecord) -> None:
+        """Keep a record; must neither wait nor raise."""

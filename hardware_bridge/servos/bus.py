@@ -16,7 +16,7 @@ from wpg.hardware_bridge.protocols.servo import (
     Status,
 )
 from wpg.hardware_bridge.servos.models import Register
-from wpg.hardware_bridge.servos.owed import OwedAnswers
+from wpg.hardware_bridge.servos.outstanding import OutstandingAnswers
 
 ATTEMPTS = 5
 """Each waits twice as long as the one before: whoever was busy for a tenth of a second is heard, too."""
@@ -35,7 +35,7 @@ class ServoBus:
 
     An answer that comes too late is none to a later question: a servo that owes one is asked for a few bytes
     more, so that the answer's size tells, and what it has not acknowledged is waited for before it is told
-    something else (:class:`~wpg.hardware_bridge.servos.owed.OwedAnswers`).
+    something else (:class:`~wpg.hardware_bridge.servos.outstanding.OutstandingAnswers`).
 
     Args:
         link: open; closed by :meth:`close`.
@@ -57,7 +57,7 @@ class ServoBus:
         self._margin_s = margin_s
         self._free_s = -math.inf
         """When the wire has carried what was sent last."""
-        self._owed = OwedAnswers(clock)
+        self._outstanding = OutstandingAnswers(clock)
         self.return_delay_s = RETURN_DELAY_MAX_S
         """The longest that a servo takes to begin an answer."""
 
@@ -99,7 +99,7 @@ class ServoBus:
         Raises:
             LinkError: the link is dead.
         """
-        wider, asked = self._owed.tell_apart(servos, size)
+        wider, asked = self._outstanding.tell_apart(servos, size)
         self._decoder.expect(wider)
         question = self._protocol.sync_read(asked, address, wider, instruction)
         for status in self._exchange(question, asked, wider, patience):
@@ -123,7 +123,7 @@ class ServoBus:
             LinkError: the link is dead.
         """
         for attempt in range(ATTEMPTS):
-            size, asked = self._owed.tell_apart((servo,), register.size)
+            size, asked = self._outstanding.tell_apart((servo,), register.size)
             question = self._protocol.read(servo, register.address, size)
             for status in self._exchange(question, asked, size, 2**attempt):
                 return register.decode(self._accepted(question, status).data)
@@ -138,7 +138,7 @@ class ServoBus:
             LinkError: the link is dead.
         """
         order = self._protocol.write(servo, register.address, register.encode(value))
-        self._await_owed(order, 0)
+        self._await_outstanding(order, 0)
         for attempt in range(ATTEMPTS):
             for status in self._exchange(order, (servo,), 0, 2**attempt):
                 return self._accepted(order, status)
@@ -151,7 +151,7 @@ class ServoBus:
             LinkError: the link is dead.
         """
         ping = Packet(servo, Instruction.PING, b"")
-        self._await_owed(ping, self._protocol.ping_size)
+        self._await_outstanding(ping, self._protocol.ping_size)
         return any(True for _ in self._exchange(ping, (servo,), self._protocol.ping_size))
 
     def registers(self, servos: Sequence[int], register: Register) -> dict[int, int]:
@@ -195,15 +195,15 @@ class ServoBus:
         name = Instruction(packet.code).name.lower()
         return StaleStateError(f"link {self.url}: servo {packet.servo} does not answer to {name}")
 
-    def _await_owed(self, packet: Packet, size: int) -> None:
+    def _await_outstanding(self, packet: Packet, size: int) -> None:
         """Wait for what a servo owes to another question whose answer would look alike."""
-        while (left_s := self._owed.until_s(packet.servo, size, packet) - self._clock.now()) > 0:
+        while (left_s := self._outstanding.until_s(packet.servo, size, packet) - self._clock.now()) > 0:
             self._take_late(self._link.receive(left_s))
 
     def _take_late(self, data: bytes) -> None:
         for found in self._decoder.feed(data):
             if (status := self._protocol.open_status(found)) is not None:
-                self._owed.settles(status, None)
+                self._outstanding.settles(status, None)
 
     def _exchange(
         self, packet: Packet, servos: Sequence[int], size: int, patience: int = 1
@@ -228,10 +228,10 @@ class ServoBus:
                 # A refusal has no data; an answer of another size is to another question.
                 if len(status.data) == size or (status.error and not status.data):
                     waiting.remove(status.servo)
-                    self._owed.is_answered(status)
+                    self._outstanding.is_answered(status)
                     yield status
         finally:
-            self._owed.add(waiting, size, packet)
+            self._outstanding.add(waiting, size, packet)
 
     def _until(self, deadline_s: float, packet: Packet, waiting: set[int]) -> Iterator[Status]:
         """What servos that are waited for send until then, and owe to no other question."""
@@ -246,7 +246,11 @@ class ServoBus:
             for found in self._decoder.feed(data):
                 # Half-duplex adapters may echo what they send.
                 status = None if found == packet else self._protocol.open_status(found)
-                if status is not None and not self._owed.settles(status, packet) and status.servo in waiting:
+                if (
+                    status is not None
+                    and not self._outstanding.settles(status, packet)
+                    and status.servo in waiting
+                ):
                     yield status
 
     def _send(self, data: bytes) -> None:

@@ -1,6 +1,5 @@
 """An arm of Feetech STS servos, such as the SO-101."""
 
-import struct
 from collections.abc import Iterator
 
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
@@ -14,7 +13,8 @@ TORQUE_CHECK_READS = 10
 """Every so many reads the servos are asked whether their torque is still on."""
 ACCELERATION_MAX = 254
 
-_MEASURED = struct.Struct("<HHH")
+MEASURED_SIZE = 6
+"""Bytes of position, velocity and load, whose registers follow each other."""
 
 
 class FeetechRobot(ServoRobot):
@@ -35,11 +35,15 @@ class FeetechRobot(ServoRobot):
                 return
             if any(status.data != b"\1" for status in enabled.values()):
                 self._status = RobotStatus.RELEASED
-        yield from self._connected.answers(servos, self._model.present_position.address, _MEASURED.size)
+        yield from self._connected.answers(servos, self._model.present_position.address, MEASURED_SIZE)
 
     def _measurement(self, data: bytes) -> Measurement:
-        position, velocity, effort = _MEASURED.unpack(data)
-        return Measurement(_signed(position, 15), _signed(velocity, 15), _signed(effort, 10))
+        model = self._model
+        return Measurement(
+            position=model.present_position.decode(data),
+            velocity=model.present_velocity.decode(data[2:]),
+            effort=model.present_effort.decode(data[4:]),
+        )
 
     def _complaint(self, status: Status) -> str:
         bits = (meaning for bit, meaning in self._model.errors.items() if status.error & bit)
@@ -52,7 +56,3 @@ class FeetechRobot(ServoRobot):
         self._connected.sync_write(STS_GOAL_TIME.address, dict.fromkeys(self._servos, bytes(2)))
         if others := tuple(self._servo_bus.others.values()):
             self._connected.sync_write(self._model.goal_speed.address, dict.fromkeys(others, bytes(2)))
-
-
-def _signed(value: int, bit: int) -> int:
-    return -(value & (1 << bit) - 1) if value >> bit & 1 else value

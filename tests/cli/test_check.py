@@ -6,17 +6,17 @@ import signal
 import pytest
 
 from wpg.cli import main as cli
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import make_device
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
-from wpg.hardware_bridge.emulation.loopback import LoopbackLink
 from wpg.hardware_bridge.errors import LinkError
 from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.robot import StopMode
 from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
+from wpg.hardware_bridge.testing.clocks import ManualClock
+from wpg.hardware_bridge.testing.loopback import LoopbackLink
 
 
 @pytest.fixture

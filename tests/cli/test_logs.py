@@ -81,8 +81,8 @@ def log_of_hysteresis(tmp_path_factory):
 
 def write_log(path, policy):
     """A run of 12 goals on an arm in this process, in no time."""
-    from wpg.hardware_bridge.clock import ManualClock
     from wpg.hardware_bridge.control.loop import ControlLoop
+    from wpg.hardware_bridge.testing.clocks import ManualClock
 
     class Arm(KinematicRobot):
         def write(self, command: JointCommand) -> JointCommand:

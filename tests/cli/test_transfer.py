@@ -17,12 +17,12 @@ from untrained_policy import write_untrained
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli import main as cli
 from wpg.cli.options import CommandError
+from wpg.cli.transfer.rehearsal import RehearsedRobot
 from wpg.cli.transfer.report import render
 from wpg.cli.transfer.robots import (
     LinkedRobot,
     LoggedRobot,
     OtherEnvironment,
-    RehearsedRobot,
     RobotOptions,
 )
 from wpg.cli.transfer.study import StudyConfig, study
@@ -30,14 +30,14 @@ from wpg.cli.transfer.transfers import FITTED, UNFITTED, summarise
 from wpg.cli.transfer.trials import Simulator, logged_trials, pairing
 from wpg.cli.transfer.verdict import sentence
 from wpg.export.reader import load_artifact
-from wpg.hardware_bridge.clock import SimulatedClock
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.run_log.log import RunLog
-from wpg.hardware_bridge.run_log.memory import MemoryLog
+from wpg.hardware_bridge.testing.clocks import SimulatedClock
+from wpg.hardware_bridge.testing.memory_log import MemoryLog
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import make_robot
 from wpg.sim_envs.tasks.interface import for_late_arm

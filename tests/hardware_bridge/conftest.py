@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from wpg.export.interface import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.description import RobotDescription, load_description
@@ -14,11 +13,12 @@ from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import Emulator
 from wpg.hardware_bridge.emulation.faults import FaultSpec, FaultyLink
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
-from wpg.hardware_bridge.emulation.loopback import LoopbackLink
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.native.device import NativeDevice
 from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.policy import Decision
+from wpg.hardware_bridge.testing.clocks import ManualClock
+from wpg.hardware_bridge.testing.loopback import LoopbackLink
 
 
 @pytest.fixture(scope="session")

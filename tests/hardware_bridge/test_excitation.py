@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.description import load_description, shipped_robots
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
@@ -12,6 +11,7 @@ from wpg.hardware_bridge.limit_checker import LimitChecker
 from wpg.hardware_bridge.motions.excitation import ExcitationPlan, excitation
 from wpg.hardware_bridge.motions.playing import play_path
 from wpg.hardware_bridge.robot import RobotStatus
+from wpg.hardware_bridge.testing.clocks import ManualClock
 
 SHORT = ExcitationPlan(rounds=1, slow_s=2.0, steps_s=2.0, fast_s=1.0)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.emulation.faults import FaultSpec, FaultyLink
 from wpg.hardware_bridge.links import Link
+from wpg.hardware_bridge.testing.clocks import ManualClock
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -125,12 +125,13 @@ class TestBrownOut:
         from wpg.hardware_bridge.emulation.arm import EmulatedArm
         from wpg.hardware_bridge.emulation.emulator import make_device
         from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
-        from wpg.hardware_bridge.emulation.loopback import LivingClock, LoopbackLink
         from wpg.hardware_bridge.errors import StaleStateError
         from wpg.hardware_bridge.robot import RobotStatus
         from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
+        from wpg.hardware_bridge.testing.clocks import EmulationClock
+        from wpg.hardware_bridge.testing.loopback import LoopbackLink
 
-        clock, omx = LivingClock(), load_description("omx")
+        clock, omx = EmulationClock(), load_description("omx")
         clock.arm = arm = EmulatedArm(KinematicRobot(omx), clock.now())
         device = make_device("dynamixel", arm)
         robot = DynamixelRobot(omx, lambda: LoopbackLink(device, arm, clock), clock=clock)

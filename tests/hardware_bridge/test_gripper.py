@@ -19,9 +19,9 @@ from wpg.hardware_bridge.protocols.native import Command, Refusal
 from wpg.hardware_bridge.replay import _rebuilt_observations
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.log import RunLog
-from wpg.hardware_bridge.run_log.memory import MemoryLog
 from wpg.hardware_bridge.run_log.reader import _series, read_log
 from wpg.hardware_bridge.run_log.schema import SCHEMAS
+from wpg.hardware_bridge.testing.memory_log import MemoryLog
 
 DT_S = 0.005
 

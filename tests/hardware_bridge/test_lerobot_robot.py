@@ -6,7 +6,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.description import load_description
@@ -14,6 +13,7 @@ from wpg.hardware_bridge.errors import LinkError, LinkUrlError, ProtocolError, S
 from wpg.hardware_bridge.lerobot_robot import LeRobotRobot, make_lerobot
 from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotStatus, StopMode
+from wpg.hardware_bridge.testing.clocks import ManualClock
 
 URL = "lerobot:so101_follower?port=/dev/ttyACM0&id=arm&use_degrees=true"
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")

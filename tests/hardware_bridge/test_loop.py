@@ -289,8 +289,8 @@ def test_configuration_is_checked(wrong):
 
 def test_in_process_robot_needs_no_link(description, reach_policy):
     """A simulator behind the same interface, advanced by the clock it is read with."""
-    from wpg.hardware_bridge.clock import ManualClock
     from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
+    from wpg.hardware_bridge.testing.clocks import ManualClock
 
     clock = ManualClock()
 

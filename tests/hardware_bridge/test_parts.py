@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from wpg.export.errors import ContractError
-from wpg.hardware_bridge.clock import ManualClock, RealClock
+from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.control.checks import check_interface
 from wpg.hardware_bridge.control.goals import GoalSequence
 from wpg.hardware_bridge.control.lifecycle import _NEXT, Lifecycle, Phase
@@ -24,6 +24,7 @@ from wpg.hardware_bridge.latency import LatencyHistogram
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime, unpin
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 from wpg.hardware_bridge.signals import stop_on_signals
+from wpg.hardware_bridge.testing.clocks import ManualClock
 
 SAFETY = Path(__file__).parents[2] / "docs" / "safety.md"
 

@@ -7,7 +7,6 @@ import resource
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.doctor import diagnose
 from wpg.hardware_bridge.emulation.emulator import Emulator
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
@@ -15,6 +14,7 @@ from wpg.hardware_bridge.errors import BridgeError, LinkError
 from wpg.hardware_bridge.keys import KeyFileError, read_key, write_key
 from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus
+from wpg.hardware_bridge.testing.clocks import ManualClock
 
 
 class Miswired(KinematicRobot):

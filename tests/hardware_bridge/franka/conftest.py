@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.franka.arm import FciArm
 from wpg.hardware_bridge.franka.connection import FciConnection
 from wpg.hardware_bridge.franka.limits import inside_fci
@@ -14,6 +13,7 @@ from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.native.device import NativeDevice
 from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.robot import JointCommand
+from wpg.hardware_bridge.testing.clocks import ManualClock
 
 FAKE = Path(__file__).with_name("fake_fci.py")
 spec = importlib.util.spec_from_file_location("fake_fci", FAKE)

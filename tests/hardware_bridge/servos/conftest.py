@@ -3,13 +3,11 @@
 import msgspec
 import pytest
 
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import make_device
 from wpg.hardware_bridge.emulation.faults import FaultSpec, FaultyLink
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
-from wpg.hardware_bridge.emulation.loopback import LoopbackLink
 from wpg.hardware_bridge.emulation.servo_device import ServoDevice
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.robot import JointCommand
@@ -18,6 +16,8 @@ from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
 from wpg.hardware_bridge.servos.robot import ServoRobotConfig
+from wpg.hardware_bridge.testing.clocks import ManualClock
+from wpg.hardware_bridge.testing.loopback import LoopbackLink
 
 DRIVERS = {"feetech": FeetechRobot, "dynamixel": DynamixelRobot}
 MODELS = {"feetech": "sts3215", "dynamixel": "xm430-w350"}

@@ -223,10 +223,10 @@ def test_contents_are_found_again(codec):
         codec.encode(Packet(1, Instruction.WRITE, bytes(2000)))
 
 
-def test_bulk_contents_are_found_again():
-    spans = [(1, 132, 4), (2, 64, 1)]
-    assert DYNAMIXEL.split_bulk_read(DYNAMIXEL.bulk_read(spans).params) == spans
-    params = DYNAMIXEL.bulk_write({1: (116, b"abcd"), 2: (65, b"e")}).params
+def test_bulk_contents_are_found():
+    spans = b"\x01\x84\x00\x04\x00" + b"\x02\x40\x00\x01\x00"
+    assert DYNAMIXEL.split_bulk_read(spans) == [(1, 132, 4), (2, 64, 1)]
+    params = b"\x01\x74\x00\x04\x00abcd" + b"\x02\x41\x00\x01\x00e"
     assert DYNAMIXEL.split_bulk_write(params) == [(1, 116, b"abcd"), (2, 65, b"e")]
     assert DYNAMIXEL.split_bulk_write(params[:-1]) == [(1, 116, b"abcd")]
 

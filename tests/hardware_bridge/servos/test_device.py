@@ -292,9 +292,12 @@ class TestDynamixel:
             assert bench.clock.now() - sent_s == pytest.approx(carried * BYTE_S)
 
     def test_bulk(self, dynamixel):
-        answers = dynamixel.send(dynamixel.codec.bulk_read([(1, 132, 4), (2, 64, 1)]))
+        answers = dynamixel.send(
+            Packet(BROADCAST, Instruction.BULK_READ, b"\x01\x84\x00\x04\x00" + b"\x02\x40\x00\x01\x00")
+        )
         assert [(status.servo, len(status.data)) for status in answers] == [(1, 4), (2, 1)]
-        dynamixel.send(dynamixel.codec.bulk_write({1: (65, b"\1"), 2: (116, b"\1\x08\0\0")}))
+        led, goal = b"\x01\x41\x00\x01\x00\x01", b"\x02\x74\x00\x04\x00\x01\x08\x00\x00"
+        dynamixel.send(Packet(BROADCAST, Instruction.BULK_WRITE, led + goal))
         assert dynamixel.read(1, Register(65, 1)) == 1
         assert dynamixel.read(2, XM430_W350.goal_position) == 2049
 

@@ -5,7 +5,6 @@ from collections import deque
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.errors import StaleStateError
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.protocols.feetech import FeetechProtocol
@@ -13,8 +12,9 @@ from wpg.hardware_bridge.protocols.servo import Packet, Status
 from wpg.hardware_bridge.robot import RobotStatus, StopMode
 from wpg.hardware_bridge.servos.bus import ServoBus
 from wpg.hardware_bridge.servos.models import STS3215
-from wpg.hardware_bridge.servos.owed import LATE_S, SIZES, OwedAnswers
+from wpg.hardware_bridge.servos.outstanding import LATE_S, SIZES, OutstandingAnswers
 from wpg.hardware_bridge.servos.robot import ServoRobotConfig
+from wpg.hardware_bridge.testing.clocks import ManualClock
 
 PERIOD_S = 0.01
 CODEC = FeetechProtocol()
@@ -201,39 +201,39 @@ def clock():
 
 
 @pytest.fixture
-def owed(clock):
-    return OwedAnswers(clock)
+def outstanding(clock):
+    return OutstandingAnswers(clock)
 
 
-class TestOwedAnswers:
-    def test_nobody_owes_at_first(self, owed):
-        assert owed.tell_apart((1, 2), 2) == (2, (1, 2))
-        assert not owed.settles(ANSWER, OTHER)
+class TestOutstandingAnswers:
+    def test_nobody_owes_at_first(self, outstanding):
+        assert outstanding.tell_apart((1, 2), 2) == (2, (1, 2))
+        assert not outstanding.settles(ANSWER, OTHER)
 
-    def test_more_is_asked_of_who_owes(self, owed):
-        owed.add({1}, 2, QUESTION)
-        assert owed.tell_apart((1, 2), 2) == (3, (1, 2))
-        assert owed.tell_apart((2,), 2) == (2, (2,))
+    def test_more_is_asked_of_who_owes(self, outstanding):
+        outstanding.add({1}, 2, QUESTION)
+        assert outstanding.tell_apart((1, 2), 2) == (3, (1, 2))
+        assert outstanding.tell_apart((2,), 2) == (2, (2,))
 
-    def test_who_owes_it_all_is_left_out_for_a_while(self, owed, clock):
+    def test_who_owes_it_all_is_left_out_for_a_while(self, outstanding, clock):
         for size in range(2, 2 + SIZES):
-            owed.add({1}, size, QUESTION)
-        assert owed.tell_apart((1, 2), 2) == (2, (2,))
+            outstanding.add({1}, size, QUESTION)
+        assert outstanding.tell_apart((1, 2), 2) == (2, (2,))
         clock.advance(LATE_S)
-        assert owed.tell_apart((1, 2), 2) == (2, (1, 2))
+        assert outstanding.tell_apart((1, 2), 2) == (2, (1, 2))
 
-    def test_is_settled_once(self, owed):
-        owed.add({1}, 2, QUESTION)
-        assert not owed.settles(ANSWER, QUESTION)
-        assert owed.settles(ANSWER, OTHER)
-        assert not owed.settles(ANSWER, OTHER)
+    def test_is_settled_once(self, outstanding):
+        outstanding.add({1}, 2, QUESTION)
+        assert not outstanding.settles(ANSWER, QUESTION)
+        assert outstanding.settles(ANSWER, OTHER)
+        assert not outstanding.settles(ANSWER, OTHER)
 
-    def test_lines_keep_order(self, owed):
-        owed.add({1, 2}, 2, QUESTION)
-        owed.is_answered(Status(1, 0, b"\x00\x08\x00"))
-        assert owed.tell_apart((1, 2), 2) == (2, (1, 2))
+    def test_lines_keep_order(self, outstanding):
+        outstanding.add({1, 2}, 2, QUESTION)
+        outstanding.is_answered(Status(1, 0, b"\x00\x08\x00"))
+        assert outstanding.tell_apart((1, 2), 2) == (2, (1, 2))
 
-    def test_unless_the_same_was_asked_twice(self, owed):
-        owed.add({1}, 2, QUESTION)
-        owed.is_answered(ANSWER)
-        assert owed.settles(ANSWER, OTHER)
+    def test_unless_the_same_was_asked_twice(self, outstanding):
+        outstanding.add({1}, 2, QUESTION)
+        outstanding.is_answered(ANSWER)
+        assert outstanding.settles(ANSWER, OTHER)

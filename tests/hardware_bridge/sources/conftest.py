@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from wpg.export.interface import ObservationTerm
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.errors import LinkError
 from wpg.hardware_bridge.links import Link
 from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.sources.link import LinkSource
 from wpg.hardware_bridge.sources.sender import SourceSender
+from wpg.hardware_bridge.testing.clocks import ManualClock
 
 URL = "udp://127.0.0.1:7710"
 

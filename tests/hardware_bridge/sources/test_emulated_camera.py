@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.emulation.camera import CameraSpec, EmulatedCamera, parse_camera
 from wpg.hardware_bridge.emulation.faults import FaultSpecError
+from wpg.hardware_bridge.testing.clocks import ManualClock
 
 PLACE, ROTATION = np.array([0.5, 0.1, 0.02]), np.eye(3)
 

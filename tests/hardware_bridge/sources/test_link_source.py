@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.errors import LinkError, LinkUrlError
 from wpg.hardware_bridge.links import open_link
 from wpg.hardware_bridge.protocols.source import Sample, SourceFrame, Subscribe, encode_source_frame
 from wpg.hardware_bridge.sources.link import SUBSCRIBE_EVERY_S, LinkSource
 from wpg.hardware_bridge.sources.sender import TAKEN_S, PoseSender, SourceSender, rotation_matrix
+from wpg.hardware_bridge.testing.clocks import ManualClock
 
 KEY, PLACE = b"k" * 32, (0.5, -0.25, 0.125)
 

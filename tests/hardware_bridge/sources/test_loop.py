@@ -13,9 +13,9 @@ from wpg.hardware_bridge.errors import BridgeError, StaleStateError
 from wpg.hardware_bridge.replay import _rebuilt_observations
 from wpg.hardware_bridge.robot import RobotStatus
 from wpg.hardware_bridge.run_log.log import RunLog
-from wpg.hardware_bridge.run_log.memory import MemoryLog
 from wpg.hardware_bridge.run_log.reader import read_log
 from wpg.hardware_bridge.sources.local import LocalSource
+from wpg.hardware_bridge.testing.memory_log import MemoryLog
 
 MIDDLE = np.array([0.42, 0.0, 0.42])
 CAMERA_EVERY = 6

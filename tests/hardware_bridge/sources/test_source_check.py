@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from wpg.export.errors import ContractError
-from wpg.hardware_bridge.clock import ManualClock
 from wpg.hardware_bridge.errors import StaleStateError
 from wpg.hardware_bridge.sources.check import watch_sources
 from wpg.hardware_bridge.sources.local import LocalSource
+from wpg.hardware_bridge.testing.clocks import ManualClock
 
 PLACE = np.array([0.5, 0.0, 0.02])
 

@@ -8,9 +8,10 @@ from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import make_device
-from wpg.hardware_bridge.emulation.loopback import LivingClock, LoopbackLink
 from wpg.hardware_bridge.native.robot import NativeRobot
-from wpg.hardware_bridge.run_log.memory import MemoryLog
+from wpg.hardware_bridge.testing.clocks import EmulationClock
+from wpg.hardware_bridge.testing.loopback import LoopbackLink
+from wpg.hardware_bridge.testing.memory_log import MemoryLog
 from wpg.sim_envs.tasks.insert import InsertEnv
 from wpg.sim_envs.tasks.scripts import Inserter, ScriptedPolicy
 from wpg.sim_envs.tasks.stand_in import HoleStandIn
@@ -24,7 +25,7 @@ def hole():
 
 
 def loop(hole, config, recorder=None) -> ControlLoop:
-    clock = LivingClock()
+    clock = EmulationClock()
     arm = clock.arm = EmulatedArm(hole.robot, clock.now(), 0.0)
     link = LoopbackLink(make_device("native", arm), arm, clock)
     robot = NativeRobot(hole.robot.description, lambda: link, clock=clock)

@@ -6,12 +6,13 @@ from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulator import make_device
-from wpg.hardware_bridge.emulation.loopback import LivingClock, LoopbackLink
 from wpg.hardware_bridge.native.robot import NativeRobot
-from wpg.hardware_bridge.run_log.memory import MemoryLog
 from wpg.hardware_bridge.servos.dynamixel_robot import DynamixelRobot
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
 from wpg.hardware_bridge.sources.local import LocalSource
+from wpg.hardware_bridge.testing.clocks import EmulationClock
+from wpg.hardware_bridge.testing.loopback import LoopbackLink
+from wpg.hardware_bridge.testing.memory_log import MemoryLog
 from wpg.sim_envs.tasks.scripts import Picker, ScriptedPolicy
 from wpg.sim_envs.tasks.stand_in import TableStandIn
 
@@ -33,7 +34,7 @@ class Eyes(LocalSource):
 
 def picked(table, driver, goals):
     """Have the script pick over the arm's own protocol; what the run recorded."""
-    description, clock = table.robot.description, LivingClock()
+    description, clock = table.robot.description, EmulationClock()
     resolution = 0.0 if description.bus is None else RAD_PER_COUNT
     arm = clock.arm = EmulatedArm(table.robot, clock.now(), resolution)
     link = LoopbackLink(make_device(description.protocol, arm), arm, clock)

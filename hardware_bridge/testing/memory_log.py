@@ -1,16 +1,16 @@
-"""A run log that stays in memory: for runs that are looked at by the process that made them."""
+"""A run log that stays in memory, for runs that the same process evaluates."""
 
 from collections import defaultdict
 from typing import Any
 
 from wpg.hardware_bridge.run_log.messages import messages
 from wpg.hardware_bridge.run_log.reader import RunRecording, as_recording
-from wpg.hardware_bridge.run_log.recording import RecordingRecorder
+from wpg.hardware_bridge.run_log.recorder import BaseRecorder
 from wpg.hardware_bridge.run_log.schema import RunRecord
 
 
-class MemoryLog(RecordingRecorder):
-    """Takes what the control loop records, and gives it as a log file that was read would."""
+class MemoryLog(BaseRecorder):
+    """Keeps what the control loop records, and returns it as if it were read from a log file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class MemoryLog(RecordingRecorder):
         self._messages: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
 
     def recording(self) -> RunRecording:
-        """What has been taken so far."""
+        """What has been recorded so far."""
         return as_recording(self._times_s, self._messages, metadata={}, attachments={}, complete=True)
 
     def _put(self, record: RunRecord) -> None:
