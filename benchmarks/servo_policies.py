@@ -19,7 +19,7 @@ import gymnasium
 from rows import machine, write
 from wpg_process import emulated, run_command
 
-from wpg.cli.evaluate import evaluate_policy
+from wpg.cli.commands.evaluate import evaluate_policy
 from wpg.controllers import TrainConfig, train
 from wpg.controllers.statistics import wilson_interval
 from wpg.export import export_run

@@ -16,8 +16,8 @@ from typing import Any
 import tyro
 from rows import append, machine
 
-from wpg.cli.demonstrate import demonstrate
-from wpg.cli.evaluate import evaluate_policy
+from wpg.cli.commands.demonstrate import demonstrate
+from wpg.cli.commands.evaluate import evaluate_policy
 from wpg.controllers import TrainConfig, load_run, train
 from wpg.export import export_run
 from wpg.sim_envs.registration import TRAIN_STEPS

@@ -1,1 +1,1 @@
-"""The ``wpg`` command; one module a subcommand."""
+"""The ``wpg`` command: its subcommands in ``commands``, ``demo`` and ``transfer``, and what they share."""

@@ -11,24 +11,24 @@ from importlib import metadata
 
 import tyro
 
-from wpg.cli.check import check
+from wpg.cli.commands.check import check
+from wpg.cli.commands.demonstrate import demonstrate
+from wpg.cli.commands.doctor import doctor
+from wpg.cli.commands.emulate import emulate
+from wpg.cli.commands.evaluate import evaluate
+from wpg.cli.commands.export import export
+from wpg.cli.commands.identify import identify
+from wpg.cli.commands.inspect import inspect
+from wpg.cli.commands.key import key
+from wpg.cli.commands.list import list_names
+from wpg.cli.commands.play import play
+from wpg.cli.commands.plot import plot
+from wpg.cli.commands.replay import replay
+from wpg.cli.commands.run import run
+from wpg.cli.commands.train import train
 from wpg.cli.demo.command import demo
-from wpg.cli.demonstrate import demonstrate
-from wpg.cli.doctor import doctor
-from wpg.cli.emulate import emulate
-from wpg.cli.evaluate import evaluate
-from wpg.cli.export import export
 from wpg.cli.help_text import Command, readable
-from wpg.cli.identify import identify
-from wpg.cli.inspect import inspect
-from wpg.cli.key import key
-from wpg.cli.list import list_names
 from wpg.cli.options import UsageError
-from wpg.cli.play import play
-from wpg.cli.plot import plot
-from wpg.cli.replay import replay
-from wpg.cli.run import run
-from wpg.cli.train import train
 from wpg.cli.transfer.command import transfer
 from wpg.hardware_bridge.emulation.faults import FaultSpecError
 from wpg.hardware_bridge.errors import LinkUrlError

@@ -36,8 +36,8 @@ def driver(clock):
 @pytest.fixture
 def check(monkeypatch, capsys, driver, clock):
     """Runs ``wpg check omx`` on emulated servos; its exit code, and all that it says."""
-    monkeypatch.setattr("wpg.cli.check.robot_at", lambda *_, **__: driver)
-    monkeypatch.setattr("wpg.cli.check.check_joints", functools.partial(check_joints, clock=clock))
+    monkeypatch.setattr("wpg.cli.commands.check.robot_at", lambda *_, **__: driver)
+    monkeypatch.setattr("wpg.cli.commands.check.check_joints", functools.partial(check_joints, clock=clock))
 
     def run(*options: str) -> tuple[int, str]:
         code = cli.main(("check", "omx", "--link", "pty:", *options))

@@ -263,7 +263,7 @@ def test_what_check_writes_has_one_shape(tmp_path, monkeypatch):
     good = JointCheck(
         joint="panda_joint1", moved="panda_joint1", scale=1.0, lag_s=0.02, noise_rad=1e-5, fault=""
     )
-    monkeypatch.setattr("wpg.cli.check.check_joints", lambda driver, **options: [good])
+    monkeypatch.setattr("wpg.cli.commands.check.check_joints", lambda driver, **options: [good])
     assert run("check", *ARM, "--json", str(tmp_path / "check.json")) == 0
     found = json.loads((tmp_path / "check.json").read_text())
     assert [joint["joint"] for joint in found["joints"]] == ["panda_joint1"]
@@ -276,9 +276,9 @@ def test_a_run_is_reported_although_its_terminal_is_gone(tmp_path, monkeypatch):
         yield None
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("wpg.cli.run.keys_of_terminal", closed_meanwhile)
-    monkeypatch.setattr("wpg.cli.run.load_policy", lambda *_: None)
-    monkeypatch.setattr("wpg.cli.run.run_policy", lambda *_, **options: {"ticks": 3})
+    monkeypatch.setattr("wpg.cli.commands.run.keys_of_terminal", closed_meanwhile)
+    monkeypatch.setattr("wpg.cli.commands.run.load_policy", lambda *_: None)
+    monkeypatch.setattr("wpg.cli.commands.run.run_policy", lambda *_, **options: {"ticks": 3})
     report = tmp_path / "run.json"
     run("run", "p.onnx", *TO_ARM, "--goals", "1", "--json", str(report))
     assert json.loads(report.read_text()) == {"ticks": 3}
@@ -317,8 +317,8 @@ def test_a_run_says_what_its_log_lacks(found, code, said, capsys, monkeypatch):
         goal_results=[],
         **({"end_reason": "duration", "message": "", "final_phase": "parked"} | found),
     )
-    monkeypatch.setattr("wpg.cli.run.load_policy", lambda *_: None)
-    monkeypatch.setattr("wpg.cli.run.run_policy", lambda *_, **options: report)
+    monkeypatch.setattr("wpg.cli.commands.run.load_policy", lambda *_: None)
+    monkeypatch.setattr("wpg.cli.commands.run.run_policy", lambda *_, **options: report)
     assert run("run", "p.onnx", *TO_ARM, "--duration", "1") == code
     printed = capsys.readouterr()
     assert said in (printed.err if code else printed.out)

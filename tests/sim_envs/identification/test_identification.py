@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace as replaced
 from rich.console import Console
 
-from wpg.cli.identify import _record
+from wpg.cli.commands.identify import _record
 from wpg.cli.main import main
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.robot import JointCommand
@@ -306,7 +306,7 @@ def test_command_writes_everything_or_nothing(description, tmp_path, capsys, mon
 
 
 def test_what_is_next_names_another_robot(found, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("wpg.cli.identify.read_log", lambda _: None)
+    monkeypatch.setattr("wpg.cli.commands.identify.read_log", lambda _: None)
     monkeypatch.setattr(
         "wpg.sim_envs.identification.recording.recording_of",
         lambda *_: SimpleNamespace(time_s=np.array([30.0])),

@@ -1,0 +1,1 @@
+"""The subcommands of ``wpg``, one module each; ``demo`` and ``transfer`` have packages of their own."""
