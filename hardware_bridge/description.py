@@ -112,7 +112,7 @@ class ServoBusDescription(Record, frozen=True, kw_only=True):
 class GripperServo(Record, frozen=True, kw_only=True):
     """How far a gripper is open at some counts of its bus servo; in between it is as on straight lines."""
 
-    counts: tuple[int, ...]
+    counts: tuple[Annotated[int, msgspec.Meta(ge=0, le=4095)], ...]
     openings_m: tuple[Annotated[float, msgspec.Meta(ge=0)], ...]
     """Rising."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from wpg.hardware_bridge.clock import Clock
-from wpg.hardware_bridge.control.final_stop import StopResult
+from wpg.hardware_bridge.control.final_stop import StopResult, described
 from wpg.hardware_bridge.errors import BridgeError, StaleStateError
 from wpg.hardware_bridge.robot import Robot, RobotStatus, StopMode
 
@@ -50,7 +50,7 @@ def halt(robot: Robot, clock: Clock) -> StopResult:
     """Hold the arm at once and watch that it comes to rest; if it does not, damp it, so that it sinks slowly.
 
     The device brakes by itself, harder than setpoints would. That it accepted the order is not enough: its
-    state must say so, and its joints must be seen at rest. Never raises.
+    state must say so, and its joints must be seen at rest. Never raises, whatever the driver does.
     """
     trouble = ""
     for mode in (StopMode.HOLD, StopMode.DAMP):
@@ -58,8 +58,8 @@ def halt(robot: Robot, clock: Clock) -> StopResult:
         try:
             robot.stop(mode)
             still_s = _still_after(robot, clock, began_s)
-        except BridgeError as error:
-            trouble = trouble or str(error)
+        except Exception as error:
+            trouble = trouble or described(error)
             continue
         if mode is StopMode.HOLD:
             return StopResult(confirmed=True, trouble="", detail=f"at rest {1e3 * still_s:.0f} ms later")

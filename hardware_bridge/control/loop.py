@@ -360,8 +360,8 @@ class ControlLoop:
             self._lifecycle.enter(Phase.STOPPING, reason)
 
     def _park(self) -> None:
+        stopped = self._modes.leave(self._config.final_stop)
         source = self._emergency.source
-        stopped = self._modes.leave(self._config.final_stop, at_once=bool(source))
         if source:
             seen = stopped.trouble or stopped.detail
             self._event("emergency_stop", f"by {source}: {seen}")

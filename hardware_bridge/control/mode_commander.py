@@ -15,12 +15,14 @@ class ModeCommander:
     Args:
         robot: the robot that is commanded.
         reader: reads its state.
-        emergency: a request makes the robot give up arming, if its driver repeats the order to arm.
+        emergency: a request is heeded while the robot is left, and while it is armed by a driver that
+            repeats the order to arm.
     """
 
     def __init__(self, robot: Robot, reader: StateReader, emergency: EmergencyStop, clock: Clock) -> None:
         self._robot = robot
         self._reader = reader
+        self._emergency = emergency
         self._clock = clock
         self._unpowered = False
         self._elsewhere = False
@@ -81,19 +83,21 @@ class ModeCommander:
         self._elsewhere = self.silent = True
         return Hazard("device_stop", f"somebody else has stopped the robot: it reports {state.status.name}")
 
-    def leave(self, final: StopMode, *, at_once: bool) -> StopResult:
-        """Stop the robot as ``final`` says, or at once where it is; never raises.
+    def leave(self, final: StopMode) -> StopResult:
+        """Stop the robot as ``final`` says, or at once where it is if there is an emergency; never raises.
 
         A robot whose torque was never enabled, or that somebody else has stopped, is left unchanged.
         Exception: an emergency stop also holds a robot that somebody else has stopped.
         """
         if self._unpowered:
             return StopResult(confirmed=True, trouble="", detail="torque is not on")
-        if at_once:
-            return halt(self._robot, self._clock)
-        if self._elsewhere:
-            return StopResult(confirmed=True, trouble="")
-        return final_stop(self._robot, final)
+        if not self._emergency.source:
+            stopped = StopResult(confirmed=True, trouble="")
+            if not self._elsewhere:
+                stopped = final_stop(self._robot, final, stay=lambda: bool(self._emergency.source))
+            if not self._emergency.source:
+                return stopped
+        return halt(self._robot, self._clock)
 
     def _is_unpowered(self) -> bool:
         """Whether the robot reports, after arming has failed, that it is without torque."""

@@ -184,8 +184,8 @@ class Mover:
         Raises:
             BridgeError: there was trouble in this, or an emergency stop; names what ended the motion, too.
         """
+        stopped = self._modes.leave(self._final_stop)
         source = self._emergency.source
-        stopped = self._modes.leave(self._final_stop, at_once=bool(source))
         if source:
             said = f"emergency stop by {source}: {stopped.trouble or stopped.detail}"
         else:

@@ -78,6 +78,35 @@ def test_the_arm_is_held_even_if_it_was_to_be_released(run, bench):
     assert bench.arm.status is RobotStatus.HOLDING
 
 
+def test_an_emergency_while_the_run_ends_in_good_order(run, bench):
+    emergency, stop = EmergencyStop(), bench.robot.stop
+
+    def pressed_meanwhile(mode):
+        stop(mode)
+        emergency.trigger("the test")
+
+    bench.robot.stop = pressed_meanwhile
+    report, _ = run(emergency, duration_s=1.0, final_stop=StopMode.RELEASE)
+    assert bench.arm.status is RobotStatus.HOLDING
+    assert (report.end_reason, report.completed) == ("emergency_stop", False)
+
+
+@pytest.mark.parametrize("emergency", [False, True])
+def test_a_driver_that_fails_otherwise_is_damped(run, bench, emergency):
+    source, stop = EmergencyStop(), bench.robot.stop
+
+    def failing(mode):
+        if mode is StopMode.HOLD:
+            raise OverflowError("no such goal")
+        stop(mode)
+
+    bench.robot.stop = failing
+    act = (lambda: source.trigger("the test")) if emergency else (lambda: None)
+    report, _ = run(source, act, duration_s=4.0)
+    assert bench.arm.status is RobotStatus.DAMPING
+    assert "damped instead of held: OverflowError: no such goal" in report.message
+
+
 def test_before_arming_torque_stays_off(run, bench):
     emergency = EmergencyStop()
     emergency.trigger("the test")

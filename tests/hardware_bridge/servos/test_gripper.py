@@ -80,6 +80,12 @@ class TestDescription:
         with pytest.raises(ValueError, match=r"gripper\.servo: expected"):
             GripperServo(counts=counts, openings_m=openings_m)
 
+    def test_counts_lie_on_one_turn(self, shipped):
+        described = msgspec.to_builtins(shipped.description)
+        described["gripper"]["servo"]["counts"] = [0, 4096]
+        with pytest.raises(msgspec.ValidationError, match=r"Expected `int` <= 4095.*gripper\.servo\.counts"):
+            msgspec.convert(described, RobotDescription)
+
     def test_needs_a_servo_of_that_name(self):
         arm = load_description("so101")
         nameless = msgspec.structs.asdict(arm) | {"bus": msgspec.structs.replace(arm.bus, others={"jaw": 6})}
