@@ -292,9 +292,10 @@ static uint64_t periods_max(const wpg_config *config) {
 
 static wpg_refusal judge(const wpg_device *d, const float *position, const float *velocity, uint32_t tick) {
     int32_t ticks = d->ticking ? (int32_t)(tick - d->tick) : 1;
-    uint64_t periods = ticks > 1 ? (uint64_t)ticks : 1, most = periods_max(d->config);
-    float span_s = (float)(periods < most ? periods : most) * 1000.0f / (float)d->config->servo_rate_mhz;
     if (d->blind) return WPG_NOT_FINITE;
+    if (ticks <= 0) return WPG_VELOCITY_LIMIT; /* each would buy a whole period's way */
+    uint64_t periods = (uint64_t)ticks, most = periods_max(d->config);
+    float span_s = (float)(periods < most ? periods : most) * 1000.0f / (float)d->config->servo_rate_mhz;
     for (int i = 0; i < d->config->num_joints; i++)
         if (!isfinite(position[i]) || !isfinite(velocity[i])) return WPG_NOT_FINITE;
     for (int i = 0; i < d->config->num_joints; i++) {

@@ -43,10 +43,11 @@ def find_hazard(
         return Hazard("stale_state", f"the last state is {state_age_s * 1e3:.0f} ms old")
     if state is None:
         return None
+    told = state.fault and f": {state.fault}"
     if state.status is RobotStatus.FAULT:
-        return Hazard("device_fault", f"the robot reports a fault{state.fault and ': ' + state.fault}")
+        return Hazard("device_fault", f"the robot reports a fault{told}")
     if sent is not None and state.status is not RobotStatus.ARMED:
-        return Hazard("device_hold", f"the robot reports {state.status.name} while it is commanded")
+        return Hazard("device_hold", f"the robot reports {state.status.name} while it is commanded{told}")
     return None if sent is None else tracking_error(config, state, sent)
 
 

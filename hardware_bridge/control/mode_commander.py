@@ -81,7 +81,8 @@ class ModeCommander:
             case RobotStatus.RELEASED if self._robot.description.bus is not None and not state.ordered:
                 return None
         self._elsewhere = self.silent = True
-        return Hazard("device_stop", f"somebody else has stopped the robot: it reports {state.status.name}")
+        told = state.fault or f"it reports {state.status.name}"
+        return Hazard("device_stop", f"somebody else has stopped the robot: {told}")
 
     def leave(self, final: StopMode) -> StopResult:
         """Stop the robot as ``final`` says, or at once where it is if there is an emergency; never raises.

@@ -5,6 +5,7 @@ import numpy as np
 from wpg.hardware_bridge.axes import axis_names
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.limit_checker import LimitChecker
+from wpg.hardware_bridge.protocols.framing import is_ahead
 from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.witness import Witness
@@ -41,6 +42,8 @@ class CommandGate:
         self._armed_at: Vector | None = None
         self.tick = 0
         """Tick of the last command that was followed."""
+        self._ticking = False
+        """Whether a command has been followed since the start."""
         self.refusal = Refusal.NONE
         """Why the last command was not followed."""
 
@@ -51,6 +54,7 @@ class CommandGate:
             return False
         self.checker.start(joint_pos)
         self._armed_at = joint_pos
+        self._ticking = False
         self.refusal = Refusal.NONE
         return True
 
@@ -68,6 +72,9 @@ class CommandGate:
             return self.refuse(Refusal.WRONG_SIZE)
         if not np.isfinite(measured).all():
             return self.refuse(Refusal.NOT_FINITE)
+        if self._ticking and not is_ahead(tick, self.tick):
+            # Ticks that do not count up would let every command move by a whole period's way.
+            return self.refuse(Refusal.VELOCITY_LIMIT)
         outside = self.checker.check(joint_pos, joint_vel, tick)
         # An acceleration is witnessed but followed: refusing it would only make the next command worse.
         refusals = [_REFUSALS[kind] for kind in outside if kind in _REFUSALS]
@@ -81,7 +88,7 @@ class CommandGate:
     def accept(self, joint_pos: Vector, tick: int) -> None:
         """The device follows a command."""
         self.checker.accept(joint_pos, tick)
-        self.tick = tick
+        self.tick, self._ticking = tick, True
         if self._armed_at is not None:
             step_rad = float(np.abs(joint_pos - self._armed_at)[: self._num_joints].max())
             self._witness.first_step_rad_max = max(self._witness.first_step_rad_max, step_rad)

@@ -46,6 +46,14 @@ READS_MAX = 64
 """Reads of one poll that goes beyond its time: some lines never fall silent."""
 REMEMBERED = 4096
 """Frames whose time of sending is known: two seconds of polls and commands at 1 kHz."""
+MEANINGS = {
+    Refusal.NOT_FINITE: "it refused a command: not finite, or its joints measure nothing finite",
+    Refusal.POSITION_LIMIT: "it refused a command: outside its position limits",
+    Refusal.VELOCITY_LIMIT: "it refused a command: faster than its velocity limits",
+    Refusal.WRONG_SIZE: "it refused a command: of another number of joints",
+    Refusal.NOT_COMMANDER: "another client commands it",
+}
+"""What a user is told of a refusal; the others say no more than the robot's status does."""
 
 
 class NativeRobot:
@@ -92,6 +100,9 @@ class NativeRobot:
         self._tick = 0
         self._time_us = -1
         self._num_states = 0
+        self._has_armed = False
+        self._refusal = Refusal.NONE
+        """Why the device did not follow the last command that came while it was armed."""
         self._set_axes(gripper=False)
 
     def _set_axes(self, *, gripper: bool) -> None:
@@ -144,6 +155,7 @@ class NativeRobot:
             raise ProtocolError("the robot does not arm: another client commands it")
         if state.refusal is Refusal.NOT_FINITE:
             raise ProtocolError("the robot does not arm anew: it measures nothing finite")
+        self._has_armed = True
         self._opening_m = self._as_robot_state(state).gripper_m
 
     def read(self) -> RobotState:
@@ -299,6 +311,10 @@ class NativeRobot:
         if len(state.joint_pos) != len(self._low):
             raise StaleStateError(f"state of {len(state.joint_pos)} axes, expected {len(self._low)}")
         joints = slice(self._description.num_joints)
+        foreign = self._has_armed and state.refusal is Refusal.NOT_COMMANDER
+        if foreign or state.status is RobotStatus.ARMED:
+            # Kept once the device holds: what comes then is refused for that alone.
+            self._refusal = state.refusal
         return RobotState(
             joint_pos=state.joint_pos[joints],
             joint_vel=state.joint_vel[joints],
@@ -306,8 +322,10 @@ class NativeRobot:
             gripper_m=None if self._opening_m is None else float(state.joint_pos[joints.stop]),
             time_s=self._time_us * 1e-6,
             sequence=self._num_states,
-            status=state.status,
-            ordered=state.refusal is Refusal.STOPPED,
+            # An arm that another client has armed meanwhile is no longer armed for this one.
+            status=RobotStatus.IDLE if foreign and state.status is RobotStatus.ARMED else state.status,
+            ordered=foreign or state.refusal is Refusal.STOPPED,
+            fault=MEANINGS.get(self._refusal, ""),
             age_s=age_s,
         )
 

@@ -152,6 +152,17 @@ def test_a_tick_that_jumps_buys_no_way(robot, host):
     assert (counts["commands_ok"], counts["commands_refused"]) == (2, 1)
 
 
+def test_ticks_that_do_not_count_up_buy_none(robot, host):
+    robot.arm()
+    for number, tick in enumerate((2, 2, 1, 2, 3), 1):
+        robot._send(Command(tick, np.array([0.019 * number, 0.0, 0.0, 0.0]), np.zeros(4)))
+    robot.read()
+    robot.close()
+    counts = host.end()
+    # The fifth goes too far from the first, the only one before it that was followed.
+    assert (counts["commands_ok"], counts["commands_refused"]) == (1, 4)
+
+
 def read_until(robot, done):
     """States until one is as awaited; a device that never gets there ends by the suite's own timeout."""
     while not done(state := robot.read()):

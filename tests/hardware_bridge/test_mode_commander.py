@@ -9,6 +9,7 @@ from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import LinkError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.policy import Decision
+from wpg.hardware_bridge.protocols.native import Refusal
 from wpg.hardware_bridge.robot import STATUS_AFTER_STOP, RobotStatus, StopMode
 
 
@@ -155,6 +156,40 @@ class TestStoppedBySomebodyElse:
         report = push(3.0)
         assert report.end_reason == "device_stop"
         assert bench.arm.status is RobotStatus.RELEASED
+
+
+class TestCommandedBySomebodyElse:
+    def test_an_arm_that_another_has_armed_is_left_to_him(self, run, bench, trace):
+        other = NativeRobot(bench.description, lambda: bench.link, clock=bench.clock)
+        bench.robot.connect()
+        other.connect()
+
+        def takes_over():
+            bench.clock.advance(0.2)
+            bench.arm.advance_to(bench.clock.now())
+            other.arm()
+
+        trace.at_tick = {150: takes_over}
+        report = run(LoopConfig(goals=2))
+        assert report.end_reason == "device_stop"
+        assert report.message == "somebody else has stopped the robot: another client commands it"
+        assert not bench.witness.stops
+        assert bench.witness.arms == 2
+
+
+def test_what_the_device_refuses_is_said(run, bench, monkeypatch):
+    gate = bench.arm._gate
+    lets_pass = gate.lets_pass
+
+    def narrower(*command, **state):
+        if bench.witness.commands_ok > 20 and state["armed"]:
+            return gate.refuse(Refusal.POSITION_LIMIT)
+        return lets_pass(*command, **state)
+
+    monkeypatch.setattr(gate, "lets_pass", narrower)
+    report = run(LoopConfig(duration_s=5.0, safety=SafetyConfig(holds_max=1)))
+    assert report.end_reason == "device_hold"
+    assert report.message.endswith("it refused a command: outside its position limits")
 
 
 class TestArmingFails:
