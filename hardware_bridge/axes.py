@@ -1,6 +1,6 @@
-"""Joints and gripper in one row: as native frames carry them, and as limits are held against them.
+"""Joints and gripper as one row of axes, as native frames carry them and the limit checker takes them.
 
-A gripper's opening (m) is one more axis behind the joints.
+A gripper's opening (m) is one more axis after the joints.
 """
 
 from typing import NamedTuple
@@ -24,12 +24,12 @@ class AxisLimits(NamedTuple):
 
 
 def axis_names(description: RobotDescription, *, gripper: bool) -> tuple[str, ...]:
-    """Names in order; ``gripper``: whether there is one."""
+    """Names of the axes in order; ``gripper`` says whether there is a gripper."""
     return (*description.joint_names, GRIPPER) if gripper else description.joint_names
 
 
 def axis_limits(description: RobotDescription, *, gripper: bool) -> AxisLimits:
-    """Published limits of the joints, and of the gripper where there is one; it has none of acceleration."""
+    """Published limits of the joints and, if there is one, the gripper, whose acceleration is not limited."""
     limits = AxisLimits(
         *map(
             description.limits,
@@ -44,21 +44,21 @@ def axis_limits(description: RobotDescription, *, gripper: bool) -> AxisLimits:
 
 
 def in_row(joints: Vector, gripper: float | None) -> Vector:
-    """The joints' values (num_joints,), and the gripper's behind them where there is one; (num_axes,)."""
+    """The joints' values (num_joints,) followed by the gripper's, if there is one; (num_axes,)."""
     return joints if gripper is None else np.append(joints, gripper)
 
 
 def positions(command: JointCommand) -> Vector:
-    """Where the axes are sent, (num_axes,)."""
+    """Commanded positions of the axes, (num_axes,)."""
     return in_row(command.joint_pos, command.gripper_m)
 
 
 def velocities(command: JointCommand) -> Vector:
-    """How fast they are to be there, (num_axes,); 0 for the gripper."""
+    """Commanded velocities of the axes, (num_axes,); 0 for the gripper."""
     return in_row(command.joint_vel, None if command.gripper_m is None else 0.0)
 
 
 def as_command(position: Vector, velocity: Vector, num_joints: int) -> JointCommand:
-    """The command whose rows these are, (num_axes,) each."""
+    """The command with these rows of positions and velocities, (num_axes,) each."""
     gripper_m = float(position[num_joints]) if len(position) > num_joints else None
     return JointCommand(joint_pos=position[:num_joints], joint_vel=velocity[:num_joints], gripper_m=gripper_m)

@@ -20,8 +20,8 @@ class RealClock:
     """The system's monotonic clock.
 
     Args:
-        spin_s: the last stretch before a deadline is spent spinning, not sleeping: a sleeping thread wakes
-            tens of microseconds late.
+        spin_s: for this long before a deadline the clock spins instead of sleeping, because a sleeping thread
+            wakes tens of microseconds late.
     """
 
     def __init__(self, spin_s: float = 100e-6) -> None:

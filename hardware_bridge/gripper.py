@@ -1,4 +1,4 @@
-"""How the commanded opening of a gripper moves, in the control loop and in the simulators."""
+"""The setpoint of a gripper's opening, for the control loop and the simulators."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from wpg.hardware_bridge.description import GripperDescription
 
 
 class GripperSetpoint:
-    """Moves an opening towards a target, no faster than the gripper goes, never out of its range.
+    """Moves an opening towards a target, within the gripper's speed and range.
 
     Args:
         gripper: range and speed.
-        opening_m: where it stands.
+        opening_m: present opening.
     """
 
     def __init__(self, gripper: GripperDescription, opening_m: float) -> None:
@@ -23,16 +23,16 @@ class GripperSetpoint:
         self.opening_m = self.target_m = self._inside(opening_m)
 
     def set_target(self, opening_m: float) -> None:
-        """Head for an opening, clipped to the range: ``inf`` is all of it."""
+        """Head for an opening, clipped to the range; ``inf`` opens the gripper fully."""
         self.target_m = self._inside(opening_m)
 
     @property
     def is_there(self) -> bool:
-        """The target is reached."""
+        """Whether the target is reached."""
         return self.opening_m == self.target_m
 
     def step(self, duration_s: float) -> float:
-        """The opening so much later; by a hair slower than allowed, for it may be rounded to float32."""
+        """The opening after ``duration_s``. Slightly slower than allowed, as float32 rounding may add."""
         furthest_m = max(self._speed_m_s * duration_s - self._rounding_m, 0.0)
         self.opening_m += min(max(self.target_m - self.opening_m, -furthest_m), furthest_m)
         return self.opening_m

@@ -1,4 +1,4 @@
-"""Keys of the terminal that a run heeds: an emergency stop, and a word to go on."""
+"""Keys of the terminal during a run: the space bar for an emergency stop, and Enter to go on."""
 
 import contextlib
 import os
@@ -14,10 +14,10 @@ ENTER_KEY = b"\n"
 
 
 class Keys:
-    """What has been pressed. Never waits.
+    """Tells which keys have been pressed. Never waits.
 
     Args:
-        descriptor: of a terminal that hands over each key at once.
+        descriptor: file descriptor of a terminal in cbreak mode.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -25,7 +25,7 @@ class Keys:
         self._entered = False
 
     def emergency(self) -> str:
-        """``the space bar`` once that was pressed; else empty."""
+        """``the space bar`` if it has been pressed since the last call, else empty."""
         if not select.select((self._descriptor,), (), (), 0)[0]:
             return ""
         pressed = os.read(self._descriptor, 64)
@@ -40,13 +40,13 @@ class Keys:
 
 @contextlib.contextmanager
 def terminal_keys(descriptor: int | None = None) -> Iterator[Keys | None]:
-    """While open, the terminal hands over each key at once; Ctrl-C stays what it is.
+    """Put the terminal into cbreak mode, where each key is read at once; Ctrl-C keeps its meaning.
 
     Args:
-        descriptor: of the terminal; by default standard input.
+        descriptor: file descriptor of the terminal; standard input by default.
 
     Yields:
-        Its keys; None where there is no terminal, or where it belongs to another job or session.
+        Its keys; None if there is no terminal, or if it belongs to another job or session.
     """
     if descriptor is None:
         descriptor = _standard_input()
@@ -58,7 +58,7 @@ def terminal_keys(descriptor: int | None = None) -> Iterator[Keys | None]:
     try:
         yield Keys(descriptor)
     finally:
-        # A terminal that was closed meanwhile needs no mode back.
+        # A terminal that was closed meanwhile cannot be set back.
         with contextlib.suppress(termios.error):
             termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
@@ -72,7 +72,7 @@ def _is_ours(descriptor: int) -> bool:
 
 
 def _standard_input() -> int | None:
-    """Its descriptor; None where it was closed, or is none of the system's."""
+    """File descriptor of standard input; None if it is closed or has no descriptor."""
     try:
         return None if sys.stdin is None else sys.stdin.fileno()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What makes a loop punctual on Linux: priority, locked memory, a core of its own, no collector."""
+"""Makes a loop punctual on Linux: priority, locked memory, a core of its own, no garbage collection."""
 
 import contextlib
 import ctypes
@@ -19,7 +19,7 @@ class RealtimeConfig:
     priority: int | None = 80
     """SCHED_FIFO priority, 1 to 99; None leaves the scheduler as it is."""
     cpu: int | None = None
-    """Core to stay on; None leaves it to the scheduler."""
+    """Core to run on; None leaves it to the scheduler."""
 
     def __post_init__(self) -> None:
         if self.priority is not None and not 1 <= self.priority <= 99:
@@ -61,7 +61,7 @@ def realtime(config: RealtimeConfig) -> Iterator[tuple[str, ...]]:
 
 
 def unpin() -> None:
-    """Give this thread every core that the machine lets it have, where it has inherited one alone."""
+    """Let this thread run on every core again, if it has inherited the restriction to one."""
     if len(os.sched_getaffinity(0)) == 1:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))

@@ -1,4 +1,4 @@
-"""Replays a run log through its artifact: what was seen then must be decided alike now, bit for bit."""
+"""Replays a run log through its artifact: the same observations must give the same actions, bit for bit."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from wpg.hardware_bridge.run_log.schema import POLICY_FILE
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a replay first departs from its log."""
+    """First difference between a replay and its log."""
 
     decision: int
     """Number of the policy step."""
@@ -35,21 +35,21 @@ class Replay(msgspec.Struct, kw_only=True):
 
     policy_sha256: str
     complete: bool
-    """The log was finished; False where it ends in the middle."""
+    """Whether the log was finished; False if it ends in the middle."""
     ticks: int
     decisions: int
     equal: int = 0
-    """Policy steps whose action came out bit for bit."""
+    """Policy steps whose action is the same, bit for bit."""
     unequal: int = 0
     actions_unchecked: int = 0
-    """Policy steps whose choice looks back on an action that the log could not take."""
+    """Policy steps whose choice depends on an earlier action that is missing in the log."""
     observations_equal: int = 0
     """Policy steps whose observation follows bit for bit from the logged state and goal."""
     observations_unequal: int = 0
     observations_unchecked: int = 0
-    """Policy steps whose state the log could not take."""
+    """Policy steps whose state is missing in the log."""
     missing: int = 0
-    """Policy steps that the log could not take."""
+    """Policy steps that are missing in the log."""
     action_error_max: float = 0.0
     """Largest difference of an action, in the action's unit."""
     first_difference: Difference | None = None
@@ -71,9 +71,9 @@ def logged_artifact(recording: RunRecording, path: Path) -> Artifact:
 def replay(recording: RunRecording, artifact: Artifact) -> Replay:
     """Feed the logged states, goals and noise to the artifact, and compare with what was logged.
 
-    An observation is rebuilt from the newest state before its decision; of a term with history its newest
-    part is compared. The action is computed from the logged observation, and a choice that looks back looks
-    on the logged action, so that no difference hides or causes another.
+    An observation is rebuilt from the newest state before its decision; of a term with history, only the
+    newest part is compared. The action is computed from the logged observation, and a choice that depends on
+    the previous action uses the logged one, so that no difference hides or causes another.
 
     Raises:
         LogError: no decisions in the log, or another artifact made them.
@@ -122,7 +122,7 @@ def replay(recording: RunRecording, artifact: Artifact) -> Replay:
 def _compare(
     found: Replay, place: tuple[int, float], quantity: str, replayed: Floats, logged: Floats
 ) -> bool:
-    """Whether two (N,) vectors are the same bits; keeps the first difference of all."""
+    """Whether two (N,) vectors have the same bits; keeps the first difference of the replay."""
     differs = np.flatnonzero(replayed.view(np.uint32) != logged.view(np.uint32))
     if differs.size and found.first_difference is None:
         index = int(differs[0])
@@ -138,7 +138,7 @@ def _compare(
 
 
 def _replayed_actions(recording: RunRecording, artifact: Artifact) -> Iterator[Floats | None]:
-    """For each decision what its observation and noise give, (A,); None where the action before is missing.
+    """Yield for each decision the replayed action (A,); None if a needed earlier action is missing.
 
     Raises:
         LogError: the log does not tell which noise there was.
@@ -164,7 +164,7 @@ def _replayed_actions(recording: RunRecording, artifact: Artifact) -> Iterator[F
 
 
 def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -> Iterator[Floats | None]:
-    """For each decision what its state and goal give, (obs_dim,); NaN where the log cannot tell."""
+    """Yield for each decision the rebuilt observation (obs_dim,); NaN where the log does not tell."""
     pipeline = ObservationPipeline(interface)
     newest = np.concatenate(
         [np.arange(term.size) < term.size // term.history for term in interface.observation]
@@ -176,7 +176,7 @@ def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -
         # The state is logged with the time at which it was asked for, before the decision's.
         tick = int(np.searchsorted(ticks, time_s, side="right")) - 1
         state = int(np.searchsorted(states.time_s, time_s, side="right")) - 1
-        # Where a tick is missing, it may be the decision's own.
+        # A missing tick may be the one of the decision.
         if tick < 0 or state < 0 or time_s - ticks[tick] > period_s or gaps[tick]:
             yield None
             continue
@@ -201,7 +201,7 @@ def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -
 
 
 def _external(recording: RunRecording, interface: PolicyInterface, time_s: float) -> dict[str, Vector]:
-    """Terms from outside as they were at a time; NaN where the log may have lost the newest reading."""
+    """Values of the terms from outside at a time; NaN if the log may have lost the newest reading."""
     values = {}
     for name, size in interface.external.items():
         values[name] = np.full(size, np.nan)

@@ -1,4 +1,4 @@
-"""The one interface of simulators, emulated robots and real robots."""
+"""The robot interface, which simulators, emulated robots and real robots share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ class StopMode(IntEnum):
 
 
 class RobotStatus(IntEnum):
-    """What the device says of itself, with every state."""
+    """Status that the device reports with every state."""
 
     IDLE = 0
-    """Connected; torque not enabled by us."""
+    """Connected; this client has not enabled torque."""
     ARMED = 1
     """Follows commands."""
     HOLDING = 2
-    """Stands still by order or because its watchdog ran out; follows again after :meth:`Robot.arm`."""
+    """Stands still, by order or because its watchdog ran out; follows again after :meth:`Robot.arm`."""
     DAMPING = 3
     RELEASED = 4
     FAULT = 5
@@ -43,7 +43,7 @@ STATUS_AFTER_STOP = {
     StopMode.DAMP: RobotStatus.DAMPING,
     StopMode.RELEASE: RobotStatus.RELEASED,
 }
-"""What a device says once it has stopped in a mode."""
+"""Status that a device reports once it has stopped in a mode."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +62,13 @@ class RobotState:
     """Counts states; a repeated number is a repeated measurement."""
     status: RobotStatus = RobotStatus.ARMED
     ordered: bool = False
-    """It stopped because it was ordered to, not by itself, as far as the device says so."""
+    """Whether it stopped by order, not by itself, if the device tells."""
     gripper_m: float | None = None
-    """Opening of the gripper; None where there is none that this robot moves by commands."""
+    """Opening of the gripper; None if this robot moves none by commands."""
     fault: str = ""
-    """What the device says is wrong, where it says so."""
+    """What is wrong, if the device reports it."""
     age_s: float = 0.0
-    """How long before this call of :meth:`Robot.read` it was asked for; 0: by the call itself."""
+    """How long before this call of :meth:`Robot.read` it was asked for; 0 if the call itself asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +80,12 @@ class JointCommand:
     joint_vel: Vector
     """(num_joints,) rad/s, feed-forward."""
     gripper_m: float | None = None
-    """Opening that the gripper is to have; None: as before."""
+    """Target opening of the gripper; None leaves it as it is."""
 
 
 @runtime_checkable
 class Robot(Protocol):
-    """An arm that can be read and commanded, whatever stands behind it."""
+    """An arm that can be read and commanded, real or simulated."""
 
     @property
     def description(self) -> RobotDescription:
@@ -96,8 +96,8 @@ class Robot(Protocol):
         """Open the link and make sure that the right robot answers. Enables no torque.
 
         Raises:
-            LinkError: nothing there.
-            ProtocolError: something else is there.
+            LinkError: nothing answers.
+            ProtocolError: another device answers.
         """
         ...
 
@@ -105,18 +105,18 @@ class Robot(Protocol):
         """Enable torque at the present position: the arm holds there and follows commands from now on.
 
         Raises:
-            ProtocolError: it refuses; torque is not on by this call.
-            StaleStateError: it does not answer. Only where its state says IDLE or RELEASED afterwards, torque
-                is not on by this call.
+            ProtocolError: it refuses; this call has not enabled torque.
+            StaleStateError: it does not answer; torque may be on unless its state says IDLE or RELEASED
+                afterwards.
             BridgeError: it fails otherwise; torque may be on.
         """
         ...
 
     def read(self) -> RobotState:
-        """Freshest state.
+        """The newest state.
 
         Raises:
-            StaleStateError: none within the robot's read deadline.
+            StaleStateError: none came within the robot's read deadline.
             LinkError: the link is dead.
         """
         ...
@@ -126,7 +126,7 @@ class Robot(Protocol):
         ...
 
     def stop(self, mode: StopMode) -> None:
-        """Leave motion; see :class:`StopMode`."""
+        """Stop as :class:`StopMode` says."""
         ...
 
     def close(self) -> None:
@@ -136,16 +136,16 @@ class Robot(Protocol):
 
 @runtime_checkable
 class NoticingRobot(Robot, Protocol):
-    """A robot that says what about it is not as it should be, although it can be driven."""
+    """A robot that reports what is not as it should be, although it can be driven."""
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """A line each, with what mends it; known once connected."""
+        """One line for each problem, with its remedy; known once connected."""
         ...
 
 
 def notices_of(robot: Robot) -> tuple[str, ...]:
-    """What a robot says of itself, where it does."""
+    """Problems that a robot reports of itself; empty for a robot that reports none."""
     return robot.notices if isinstance(robot, NoticingRobot) else ()
 
 
@@ -155,35 +155,35 @@ class SelectiveRobot(Robot, Protocol):
 
     @property
     def stop_modes(self) -> frozenset[StopMode]:
-        """Those that it can; known once connected."""
+        """Modes that it can stop in; known once connected."""
         ...
 
 
 def stop_modes_of(robot: Robot) -> frozenset[StopMode]:
-    """How a robot can stop: in every mode, unless it says otherwise."""
+    """Modes that a robot can stop in: all, unless it names some."""
     return robot.stop_modes if isinstance(robot, SelectiveRobot) else frozenset(StopMode)
 
 
 @runtime_checkable
 class PersistentRobot(Robot, Protocol):
-    """A robot that is ordered again to arm where it does not answer, for many servo periods."""
+    """A robot whose driver repeats the order to arm for many servo periods if it is not answered."""
 
     gives_up: Callable[[], bool]
-    """Asked before arming is ordered again; True: it is not, and :meth:`arm` raises."""
+    """Asked before the order is repeated; if True, it is not, and :meth:`arm` raises."""
 
 
 @runtime_checkable
 class SimulatedRobot(Robot, Protocol):
-    """A robot whose time is ours to advance."""
+    """A robot whose simulated time the caller advances."""
 
     def reset(self, joint_pos: Vector) -> None:
         """Put the arm at rest at ``joint_pos`` (num_joints,) rad, armed, at time zero."""
         ...
 
     def advance(self, duration_s: float) -> None:
-        """Let simulated time pass; ``duration_s`` is a multiple of the physics step."""
+        """Advance simulated time by ``duration_s``, a multiple of the physics step."""
         ...
 
     def tool_position(self) -> Vector:
-        """Where the engine says the tool is, (3,) m in the base frame."""
+        """Position of the tool in the physics engine, (3,) m in the base frame."""
         ...

@@ -32,13 +32,13 @@ class SetpointGenerator:
         self.reset(description.limits("home_rad"))
 
     def set_pace(self, pace: float) -> None:
-        """Use only this part of ``motion_fraction``, in (0, 1]; to be lowered at rest only."""
+        """Set the share of ``motion_fraction`` to use, in (0, 1]; may be lowered only at rest."""
         self._input.max_velocity = (pace * self._velocity).tolist()
         self._input.max_acceleration = (pace * self._acceleration).tolist()
         self._input.max_jerk = (pace * self._jerk).tolist()
 
     def reset(self, joint_pos: Vector) -> None:
-        """Stand still at ``joint_pos`` (num_joints,) rad: the start, and after every hold."""
+        """Stand still at ``joint_pos`` (num_joints,) rad; called at the start and after every hold."""
         rest = [0.0] * self._num_joints
         position = np.clip(joint_pos, self._low, self._high).tolist()
         self._input.current_position = position
@@ -55,7 +55,7 @@ class SetpointGenerator:
 
     @property
     def target(self) -> Vector:
-        """Where the joints are told to go, (num_joints,) rad; where they stand after :meth:`reset`."""
+        """Joint target, (num_joints,) rad; after :meth:`reset` the position given there."""
         return np.array(self._input.target_position)
 
     def step(self) -> JointCommand:
@@ -71,7 +71,9 @@ class SetpointGenerator:
         )
 
     def steps(self, count: int) -> tuple[Vector, Vector]:
-        """What ``count`` calls of :meth:`step` give, for less: positions and velocities (count, num_joints).
+        """What ``count`` calls of :meth:`step` return, computed faster.
+
+        Positions and velocities are (count, num_joints) each.
 
         Raises:
             BridgeError: as :meth:`step`.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request, not as an exception in the middle of a tick."""
+"""Turns Ctrl-C and SIGTERM into a request to stop, instead of an exception in the middle of a tick."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -14,9 +14,9 @@ EMERGENCY = signal.SIGQUIT
 
 @contextmanager
 def stop_on_signals(emergency: EmergencyStop | None = None) -> Iterator[Callable[[], str]]:
-    """While open, signals that would end the process are kept; yields a function that names the first one.
+    """Keep signals that would end the process; yields a function that names the first one, or returns "".
 
-    SIGQUIT, and a second SIGINT, trigger the emergency stop, where there is one. For the main thread.
+    If ``emergency`` is given, SIGQUIT and a second SIGINT trigger it. To be used in the main thread.
     """
     received: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Joint targets that move the tool by so much, for arms of any number of joints."""
+"""Differential inverse kinematics: joint targets that move the tool by a displacement."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from wpg.export.kinematics import ForwardKinematics, SerialChain
 from wpg.hardware_bridge.robot import Vector
 
 DIRECTION_M = 0.1
-"""What a rad of the tool's direction weighs beside a m of its place."""
+"""Weight of an error of 1 rad in the tool's direction, relative to 1 m in its position."""
 DAMPING_M = 0.03
-"""What a rad of a joint weighs beside a m of the tool: near a singular stance the joints stay calm."""
+"""Damping: weight of 1 rad of joint motion relative to 1 m of the tool; limits motion near singularities."""
 RETURN_SHARE = 0.2
-"""Of its way back to the posture, that a joint without another task takes in one step."""
+"""Share of its way back to the posture that a joint takes per step if the tool does not need it."""
 LONGEST_STEP_RAD = 0.2
 """No joint is sent further than this in one step."""
 
@@ -19,14 +19,15 @@ LONGEST_STEP_RAD = 0.2
 class ToolMotion:
     """Turns displacements of the tool into joint targets by one step of damped least squares.
 
-    Weighed against each other are the tool's way, the direction of its axis, and the joints' rest. What is
-    left over after one step is seen in the next, which counts from where the arm is then.
+    The step weighs the tool's displacement, the direction of its axis, and the joints' motion against each
+    other. The error that is left after one step is corrected by the next, which starts from where the arm is
+    then.
     Source: Buss, "Introduction to inverse kinematics with Jacobian transpose, pseudoinverse and damped least
     squares methods", 2004.
 
     Args:
         chain: the arm.
-        control: where the tool points and may be sent, and how the joints like to stand.
+        control: direction of the tool, the box that it is kept in, and the posture of the joints.
     """
 
     def __init__(self, chain: SerialChain, control: ToolControl) -> None:
@@ -39,9 +40,9 @@ class ToolMotion:
         self._damping = DAMPING_M**2 * np.eye(len(self._posture))
 
     def joint_target(self, displacement: Vector, joint_pos: Vector) -> Vector:
-        """Where the joints shall go, ([B,] num_joints) rad, for the tool to go ``displacement`` ([B,] 3) m.
+        """Joint target, ([B,] num_joints) rad, that moves the tool by ``displacement`` ([B,] 3) m.
 
-        A place outside the box gives way to the one inside that is nearest.
+        A place outside the box is replaced by the nearest one inside.
         """
         tool, jacobian = self._kinematics.differentiate(joint_pos, self._axis)
         wanted = np.empty_like(tool)

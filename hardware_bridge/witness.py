@@ -1,4 +1,4 @@
-"""What the robot's own end saw: the evidence that it was never asked to leave its limits."""
+"""The device's own record of what reached it: evidence that no command was outside the limits."""
 
 import math
 from collections import Counter
@@ -11,7 +11,7 @@ from wpg.hardware_bridge.robot import Vector
 
 
 class Witness(msgspec.Struct, kw_only=True):
-    """Counts and extremes of one device's life, an emulator's or the Franka gateway's.
+    """Counts and extremes since a device was started, which is an emulator or the Franka gateway.
 
     Its JSON is what ``wpg emulate --json`` writes.
     """
@@ -21,9 +21,9 @@ class Witness(msgspec.Struct, kw_only=True):
     frames_bad: int = 0
     frames_unauthenticated: int = 0
     frames_foreign: int = 0
-    """Whole frames outside a session, repeated, or from a client that does not command."""
+    """Valid frames that are repeated, outside a session, or from a client that is not in command."""
     commands_ok: int = 0
-    # Counters while they are counted in; decoding gives plain dictionaries.
+    # These are Counters while the device runs; decoded from JSON they are plain dictionaries.
     commands_refused: dict[str, int] = msgspec.field(default_factory=Counter)
     commands_outside_limits: int = 0
     """Commands outside the published limits, whether refused or not."""
@@ -34,9 +34,9 @@ class Witness(msgspec.Struct, kw_only=True):
     hold_delay_ms_max: float = 0.0
     """Longest time between the last valid command and the watchdog's hold."""
     first_step_rad_max: float = 0.0
-    """Longest way from where a joint stood when it was armed to the first command that it followed."""
+    """Largest distance of a joint from where it was armed to the first command that it followed."""
     coasting_ms_max: float = 0.0
-    """Longest time that a setpoint went on moving after the last command."""
+    """Longest time for which a setpoint kept moving after the last command."""
     stops: dict[str, int] = msgspec.field(default_factory=Counter)
     """Stops that were asked for, by mode."""
     joint_pos_min: list[float] = msgspec.field(default_factory=list)
@@ -45,10 +45,10 @@ class Witness(msgspec.Struct, kw_only=True):
     joint_vel_max: list[float] = msgspec.field(default_factory=list)
     """Largest measured speed of each joint, rad/s."""
     late_ms_max: float = 0.0
-    """How far an emulator's own clock fell behind at worst."""
+    """Largest delay of an emulator behind its own clock."""
 
     def saw_joints(self, joint_pos: Vector, joint_vel: Vector) -> None:
-        """Widen the extremes by one measurement, as far as it is finite."""
+        """Take one measurement into the extremes; values that are not finite are ignored."""
         speed = np.abs(joint_vel)
         if not self.joint_pos_min:
             self.joint_pos_min, self.joint_pos_max = joint_pos.tolist(), joint_pos.tolist()
@@ -69,11 +69,11 @@ class Witness(msgspec.Struct, kw_only=True):
             self.commands_outside_limits_by[kind] += 1
 
     def saw_hold(self, silence_s: float) -> None:
-        """The watchdog has held the arm after so long without a valid command."""
+        """Count a hold by the watchdog, ``silence_s`` after the last valid command."""
         self.holds += 1
         self.hold_delay_ms_max = max(self.hold_delay_ms_max, milliseconds(silence_s))
 
 
 def milliseconds(seconds: float) -> float:
-    """Seconds as milliseconds, to the microsecond."""
+    """Seconds as milliseconds, rounded up to the microsecond."""
     return math.ceil(seconds * 1e6) / 1e3

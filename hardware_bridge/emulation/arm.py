@@ -1,4 +1,4 @@
-"""A simulated arm with the manners of a real one: it must be armed, and it holds when nobody commands it."""
+"""A simulated arm that behaves like a real one: it must be armed, and its watchdog holds it."""
 
 import numpy as np
 
@@ -12,16 +12,16 @@ from wpg.hardware_bridge.robot import JointCommand, RobotStatus, SimulatedRobot,
 from wpg.hardware_bridge.witness import Witness, milliseconds
 
 MAX_BEHIND_S = 0.25
-"""An emulator that fell further behind than this lets the lost time go."""
+"""An emulator that fell further behind real time than this skips the lost time."""
 
 
 class EmulatedArm:
-    """What stands behind every emulated device protocol. Time is told to it, so that it runs on any clock.
+    """The arm behind every emulated device protocol. The caller tells it the time, so it runs on any clock.
 
     Args:
-        robot: the simulated arm, which this object has for itself.
-        now_s: the time at which its life begins.
-        resolution_rad: what the device protocol rounds positions to.
+        robot: the simulated arm, which nobody else may use.
+        now_s: time at which it starts.
+        resolution_rad: resolution of positions in the device protocol.
     """
 
     def __init__(self, robot: SimulatedRobot, now_s: float, resolution_rad: float = 0.0) -> None:
@@ -49,12 +49,12 @@ class EmulatedArm:
 
     @property
     def status(self) -> RobotStatus:
-        """What the arm says of itself."""
+        """Status of the arm."""
         return self.state.status
 
     @property
     def tick(self) -> int:
-        """Tick of the last command that was followed."""
+        """Number of the servo period of the last command that was followed."""
         return self._gate.tick
 
     @property
@@ -63,12 +63,12 @@ class EmulatedArm:
         return self._gate.refusal
 
     def begin(self, now_s: float) -> None:
-        """The arm's life begins now, if it was made earlier than it could be served."""
+        """Start anew at ``now_s``, if the arm was made earlier than it could be served."""
         self._advanced_to_s = self._last_command_s = now_s
         self._observe()
 
     def arm(self, now_s: float) -> None:
-        """Enable torque at the present position, where that is a number."""
+        """Enable torque at the present position, if that is finite."""
         self._observe()
         if not self._gate.start(in_row(self.state.joint_pos, self.state.gripper_m)):
             return
@@ -80,7 +80,7 @@ class EmulatedArm:
         self.witness.arms += 1
 
     def stop(self, mode: StopMode) -> None:
-        """Leave motion because somebody asked for it."""
+        """Stop in this mode, because a client ordered it."""
         self._robot.stop(mode)
         self._gate.stop()
         self._goal = None
@@ -103,16 +103,17 @@ class EmulatedArm:
         speed_rad_s: Vector,
         gripper_m: float | None = None,
     ) -> None:
-        """Follow goals as bus servos do: never refused, but approached at their own speed only.
+        """Follow goals as bus servos do: goals are never refused, but approached at the servos' own speed.
 
-        Goals carry no tick: they are judged by their arrival, and as they came, whatever the servos let pass.
+        Goals carry no number, so they are checked by their arrival. What is checked is the goal as it came,
+        not the part of it that the servos follow.
 
         Args:
-            joint_pos: (num_joints,) rad, what was asked for.
-            now_s: when.
-            target: (num_joints,) rad, what of it the servos take.
-            speed_rad_s: (num_joints,) at which they let themselves go there.
-            gripper_m: how far the gripper is to be open; None: as before.
+            joint_pos: (num_joints,) rad, goals as they came.
+            now_s: time at which they came.
+            target: (num_joints,) rad, goals after the servos have clipped them.
+            speed_rad_s: (num_joints,) speed limits of the servos.
+            gripper_m: target opening of the gripper; None leaves it as it is.
         """
         outside = self._goal_checker.check(joint_pos, now_s)
         self.witness.saw_command(Refusal.NONE, outside)
@@ -126,11 +127,11 @@ class EmulatedArm:
             self._write_reference(gripper_m)
 
     def heard(self, now_s: float) -> None:
-        """Something other than a command that keeps the watchdog quiet."""
+        """Reset the watchdog by something other than a command."""
         self._last_heard_s = now_s
 
     def advance_to(self, now_s: float) -> None:
-        """Let the arm live up to ``now_s``, and hold it when its watchdog runs out."""
+        """Simulate the arm up to ``now_s``, and hold it if its watchdog runs out."""
         self.witness.late_ms_max = max(
             self.witness.late_ms_max, milliseconds(now_s - self._advanced_to_s - self._step_s)
         )
@@ -176,5 +177,5 @@ class EmulatedArm:
 
 
 def physics_step_s(description: RobotDescription) -> float:
-    """The simulator's step, which is what its time advances by at least."""
+    """Physics step of the simulation, the smallest time that it can advance by."""
     return description.servo_dt_s if description.simulation is None else description.simulation.step_s

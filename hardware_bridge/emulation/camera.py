@@ -1,4 +1,4 @@
-"""A camera that looks at a simulated object, and sends its pose as a real one's process would."""
+"""An emulated camera: sends the pose of a simulated object as the process of a real camera would."""
 
 import math
 from collections import deque
@@ -18,7 +18,7 @@ Look = Callable[[], tuple[Vector, Vector]]
 
 @dataclass(frozen=True, kw_only=True)
 class CameraSpec:
-    """How good the camera is, and what goes wrong with it."""
+    """Quality of the camera, and what goes wrong with it."""
 
     rate_hz: float = 30.0
     delay_ms: float = 20.0
@@ -30,7 +30,7 @@ class CameraSpec:
     drop: float = 0.0
     """Probability that nothing is found in a picture."""
     hidden_after_s: float = 0.0
-    """When something gets between camera and object, from the camera's start; 0: never."""
+    """Time after the start at which something gets between camera and object; 0 for never."""
     hidden_for_s: float = 1.0
     """How long it stays there."""
 
@@ -54,14 +54,14 @@ def parse_camera(text: str) -> CameraSpec:
 
 
 class EmulatedCamera:
-    """Takes pictures at its rate and sends what it sees, later. Time is told to it.
+    """Takes pictures at its rate, and sends the poses in them after a delay. The caller tells it the time.
 
     Args:
-        look: at the object.
-        sender: where poses go; closed with the camera.
-        spec: how good it is.
-        seed: of noise and of pictures without an object.
-        now_s: when its life begins.
+        look: returns the true pose of the object.
+        sender: sends the poses; closed with the camera.
+        spec: quality of the camera.
+        seed: seed of the noise and of the pictures in which nothing is found.
+        now_s: time at which it starts.
     """
 
     def __init__(self, look: Look, sender: PoseSender, spec: CameraSpec, *, seed: int, now_s: float) -> None:
@@ -73,9 +73,9 @@ class EmulatedCamera:
         self._on_their_way: deque[tuple[float, Vector, Vector]] = deque()
 
     def advance_to(self, now_s: float) -> None:
-        """Take the picture that is due, and send what has been worked out by now."""
+        """Take the picture that is due, and send the poses whose delay is over."""
         if now_s >= self._next_s:
-            # Pictures that there was no time for were not taken.
+            # Pictures that are overdue are left out.
             periods = int((now_s - self._next_s) * self._spec.rate_hz) + 1
             self._next_s += periods / self._spec.rate_hz
             self._take_picture(now_s)

@@ -1,4 +1,4 @@
-"""The device's side of a Dynamixel bus: what Feetech servos do not have."""
+"""The device's side of a Dynamixel bus: the features that Feetech servos do not have."""
 
 import math
 
@@ -44,7 +44,7 @@ class DynamixelDevice(ServoDevice):
         self._map_directly()
 
     def brown_out(self, now_s: float) -> None:
-        """Every servo starts anew: torque, watchdog and indirect addresses are lost."""
+        """Restart every servo; torque, watchdog and indirect addresses are lost."""
         super().brown_out(now_s)
         self._map_directly()
         self._set_watchdog()
@@ -81,7 +81,7 @@ class DynamixelDevice(ServoDevice):
 
     @staticmethod
     def _direct(servo: EmulatedServo, address: int) -> int:
-        """Where an address leads."""
+        """The address of the register that an indirect address stands for; others as they are."""
         index = address - DXL_INDIRECT_DATA
         if not 0 <= index < DXL_INDIRECT_COUNT:
             return address
@@ -120,7 +120,7 @@ class DynamixelDevice(ServoDevice):
         return limit is None or servo.is_timed or self.model.goal_speed.decode(data) <= servo.get(limit)
 
     def _set_watchdog(self) -> None:
-        """The arm holds as soon as the most impatient of its servos would."""
+        """Let the arm hold as soon as the servo with the shortest watchdog would."""
         values = [servo.get(DXL_WATCHDOG) for servo in self.servos.values()]
         periods = [value for value in values if value > 0]
         self._arm.watchdog_s = min(periods) * DXL_WATCHDOG_UNIT_S if periods else math.inf
@@ -137,7 +137,7 @@ class DynamixelDevice(ServoDevice):
         self._follow(now_s)
 
     def _fast_sync_read(self, packet: Packet, now_s: float) -> None:
-        """One packet from all; it ends where a servo is missing: each adds its part to the one before."""
+        """Answer in one packet, to which each servo adds its part; the packet ends at a missing servo."""
         address, size, numbers = self._codec.split_read(packet.params)
         statuses = []
         for number in numbers:

@@ -1,4 +1,4 @@
-"""One emulated servo: its table of registers, and what of a goal it takes."""
+"""One emulated servo: its table of registers, and how it clips goals."""
 
 import math
 
@@ -19,13 +19,13 @@ class EmulatedServo:
         self.joint = joint
         self.table = bytearray(model.table_size)
         self._kept = bytearray(model.eeprom_end)
-        """What the EEPROM's registers are after switching on."""
+        """Contents of the EEPROM, which the registers have after switching on."""
         self.pending: tuple[int, bytes] | None = None
-        """A write that waits for action."""
+        """A write that waits for the action instruction."""
         self.error = 0
         """Error bits of every status; a test or a fault sets them."""
         self.is_dead = False
-        """Its cable is off: it neither hears nor answers."""
+        """Whether its cable is off, so that it neither hears nor answers."""
         self.restart()
         self.set(model.model, model.number)
         self.set(model.identifier, identifier)
@@ -33,7 +33,7 @@ class EmulatedServo:
         self.set(model.goal_position, CENTRE_COUNTS)
 
     def restart(self) -> None:
-        """All that is not in the EEPROM is as after switching on; the goal is where the servo stands."""
+        """Reset all that is not in the EEPROM; the goal becomes the present position."""
         present = self.get(self.model.present_position)
         end = self.model.eeprom_end
         is_new = not any(self.table)
@@ -50,14 +50,14 @@ class EmulatedServo:
         return register.decode(self.table[register.address : register.address + register.size])
 
     def set(self, register: Register, value: int) -> None:
-        """Change a register, whoever may write it, for good."""
+        """Set a register, even a read-only one, and keep it in the EEPROM."""
         span = slice(register.address, register.address + register.size)
         self.table[span] = register.encode(value)
         if span.stop <= self.model.eeprom_end:
             self._kept[span] = register.encode(value)
 
     def write(self, address: int, data: bytes) -> None:
-        """What the bus may write; read-only bytes stay as they are, locked ones are not kept."""
+        """Write from the bus: read-only bytes stay as they are, and locked ones are not kept."""
         lock = self.model.eeprom_lock
         unlocked = lock is None or not self.get(lock)
         for at, value in enumerate(data, address):
@@ -74,7 +74,7 @@ class EmulatedServo:
 
     @property
     def target(self) -> int:
-        """The goal as the servo takes it, within its position limits; both 0: it counts turns without."""
+        """The goal clipped to the position limits; if both are 0, the servo counts turns without limits."""
         goal = self.get(self.model.goal_position)
         low, high = self.get(self.model.min_position), self.get(self.model.max_position)
         if self.get(self.model.operating_mode) not in self.model.limited_modes or low >= high:
@@ -83,12 +83,12 @@ class EmulatedServo:
 
     @property
     def speed_rad_s(self) -> float:
-        """How fast it lets itself go there; infinite where nobody has said, or its profile goes by time."""
+        """Speed limit on the way to the goal; infinite if none is set, or if the profile is by time."""
         speed = self.get(self.model.goal_speed)
         return math.inf if self.is_timed or speed == 0 else speed * self.model.velocity_unit_rad_s
 
     @property
     def is_timed(self) -> bool:
-        """Its profile goes by time: the goal speed is none."""
+        """Whether the goal speed register holds a time instead of a speed."""
         mode = self.model.drive_mode
         return mode is not None and bool(self.get(mode) & self.model.timed_drive)

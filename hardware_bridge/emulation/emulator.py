@@ -1,4 +1,4 @@
-"""A robot behind real bytes: serves a simulated arm in real time over a link."""
+"""Serves a simulated arm in real time over a link, behind a real device protocol."""
 
 import math
 import os
@@ -21,14 +21,14 @@ from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
 from wpg.hardware_bridge.witness import Witness
 
 LOOK_S = 150e-6
-"""A sleeping process wakes up to this late, so around these moments there is looking, not sleeping."""
+"""Sleeping processes wake up to this late, so the emulator polls instead around times that matter."""
 
 
 class Companion(Protocol):
-    """Something that lives beside the arm, in its time."""
+    """Something that is simulated beside the arm, such as a camera."""
 
     def advance_to(self, now_s: float) -> None:
-        """Live up to ``now_s``; called after every physics step."""
+        """Advance to ``now_s``; called after every physics step."""
         ...
 
     def close(self) -> None:
@@ -49,7 +49,7 @@ class Emulator:
         faults: what goes wrong on the link and in the device.
         seed: of the faults.
         wrap_link: puts something between protocol and link.
-        companions: what lives beside the arm, such as a camera; closed with it.
+        companions: what is simulated beside the arm, such as a camera; closed with it.
 
     Raises:
         LinkError: the link cannot be opened, or others could reach it and there is no key.
@@ -83,7 +83,7 @@ class Emulator:
         self._link = serve_link(url)
         self.url = self._link.url
         """What a client opens."""
-        # The kernel hands a pseudo-terminal's bytes on by a worker, which looking would keep off a core.
+        # A kernel worker forwards a pseudo-terminal's bytes; polling would keep it off the core.
         self._listen_s = 0.0 if isinstance(self._link, PtyServerLink) else LOOK_S
         if wrap_link is not None:
             self._link = wrap_link(self._link)
@@ -92,7 +92,7 @@ class Emulator:
 
     @property
     def witness(self) -> Witness:
-        """What was seen so far."""
+        """Record of what has reached the device so far."""
         return self._arm.witness
 
     def hello(self) -> dict[str, str | int]:
@@ -105,7 +105,7 @@ class Emulator:
         }
 
     def serve(self, should_stop: Callable[[], bool | str]) -> Witness:
-        """Live in real time until ``should_stop()``, which is asked at every physics step.
+        """Serve in real time until ``should_stop()``, which is asked at every physics step.
 
         Raises:
             LinkError: the link itself died, e.g. a serial adapter was pulled out.
@@ -127,14 +127,14 @@ class Emulator:
             data = link.receive(max(0.0, wait_s) if now_s >= listening_until_s else 0.0)
             reply = self._feed(data) if data else b""
             if due := device.due(clock.now()):
-                # Who was waiting for this goes on at once, and a wire begins to carry it at once.
+                # The client is expected to send its next message soon after this answer.
                 listening_until_s = clock.now() + self._listen_s
             if reply := reply + due:
                 link.send(reply)
         return self.witness
 
     def _feed(self, data: bytes) -> bytes:
-        """Answer to what was received; one whose datagrams hold no good frame draws no answers to himself."""
+        """Answers to received bytes. Answers go to a new sender only after it has sent a valid frame."""
         frames_ok = self.witness.frames_ok
         reply = self._device.feed(data, self._clock.now())
         if self.witness.frames_ok > frames_ok:

@@ -1,4 +1,4 @@
-"""Links and devices that misbehave by a seeded specification, to show that nothing around them does."""
+"""Faults of links and devices, by a seeded specification, to test everything around them."""
 
 import math
 from collections import deque
@@ -25,18 +25,18 @@ _PLAIN = (
     "unplug_after_s",
     "unplug_for_s",
 )
-"""Fields that are no probability."""
+"""Fields that are not probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaultSpec:
-    """What goes wrong: on the line, a probability for every piece of data in either direction; else a time.
+    """What goes wrong. Faults of the line are probabilities for each piece of data, in either direction.
 
-    Times count from when the link, or the device, was opened; 0 is never.
+    Times count from when the link or the device was opened; 0 means never.
     """
 
     after_s: float = 0.0
-    """The line is faultless before this."""
+    """The line has no faults before this time."""
     drop: float = 0.0
     corrupt: float = 0.0
     """One byte is changed."""
@@ -44,20 +44,20 @@ class FaultSpec:
     """The end is cut off."""
     duplicate: float = 0.0
     garbage: float = 0.0
-    """Random bytes go before it."""
+    """Random bytes are put before the data."""
     delay: float = 0.0
     delay_ms: float = 20.0
-    """How late delayed data comes, and what is behind it with it."""
+    """How late delayed data arrives; data after it waits for it."""
     reorder: float = 0.0
-    """It waits until the next piece has passed."""
+    """The data waits until the next piece has passed."""
     partial: float = 0.0
-    """Its end comes with the next piece, or the next look for one."""
+    """The end of the data arrives with the next piece, or at the next read."""
     dead_servo: float = 0
-    """A servo of an emulated bus that neither hears nor answers; 0: none."""
+    """Number of a servo that neither hears nor answers; 0 for none."""
     dead_after_s: float = 0.0
-    """When it dies; 0: from the beginning."""
+    """When that servo dies; 0 for from the beginning."""
     brownout_after_s: float = 0.0
-    """When the device's supply dips: it starts anew, without torque."""
+    """When the device's supply dips and it restarts without torque."""
     unplug_after_s: float = 0.0
     """When the cable is pulled: nothing passes, in either direction."""
     unplug_for_s: float = 0.3
@@ -86,7 +86,7 @@ def read_numbers(text: str, spec: type[Any], what: str) -> dict[str, float]:
     Args:
         text: what was given.
         spec: a dataclass.
-        what: its fields are called by errors.
+        what: what error messages call its fields.
 
     Raises:
         FaultSpecError: unknown name, or no number.
@@ -108,7 +108,7 @@ class FaultyLink(Link):
     """Puts faults between a link and its user, in both directions.
 
     Args:
-        inner: the link that works.
+        inner: the link without faults.
         spec: what goes wrong, and how often.
         seed: the same seed and traffic give the same faults.
     """
@@ -123,26 +123,26 @@ class FaultyLink(Link):
         self._in, self._out = _Direction(), _Direction()
 
     def send(self, data: bytes) -> bool:
-        """Send ``data``, or what is left of it."""
+        """Send ``data`` with faults."""
         data = self._pass(data, self._out)
         return self._inner.send(data) if data else True
 
     def receive(self, timeout_s: float) -> bytes:
-        """What has arrived, or what is left of it."""
+        """What has arrived, with faults."""
         if late := self._pass(b"", self._out):
             self._inner.send(late)
         return self._pass(self._inner.receive(timeout_s), self._in)
 
     def answers_sender(self) -> bool:
-        """Whether the link that works does."""
+        """As the link without faults."""
         return self._inner.answers_sender()
 
     def answer_sender(self) -> None:
-        """Let the link that works do so."""
+        """As the link without faults."""
         self._inner.answer_sender()
 
     def close(self) -> None:
-        """Close the link that works."""
+        """Close the link without faults."""
         self._inner.close()
 
     @property
@@ -152,7 +152,7 @@ class FaultyLink(Link):
         return spec.unplug_after_s > 0 and 0 <= since_s < spec.unplug_for_s
 
     def _pass(self, data: bytes, direction: "_Direction") -> bytes:
-        """What comes out at the other end now, of this piece and of those before it."""
+        """Bytes that come out at the other end now, of this piece and of earlier ones."""
         if self._is_unplugged:
             direction.clear()
             return b""
@@ -200,20 +200,20 @@ class _Direction:
         self.clear()
 
     def clear(self) -> None:
-        """All of it is lost."""
+        """Lose all of it."""
         self.late: deque[tuple[float, bytes]] = deque()
         self.overtaken = b""
-        """Comes after the next piece."""
+        """Data that comes after the next piece."""
 
     def due(self, now_s: float) -> bytes:
-        """What has been late for long enough."""
+        """Delayed data whose delay is over."""
         due = []
         while self.late and self.late[0][0] <= now_s:
             due.append(self.late.popleft()[1])
         return b"".join(due)
 
     def complete(self, piece: bytes) -> bytes:
-        """A piece, and what it has overtaken."""
+        """A piece, followed by data that it has overtaken."""
         if not piece:
             return b""
         overtaken, self.overtaken = self.overtaken, b""
@@ -229,22 +229,22 @@ class Device(Protocol):
         ...
 
     def feed(self, data: bytes, now_s: float) -> bytes:
-        """What is to be answered to ``data`` at once."""
+        """Answers to ``data`` that leave at once."""
         ...
 
     def due(self, now_s: float) -> bytes:
-        """Answers that have taken until now."""
+        """Answers that are due by now."""
         ...
 
     def brown_out(self, now_s: float) -> None:
-        """The supply dips: whatever is not kept without it is lost, torque first."""
+        """The supply dips: everything that is not kept without it is lost, torque first."""
         ...
 
     def kill(self, servo: int) -> None:
-        """Take a servo off the bus; nothing where there is none.
+        """Take a servo off the bus; does nothing on a device without a bus.
 
         Raises:
-            BridgeError: a bus without this servo.
+            BridgeError: the bus has no such servo.
         """
         ...
 
@@ -253,9 +253,9 @@ class FaultyDevice:
     """Lets a device lose a servo, or its supply, at the times of a specification.
 
     Args:
-        inner: the device that works.
-        spec: what happens when.
-        now_s: the time from which the specification counts.
+        inner: the device without faults.
+        spec: what happens, and when.
+        now_s: time from which the specification counts.
 
     Raises:
         BridgeError: no such servo.

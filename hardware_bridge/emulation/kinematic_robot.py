@@ -18,12 +18,12 @@ from wpg.hardware_bridge.robot import (
 
 
 class KinematicRobot:
-    """Joints that close the gap to their setpoint exponentially, ``q' = (q_d + lag q_d' - q) / lag``.
+    """Joints that follow their setpoints with a first-order lag, ``q' = (q_d + lag q_d' - q) / lag``.
 
     Args:
         description: the robot.
         lag_s: time constant of every joint.
-        gripper: the description's gripper moves, too, at its speed; it is closed at first.
+        gripper: whether the description's gripper moves, too; it is closed at first.
     """
 
     def __init__(self, description: RobotDescription, lag_s: float = 0.02, *, gripper: bool = False) -> None:
@@ -75,7 +75,7 @@ class KinematicRobot:
         )
 
     def write(self, command: JointCommand) -> JointCommand:
-        """Follow a setpoint; where the arm is not armed, the one that it stands at is returned instead."""
+        """Follow a setpoint. If the arm is not armed, the setpoint that it stands at is returned instead."""
         if self._status is RobotStatus.ARMED:
             self._target = command.joint_pos + self._lag_s * command.joint_vel
             if self._gripper is not None and command.gripper_m is not None:
@@ -84,12 +84,12 @@ class KinematicRobot:
         return JointCommand(joint_pos=self._target.copy(), joint_vel=np.zeros_like(self._target))
 
     def stop(self, mode: StopMode) -> None:
-        """Stand still here: this arm has no weight, so it does so in every mode."""
+        """Stand still, in every mode, because this arm has no weight."""
         self._place(self._pos)
         self._status = STATUS_AFTER_STOP[mode]
 
     def advance(self, duration_s: float) -> None:
-        """Let simulated time pass."""
+        """Advance simulated time."""
         before = self._pos
         self._pos = before + (self._target - before) * -math.expm1(-duration_s / self._lag_s)
         self._vel = (self._pos - before) / duration_s
@@ -99,7 +99,7 @@ class KinematicRobot:
         self._sequence += 1
 
     def tool_position(self) -> Vector:
-        """Where the tool is, (3,) m in the base frame."""
+        """Position of the tool, (3,) m in the base frame."""
         return self._kinematics.tool_position(self._pos)
 
     def close(self) -> None:

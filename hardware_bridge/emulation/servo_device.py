@@ -1,4 +1,4 @@
-"""The device's side of a servo bus: tables of registers with a simulated arm behind them."""
+"""The device's side of a servo bus: tables of registers that move a simulated arm."""
 
 import math
 from collections import deque
@@ -23,20 +23,20 @@ from wpg.hardware_bridge.servos.calibration import default_calibration
 from wpg.hardware_bridge.servos.models import servo_bus
 
 SILENCE_S = 0.02
-"""A packet that has begun is forgotten after this long."""
+"""An incomplete packet is dropped after this silence."""
 BOOT_S = 0.25
-"""A servo that has started anew is deaf for this long."""
+"""A servo that restarts hears nothing for this long."""
 
 
 class ServoDevice:
     """Servos on one bus. Answers leave no earlier than the wire and the servos' return delays allow.
 
-    A servo whose torque is off stands still until torque is off everywhere: then the arm is released. A servo
-    without a joint is where its goal is, but for the gripper's, where the simulated arm moves one.
+    A servo whose torque is off stands still until torque is off everywhere; then the arm is released. A servo
+    without a joint jumps to its goal, except the gripper's if the simulated arm moves a gripper.
 
     Args:
-        arm: what the servos move.
-        protocol: bytes on the wire.
+        arm: the arm that the servos move.
+        protocol: protocol on the wire.
     """
 
     def __init__(self, arm: EmulatedArm, protocol: ServoProtocol) -> None:
@@ -92,7 +92,7 @@ class ServoDevice:
         self.servos[servo].is_dead = True
 
     def brown_out(self, now_s: float) -> None:
-        """Every servo starts anew, without torque."""
+        """Restart every servo, without torque."""
         self._deaf_until_s = now_s + BOOT_S
         self._replies.clear()
         for servo in self.servos.values():
@@ -113,7 +113,7 @@ class ServoDevice:
         return b"".join(due)
 
     def feed(self, data: bytes, now_s: float) -> bytes:
-        """Take what a master sent; answers follow by :meth:`due`."""
+        """Take bytes from the master; :meth:`due` returns the answers."""
         if now_s - self._heard_s > SILENCE_S:
             self._decoder.reset()
         self._heard_s = now_s
@@ -129,11 +129,11 @@ class ServoDevice:
         return b""
 
     def _before(self, now_s: float) -> None:
-        """The arm as it is when an instruction arrives."""
+        """Update the tables before an instruction."""
         self._measure()
 
     def _measure(self) -> None:
-        """Write the arm's state into the tables, where it has changed."""
+        """Write the arm's state into the tables, if it has changed."""
         for servo in self._loose:
             if servo.torque:
                 servo.set(self.model.present_position, servo.get(self.model.goal_position))
@@ -179,7 +179,7 @@ class ServoDevice:
         return b""
 
     def _registers(self, servo: EmulatedServo, address: int, size: int) -> bytes | None:
-        """Contents of registers; None when the table has no such ones."""
+        """Contents of registers; None if they are outside the table."""
         if address + size > self.model.table_size:
             return None
         return bytes(servo.table[address : address + size])
@@ -208,7 +208,7 @@ class ServoDevice:
             if servo is not None:
                 self._answer_read(servo, address, size)
             else:
-                # The servos behind it wait for as long as it would have taken.
+                # The servos after it wait for as long as its answer would have taken.
                 self._free_s += (self._codec.status_size + size) * self._byte_s
 
     def _write(self, packet: Packet, now_s: float) -> None:
@@ -242,7 +242,7 @@ class ServoDevice:
         self._follow(now_s)
 
     def _store(self, servo: EmulatedServo, address: int, data: bytes) -> int:
-        """Write registers; what is read-only keeps its value. Returns the error to answer with."""
+        """Write registers, except read-only ones. Returns the error to answer with."""
         if address + len(data) > self.model.table_size:
             return self._refused_range()
         servo.write(address, data)
@@ -253,7 +253,7 @@ class ServoDevice:
         return 0
 
     def _follow(self, now_s: float) -> None:
-        """What the tables say now is what the arm does."""
+        """Make the arm do what the tables say."""
         if not self._commanded:
             return
         self._commanded = False
@@ -274,12 +274,12 @@ class ServoDevice:
         )
 
     def _goals(self, counts: list[int]) -> Vector:
-        """Angles of goals, (num_joints,) rad; where a servo has no torque, of where its joint stands."""
+        """Angles of goals, (num_joints,) rad; for a servo without torque, the angle of its joint."""
         angles = self._calibration.to_rad(np.array(counts, dtype=np.float64))
         return np.where([servo.torque for servo in self._joints], angles, self._arm.state.joint_pos)
 
     def _opening_goal_m(self) -> float | None:
-        """How far the gripper is to be open; None where its servo has no torque, or moves none."""
+        """Target opening of the gripper; None if its servo has no torque or moves none."""
         gripper = self._calibration.gripper
         if self._gripper is None or gripper is None or not self._gripper.torque:
             return None
@@ -287,7 +287,7 @@ class ServoDevice:
 
 
 class FeetechDevice(ServoDevice):
-    """Feetech servos. They have no watchdog: without commands they stand at their last goals.
+    """Feetech servos, which have no watchdog: without commands they hold their last goals.
 
     A goal outside the position limits stays in its register; the servo heads for the nearer limit
     (huggingface/lerobot#3585). EEPROM registers that are written while the lock is 1 are lost with the supply

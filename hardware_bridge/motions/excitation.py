@@ -1,4 +1,4 @@
-"""A motion that tells an arm's delay, lag, gains, friction and payload apart, inside its limits.
+"""A motion by which an arm's delay, lag, gains, friction and payload can be identified, inside its limits.
 
 Rounds of three kinds of motion, all joints at once: slow waves with reversals (dry against viscous friction,
 gravity), quick steps (delay against lag), faster waves (gains). Steps are jerk-limited by Ruckig; waves are
@@ -16,25 +16,25 @@ from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 
 AMPLITUDE_RAD = 0.25
-"""Furthest that a joint goes from home."""
+"""Largest distance of a joint from home."""
 MARGIN_SHARE = 0.6
-"""Of the way from home to the nearer position limit, what is used at most."""
+"""Largest share used of the way from home to the nearer position limit."""
 SLOW_HZ, FAST_HZ = (0.15, 0.6), (0.8, 2.4)
 NUM_SINES = 3
 FADE_S = 1.0
 RESTS_S = (0.05, 0.3)
 """Shortest and longest rest after a step."""
 MOVE_MAX_S = 10.0
-"""Longer than any step takes."""
+"""Longer than any single step takes."""
 HEADROOM = 0.9
 """Share of the permitted velocity, acceleration and jerk that waves take."""
 LOWEST_M = 0.05
-"""The tool stays this high over the table, or above half its height at home."""
+"""The tool stays above this height over the table, or above half its height at home."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MotionPath:
-    """Setpoints from rest to rest, one a servo period."""
+    """Setpoints from rest to rest, one per servo period."""
 
     joint_pos: Vector
     """(T, num_joints) rad."""
@@ -44,16 +44,16 @@ class MotionPath:
 
 @dataclass(frozen=True, kw_only=True)
 class ExcitationPlan:
-    """How long the motion is, and how it is drawn."""
+    """Duration of the motion, and the seed it is drawn with."""
 
     rounds: int = 2
-    """Each is drawn anew, so that the last may test what the first taught."""
+    """Number of rounds. Each is drawn anew, so that the last one can test the fit to the others."""
     slow_s: float = 6.0
-    """Slow waves in each round."""
+    """Duration of the slow waves in each round."""
     steps_s: float = 5.0
-    """Steps in each round."""
+    """Duration of the steps in each round."""
     fast_s: float = 3.0
-    """Fast waves in each round."""
+    """Duration of the fast waves in each round."""
     seed: int = 0
     """Seed of frequencies, phases and targets."""
 
@@ -111,7 +111,7 @@ def _waves(
 def _steps(
     description: RobotDescription, amplitude: Vector, duration_s: float, rng: np.random.Generator
 ) -> tuple[Vector, Vector]:
-    """Two joints at a time head for the other side of home, and rest; in the end all go home."""
+    """Steps: two joints at a time go to the other side of home, and rest; at the end all go home."""
     home, dt_s = description.limits("home_rad"), description.servo_dt_s
     setpoints = SetpointGenerator(description, dt_s)
     setpoints.reset(home)

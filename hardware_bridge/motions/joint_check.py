@@ -1,6 +1,6 @@
-"""One small move per joint, held against the description: order, sign, scale, lag and noise.
+"""Checks order, sign, scale, lag and noise of every joint by one small move each.
 
-What ``wpg check`` does before a policy may move a new robot, or one that was taken apart.
+``wpg check`` does this before a policy may move a new robot, or one that was taken apart.
 """
 
 from collections.abc import Callable
@@ -26,28 +26,28 @@ STUCK_SHARE = 0.2
 
 
 class JointCheck(Record, frozen=True, kw_only=True):
-    """How one joint answered to being moved."""
+    """Result of moving one joint."""
 
     joint: str
     moved: str
-    """The joint whose measurement moved most; empty when none did."""
+    """Joint whose measurement moved most; empty if none did."""
     scale: float
-    """Measured over commanded travel; negative when the sign is wrong."""
+    """Measured travel divided by commanded travel; negative if the sign is wrong."""
     lag_s: float
     """Delay at which the measurement fits the command best."""
     noise_rad: float
     """Standard deviation at rest."""
     fault: str
-    """What is wrong; empty when nothing is."""
+    """What is wrong; empty if nothing is."""
 
     @property
     def ok(self) -> bool:
-        """The joint does what the description says."""
+        """Whether the joint does what the description says."""
         return not self.fault
 
     @property
     def is_risky(self) -> bool:
-        """Further moves would go where nobody expects them."""
+        """Whether further moves would be a risk, because the wrong joint or direction moved."""
         return self.moved not in ("", self.joint) or (self.moved == self.joint and self.scale < 0)
 
 
@@ -64,20 +64,20 @@ def check_joints(
     """Move every joint by ``travel_rad`` and back, one after the other, slowly; a gripper stays as it is.
 
     Stops at the first joint whose faults make further moves a risk: the wrong joint moved, or the wrong way.
-    Every setpoint passes the safety filter; whatever makes the control loop hold ends the check.
+    Every setpoint passes the safety filter; every hazard ends the check.
 
     Args:
         robot: not yet connected; closed at the end.
-        travel_rad: how far; away from the nearer limit.
-        interface: of the policy that is to run: a gripper that it needs is looked for first.
-        clock: the time it runs in.
-        should_stop: asked at every period; anything but "" ends the check and says why.
+        travel_rad: length of the move, away from the nearer limit.
+        interface: of the policy that is to run; the gripper that it needs is looked for first.
+        clock: clock of the motion.
+        should_stop: asked at every period; any answer but "" ends the check and says why.
         emergency: asked at every period; a request holds the arm at once, before any braking by setpoints.
-        final_stop: how the arm is left, but after an emergency stop, which leaves it holding.
+        final_stop: how the arm is left; after an emergency stop it is left holding instead.
 
     Raises:
-        BridgeError: the robot cannot be reached, or the check did not get to its end; the arm was brought to
-            rest and stopped as asked. Where that is not confirmed, the message says so.
+        BridgeError: the robot cannot be reached, or the check was ended; the arm was brought to rest and
+            stopped as configured. If that is not confirmed, the message says so.
         ContractError: the policy needs a gripper, and the robot reports none.
     """
     mover = Mover(robot, clock=clock, should_stop=should_stop, emergency=emergency, final_stop=final_stop)

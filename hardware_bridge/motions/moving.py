@@ -1,4 +1,4 @@
-"""Moves an arm by a plan, not by a policy: armed where it is, watched at every period, left as asked."""
+"""Moves an arm along a planned motion, without a policy, with the checks of the control loop."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -20,20 +20,20 @@ from wpg.hardware_bridge.run_log.recorder import NoRecorder, Recorder
 
 BRAKING_MAX_S = 2.0
 PLANNED = SafetyConfig(stale_s=0.1, overrun_s=0.1)
-"""A motion that is planned to its end goes on without states for longer than a policy does."""
+"""A planned motion may go on without states for longer than a policy."""
 
 
 class Mover:
-    """Every setpoint passes the safety filter; whatever makes the control loop hold ends the motion.
+    """Arms, moves and stops an arm. Every setpoint passes the safety filter; every hazard ends the motion.
 
     Args:
         robot: not yet connected.
         recorder: takes every servo period.
-        clock: the time it runs in.
+        clock: clock of the motion.
         safety: thresholds.
-        should_stop: asked at every period; anything but "" ends the motion and says why.
+        should_stop: asked at every period; any answer but "" ends the motion and says why.
         emergency: asked at every period; a request holds the arm at once, before any braking by setpoints.
-        final_stop: how the arm is left, but after an emergency stop, which leaves it holding.
+        final_stop: how the arm is left; after an emergency stop it is left holding instead.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class Mover:
         self.dt_s = robot.description.servo_dt_s
         self.motion = Motion(robot)
         self.joint_pos = robot.description.limits("home_rad")
-        """Last measured, (num_joints,) rad; home before the arm is armed."""
+        """Last measured positions, (num_joints,) rad; home before the arm is armed."""
 
     @contextlib.contextmanager
     def armed(self, interface: PolicyInterface | None = None) -> Iterator[None]:
-        """Connect, and arm where the robot is; at the end brake, stop and close, whatever happens.
+        """Connect and arm the robot where it stands; at the end brake, stop and close, whatever happens.
 
         Args:
-            interface: of a policy whose gripper is looked for before.
+            interface: of a policy; the gripper that it needs is looked for before arming.
 
         Raises:
             BridgeError: the robot cannot be reached or armed, or cannot stop as asked; something ended the
@@ -91,17 +91,17 @@ class Mover:
             self._robot.close()
 
     def tick(self, phase: str, move: Callable[[], JointCommand]) -> JointCommand:
-        """Wait for the next period, see that all is well, and move; returns what was sent.
+        """Wait for the next period, check for hazards, and move; returns what was sent.
 
         Raises:
-            BridgeError: something speaks against it; says what.
+            BridgeError: there is a hazard or a request to stop; says which.
         """
         self._timer.wait()
         sense_s = self._clock.now()
         state = self._reader.read()
         self._heed_stops()
         if hazard := self._hazard(state):
-            # A setpoint to brake by would go on pressing the arm against what is in its way.
+            # Setpoints for braking would go on pressing the arm against the obstacle.
             self._modes.silent |= hazard.name == "tracking_error"
             raise BridgeError(f"stopped by {hazard.name}: {hazard.detail}{_because(hazard, state)}")
         if state is not None:
@@ -147,13 +147,13 @@ class Mover:
         try:
             self._modes.arm_first()
         except BaseException as error:
-            # Stopping a robot that has refused might stop somebody else's run.
+            # A robot that refused to arm may be in somebody else's run, which a stop would end.
             if not self._modes.refused:
                 self._park(error)
             raise
 
     def _start(self) -> None:
-        """The robot has just armed: commands begin where it stands."""
+        """Begin to command a robot that has just armed, from where it stands."""
         state = self._reader.first()
         self.motion.start(state.joint_pos, state.gripper_m)
         self.joint_pos = state.joint_pos
@@ -161,7 +161,7 @@ class Mover:
 
     @contextlib.contextmanager
     def _braked(self) -> Iterator[None]:
-        """Where the motion is ended, it ends on the quickest way to rest, but for an emergency."""
+        """Brake to rest if the motion ends by an error, except after an emergency stop."""
         try:
             yield
         except BridgeError:
@@ -179,10 +179,10 @@ class Mover:
                 return
 
     def _park(self, error: BaseException | None = None) -> None:
-        """Leave the arm as asked.
+        """Stop the arm as configured.
 
         Raises:
-            BridgeError: there was trouble in this, or an emergency stop; names what ended the motion, too.
+            BridgeError: stopping went wrong, or there was an emergency stop; names what ended the motion.
         """
         stopped = self._modes.leave(self._final_stop)
         source = self._emergency.source

@@ -1,4 +1,4 @@
-"""Plays a planned motion on a robot and records it: what ``wpg identify`` does before it can compute."""
+"""Plays a planned motion on a robot and records it, as ``wpg identify`` does before it computes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,25 +29,25 @@ def play_path(
     should_stop: Callable[[], str] = lambda: "",
     emergency: EmergencyStop | None = None,
 ) -> int:
-    """Go slowly to where the path begins, rest, follow it, and hold at its end.
+    """Go slowly to the start of the path, rest, follow the path, and hold at its end.
 
-    Every setpoint passes the safety filter; whatever makes the control loop hold ends this motion.
+    Every setpoint passes the safety filter; every hazard ends the motion.
 
     Args:
         robot: not yet connected; closed at the end.
-        path: from rest to rest.
+        path: setpoints from rest to rest.
         recorder: takes every servo period.
-        clock: the time it runs in.
+        clock: clock of the motion.
         safety: thresholds.
-        should_stop: asked at every period; anything but "" ends the motion and says why.
+        should_stop: asked at every period; any answer but "" ends the motion and says why.
         emergency: asked at every period; a request holds the arm at once, before any braking by setpoints.
 
     Returns:
-        Setpoints that left the robot's limits, by an audit that knows nothing of the filter.
+        Number of setpoints outside the robot's limits, by a check that is independent of the filter.
 
     Raises:
-        BridgeError: the robot cannot be reached, or the motion did not get to its end; the arm was brought
-            to rest and told to hold. Where that is not confirmed, the message says so.
+        BridgeError: the robot cannot be reached, or the motion was ended; the arm was brought to rest and
+            told to hold. If that is not confirmed, the message says so.
     """
     mover = Mover(
         robot,

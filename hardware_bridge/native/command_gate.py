@@ -1,4 +1,4 @@
-"""Whether a device follows a command: what every device behind native frames does with one."""
+"""Decides whether a device follows a command; used by every device behind native frames."""
 
 import numpy as np
 
@@ -18,13 +18,13 @@ _REFUSALS = {
 
 
 class CommandGate:
-    """Lets commands pass that an armed device may follow, and keeps count of the others.
+    """Accepts commands that an armed device may follow, and counts the others by reason.
 
     Args:
         description: the robot's limits.
-        witness: where it is counted.
-        resolution_rad: what positions arrive rounded to.
-        gripper: commands are of a gripper, too, whose opening stands behind the joints.
+        witness: counts the commands.
+        resolution_rad: resolution of the positions that arrive.
+        gripper: whether commands have the opening of a gripper after the joints.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class CommandGate:
         self.checker = LimitChecker(description, resolution_rad, gripper=gripper)
         self._armed_at: Vector | None = None
         self.tick = 0
-        """Tick of the last command that was followed."""
+        """Number of the servo period of the last command that was followed."""
         self._ticking = False
         """Whether a command has been followed since the start."""
         self.refusal = Refusal.NONE
         """Why the last command was not followed."""
 
     def start(self, joint_pos: Vector) -> bool:
-        """Begin anew from an arm at rest at ``joint_pos`` (num_axes,); False where that is not finite."""
+        """Begin anew with an arm at rest at ``joint_pos`` (num_axes,); False if that is not finite."""
         if not np.isfinite(joint_pos).all():
             self.refusal = Refusal.NOT_FINITE
             return False
@@ -65,7 +65,7 @@ class CommandGate:
     def lets_pass(
         self, joint_pos: Vector, joint_vel: Vector, tick: int, *, measured: Vector, armed: bool
     ) -> bool:
-        """Whether a device that measures its joints at ``measured`` (num_joints,) rad is to follow."""
+        """Whether a device that measures ``measured`` (num_joints,) rad may follow; counts the command."""
         if not armed:
             return self.refuse(Refusal.STOPPED if self.refusal is Refusal.STOPPED else Refusal.NOT_ARMED)
         if len(joint_pos) != self._num_axes:
@@ -76,7 +76,7 @@ class CommandGate:
             # Ticks that do not count up would let every command move by a whole period's way.
             return self.refuse(Refusal.VELOCITY_LIMIT)
         outside = self.checker.check(joint_pos, joint_vel, tick)
-        # An acceleration is witnessed but followed: refusing it would only make the next command worse.
+        # Too much acceleration is counted but followed: refusing it would only make the next command worse.
         refusals = [_REFUSALS[kind] for kind in outside if kind in _REFUSALS]
         self.refusal = refusals[0] if refusals else Refusal.NONE
         self._witness.saw_command(self.refusal, outside)
@@ -86,7 +86,7 @@ class CommandGate:
         return True
 
     def accept(self, joint_pos: Vector, tick: int) -> None:
-        """The device follows a command."""
+        """Note that the device follows a command."""
         self.checker.accept(joint_pos, tick)
         self.tick, self._ticking = tick, True
         if self._armed_at is not None:
@@ -95,7 +95,7 @@ class CommandGate:
             self._armed_at = None
 
     def refuse(self, refusal: Refusal) -> bool:
-        """Count a command that is not followed; False."""
+        """Count a command that is not followed; returns False."""
         self.refusal = refusal
         self._witness.saw_command(refusal, ())
         return False

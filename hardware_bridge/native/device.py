@@ -29,7 +29,7 @@ MAX_SESSIONS = 8
 
 
 class NativeArm(Protocol):
-    """What a device commands: an emulated arm, or a real one that speaks something else."""
+    """The arm that a device commands: an emulated one, or a real one with an interface of its own."""
 
     witness: Witness
 
@@ -40,7 +40,7 @@ class NativeArm(Protocol):
 
     @property
     def status(self) -> RobotStatus:
-        """What the arm says of itself."""
+        """Status of the arm."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class NativeArm(Protocol):
 
     @property
     def tick(self) -> int:
-        """Tick of the last command that was followed."""
+        """Number of the servo period of the last command that was followed."""
         ...
 
     @property
@@ -63,7 +63,7 @@ class NativeArm(Protocol):
         ...
 
     def stop(self, mode: StopMode) -> None:
-        """Leave motion."""
+        """Stop in this mode."""
         ...
 
     def command(self, position: Vector, velocity: Vector, tick: int, now_s: float) -> None:
@@ -74,12 +74,12 @@ class NativeArm(Protocol):
 class NativeDevice:
     """Turns received bytes into commands of an arm, and its states into bytes.
 
-    A client asks who is there and is given a session; frames count upwards within it, and one that does not
-    is dropped, so that nothing recorded earlier can be played back. The session that armed commands alone
+    A client identifies the robot and is given a session. Frames are numbered upwards within it; others are
+    dropped, so that recorded frames cannot be played back. Only the session that armed the arm commands it,
     until the arm is no longer armed; any session may stop it.
 
     Args:
-        arm: what is commanded.
+        arm: the arm that is commanded.
         key: shared secret; frames without its tag are dropped and counted.
     """
 
@@ -95,7 +95,7 @@ class NativeDevice:
         self._sequence = 0
 
     def feed(self, data: bytes, now_s: float) -> bytes:
-        """What is to be answered to ``data``."""
+        """Answers to ``data``."""
         replies = [self._answer(frame, now_s) for frame in self._decoder.feed(data)]
         witness = self._arm.witness
         witness.frames_ok = self._decoder.frames_ok
@@ -104,7 +104,7 @@ class NativeDevice:
         return b"".join(replies)
 
     def due(self, now_s: float) -> bytes:
-        """Nothing: every answer leaves at once."""
+        """Empty, because every answer leaves at once."""
         return b""
 
     def brown_out(self, now_s: float) -> None:
@@ -114,7 +114,7 @@ class NativeDevice:
         self._arm.stop(StopMode.RELEASE)
 
     def kill(self, servo: int) -> None:
-        """Nothing: its joints are no servos on a bus."""
+        """Does nothing, because there are no servos on a bus."""
 
     def _answer(self, frame: Frame, now_s: float) -> bytes:
         if isinstance(frame.message, Identify):

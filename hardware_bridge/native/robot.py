@@ -1,4 +1,4 @@
-"""A robot that speaks the native frame protocol."""
+"""Driver of a robot that speaks the native frame protocol."""
 
 import itertools
 import secrets
@@ -43,9 +43,9 @@ IDENTIFY_PERIOD_S = 0.1
 REQUEST_TIMEOUT_S = 0.1
 REQUEST_ATTEMPTS = 5
 READS_MAX = 64
-"""Reads of one poll that goes beyond its time: some lines never fall silent."""
+"""At most this many reads per poll after its deadline, because some lines never fall silent."""
 REMEMBERED = 4096
-"""Frames whose time of sending is known: two seconds of polls and commands at 1 kHz."""
+"""Number of frames whose sending time is kept: two seconds of polls and commands at 1 kHz."""
 MEANINGS = {
     Refusal.NOT_FINITE: "it refused a command: not finite, or its joints measure nothing finite",
     Refusal.POSITION_LIMIT: "it refused a command: outside its position limits",
@@ -59,12 +59,12 @@ MEANINGS = {
 class NativeRobot:
     """Driver of the native protocol over any link.
 
-    A gripper is one more axis behind the joints. A device without that axis is driven all the same: its
-    states tell of no gripper then.
+    A gripper is one more axis after the joints. A device without that axis can be driven, too; its states
+    then report no gripper.
 
     Args:
         description: the robot that is expected to answer.
-        link: URL, or what opens the link.
+        link: URL, or a function that opens the link.
         key: shared secret; frames are tagged with it, and answers without its tag are dropped.
         read_timeout_s: how long :meth:`read` waits; by default half a servo period.
         connect_timeout_s: how long :meth:`connect` waits for an answer.
@@ -90,7 +90,7 @@ class NativeRobot:
         self._forget()
 
         self.gives_up: Callable[[], bool] = lambda: False
-        """Asked before arming is ordered again; True: it is not."""
+        """Asked before the order to arm is repeated; if True, it is not."""
 
     def _forget(self) -> None:
         self._decoder = FrameDecoder(self._key)
@@ -110,7 +110,7 @@ class NativeRobot:
         self._low, self._high = float32_inside(limits.low, limits.high)
         self._slowest, self._fastest = float32_inside(-limits.velocity, limits.velocity)
         self._opening_m = 0.0 if gripper else None
-        """Where the gripper was told to go, from arming on; None where the device has none."""
+        """Last commanded opening of the gripper, from arming on; None if the device has none."""
 
     @property
     def description(self) -> RobotDescription:
@@ -145,7 +145,7 @@ class NativeRobot:
 
         Raises:
             ProtocolError: the robot refuses.
-            StaleStateError: the robot does not answer; or not at once, and :attr:`gives_up`.
+            StaleStateError: the robot does not answer, or :attr:`gives_up` before it does.
         """
         state = self._request(Arm())
         if state.status is not RobotStatus.ARMED:
@@ -159,9 +159,9 @@ class NativeRobot:
         self._opening_m = self._as_robot_state(state).gripper_m
 
     def read(self) -> RobotState:
-        """State that answers this call's own poll; where that is late, the newest that came meanwhile.
+        """The state that answers this call's poll; if it is late, the newest state that came meanwhile.
 
-        A state is as old as the poll that it answers, so that a line that is late all the time shows.
+        The age of a state counts from the poll that it answers, so that a permanently late line is noticed.
 
         Raises:
             StaleStateError: neither came within the read timeout.
@@ -174,8 +174,8 @@ class NativeRobot:
         """Send a setpoint.
 
         Returns:
-            What was sent: clipped to the position and velocity limits, in the wire's float32. A gripper that
-            the command leaves open stays where it was told to be.
+            What was sent: clipped to the position and velocity limits, as float32. If the command says
+            nothing of the gripper, its last command is sent again.
 
         Raises:
             LinkError: the link is dead.
@@ -191,7 +191,7 @@ class NativeRobot:
         return sent
 
     def stop(self, mode: StopMode) -> None:
-        """Leave motion, and make sure by the state that comes back.
+        """Stop in this mode, confirmed by the state that comes back.
 
         Raises:
             ProtocolError: the robot answers, but has not stopped in this mode.
@@ -237,7 +237,7 @@ class NativeRobot:
         )
 
     def _about_key(self) -> str:
-        """A robot with a key is silent towards everybody else, so that it may be there after all."""
+        """Hint for a robot that does not answer: one with a key is silent to clients without it."""
         if self._key is None:
             return "A robot with a key answers nobody without it: give it by --key FILE"
         return "A robot with another key does not answer either"
@@ -260,7 +260,7 @@ class NativeRobot:
         self._set_axes(gripper=grips)
 
     def _request(self, message: Message) -> State:
-        """Send until answered."""
+        """Send a message until it is answered."""
         for _ in range(REQUEST_ATTEMPTS):
             try:
                 return self._ask(message, REQUEST_TIMEOUT_S, any_state=False)
@@ -293,7 +293,7 @@ class NativeRobot:
         )
 
     def _behind(self, state: State) -> int:
-        """Frames sent since the one that the state answers."""
+        """Number of frames sent since the one that the state answers."""
         return steps_between(state.reply_to, self._sequence)
 
     def _is_dated(self, state: State) -> bool:

@@ -1,4 +1,4 @@
-"""The run log as the control loop sees it: a pipe that takes a record at once or not at all."""
+"""The run log in the control loop's process: a pipe that takes a record at once or drops it."""
 
 import contextlib
 import fcntl
@@ -18,14 +18,14 @@ from wpg.hardware_bridge.run_log.writer import READY
 
 PIPE_SIZE = 1 << 20
 FINISH_TIMEOUT_S = 30.0
-"""Storage that stalls is waited for this long where a run begins, and where it ends."""
+"""Stalled storage is waited for this long, at the start and at the end of a run."""
 KILL_TIMEOUT_S = 1.0
 
 
 class RunLog(BaseRecorder):
     """Records a run to an MCAP file, through a process that writes it.
 
-    To be opened before the bridge takes real-time rights, which that process is not to inherit.
+    Must be opened before the bridge takes real-time rights, because that process must not inherit them.
 
     Args:
         path: must not exist; its folder is made where it is missing.
@@ -60,13 +60,13 @@ class RunLog(BaseRecorder):
         self._encode = msgspec.msgpack.Encoder().encode
         self._pending = b""
         self.dropped = 0
-        """Records that the pipe could not take; those that its writer lost in an error are not among them."""
+        """Number of records that the pipe could not take, without those that the writer lost in an error."""
         self.error = ""
-        """Why the log ended early; empty when it did not."""
+        """Why the log ended early; empty if it did not."""
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         os.set_blocking(self._pipe, False)
-        # These are waited for: contracts are longer than the pipe. The run's own records never are.
+        # These are waited for, because contracts are longer than the pipe. Records of the run never are.
         self._put_patiently(MetadataRecord(fields=metadata))
         for name, content in attachments.items():
             self._put_patiently(AttachmentRecord(name=name, content=content))
@@ -83,18 +83,18 @@ class RunLog(BaseRecorder):
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
-            # What has waited in vain once is not waited for again.
+            # If waiting has timed out before, it is not done again.
             self._process.wait(KILL_TIMEOUT_S if self.error == self._late else FINISH_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.error = self._late
             self._kill()
         if self._process.returncode and self.error != self._late:
-            # The writer knows why the pipe broke.
+            # The writer has reported why the pipe broke.
             self.error = self._answers.read().decode().strip() or self.error or self._died
         self._answers.close()
 
     def _kill(self) -> None:
-        """A writer that its storage keeps cannot even be killed: it is left to end by itself."""
+        """Kill the writer; one that is blocked by its storage cannot be killed and ends by itself."""
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(KILL_TIMEOUT_S)
@@ -132,7 +132,7 @@ class RunLog(BaseRecorder):
         return RECORD_LENGTH.pack(len(body)) + body
 
     def _write(self, data: bytes) -> int | None:
-        """How much of ``data`` the pipe has taken at once; None where it is broken."""
+        """Number of bytes that the pipe has taken at once; None if it is broken."""
         try:
             return os.write(self._pipe, data)
         except BlockingIOError:
@@ -149,7 +149,7 @@ class RunLog(BaseRecorder):
         written = self._write(data)
         if written is None:
             return
-        # Records up to PIPE_BUF are taken whole or not at all; of a longer one the rest goes first next time.
+        # Records up to PIPE_BUF are taken whole or not at all; the rest of a longer one goes first next time.
         if written <= len(self._pending) and written < len(data):
             self.dropped += 1
             self._pending = self._pending[written:]

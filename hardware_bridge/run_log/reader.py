@@ -17,7 +17,7 @@ from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.run_log.schema import RUN_METADATA, SCHEMAS, SOURCE_SCHEMA, SOURCE_TOPIC
 
 TIME_ROUNDING_S = 1e-6
-"""A log rounds times to nanoseconds, and a goal may begin in the instant in which the last one ends."""
+"""Tolerance for times rounded to nanoseconds, because a goal may begin when the last one ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Series:
         return len(self.time_s)
 
     def during(self, start_s: float, end_s: float) -> NDArray[np.bool_]:
-        """(N,) which messages are from ``start_s`` on and before ``end_s``."""
+        """(N,) whether each message lies between ``start_s`` and ``end_s``, the end excluded."""
         return (self.time_s > start_s - TIME_ROUNDING_S) & (self.time_s < end_s - TIME_ROUNDING_S)
 
 
@@ -69,7 +69,7 @@ class _Collected:
 
 
 def read_log(path: Path | str) -> RunRecording:
-    """Read a run log; one that was cut off is read up to there.
+    """Read a run log; one that was cut off is read up to the cut.
 
     Raises:
         LogError: no such file, or not a run log.
@@ -149,7 +149,7 @@ def _collect(reader: StreamReader, found: _Collected) -> None:
                     found.attachments[record.name] = record.data
     except OSError:
         raise
-    except Exception:  # what a damaged file makes the readers below us raise has no common root
+    except Exception:  # the exceptions of the MCAP reader for a damaged file have no common base
         found.complete = False
 
 

@@ -1,7 +1,7 @@
 """The process that writes a run log: takes records from its standard input and puts them into an MCAP file.
 
-A process of its own, because a thread would take the interpreter's lock from the control loop, and because a
-bridge that is killed leaves a log that is whole.
+It is a process of its own because a thread would hold the interpreter's lock while the control loop needs it,
+and because the log is then complete even if the bridge is killed.
 """
 
 import os
@@ -32,7 +32,7 @@ class LogWriter:
 
     Args:
         file: open for writing.
-        start_ns: what time 0 of the run is, in ns since the epoch.
+        start_ns: time 0 of the run, in ns since the epoch.
     """
 
     def __init__(self, file: IO[bytes], start_ns: int) -> None:
@@ -56,7 +56,7 @@ class LogWriter:
                     self._add(message)
 
     def finish(self) -> None:
-        """Write what makes the file complete."""
+        """Complete the file."""
         self._writer.finish()  # type: ignore[no-untyped-call]
 
     def _channel(self, topic: str, name: str, schema: dict[str, Any]) -> int:
@@ -72,7 +72,7 @@ class LogWriter:
 
 
 def copy_records(source: IO[bytes], writer: LogWriter) -> None:
-    """Write records until the source ends; one that was cut off by the end is left out."""
+    """Write records until the source ends; an incomplete last record is left out."""
     decoder = msgspec.msgpack.Decoder(LogRecord)
     while len(head := source.read(RECORD_LENGTH.size)) == RECORD_LENGTH.size:
         (length,) = RECORD_LENGTH.unpack(head)
@@ -83,8 +83,8 @@ def copy_records(source: IO[bytes], writer: LogWriter) -> None:
 
 
 def main() -> int:
-    """Write the log named by the first argument; says ``ready``, or why it cannot, in one line."""
-    # These may reach the whole process group; the log ends when the bridge closes the pipe.
+    """Write the log named by the first argument; prints ``ready``, or why it cannot, in one line."""
+    # These signals may reach the whole process group, but the log must last until the bridge closes the pipe.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.nice(5)

@@ -1,4 +1,4 @@
-"""The master of a servo bus: one transaction at a time, each with a deadline."""
+"""Master of a servo bus: does one transaction at a time, each with a deadline."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,29 +19,30 @@ from wpg.hardware_bridge.servos.models import Register
 from wpg.hardware_bridge.servos.outstanding import OutstandingAnswers
 
 ATTEMPTS = 5
-"""Each waits twice as long as the one before: whoever was busy for a tenth of a second is heard, too."""
+"""Each attempt waits twice as long as the one before, so that a servo that was busy for 0.1 s is heard."""
 LEAD_S = 150e-6
-"""A read wakes up this long before its last answer is due: sleepers wake up late, by up to this."""
+"""A read wakes up this long before its last answer is due, because sleeping threads wake up late."""
 LOOKS = 64
-"""How often that answer is looked for before it is waited for: a look takes 3 µs, an awakening 30."""
+"""Polls for that answer before the thread sleeps again: a poll takes 3 µs, waking up 30 µs."""
 READS_MAX = 64
-"""Reads of what came unasked, or too late: some lines never fall silent."""
+"""At most this many reads of unexpected bytes, because some lines never fall silent."""
 RETURN_DELAY_MAX_S = 510e-6
 """The longest delay that a servo can be set to."""
 
 
 class ServoBus:
-    """Asks and tells the servos on one link.
+    """Reads and writes the registers of the servos on one link.
 
-    An answer that comes too late is none to a later question: a servo that owes one is asked for a few bytes
-    more, so that the answer's size tells, and what it has not acknowledged is waited for before it is told
-    something else (:class:`~wpg.hardware_bridge.servos.outstanding.OutstandingAnswers`).
+    An answer that comes too late must not be taken for that of a later question. A servo with an outstanding
+    answer is therefore asked for a few bytes more, so that the sizes differ; and an outstanding
+    acknowledgement is waited for before the servo is told something else. See
+    :class:`~wpg.hardware_bridge.servos.outstanding.OutstandingAnswers`.
 
     Args:
         link: open; closed by :meth:`close`.
         protocol: bytes on the wire.
-        baudrate: of the bus, which says how long an answer takes.
-        margin_s: how much longer than the wire needs an answer is waited for: adapter and operating system.
+        baudrate: baudrate of the bus, from which the duration of an answer is computed.
+        margin_s: time for adapter and operating system that an answer is waited for beyond that duration.
     """
 
     def __init__(
@@ -50,25 +51,25 @@ class ServoBus:
         self._link = link
         self._protocol = protocol
         self._decoder = protocol.decoder()
-        # The same questions are asked all the time.
+        # Cached, because the same questions are asked at every tick.
         self._encoded = lru_cache(maxsize=64)(protocol.encode)
         self._clock = clock
         self._byte_s = BITS_PER_BYTE / baudrate
         self._margin_s = margin_s
         self._free_s = -math.inf
-        """When the wire has carried what was sent last."""
+        """When the last bytes sent will have left the wire."""
         self._outstanding = OutstandingAnswers(clock)
         self.return_delay_s = RETURN_DELAY_MAX_S
-        """The longest that a servo takes to begin an answer."""
+        """Longest time that a servo takes to begin an answer."""
 
     @property
     def decoder(self) -> PacketDecoder:
-        """What the last transaction has left, and the count of damaged packets."""
+        """The decoder, which counts damaged packets."""
         return self._decoder
 
     @property
     def url(self) -> str:
-        """What the link was opened with."""
+        """URL of the link."""
         return self._link.url
 
     def close(self) -> None:
@@ -78,7 +79,7 @@ class ServoBus:
     def sync_read(
         self, servos: Sequence[int], address: int, size: int, *, patience: int = 1
     ) -> dict[int, Status]:
-        """The same registers of several servos, of those that answer within ``patience`` margins.
+        """Read the same registers of several servos; returns the answers within ``patience`` margins.
 
         Raises:
             LinkError: the link is dead.
@@ -94,7 +95,7 @@ class ServoBus:
         *,
         patience: int = 1,
     ) -> Iterator[Status]:
-        """As :meth:`sync_read`, one by one while the others are still on the wire.
+        """Like :meth:`sync_read`, but yields each answer while the next ones are still on the wire.
 
         Raises:
             LinkError: the link is dead.
@@ -115,7 +116,7 @@ class ServoBus:
         self._send(self._protocol.encode(self._protocol.sync_write(address, data)))
 
     def read(self, servo: int, register: Register) -> int:
-        """One register, asked for until answered.
+        """Read one register of one servo, repeated until it answers.
 
         Raises:
             StaleStateError: no answer.
@@ -155,7 +156,7 @@ class ServoBus:
         return any(True for _ in self._exchange(ping, (servo,), self._protocol.ping_size))
 
     def registers(self, servos: Sequence[int], register: Register) -> dict[int, int]:
-        """One register of several servos, asked for until all have answered.
+        """Read one register of several servos, repeated until all have answered.
 
         Raises:
             StaleStateError: not all of them answer; names who does not.
@@ -164,7 +165,7 @@ class ServoBus:
         return self.values(servos, (register,))[register]
 
     def values(self, servos: Sequence[int], registers: Sequence[Register]) -> dict[Register, dict[int, int]]:
-        """Several registers of several servos, read with all between them until all have answered.
+        """Read the span that holds several registers, of several servos, repeated until all have answered.
 
         Raises:
             StaleStateError: not all of them answer; names who does not.
@@ -196,7 +197,7 @@ class ServoBus:
         return StaleStateError(f"link {self.url}: servo {packet.servo} does not answer to {name}")
 
     def _await_outstanding(self, packet: Packet, size: int) -> None:
-        """Wait for what a servo owes to another question whose answer would look alike."""
+        """Wait for an outstanding answer that could be taken for the answer to ``packet``."""
         while (left_s := self._outstanding.until_s(packet.servo, size, packet) - self._clock.now()) > 0:
             self._take_late(self._link.receive(left_s))
 
@@ -208,10 +209,10 @@ class ServoBus:
     def _exchange(
         self, packet: Packet, servos: Sequence[int], size: int, patience: int = 1
     ) -> Iterator[Status]:
-        """Send an instruction; the answers as they come, for as long as the wire and the margin allow."""
+        """Send an instruction, and yield the answers until they are due plus the margin."""
         if not servos:
             return
-        # What comes late from the last transaction is no answer to this one.
+        # Late answers to the last transaction are taken out first.
         for _ in range(READS_MAX):
             if not (data := self._link.receive(0.0)):
                 break
@@ -220,12 +221,12 @@ class ServoBus:
         self._send(self._encoded(packet))
         due_s = self._free_s + self._answers_s(packet.code, len(servos), size)
         deadline_s = due_s + patience * self._margin_s
-        # One awakening for all answers: those before the last are taken while that one is on the wire.
+        # The thread wakes up once for all answers, shortly before the last one is due.
         self._clock.sleep_until(due_s - LEAD_S)
         waiting = set(servos)
         try:
             for status in self._until(deadline_s, packet, waiting):
-                # A refusal has no data; an answer of another size is to another question.
+                # A refusal has no data; an answer of another size belongs to another question.
                 if len(status.data) == size or (status.error and not status.data):
                     waiting.remove(status.servo)
                     self._outstanding.is_answered(status)
@@ -234,7 +235,7 @@ class ServoBus:
             self._outstanding.add(waiting, size, packet)
 
     def _until(self, deadline_s: float, packet: Packet, waiting: set[int]) -> Iterator[Status]:
-        """What servos that are waited for send until then, and owe to no other question."""
+        """Answers to ``packet`` that servos in ``waiting`` send until the deadline."""
         looks = late = 0
         while waiting:
             remaining_s = deadline_s - self._clock.now()

@@ -1,4 +1,4 @@
-"""What must hold on a servo bus before anything is commanded: the right servos, in the right state."""
+"""Checks of a servo bus before anything is commanded: the right servos, in the right state."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from wpg.hardware_bridge.servos.calibration import ServoCalibration, Span
 from wpg.hardware_bridge.servos.models import Register, ServoModel
 
 ROUNDS = 20
-"""How often every servo is called before nobody is said to be there; a third of a second for six."""
+"""How often every servo is pinged before the bus counts as empty; for six servos this takes 0.3 s."""
 
 
 def check_servos(
@@ -18,18 +18,18 @@ def check_servos(
     calibration: ServoCalibration,
     spans: Mapping[int, Span],
 ) -> None:
-    """All servos answer, are of the right model, follow positions, and hold the calibration that was given.
+    """Check that all servos answer, are of the right model and mode, and hold the given calibration.
 
     Args:
-        bus: who is asked.
+        bus: bus of the servos.
         names: name of every servo.
-        model: what they should be.
-        calibration: what their tables should hold, where it was read from a file.
-        spans: limits of the calibrated joints, which a driver that did not get to close has left in them.
+        model: expected kind of servo.
+        calibration: expected contents of the servos' tables, if it was read from a file.
+        spans: limits of the joints, which the servos hold instead if a driver ended without closing.
 
     Raises:
         LinkError: no servo answers.
-        StaleStateError: some do not; names them.
+        StaleStateError: some do not answer; names them.
         ProtocolError: other servos, in another mode, or calibrated otherwise.
     """
     if not any(bus.ping(servo) for _ in range(ROUNDS) for servo in names):
@@ -60,7 +60,7 @@ def check_servos(
 def check_register(
     bus: ServoBus, names: Mapping[int, str], register: Register, what: str, expected: tuple[int, ...]
 ) -> None:
-    """A register has one of these values in every servo.
+    """Check that a register has one of these values in every servo.
 
     Raises:
         ProtocolError: names the servo, what was expected and what was found.

@@ -1,4 +1,4 @@
-"""The last measurement of every servo on a bus, and which servos owe one."""
+"""The last measurement of every servo on a bus, and which servos have missed theirs."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT
 
 PLAUSIBLE_SPEED = 2.0
-"""Times the joint's speed limit: an arm may be pushed, too."""
+"""Positions that imply more than this multiple of the joint's speed limit are taken for damaged data."""
 SLACK_COUNTS = 16
 
 
@@ -24,13 +24,13 @@ class Measurement(NamedTuple):
 
 
 class ServoReadings:
-    """Stands in for servos that miss, for a while.
+    """Keeps measurements, and lets the last one stand in for a servo that misses, for a while.
 
     Args:
-        names: of what the servos move, by servo, in order: joints, and perhaps a gripper behind them.
-        speed_rad_s: (num_servos,) how fast they turn at most.
-        missing_max: more servos than this without an answer make a reading stale.
-        patience: so does one that has missed more often than this in a row.
+        names: names of the joints, and perhaps a gripper after them, by servo and in order.
+        speed_rad_s: (num_servos,) largest speed of each.
+        missing_max: a reading is stale if more servos than this have not answered.
+        patience: a reading is stale, too, if a servo has missed more often than this in a row.
     """
 
     def __init__(
@@ -43,22 +43,22 @@ class ServoReadings:
         self._positions = [0] * len(names)
         self._last_s = [-math.inf] * len(names)
         self._taken: set[int] = set()
-        """Who has answered this time."""
+        """Servos that have answered this time."""
         self._missed = dict.fromkeys(names, 0)
-        """How often in a row."""
+        """How often each servo has missed in a row."""
         self.last = np.zeros((len(names), 3))
         """(num_servos, 3) position, velocity and effort, in the servo's units."""
         self.order = tuple(names)
-        """Servos as they should be asked: who missed comes last, to hold nobody up."""
+        """Servos in the order to ask them: those that missed come last, so that they delay no other."""
         self.complete = True
-        """Nobody missed last time."""
+        """Whether all servos answered last time."""
         self.misses = dict.fromkeys(names.values(), 0)
         """How often each servo did not answer, or not plausibly, by name."""
 
     def take(self, servo: int, measured: Measurement, now_s: float) -> None:
-        """One servo's answer to what all were asked at ``now_s``.
+        """Take one servo's answer to the read at ``now_s``, unless its position is implausible.
 
-        No joint moves faster than it can: a checksum of eight bits lets some damage pass.
+        An 8-bit checksum lets some damaged data pass, which often implies an impossible speed.
         """
         row = self._rows[servo]
         reach = self._reach[row] * (now_s - self._last_s[row]) + SLACK_COUNTS
@@ -68,7 +68,7 @@ class ServoReadings:
             self._taken.add(servo)
 
     def finish(self) -> None:
-        """All answers that there are have been taken.
+        """Finish a read: all answers that came have been taken.
 
         Raises:
             StaleStateError: too many servos have missed, or one too often; names them.

@@ -1,4 +1,4 @@
-"""What sources send, looked at before a policy relies on it."""
+"""Checks what sources send before a policy relies on it."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ WATCHED_S = 2.0
 
 
 class TermCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one observation term."""
+    """Figures of one observation term."""
 
     term: str
     source: str
@@ -24,12 +24,12 @@ class TermCheck(msgspec.Struct, frozen=True, kw_only=True):
     value: list[float]
     """Mean, in the term's unit."""
     noise: float
-    """Largest standard deviation of its numbers, while nothing was to move."""
+    """Largest standard deviation of its numbers, while the object should rest."""
     fault: str = ""
 
     @property
     def ok(self) -> bool:
-        """The control loop would not hold for it."""
+        """Whether the control loop would accept the term without holding."""
         return not self.fault
 
 
@@ -41,14 +41,14 @@ def watch_sources(
     duration_s: float = WATCHED_S,
     clock: Clock | None = None,
 ) -> list[TermCheck]:
-    """Listen for a while; the object should rest meanwhile.
+    """Listen to the sources for a while, during which the object should rest.
 
     Args:
         interface: says which terms are needed.
         sources: not yet connected; closed at the end.
         stale_s: age at which the control loop holds.
-        duration_s: how long.
-        clock: the sources'.
+        duration_s: how long to listen.
+        clock: clock of the sources.
 
     Raises:
         ContractError: a term has no source, or a source no term.

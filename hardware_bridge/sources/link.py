@@ -1,4 +1,4 @@
-"""A source behind a link: the bridge's end of ``docs/sources.md``."""
+"""A source behind a link: the bridge's end of the protocol in ``docs/sources.md``."""
 
 import contextlib
 import math
@@ -20,23 +20,23 @@ from wpg.hardware_bridge.sources.source import Reading
 
 SUBSCRIBE_EVERY_S = 0.2
 DATAGRAMS_MAX = 64
-"""Read in one go at most: a flood must not keep the loop."""
+"""Largest number of datagrams per read, so that a flood does not delay the loop."""
 DRIFT = 2e-4
-"""How fast two clocks may run apart: crystals keep within 1e-4 each."""
+"""Largest relative drift of two clocks: crystals keep within 1e-4 each."""
 
 
 class LinkSource:
     """Terms that another process sends in datagrams.
 
-    A datagram counts if it is whole, tagged with the key where there is one, of the present session, and
-    newer than the last. The session is the bridge's own random number, and another one whenever nothing came
-    for a while; so nothing recorded earlier passes, and a source that was started anew is heard again.
+    A datagram is accepted if it is undamaged, tagged with the key if there is one, of the present session,
+    and newer than the last. The bridge chooses the session at random, and anew whenever nothing came for a
+    while; so recorded datagrams are refused, and a source that was restarted is heard again.
 
-    How old a reading is: what the source says it was when it was sent, and how much longer it was on its way
-    than the quickest of its session.
+    The age of a reading is the age that the source states, plus the time by which the datagram was slower
+    than the fastest one of its session.
 
     Args:
-        url: where it sends from, ``udp://HOST:PORT``.
+        url: address of the source, ``udp://HOST:PORT``.
         terms: observation terms that it feeds.
         key: shared secret.
         clock: the control loop's.
@@ -44,7 +44,7 @@ class LinkSource:
 
     Raises:
         LinkUrlError: no such link.
-        LinkError: another machine's, without a key.
+        LinkError: the source is on another machine, and there is no key.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LinkSource:
 
     @property
     def drops(self) -> Mapping[str, int]:
-        """Frames that were damaged, not tagged with the key, or not of this session, or repeated."""
+        """Number of frames that were damaged, lacked the key's tag, or were repeated or foreign."""
         found = {
             "bad": self._frames.frames_bad,
             "unauthenticated": self._frames.frames_unauthenticated,
@@ -94,7 +94,7 @@ class LinkSource:
         if now_s >= self._next_subscribe_s:
             self._subscribe(self._link, now_s)
         newest = None
-        # While nobody listens at the other end, every subscription comes back as an error.
+        # While nobody listens at the other end, every subscription causes an error here.
         with contextlib.suppress(LinkError):
             for _ in range(DATAGRAMS_MAX):
                 data = self._link.receive(0.0)
@@ -131,13 +131,13 @@ class LinkSource:
             not isinstance(sample, Sample)
             or frame.session != self._session
             or not is_ahead(frame.sequence, self._last)
-            or frame.time_us < self._last_us  # another clock: somebody else in the same session
+            or frame.time_us < self._last_us  # of another clock, so of another sender
         ):
             self._foreign += 1
             return None
         self._last, self._last_us, self._heard = frame.sequence, frame.time_us, True
         sent_s = frame.time_us * 1e-6
-        # From the source's clock to ours, by the quickest datagram; it may creep as the clocks run apart.
+        # Offset from the source's clock to ours, by the fastest datagram; it may grow as the clocks drift.
         creep_s = DRIFT * (now_s - self._offset_at_s)
         self._offset_s = min(self._offset_s + creep_s, now_s - sent_s)
         self._offset_at_s = now_s
@@ -145,10 +145,10 @@ class LinkSource:
 
 
 def require_datagrams(url: str, key: bytes | None) -> LinkUrl:
-    """The URL of a link that sources may use.
+    """Parse and check the URL of a source's link.
 
     Raises:
-        LinkUrlError: it is none of datagrams, or cannot be read.
+        LinkUrlError: it is no link of datagrams, or cannot be read.
         LinkError: it leads to another machine, and there is no key.
     """
     parsed = parse_link_url(url)

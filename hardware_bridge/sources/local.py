@@ -26,7 +26,7 @@ class LocalSource:
         self.drops: Mapping[str, int] = {}
         self._clock = clock or RealClock()
         self._newest: deque[Reading] = deque(maxlen=1)
-        """Filled by one thread, emptied by another."""
+        """The newest reading; one thread puts it here, and another takes it."""
 
     def send(self, values: Mapping[str, ArrayLike], time_s: float | None = None) -> None:
         """Hand over values that were measured at once.

@@ -1,12 +1,12 @@
-"""The other end of a source's link: what a camera's process calls, a few lines of it.
+"""The sending end of a source's link, for the process of a camera.
 
-::
+It needs a few lines::
 
-    sender = PoseSender("udp://127.0.0.1:7710")
-    while True:
-        captured_s = time.monotonic()
-        position_m, rotation = track(camera.read())
-        sender.send(position_m, rotation, captured_s)
+sender = PoseSender("udp://127.0.0.1:7710")
+while True:
+    captured_s = time.monotonic()
+    position_m, rotation = track(camera.read())
+    sender.send(position_m, rotation, captured_s)
 """
 
 import math
@@ -31,9 +31,9 @@ from wpg.hardware_bridge.sources.link import DATAGRAMS_MAX, require_datagrams
 
 VELOCITY_WINDOW_S = 0.1
 WANTED_S = 2.0
-"""A bridge that has not asked for this long is gone."""
+"""A bridge that has not subscribed for this long is considered gone."""
 TAKEN_S = 0.5
-"""Nobody else is heeded until a bridge has not asked for this long: it asks five times a second."""
+"""Another bridge is heard only after the present one has not subscribed for this long."""
 
 
 class SourceSender:
@@ -42,7 +42,7 @@ class SourceSender:
     Args:
         url: where bridges ask, ``udp://127.0.0.1:7710``; port 0 takes a free one.
         key: shared secret, which an address that other machines reach has to have.
-        clock: whose time values are measured by; by default ``time.monotonic``.
+        clock: clock of the measuring times; by default ``time.monotonic``.
         link: opens the link; by default at ``url``.
 
     Raises:
@@ -64,7 +64,7 @@ class SourceSender:
         self._frames = source_frames(key)
         self._link = (link or (lambda: serve_link(url)))()
         self.url = self._link.url
-        """What ``wpg run --source`` is given."""
+        """URL to give to ``wpg run --source``."""
         self._session: int | None = None
         self._sequence = 0
         self._asked_s = -math.inf
@@ -77,7 +77,7 @@ class SourceSender:
             time_s: when they were measured, by ``time.monotonic()``; by default now.
 
         Returns:
-            Whether a bridge asks for them; else they are not sent.
+            Whether a bridge has subscribed; otherwise nothing is sent.
 
         Raises:
             ValueError: a value is not finite, or was measured in the future.
@@ -103,7 +103,7 @@ class SourceSender:
         self._link.close()
 
     def _listen(self, now_s: float) -> None:
-        """Take note of who asks."""
+        """Take subscriptions that have come."""
         for _ in range(DATAGRAMS_MAX):
             data = self._link.receive(0.0)
             if not data:
@@ -122,13 +122,13 @@ class SourceSender:
 class PoseSender:
     """Sends an object's pose, as the terms ``NAME_pos``, ``NAME_rot6d`` and ``NAME_vel`` of wpg's tasks.
 
-    The velocity is the slope of the places of the last tenth of a second.
+    The velocity is fitted to the positions of the last tenth of a second.
 
     Args:
         url: where bridges ask, ``udp://127.0.0.1:7710``; port 0 takes a free one.
-        name: of the object, before the terms.
+        name: name of the object, the prefix of the terms.
         key: shared secret, which an address that other machines reach has to have.
-        clock: whose time poses are measured by; by default ``time.monotonic``.
+        clock: clock of the measuring times; by default ``time.monotonic``.
 
     Raises:
         LinkError: as :class:`SourceSender`.
@@ -140,7 +140,7 @@ class PoseSender:
         self._clock = clock or RealClock()
         self._sender = SourceSender(url, key=key, clock=self._clock)
         self.url = self._sender.url
-        """What ``wpg run --source`` is given."""
+        """URL to give to ``wpg run --source``."""
         self.terms = (f"{name}_pos", f"{name}_rot6d", f"{name}_vel")
         self._places: list[tuple[float, Vector]] = []
         """Positions of the last tenth of a second, with their times, s and m."""
@@ -149,12 +149,12 @@ class PoseSender:
         """Send a pose. Never waits.
 
         Args:
-            position_m: (3,) of the object's middle, in the robot's base frame.
+            position_m: (3,) m, centre of the object in the robot's base frame.
             rotation: from the object to the base frame, (3, 3) or a quaternion (4,) w, x, y, z.
             time_s: when the picture was taken, by ``time.monotonic()``; by default now.
 
         Returns:
-            Whether a bridge asks for it.
+            Whether a bridge has subscribed.
 
         Raises:
             ValueError: not finite, another shape, no rotation, or in the future.
@@ -177,7 +177,7 @@ class PoseSender:
 
 
 def _slope(places: list[tuple[float, Vector]]) -> Vector:
-    """Velocity by least squares, (3,) m/s; zero where there is but one place."""
+    """Velocity by least squares, (3,) m/s; zero if there is only one position."""
     times = np.array([moment for moment, _ in places])
     times -= times.mean()
     spread = float(times @ times)
@@ -188,7 +188,7 @@ def _slope(places: list[tuple[float, Vector]]) -> Vector:
 
 
 def rotation_matrix(rotation: ArrayLike) -> Vector:
-    """(3, 3) of a rotation given as such, or as a quaternion (4,) w, x, y, z of any length but zero.
+    """The rotation matrix (3, 3) of a rotation matrix or a quaternion (4,) w, x, y, z of any length but zero.
 
     Raises:
         ValueError: it is neither.

@@ -1,4 +1,4 @@
-"""What the robot does not measure: observation terms that come from outside, such as a cube's place.
+"""Observation terms that the robot does not measure, such as the position of a cube.
 
 A :class:`Source` gives readings; :class:`Feed` keeps the newest good one of each and knows how old it is.
 """
@@ -21,11 +21,11 @@ from wpg.hardware_bridge.robot import Vector
 FIRST_READING_S = 2.0
 LOOK_EVERY_S = 0.005
 AHEAD_S = 0.001
-"""A reading that was measured later than this from now was measured by another clock."""
+"""A reading that is dated further than this into the future was dated by another clock."""
 
 
 class Reading(NamedTuple):
-    """Values that were measured at once."""
+    """Values that were measured at the same time."""
 
     values: Mapping[str, Vector]
     """(size,) by the name of the observation term, in the term's unit."""
@@ -38,7 +38,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What errors and reports call it."""
+        """Name of the source in errors and reports."""
         ...
 
     @property
@@ -48,14 +48,14 @@ class Source(Protocol):
 
     @property
     def drops(self) -> Mapping[str, int]:
-        """How often something came that was no reading, by cause."""
+        """Number of messages that were refused, by cause."""
         ...
 
     def connect(self) -> None:
         """Begin to listen.
 
         Raises:
-            LinkError: that is not possible.
+            LinkError: the link cannot be opened.
         """
         ...
 
@@ -69,19 +69,19 @@ class Source(Protocol):
 
 
 class SourceReport(msgspec.Struct, kw_only=True):
-    """What a run had from one source."""
+    """What a run received from one source."""
 
     name: str
     terms: tuple[str, ...]
     readings: int
     drops: dict[str, int]
-    """What came and was refused, by cause."""
+    """Number of messages that were refused, by cause."""
     age_us: LatencySummary
     """How old its reading was when the policy decided."""
 
 
 def check_sources(interface: PolicyInterface, terms: Sequence[str]) -> None:
-    """Every term from outside has one source, and every source a term.
+    """Check that every term from outside has exactly one source, and every source a term.
 
     Raises:
         ContractError: names what is missing or too much, and the option that gives it.
@@ -102,7 +102,7 @@ def check_sources(interface: PolicyInterface, terms: Sequence[str]) -> None:
 
 
 class _Fed:
-    """One source, and what came from it last."""
+    """One source, and the state of its readings."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -150,7 +150,7 @@ class Feed:
                 pass
 
     def poll(self) -> Iterator[tuple[str, Vector, float]]:
-        """Take what has come: name, value (size,) and age (s) of every term that has a new one."""
+        """Take new readings; yields name, value (size,) and age (s) of every term that has one."""
         for fed in self._fed:
             reading = fed.source.read()
             if reading is None:
@@ -166,7 +166,7 @@ class Feed:
                 yield name, reading.values[name], now_s - fed.time_s
 
     def hazard(self, stale_s: float) -> Hazard | None:
-        """The source whose reading is older than ``stale_s``, the oldest first."""
+        """A hazard if a reading is older than ``stale_s``; it names the source with the oldest."""
         if not self._fed:
             return None
         fed = min(self._fed, key=lambda fed: fed.time_s)
@@ -178,7 +178,7 @@ class Feed:
         return Hazard("stale_source", f"the reading of {terms} from {fed.source.name} is {age}")
 
     def decided(self) -> None:
-        """The policy decides by the present values."""
+        """Record the ages of the present readings, because the policy decides by them now."""
         now_s = self._clock.now()
         for fed in self._fed:
             fed.age.record(now_s - fed.time_s)
@@ -202,7 +202,7 @@ class Feed:
             fed.source.close()
 
     def _fault(self, fed: _Fed, reading: Reading, now_s: float) -> str:
-        """Why a reading is not to be believed; empty where it is."""
+        """Why a reading is refused; empty if it is accepted."""
         if any(name not in reading.values for name in fed.source.terms):
             return "without_term"
         for name in fed.source.terms:
