@@ -1,7 +1,7 @@
-"""What a robot is: joints in order, limits, home, tool, rates; read from one TOML file per robot.
+"""Robot descriptions: joints in order, limits, home, tool, rates; read from one TOML file per robot.
 
-A package adds a robot by an entry point that bears its name; behind it stands the path of a TOML file, a
-:class:`RobotDescription`, or a function that returns either::
+A package adds a robot by an entry point with the robot's name, which leads to the path of a TOML file, to a
+:class:`RobotDescription`, or to a function that returns either::
 
     [project.entry-points."wpg.robots"]
     my_arm = "my_package:describe"
@@ -28,7 +28,7 @@ ServoId = Annotated[int, msgspec.Meta(ge=0, le=252)]
 GROUP = "wpg.robots"
 MJCF_READER = "wpg.sim_envs.models.mjcf_description"
 ProtocolName = Literal["native", "dynamixel", "feetech"]
-"""Protocols spoken over any link of bytes, which are those that can be emulated."""
+"""Protocols that work over any link of bytes; these can be emulated."""
 
 
 class JointDescription(Record, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class JointDescription(Record, frozen=True, kw_only=True):
 
 
 def _check_finite(part: Record, where: str = "") -> None:
-    """No limit may be infinite: what is computed from it would be no number."""
+    """Refuse infinite limits, because computing with them would give NaN."""
     for field in part.__struct_fields__:
         value = getattr(part, field)
         if isinstance(value, float) and not math.isfinite(value):
@@ -79,11 +79,11 @@ class SimulationModel(Record, frozen=True, kw_only=True):
     for a file that a Python package ships; or ``menagerie:NAME`` for a robot of MuJoCo Menagerie."""
     base_link: str
     tool_link: str | None = None
-    """The link that stands where the tool is; None: the tool is where ``[tool]`` puts it on the last link."""
+    """Link of the model at the tool; None if the tool is where ``[tool]`` puts it on the last link."""
     tool_radius_m: Positive = 0.025
-    """How far hand, flange or jaw reach sideways from the tool, near its tip: objects start beside that."""
+    """How far hand, flange or jaw reach sideways near the tool's tip; objects start outside of it."""
     fixed_joints_rad: dict[str, float] = msgspec.field(default_factory=dict)
-    """Joints of the model that the policy does not move, and where they stand (rad or m)."""
+    """Joints of the model that the policy does not move, with their positions (rad or m)."""
     stiffness_nm_rad: tuple[Positive, ...]
     """Position gain of each joint's servo."""
     damping_nm_s_rad: tuple[Positive, ...]
@@ -99,8 +99,8 @@ class ServoBusDescription(Record, frozen=True, kw_only=True):
     servos: tuple[ServoId, ...]
     """Identifier of each joint's servo."""
     others: dict[str, ServoId] = msgspec.field(default_factory=dict)
-    """Servos that turn no joint: they are held where they stand, but for one named ``gripper`` that the
-    ``[gripper.servo]`` table tells how to move."""
+    """Servos that turn no joint. They are held where they stand, except one named ``gripper`` if there is
+    a ``[gripper.servo]`` table that tells how to move it."""
     baudrate: Annotated[int, msgspec.Meta(gt=0)] = 1_000_000
 
     def __post_init__(self) -> None:
@@ -110,7 +110,7 @@ class ServoBusDescription(Record, frozen=True, kw_only=True):
 
 
 class GripperServo(Record, frozen=True, kw_only=True):
-    """How far a gripper is open at some counts of its bus servo; in between it is as on straight lines."""
+    """Openings of a gripper at some counts of its bus servo, linearly interpolated in between."""
 
     counts: tuple[Annotated[int, msgspec.Meta(ge=0, le=4095)], ...]
     openings_m: tuple[Annotated[float, msgspec.Meta(ge=0)], ...]
@@ -127,7 +127,7 @@ class GripperServo(Record, frozen=True, kw_only=True):
 
 
 class GripperDescription(Record, frozen=True, kw_only=True):
-    """Fingers that open as one."""
+    """A gripper whose fingers open together."""
 
     opening_max_m: Positive
     """Largest distance between the pads, m."""
@@ -136,10 +136,10 @@ class GripperDescription(Record, frozen=True, kw_only=True):
     force_n: Positive
     """Closing force, N."""
     servo: GripperServo | None = None
-    """The gripper's servo; None: it is on no servo bus."""
+    """The gripper's servo; None if it is on no servo bus."""
     joints: tuple[str, str] | None = None
-    """The fingers' sliding joints in the simulation's model; each moves by half the opening. None: engines
-    cannot move them."""
+    """The fingers' sliding joints in the simulation's model; each moves by half the opening. None if the
+    engines cannot move them."""
     pad_size_m: tuple[Positive, Positive, Positive] = (0.02, 0.008, 0.02)
     """Width, thickness and height of a pad."""
     pad_height_m: float = 0.0
@@ -150,18 +150,18 @@ class GripperDescription(Record, frozen=True, kw_only=True):
 
 
 class RobotDescription(Record, frozen=True, kw_only=True):
-    """A whole robot. Arrays are in the order of ``joints``."""
+    """Description of a robot. Arrays are in the order of ``joints``."""
 
     name: str
     title: str
     source: str
-    """Where the figures were published."""
+    """Publication of the figures."""
     protocol: str
-    """What the arm speaks where the link does not say otherwise."""
+    """Protocol of the arm, unless the link names another."""
     servo_rate_hz: Positive
     """Rate at which setpoints are sent."""
     watchdog_s: Positive
-    """The device holds by itself when no valid command arrives for this long."""
+    """The device holds by itself if no valid command arrives for this long."""
     motion_fraction: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     """Share of the velocity, acceleration and jerk limits that setpoints use; the rest is margin."""
     joints: tuple[JointDescription, ...]
@@ -171,7 +171,7 @@ class RobotDescription(Record, frozen=True, kw_only=True):
     simulation: SimulationModel | None = None
     gripper: GripperDescription | None = None
     bus: ServoBusDescription | None = None
-    """The servo bus; None: the joints are not bus servos."""
+    """The servo bus; None if the joints are not bus servos."""
 
     def __post_init__(self) -> None:
         _check_finite(self)
@@ -227,7 +227,7 @@ class RobotDescription(Record, frozen=True, kw_only=True):
         return SerialChain(joints=joints, tool=self.tool)
 
     def robot_spec(self) -> RobotSpec:
-        """This robot as a contract names it."""
+        """The part of this description that a contract contains."""
         joints = tuple(JointSpec(name=name) for name in self.joint_names)
         return RobotSpec(name=self.name, joints=joints, kinematics=self.kinematics())
 
@@ -253,7 +253,7 @@ def load_description(robot: str) -> RobotDescription:
             simulation, the path of an MJCF file (``.xml``) or ``menagerie:NAME``.
 
     Raises:
-        DescriptionError: no such robot, or a file that does not hold together; names file and field.
+        DescriptionError: there is no such robot, or the file is invalid; names file and field.
     """
     if robot in shipped_robots():
         text = (resources.files("wpg.hardware_bridge") / "robots" / f"{robot}.toml").read_text()
@@ -296,7 +296,7 @@ def _read(path: Path) -> RobotDescription:
 
 
 def _describe_mjcf(location: str) -> RobotDescription:
-    """The simulators' side reads MJCF; the bridge does without it."""
+    """Read an MJCF model by ``wpg.sim_envs``, which the bridge otherwise works without."""
     if importlib.util.find_spec("mujoco") is None:
         raise DescriptionError(f"{location}: MJCF needs MuJoCo: pip install 'wpg[train]'")
     described: RobotDescription = importlib.import_module(MJCF_READER).describe(location)

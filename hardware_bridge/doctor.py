@@ -1,4 +1,4 @@
-"""Is this machine ready to run a robot? What ``wpg doctor`` shows."""
+"""Checks whether this machine is ready to run a robot, for ``wpg doctor``."""
 
 import os
 import platform
@@ -25,21 +25,21 @@ PRIORITY_NEEDED = max(RealtimeConfig().priority or 0, gateway.PRIORITY)
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     ok: bool
     detail: str
     """What was found."""
     fix: str = ""
-    """The line that mends it; empty when nothing needs mending."""
+    """The command that fixes it; empty if nothing needs fixing."""
 
 
 def diagnose(root: Path = Path("/")) -> list[Finding]:
-    """Look at everything that decides whether a loop is punctual and a port can be opened.
+    """Check everything that decides whether a loop is punctual and a port can be opened.
 
     Args:
-        root: where ``sys`` and ``proc`` are.
+        root: folder that contains ``sys`` and ``proc``.
     """
     checks: tuple[Callable[[Path], list[Finding]], ...] = (
         _priority,

@@ -1,6 +1,6 @@
-"""Which driver speaks to a robot: the shipped ones, and those that other packages bring.
+"""Finds the driver of a robot, among the shipped ones and those that other packages add.
 
-A package adds a protocol by an entry point that bears its name and is called like :class:`Driver`::
+A package adds a protocol by an entry point with the protocol's name, which is called like :class:`Driver`::
 
     [project.entry-points."wpg.protocols"]
     canopen = "my_package:open_robot"
@@ -27,7 +27,7 @@ from wpg.hardware_bridge.servos.feetech_robot import FeetechRobot
 
 GROUP = "wpg.protocols"
 OVER_LINKS = get_args(ProtocolName)
-"""Protocols that are spoken over any link of bytes; the others name their own kind of link."""
+"""Protocols that work over any link of bytes; the others have a link scheme of their own."""
 
 
 class Driver(Protocol):
@@ -36,10 +36,10 @@ class Driver(Protocol):
     def __call__(
         self, description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
     ) -> Robot:
-        """Driver of ``description`` at ``url``; key and calibration are None where none was given.
+        """Driver of ``description`` at ``url``; key and calibration are None if none was given.
 
         Raises:
-            LinkUrlError: one was given that this protocol has no use for.
+            LinkUrlError: one of them was given, but this protocol does not use it.
         """
         ...
 
@@ -57,7 +57,7 @@ _SHIPPED: dict[str, tuple[Callable[..., Robot], Literal["key", "calibration"] | 
 def _open(
     protocol: str, description: RobotDescription, url: str, *, key: bytes | None, calibration: Path | None
 ) -> Robot:
-    """A shipped :class:`Driver`, once the protocol is bound; an option without use for it is refused."""
+    """A shipped :class:`Driver`, once ``protocol`` is bound; options that it does not use are refused."""
     robot, accepted = _SHIPPED[protocol]
     options: dict[str, object] = {"key": key, "calibration": calibration}
     options = {name: value for name, value in options.items() if value is not None}
@@ -70,22 +70,22 @@ def _open(
 
 
 def protocol_names() -> tuple[str, ...]:
-    """Every protocol that there is a driver for, the shipped ones first."""
+    """All protocols that have a driver, the shipped ones first."""
     return (*_SHIPPED, *sorted(set(_brought()) - set(_SHIPPED)))
 
 
 def is_link(text: str) -> bool:
-    """Whether this is where a robot is, rather than a file or an environment: a URL, or a known scheme."""
+    """Whether a text is the link of a robot, rather than a file or an environment."""
     scheme, colon, _ = text.partition(":")
     return "://" in text or (bool(colon) and scheme in _schemes())
 
 
 def find_driver(description: RobotDescription, url: str) -> Driver:
-    """The driver of the protocol that the link's scheme names, else of the description's own.
+    """The driver of the protocol that the link's scheme names, otherwise of the description's protocol.
 
     Raises:
-        LinkUrlError: a scheme that is neither a link's nor a protocol's.
-        DescriptionError: there is no driver, or the package that brings it cannot be loaded.
+        LinkUrlError: the scheme is neither a link's nor a protocol's.
+        DescriptionError: there is no driver, or the package that adds it cannot be loaded.
     """
     scheme = url.partition(":")[0]
     if scheme not in _schemes():

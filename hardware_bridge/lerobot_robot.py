@@ -1,4 +1,4 @@
-"""Any robot that LeRobot drives, as one of ours."""
+"""Driver of any robot that LeRobot supports."""
 
 import contextlib
 import math
@@ -32,16 +32,16 @@ ATTEMPTS = 3
 class LeRobotRobot:
     """Drives a LeRobot ``Robot`` by its ``get_observation`` and ``send_action``.
 
-    Joints are found by name. Positions must be degrees, or radians where the link says so: a normalised scale
-    has no angle. LeRobot turns torque on when it connects, knows no watchdog, and does not tell torques;
-    velocities are differences of positions where it does not tell them either. Joints that the description
-    does not have, such as a gripper, are held where they stand.
+    Joints are found by name. Positions must be degrees, or radians if the link says so; normalised scales are
+    refused, because they give no angle. LeRobot enables torque when it connects, has no watchdog, and reports
+    no torques. If it reports no velocities either, they are differences of positions. Joints that the
+    description does not have, such as a gripper, are held where they stand.
 
     Args:
         description: the arm that is expected.
         url: ``lerobot:TYPE?OPTION=VALUE&...``; options are those of the robot's configuration in LeRobot, and
-            ``unit=deg|rad`` for one that does not say which it uses.
-        make: makes the LeRobot robot of a type and its options.
+            ``unit=deg|rad`` for a robot that does not say which it uses.
+        make: function that makes the LeRobot robot of a type and its options.
 
     Raises:
         LinkUrlError: the URL cannot be read.
@@ -84,12 +84,12 @@ class LeRobotRobot:
 
     @property
     def stop_modes(self) -> frozenset[StopMode]:
-        """Hold, and release where LeRobot can turn torque off."""
+        """Hold, and release if LeRobot can turn torque off."""
         releases = hasattr(getattr(self._device, "bus", None), "disable_torque")
         return frozenset({StopMode.HOLD, StopMode.RELEASE} if releases else {StopMode.HOLD})
 
     def connect(self) -> None:
-        """Connect LeRobot's driver, and make sure that it has these joints in a unit that is an angle.
+        """Connect LeRobot's driver, and check that it has these joints in a unit of angle.
 
         Raises:
             LinkError: LeRobot is not installed, or does not reach the robot.
@@ -116,7 +116,7 @@ class LeRobotRobot:
             StaleStateError: the robot does not answer.
             LinkError: it is gone.
         """
-        # Before: where it fails, some motors may have torque.
+        # Set before the call, because if it fails, some motors may have torque.
         self._status = RobotStatus.ARMED
         self._insist(self._hold)
 
@@ -143,14 +143,14 @@ class LeRobotRobot:
         )
 
     def write(self, command: JointCommand) -> JointCommand:
-        """Send a setpoint; returns what LeRobot says that it sent, or sent last where this one is lost.
+        """Send a setpoint; returns what LeRobot reports as sent, or the last one sent if this one is lost.
 
         Raises:
             LinkError: the robot is gone.
         """
         joint_pos = np.minimum(np.maximum(command.joint_pos, self._low), self._high)
-        # A command that is lost is followed by the next, from where the arm was sent; the states tell when it
-        # goes on.
+        # After a lost command the next one continues from the last that was sent; if losses go on, the states
+        # show it.
         with contextlib.suppress(StaleStateError):
             self._send(joint_pos)
         return JointCommand(joint_pos=self._sent, joint_vel=np.zeros_like(self._sent))
@@ -159,7 +159,7 @@ class LeRobotRobot:
         """Hold where the arm stands, or turn torque off.
 
         Raises:
-            ProtocolError: this robot cannot stop so.
+            ProtocolError: this robot cannot stop in this mode.
             StaleStateError: it does not answer.
             LinkError: it is gone.
         """
@@ -181,7 +181,7 @@ class LeRobotRobot:
                 device.disconnect()
 
     def _open(self) -> Any:
-        """A robot that is connected; LeRobot's drivers give up at the first answer that is lost."""
+        """Connect a robot, with retries, because LeRobot's drivers give up at the first lost answer."""
         failure: Exception | None = None
         for _ in range(ATTEMPTS):
             device = self._make(self._type, dict(self._options))
@@ -189,7 +189,7 @@ class LeRobotRobot:
             self._rad_per_unit = UNITS[self._find_unit(device)]
             try:
                 device.connect(calibrate=False)
-            except Exception as error:  # whatever its driver, and those below it, may raise
+            except Exception as error:  # whatever the driver and the libraries below it may raise
                 failure = error
                 with contextlib.suppress(Exception):
                     device.disconnect()
@@ -206,7 +206,7 @@ class LeRobotRobot:
             bus.enable_torque()
 
     def _insist(self, call: Callable[[], None]) -> None:
-        """Do what must not be lost, again where an exchange of it was."""
+        """Do something that must succeed, and repeat it if one of its exchanges is lost."""
         for attempt in range(ATTEMPTS):
             try:
                 with self._translated():
@@ -251,7 +251,7 @@ class LeRobotRobot:
             )
 
     def _find_unit(self, device: Any) -> str:
-        """The unit that the link gives, or the one that the motors are set to."""
+        """The unit that the link names, or the one that the motors are set to."""
         if self._unit is not None:
             return str(self._unit)
         motors = getattr(getattr(device, "bus", None), "motors", None)
@@ -270,7 +270,7 @@ class LeRobotRobot:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """One exchange that fails is a lost state; a robot that is no longer connected is a dead link."""
+        """Turn a failed exchange into a stale state, or into a dead link if the robot is disconnected."""
         try:
             yield
         except BridgeError:
@@ -288,11 +288,11 @@ class LeRobotRobot:
 
 
 def make_lerobot(kind: str, options: dict[str, Any]) -> Any:
-    """LeRobot's robot of a type.
+    """Make LeRobot's robot of a type.
 
     Raises:
-        LinkError: LeRobot is not installed, or a package that this robot needs.
-        LinkUrlError: it knows no such type or option.
+        LinkError: LeRobot, or a package that this robot needs, is not installed.
+        LinkUrlError: LeRobot has no such type or option.
     """
     try:
         draccus, robots = import_module("draccus"), import_module("lerobot.robots")
@@ -306,7 +306,7 @@ def make_lerobot(kind: str, options: dict[str, Any]) -> Any:
             options = {"disable_torque_on_disconnect": False} | options
         try:
             config = draccus.decode(robots.RobotConfig, {"type": kind, **options})
-        except Exception as error:  # draccus has many, most of them without a common root
+        except Exception as error:  # the exceptions of draccus have no common base
             raise LinkUrlError(f"lerobot: options of {kind}: {error}; for example {EXAMPLE}") from error
         return robots.make_robot_from_config(config)
     except ModuleNotFoundError as error:
@@ -315,7 +315,7 @@ def make_lerobot(kind: str, options: dict[str, Any]) -> Any:
 
 
 def _register(robots: Any, kind: str) -> None:
-    """Import LeRobot's robots until the type is known; those whose packages are missing are passed over."""
+    """Import LeRobot's robots until the type is known; those with missing packages are skipped."""
     for module in pkgutil.iter_modules(robots.__path__):
         if kind in robots.RobotConfig.get_known_choices():
             return
@@ -333,7 +333,7 @@ def _parse(url: str) -> tuple[str, dict[str, Any]]:
 
 
 def _value(text: str) -> Any:
-    """A number, true, false or null where it reads as one; else text."""
+    """A number, true, false or null if the text reads as one; otherwise the text."""
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""What the gateway commands: a Franka arm that follows setpoints, and holds when none come."""
+"""The arm that the gateway commands: a Franka that follows setpoints, and holds when none come."""
 
 import numpy as np
 
@@ -26,15 +26,16 @@ _AT_FAULT = {
 
 
 class FciArm:
-    """One robot and its states, a millisecond at a time.
+    """One robot, whose states are read and answered every millisecond.
 
-    Setpoints are followed while it is armed. Where they stop for ``watchdog_s``, or a stop is asked for, the
-    arm comes to rest within its limits and the robot holds it by itself. So it does after commands came too
-    late for the robot: that reflex is left at once. Any other reflex stays until somebody has looked.
+    Setpoints are followed while the arm is armed. If they stop for ``watchdog_s``, or a stop is ordered, the
+    arm comes to rest within its limits, and the robot holds it by itself. The robot also stops if commands
+    reach it too late; the arm recovers from that reflex at once. Any other reflex stays until a person has
+    looked at the arm.
 
     Args:
-        connection: the robot.
-        description: what it is expected to be, with limits that the interface lets through.
+        connection: connection to the robot.
+        description: the expected robot, with limits that the interface accepts.
 
     Raises:
         ProtocolError: the robot's flange is not where the description has it.
@@ -50,13 +51,13 @@ class FciArm:
         self._status = RobotStatus.IDLE
         self._last_command_s = now_s
         self.cycles = 0
-        """States that the robot has sent."""
+        """Number of states that the robot has sent."""
         self.fault = ""
-        """Why the robot cannot be commanded; empty when it can."""
+        """Why the robot cannot be commanded; empty if it can."""
         self.reflexes: list[str] = []
-        """What it has stopped for by itself."""
+        """Reasons for which the robot has stopped by itself."""
         self.success_rate_min = 1.0
-        """Lowest that the robot reported after its first hundred commands."""
+        """Lowest success rate of commands that the robot reported after its first hundred commands."""
         self._moving_cycles = 0
         self._latched = False
         self._refusal = ""
@@ -71,7 +72,7 @@ class FciArm:
 
     @property
     def status(self) -> RobotStatus:
-        """What the arm says of itself."""
+        """Status of the arm."""
         return RobotStatus.FAULT if self.fault else self._status
 
     @property
@@ -89,7 +90,7 @@ class FciArm:
 
     @property
     def tick(self) -> int:
-        """Tick of the last command that was followed."""
+        """Number of the servo period of the last command that was followed."""
         return self._gate.tick
 
     @property
@@ -99,29 +100,29 @@ class FciArm:
 
     @property
     def late_setpoints(self) -> int:
-        """How often the arm was braked because a setpoint was late."""
+        """Number of times that the arm was braked because a setpoint was late."""
         return self._stream.dry
 
     @property
     def late_answers(self) -> int:
-        """Commands that were kept back, because the robot's millisecond was over."""
+        """Number of commands that were not sent, because the robot's millisecond was over."""
         return self._connection.late_answers
 
     @property
     def moving(self) -> bool:
-        """Commands are being streamed to the robot."""
+        """Whether commands are being streamed to the robot."""
         return self._connection.moving
 
     def arm(self, now_s: float) -> None:
         """Follow setpoints from where the robot holds; without effect while it cannot be commanded.
 
-        Where the robot refuses, that is its fault until it is asked again.
+        If the robot refuses, its reason is the arm's fault until arming is tried again.
 
         Raises:
             LinkError: the robot is gone.
         """
         if self.fault != self._refusal or (self._connection.moving and self._status is RobotStatus.HOLDING):
-            # Still coming to rest: the bridge asks again.
+            # The arm is still coming to rest: the bridge repeats the order.
             return
         self.fault = self._refusal = ""
         if not self._gate.start(self._sample.joint_pos):
@@ -139,7 +140,7 @@ class FciArm:
         self.witness.arms += 1
 
     def stop(self, mode: StopMode) -> None:
-        """Come to rest and hold; no other mode is known to the interface, which holds in these too."""
+        """Come to rest and hold, in every mode, because the interface knows no other."""
         self.witness.stops[mode.name.lower()] += 1
         self._hold()
 
@@ -151,7 +152,7 @@ class FciArm:
             self._last_command_s = now_s
 
     def cycle(self, now_s: float) -> None:
-        """Take the robot's next state, which is waited for, and answer it.
+        """Wait for the robot's next state, and answer it.
 
         Raises:
             LinkError: the robot is gone.
@@ -165,7 +166,7 @@ class FciArm:
             self._on_reflex(error)
 
     def recover(self) -> None:
-        """Leave a reflex.
+        """Recover from a reflex.
 
         Raises:
             LinkError: the robot is gone.
@@ -187,7 +188,7 @@ class FciArm:
         self._status = RobotStatus.HOLDING
 
     def _answer(self) -> None:
-        # Where states were missed the robot has gone on by itself: so does the stream.
+        # The robot has gone on by itself while states were missed, so the stream does the same.
         missed = min(round((self._sample.time_s - self._answered_s) / TICK_S) - 1, CATCH_UP_MAX)
         for _ in range(missed):
             self._stream.step()
@@ -203,7 +204,7 @@ class FciArm:
         self._status = RobotStatus.HOLDING
         self.reflexes.append(str(error))
         self.fault = str(error)
-        # Whatever else has stopped the arm, it does not move again before somebody has had a look.
+        # After any other stop the arm does not move again before a person has looked at it.
         self._latched = not error.is_of_commands
         if error.is_of_commands:
             self.recover()

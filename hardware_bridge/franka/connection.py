@@ -1,4 +1,4 @@
-"""The one place that touches pylibfranka, which has no types and blocks whoever calls it."""
+"""The only module that uses pylibfranka, which has no types and whose calls block."""
 
 import contextlib
 import math
@@ -17,10 +17,10 @@ from wpg.hardware_bridge.franka.streaming import STREAMINGS, FciMode, Streaming
 from wpg.hardware_bridge.robot import JointCommand, Vector
 
 ANSWER_WITHIN_S = 0.75e-3
-"""Time to answer a state, from the earliest moment at which it can be here."""
+"""Time to answer a state, from the earliest time at which it can have arrived."""
 STALE_S = 0.5e-3
 CLOCK_DRIFT_S = 1e-6
-"""Most that the clocks of host and robot drift apart in a millisecond."""
+"""Largest drift between the clocks of host and robot in a millisecond."""
 COMMAND_ERRORS = (
     "communication_constraints_violation",
     "joint_motion_generator_velocity_discontinuity",
@@ -32,25 +32,25 @@ RECOVERY_STATES = 200
 
 
 class FciReflexError(BridgeError):
-    """The robot has stopped by itself; names why."""
+    """The robot has stopped by itself; the message says why."""
 
     @property
     def is_of_commands(self) -> bool:
-        """Commands came too late, or did not fit what the robot did meanwhile; the arm itself is well.
+        """Whether commands were too late, or did not fit the robot's motion, while the arm itself is well.
 
-        Not where another reason is named as well, or none.
+        False if another reason is named as well, or none.
         """
         named = set(re.findall(r'"(\w+)"', str(self)))
         return bool(named) and named.issubset(COMMAND_ERRORS)
 
 
 class FciConnection:
-    """A robot at ``host``.
+    """Connection to the robot at ``host``.
 
     Args:
         host: address of the control unit.
-        module: pylibfranka, or what stands for it.
-        clock: by which answers are late.
+        module: pylibfranka, or a replacement of it.
+        clock: clock by which late answers are found.
         mode: what is streamed.
 
     Raises:
@@ -67,7 +67,7 @@ class FciConnection:
         self._host = host
         self._clock = clock or RealClock()
         self.late_answers = 0
-        """Commands that were not sent, because the robot's millisecond was over."""
+        """Number of commands that were not sent, because the robot's millisecond was over."""
         self._fci = module or _pylibfranka()
         self._control: Any = None
         self._raw: Any = None
@@ -75,20 +75,20 @@ class FciConnection:
         self._streaming: Streaming = STREAMINGS[mode](self._fci)
         self._behind_s = math.inf
         with self._translated():
-            # Enforcing refuses every kernel without PREEMPT_RT; the gateway takes what rights it is granted.
+            # Enforcing would refuse kernels without PREEMPT_RT; the gateway uses the rights it is granted.
             self._robot = self._fci.Robot(host, self._fci.RealtimeConfig.kIgnore)
 
     @property
     def moving(self) -> bool:
-        """Commands are being streamed."""
+        """Whether commands are being streamed."""
         return self._control is not None
 
     def read(self) -> FciSample:
-        """The next state; waits for it.
+        """Wait for the next state.
 
         Raises:
             LinkError: the robot is gone.
-            FciReflexError: it has stopped by itself.
+            FciReflexError: the robot has stopped by itself.
         """
         with self._translated():
             raw = self._robot.read_once() if self._control is None else self._newest()
@@ -96,15 +96,15 @@ class FciConnection:
         return FciSample.of(raw)
 
     def flange_position(self) -> NDArray[np.float64]:
-        """Where the robot says its flange is, (3,) m in the base frame."""
+        """Position of the flange as the robot reports it, (3,) m in the base frame."""
         tool, offset = (np.array(pose).reshape(4, 4).T for pose in (self._raw.O_T_EE, self._raw.F_T_EE))
         return np.asarray((tool @ np.linalg.inv(offset))[:3, 3])
 
     def start(self, sample: FciSample) -> Vector:
-        """Begin to stream; the robot stands until it is told otherwise.
+        """Begin to stream; the robot stands still until it is commanded.
 
         Returns:
-            Where setpoints are to begin, (7,) rad.
+            Position at which setpoints must begin, (7,) rad.
 
         Raises:
             LinkError: the robot is gone.
@@ -119,11 +119,11 @@ class FciConnection:
     def send(self, command: JointCommand, sample: FciSample, *, last: bool) -> None:
         """Stream one command, the answer to ``sample``; after the ``last`` the robot holds by itself.
 
-        A late answer is kept back: the robot has gone on by itself, and would judge it against that.
+        A late answer is not sent: the robot has gone on by itself meanwhile, and would check it against that.
 
         Raises:
             LinkError: the robot is gone.
-            FciReflexError: it has stopped by itself.
+            FciReflexError: the robot has stopped by itself.
         """
         message = self._streaming.message(command, sample)
         message.motion_finished = last
@@ -136,13 +136,13 @@ class FciConnection:
             self._control = None
 
     def recover(self) -> bool:
-        """Leave the reflex; True once the robot says that it did.
+        """Recover from a reflex; True once the robot reports that it has.
 
         Raises:
             LinkError: the robot is gone.
             FciReflexError: it refuses, e.g. because its user stop is pressed.
         """
-        # While a control object lives, the robot takes no other.
+        # The robot accepts no other control object while one exists.
         self._control = None
         with self._translated():
             self._robot.automatic_error_recovery()
@@ -151,8 +151,8 @@ class FciConnection:
     def _newest(self) -> Any:
         """The newest state of a moving robot.
 
-        A process that is woken late is given the state that woke it, not the newest: an answer to that
-        would be judged against what the robot did since.
+        A process that wakes up late is given the state that woke it, not the newest. The robot would check
+        an answer to that state against its motion since then.
         """
         self._raw = self._control.readOnce()[0]
         behind_s = self._behind()
@@ -169,7 +169,7 @@ class FciConnection:
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """What libfranka raises as our exceptions; the control of an aborted motion is dropped."""
+        """Turn exceptions of libfranka into the bridge's; an aborted motion loses its control object."""
         fci = self._fci
         try:
             yield

@@ -1,7 +1,7 @@
-"""The process that lives with the robot's millisecond: ``python -m wpg.hardware_bridge.franka.gateway``.
+"""The process that answers the robot every millisecond: ``python -m wpg.hardware_bridge.franka.gateway``.
 
-Reads its settings from its standard input, speaks native frames on a socket that it has inherited, and says
-on its standard output, a JSON line each, that it is ready, what is wrong, and at the end what it has seen.
+It reads its settings from standard input, and speaks native frames on a socket that it has inherited. On
+standard output it writes JSON lines: that it is ready, what is wrong, and at the end what it has seen.
 """
 
 import signal
@@ -24,22 +24,22 @@ from wpg.hardware_bridge.robot import StopMode
 from wpg.hardware_bridge.witness import Witness
 
 PRIORITY = 85
-"""Above the control loop's: that one can be late, this one cannot."""
+"""Priority above the control loop's, which may be late, while the gateway must not."""
 REST_CYCLES_MAX = 5000
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway is started with."""
+    """Settings that the gateway is started with."""
 
     description: RobotDescription
-    """The expected robot, with limits that the interface lets through."""
+    """The expected robot, with limits that the interface accepts."""
     host: str
     mode: FciMode = "velocity"
     """What is streamed to the robot."""
     recover: bool = False
-    """Leave a reflex that the robot stands in."""
+    """Recover from a reflex that the robot is in."""
     cpu: int | None = None
-    """Core to stay on; None leaves it to the scheduler, on more cores than the loop's."""
+    """Core to run on; None leaves it to the scheduler, on all cores instead of the loop's."""
     descriptor: int
     """File descriptor of the socket."""
 
@@ -58,7 +58,7 @@ class GatewayFault(msgspec.Struct, frozen=True, tag="fault"):
 
 
 class GatewayFailure(msgspec.Struct, frozen=True, tag="failure"):
-    """The gateway ends because of this."""
+    """Why the gateway ends."""
 
     reason: str
 
@@ -67,15 +67,15 @@ class GatewayReport(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
     """What the gateway has seen."""
 
     cycles: int
-    """Milliseconds of the robot."""
+    """Number of the robot's milliseconds."""
     success_rate_min: float
-    """Lowest share of the last hundred commands that came in time, as the robot says."""
+    """Lowest share of the last hundred commands that came in time, as the robot reports it."""
     late_setpoints: int
-    """How often the arm had to be braked because a setpoint was late."""
+    """Number of times that the arm was braked because a setpoint was late."""
     late_answers: int
-    """Commands that were kept back, because the robot's millisecond was over."""
+    """Number of commands that were not sent, because the robot's millisecond was over."""
     reflexes: list[str]
-    """What the robot has stopped for by itself."""
+    """Reasons for which the robot has stopped by itself."""
     witness: Witness
 
 
@@ -100,7 +100,7 @@ def serve(arm: FciArm, link: PairLink, clock: RealClock) -> None:
 
 
 class _Bridge:
-    """Who commands the arm, until it is gone."""
+    """The bridge, which commands the arm until it is gone."""
 
     def __init__(self, arm: FciArm, link: PairLink, clock: RealClock) -> None:
         self._arm, self._link, self._clock = arm, link, clock
@@ -109,7 +109,7 @@ class _Bridge:
         self.gone = False
 
     def answer(self) -> None:
-        """Answer what has come from the bridge; a fault is said before the state that tells of it.
+        """Answer what has come from the bridge; a fault is reported before the state that shows it.
 
         Raises:
             LinkError: the robot is gone.
@@ -144,10 +144,10 @@ def main(module: Any = None) -> int:
     """Serve the robot that the settings name; returns the exit code.
 
     Args:
-        module: stands for pylibfranka.
+        module: replacement of pylibfranka.
     """
-    # Whoever ends the bridge's whole group must not end the robot's commands in motion: the bridge comes to
-    # rest first, and the socket tells when it is gone.
+    # A signal to the bridge's whole process group must not end the commands while the arm moves. The bridge
+    # brings the arm to rest first, and the socket shows when the bridge is gone.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=GatewaySettings)

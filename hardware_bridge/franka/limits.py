@@ -1,7 +1,7 @@
-"""What the interface of a Franka Research 3 lets through, and a description inside of it.
+"""Limits of the interface of a Franka Research 3, and a description of the robot inside them.
 
-Libfranka from 0.10 on, and so pylibfranka, speaks to the Research 3 alone. Its links are the Panda's; its
-limits are not.
+From version 0.10 on, libfranka (and so pylibfranka) supports only the Research 3. Its links are those of the
+Panda; its limits are not.
 """
 
 import msgspec
@@ -23,29 +23,29 @@ ACCELERATION_MAX_RAD_S2 = 10.0
 JERK_MAX_RAD_S3 = 5000.0
 TORQUE_MAX_NM = np.array((87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0))
 TORQUE_RATE_MAX_NM_S = 1000.0
-# Near the ends of a joint the speed must fall: ``v <= -offset + sqrt(2 brake (end - q))``, both ways alike.
+# Near the ends of a joint the speed is limited: ``v <= -offset + sqrt(2 brake (end - q))``, at both ends.
 SPEED_OFFSET_RAD_S = np.array((0.30, 0.20, 0.20, 0.30, 0.35, 0.35, 0.35))
 SPEED_BRAKE_RAD_S2 = np.array((6.0, 2.585, 3.5, 4.0, 17.0, 5.5, 17.0))
 
 RATE_SHARE = 0.98
-"""Of acceleration and jerk, in the last step before the robot."""
+"""Share of acceleration and jerk that the last step before the robot uses."""
 
-# Share of the interface's limits that is used: the gateway stretches time by up to 2 % and corrects drift.
+# Share of the interface's limits that is used, because the gateway scales time by up to 2 %.
 VELOCITY_SHARE = 0.97
 ACCELERATION_SHARE = 0.9
 
 
 def flange_position(description: RobotDescription, joint_pos: Vector) -> NDArray[np.float64]:
-    """Where the description's flange is, (3,) m in the base frame."""
+    """Position of the flange by the description, (3,) m in the base frame."""
     chain = msgspec.structs.replace(description.kinematics(), tool=FLANGE)
     return ForwardKinematics(chain).tool_position(joint_pos)
 
 
 def inside_fci(description: RobotDescription) -> RobotDescription:
-    """The same robot with limits that the interface lets through, without its hand, which it does not move.
+    """The same robot with limits that the interface accepts, and without its hand, which it cannot move.
 
     Raises:
-        DescriptionError: this is no Franka arm, or it is commanded too often to keep its jerk limited.
+        DescriptionError: this is no Franka arm, or its servo rate is too high to limit the jerk.
     """
     if description.num_joints != len(POSITION_MIN_RAD):
         raise DescriptionError(
@@ -88,17 +88,17 @@ def limit_rate(
     dt_s: float,
     share: float = RATE_SHARE,
 ) -> Vector:
-    """The velocity nearest to what is wanted that the interface lets through after what the robot did last.
+    """The velocity nearest to ``velocity`` that the interface accepts after the robot's last motion.
 
-    It changes nothing where no packet was lost. A robot that misses commands goes on with the acceleration
-    that it had, and judges the next command against where that has led.
+    It changes nothing unless packets were lost. A robot that misses commands goes on with the acceleration
+    that it had, and checks the next command against the resulting motion.
 
     Args:
-        velocity: (7,) rad/s wanted.
-        last_velocity: (7,) rad/s that the robot has commanded itself last.
+        velocity: (7,) rad/s, desired.
+        last_velocity: (7,) rad/s, last commanded inside the robot.
         last_acceleration: (7,) rad/s².
         dt_s: time between commands.
-        share: of the limits that is used.
+        share: share of the limits that is used.
     """
     step = share * JERK_MAX_RAD_S3 * dt_s
     low = np.maximum(last_acceleration - step, -share * ACCELERATION_MAX_RAD_S2)
@@ -108,7 +108,7 @@ def limit_rate(
 
 
 def speed_limits(joint_pos: Vector) -> tuple[Vector, Vector]:
-    """Lowest and highest velocity that the interface lets through here, two (7,) rad/s."""
+    """Lowest and highest velocity that the interface accepts at this position, two (7,) rad/s."""
     ahead = np.stack([joint_pos - POSITION_MIN_RAD, POSITION_MAX_RAD - joint_pos])
     braking = -SPEED_OFFSET_RAD_S + np.sqrt(2 * SPEED_BRAKE_RAD_S2 * np.maximum(ahead, 0.0))
     down, up = VELOCITY_SHARE * np.clip(braking, 0.0, VELOCITY_MAX_RAD_S)

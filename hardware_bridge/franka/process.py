@@ -1,4 +1,4 @@
-"""The gateway's process, seen from the bridge."""
+"""Starts the gateway's process from the bridge, and reads its messages."""
 
 import contextlib
 import os
@@ -24,18 +24,18 @@ from wpg.hardware_bridge.franka.gateway import (
 COMMAND = (sys.executable, "-m", "wpg.hardware_bridge.franka.gateway")
 READY_TIMEOUT_S = 15.0
 END_TIMEOUT_S = 7.0
-"""Bringing the arm to rest included."""
+"""Time for the gateway to end, which includes bringing the arm to rest."""
 
 
 class GatewayProcess:
-    """Starts the gateway and keeps what it says.
+    """Starts the gateway and keeps its messages.
 
     Args:
-        settings: what to start it with; the descriptor is filled in.
-        command: what to start.
+        settings: settings of the gateway; the descriptor is filled in.
+        command: command line of the gateway.
 
     Raises:
-        LinkError: it does not reach the robot; says why.
+        LinkError: the gateway does not reach the robot; says why.
     """
 
     def __init__(self, settings: GatewaySettings, command: Sequence[str] = COMMAND) -> None:
@@ -46,7 +46,7 @@ class GatewayProcess:
         self.warnings: tuple[str, ...] = ()
         """Real-time rights that it lacks."""
         self.report: GatewayReport | None = None
-        """What it has seen; there after :meth:`close`."""
+        """Its final report; set by :meth:`close`."""
         self._ready = False
         self._rest = b""
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -56,7 +56,7 @@ class GatewayProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),
-                process_group=0,  # a terminal's ^C is the bridge's to handle: it brings the arm to rest first
+                process_group=0,  # the bridge handles a terminal's ^C, and brings the arm to rest first
             )
             started = msgspec.structs.replace(settings, descriptor=theirs.fileno())
         assert self._process.stdin is not None
@@ -73,7 +73,7 @@ class GatewayProcess:
         return self._process.pid
 
     def listen(self, timeout_s: float = 0.0) -> None:
-        """Take what the gateway has said; wait at most this long for it."""
+        """Take messages from the gateway; wait at most this long for one."""
         if select.select((self._output,), (), (), timeout_s)[0]:
             self._take(os.read(self._output.fileno(), 65536))
 

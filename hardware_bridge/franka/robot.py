@@ -32,10 +32,10 @@ class FciUrl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def parse_fci_url(text: str) -> FciUrl:
-    """Read the link of a Franka arm.
+    """Parse the link of a Franka arm.
 
     Raises:
-        LinkUrlError: it names no host, or an option that there is not.
+        LinkUrlError: it names no host, or an unknown option.
     """
     parts = urlsplit(text)
     options: dict[str, object] = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -52,14 +52,14 @@ def parse_fci_url(text: str) -> FciUrl:
 class FrankaRobot:
     """A Franka Research 3, or a Panda by its description, over the Franka control interface.
 
-    A process of its own answers the robot every millisecond; it is started by :meth:`connect` and brings the
-    arm to rest when the bridge goes, whichever way. The robot holds by itself from then on. It neither damps
-    nor releases over this interface.
+    A separate process, the gateway, answers the robot every millisecond. It is started by :meth:`connect` and
+    brings the arm to rest when the bridge ends, in whatever way. From then on the robot holds by itself. Over
+    this interface it can neither damp nor release.
 
     Args:
         description: the robot that is expected; its limits are narrowed to the interface's.
         url: ``fci://HOST``, see :class:`FciUrl`.
-        gateway: what to start in place of the gateway.
+        gateway: command line to start instead of the gateway.
 
     Raises:
         LinkUrlError: the URL cannot be read.
@@ -81,17 +81,17 @@ class FrankaRobot:
 
     @property
     def stop_modes(self) -> frozenset[StopMode]:
-        """The interface can only hold."""
+        """Hold alone, because the interface knows no other mode."""
         return frozenset({StopMode.HOLD})
 
     @property
     def report(self) -> GatewayReport | None:
-        """What the gateway has seen; there once it was closed."""
+        """Final report of the gateway; set once it was closed."""
         return None if self._process is None else self._process.report
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Real-time rights that the gateway lacks, a line each."""
+        """Real-time rights that the gateway lacks, one line each."""
         return () if self._process is None else tuple(f"gateway: {text}" for text in self._process.warnings)
 
     @property
@@ -102,7 +102,7 @@ class FrankaRobot:
         return self._process.pid
 
     def connect(self) -> None:
-        """Start the gateway, which makes sure that the robot's flange is where the description has it.
+        """Start the gateway, which checks that the robot's flange is where the description has it.
 
         Raises:
             LinkError: pylibfranka is missing, the robot does not answer, or it is another.
@@ -136,7 +136,7 @@ class FrankaRobot:
             raise ProtocolError(f"{error}{self._complaint()}") from error
 
     def read(self) -> RobotState:
-        """The robot's state of this millisecond.
+        """The robot's present state.
 
         Raises:
             StaleStateError: none in time.
@@ -178,7 +178,7 @@ class FrankaRobot:
         return PairLink(self._url, self._process.socket)
 
     def _with_reason(self, call: Callable[[], T]) -> T:
-        """``call()``; where the gateway has ended, its own words say why."""
+        """Result of ``call()``; if the gateway has ended, the error gives its own reason."""
         try:
             return call()
         except LinkError as error:

@@ -1,4 +1,4 @@
-"""What the robot reports every millisecond."""
+"""The state that the robot reports every millisecond."""
 
 from typing import Any, NamedTuple
 
@@ -14,11 +14,11 @@ class FciSample(NamedTuple):
     joint_vel: Vector
     joint_torque: Vector
     joint_pos_desired: Vector
-    """Where the robot's own controller is heading, and how fast."""
+    """Position and velocity that the robot's own controller is commanded to."""
     joint_vel_desired: Vector
     joint_acc_desired: Vector
     joint_torque_desired: Vector
-    """What it asks of its joints, without gravity."""
+    """Commanded joint torques, without gravity."""
     time_s: float
     mode: str
     """``Idle``, ``Move``, ``Guiding``, ``Reflex``, ``UserStopped`` ...; as libfranka names them."""

@@ -1,4 +1,4 @@
-"""From setpoints at the servo rate to a command every millisecond."""
+"""Interpolates setpoints at the servo rate to one command per millisecond."""
 
 from collections import deque
 
@@ -10,17 +10,17 @@ from wpg.hardware_bridge.franka.limits import speed_limits
 from wpg.hardware_bridge.robot import JointCommand, Vector
 
 PRELOAD = 2
-"""Setpoints that must wait before the first is taken: what a late one is bridged with."""
+"""Number of setpoints that are buffered before the first is used, so that one may be late."""
 PENDING_MAX = 6
 STRETCH_MAX = 0.02
-"""Time may run this much slower or faster, so that the two ends' clocks need not agree."""
+"""Interpolation time may run slower or faster by this share, so that the clocks need not agree."""
 STRETCH_GAIN = 0.01
 STRETCH_SMOOTHING = 0.002
 REST_RAD = 1e-9
 
 
 class CommandStream:
-    """Setpoints as the control points of a uniform cubic B-spline.
+    """Uses setpoints as the control points of a uniform cubic B-spline.
 
     With control points q_k at distance dt, the safety filter keeps ``|Δq| <= v_max dt`` and
     ``|Δ²q| <= a_max dt²``. A spline's derivatives lie within the differences of its control points::
@@ -28,7 +28,7 @@ class CommandStream:
         |q'| <= v_max        |q''| <= a_max        |q'''| <= 2 a_max / dt
 
     so the interface's three limits hold by construction. The price is a lag of two to three servo periods,
-    one of which waits for late setpoints. Where none has come in time, or after :meth:`brake`, the control
+    one of which allows for late setpoints. If none has come in time, and after :meth:`brake`, the control
     points brake.
 
     Args:
@@ -41,7 +41,7 @@ class CommandStream:
         self._tick_s = tick_s
         self._filter = SafetyFilter(description, self._dt_s)
         self.dry = 0
-        """How often a setpoint was late."""
+        """Number of times that a setpoint was late."""
         self.start(description.limits("home_rad"))
 
     def start(self, joint_pos: Vector) -> None:
@@ -56,7 +56,7 @@ class CommandStream:
 
     @property
     def at_rest(self) -> bool:
-        """Nothing moves any more unless a setpoint comes."""
+        """Whether nothing moves any more unless a setpoint comes."""
         return bool(np.ptp(self._points, axis=0).max() < REST_RAD)
 
     def push(self, command: JointCommand) -> None:
@@ -95,7 +95,7 @@ class CommandStream:
         return command.joint_pos
 
     def _slowed(self, command: JointCommand) -> JointCommand:
-        """No faster than the interface lets a joint go where it will be."""
+        """Limit a command to the speed that the interface allows at the position where the joint will be."""
         place, ahead_s = self._filter.joint_pos, 2 * self._dt_s
         down, up = speed_limits(place)
         down, up = speed_limits(place + ahead_s * down)[0], speed_limits(place + ahead_s * up)[1]

@@ -1,4 +1,4 @@
-"""What is streamed to the robot every millisecond: joint velocities, positions or torques."""
+"""The commands that are streamed to the robot every millisecond: velocities, positions or torques."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Literal, NamedTuple
@@ -15,17 +15,17 @@ TICK_S = 1e-3
 DRIFT_GAIN_1_S = 5.0
 DRIFT_SPEED_MAX_RAD_S = 0.05
 SAME_RAD_S, SAME_RAD = 1e-6, 3e-7
-"""States come as 32-bit floats: what differs by less is what was sent."""
+"""Tolerance for comparing reported with sent values, because states are 32-bit floats."""
 STIFFNESS_NM_RAD = np.array((600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0))
 """Of the joint impedance that torques make; soft beside the robot's own."""
 DAMPING_NM_S_RAD = np.array((50.0, 50.0, 50.0, 50.0, 30.0, 25.0, 15.0))
 
 
 class Streaming(ABC):
-    """One motion's messages, each from a setpoint and the state that it answers.
+    """Makes the messages of one motion, each from a setpoint and the state that it answers.
 
     Args:
-        fci: pylibfranka, or what stands for it.
+        fci: pylibfranka, or a replacement of it.
     """
 
     def __init__(self, fci: Any) -> None:
@@ -37,7 +37,7 @@ class Streaming(ABC):
 
     @abstractmethod
     def start_pos(self, sample: FciSample) -> Vector:
-        """Where setpoints are to begin, (7,) rad, for nothing to jump."""
+        """Position at which setpoints must begin so that nothing jumps, (7,) rad."""
 
     @abstractmethod
     def message(self, command: JointCommand, sample: FciSample) -> Any:
@@ -45,7 +45,7 @@ class Streaming(ABC):
 
 
 class Desired(NamedTuple):
-    """What the robot's own controller is to do, (7,) each."""
+    """Position and velocity for the robot's own controller, (7,) each."""
 
     pos: Vector
     vel: Vector
@@ -76,9 +76,10 @@ class VelocityStreaming(Streaming):
         return self._fci.JointVelocities(self._next(command, sample).vel.tolist())
 
     def _next(self, command: JointCommand, sample: FciSample) -> Desired:
-        """As wanted, as far as the interface lets it through after what the robot did last.
+        """The desired velocity, limited to what the interface accepts after the robot's last motion.
 
-        That is what was sent, where the robot says that it took it: exactly. Else it is what it did itself.
+        The last motion is the command that was sent, if the robot reports that it took it; otherwise it is
+        the motion that the robot reports.
         """
         wanted = command.joint_vel + self._drift_speed(command, sample)
         last = Desired(sample.joint_pos_desired, sample.joint_vel_desired, sample.joint_acc_desired)
@@ -93,7 +94,7 @@ class VelocityStreaming(Streaming):
         return bool(np.abs(sent.vel - reported.vel).max() < SAME_RAD_S)
 
     def _drift_speed(self, command: JointCommand, sample: FciSample) -> Vector:
-        """Takes back, slowly, what lost packets have added to the way."""
+        """Slowly corrects the position error that lost packets have caused."""
         heading = sample.joint_pos_desired if self._heading is None else self._heading
         self._heading = command.joint_pos
         drift = DRIFT_GAIN_1_S * (heading - sample.joint_pos_desired)
@@ -101,10 +102,10 @@ class VelocityStreaming(Streaming):
 
 
 class PositionStreaming(VelocityStreaming):
-    """Positions, which the robot differentiates, judges, and follows by its own joint impedance.
+    """Positions, which the robot differentiates, checks, and follows by its own joint impedance.
 
-    Each is a millisecond's way from where the robot's controller is, at a velocity found as above: after lost
-    packets it is met where it went by itself.
+    Each position continues from where the robot's controller is, at a velocity that is limited as for
+    velocities. After lost packets the motion therefore goes on from where the robot went by itself.
     """
 
     rounded_share = 0.93
@@ -132,7 +133,7 @@ class TorqueStreaming(Streaming):
         return robot.start_torque_control()
 
     def start_pos(self, sample: FciSample) -> Vector:
-        """Where the arm stands: no torque."""
+        """Measured position, so that the first torques are zero."""
         return sample.joint_pos
 
     def message(self, command: JointCommand, sample: FciSample) -> Any:

@@ -1,4 +1,4 @@
-"""What every link can do."""
+"""The interface of all links."""
 
 import errno
 import os
@@ -11,25 +11,25 @@ from wpg.hardware_bridge.errors import LinkError
 CHUNK = 65536
 GONE_HINT = "is the robot (or its emulator) still running and connected?"
 SEND_TIMEOUT_S = 0.002
-"""How long a full transmit buffer is waited for before the bytes are dropped."""
+"""Time to wait for a full transmit buffer before the bytes are dropped."""
 
 
 class Link(ABC):
     """A non-blocking byte transport with deadlines.
 
-    Datagram links keep each ``send`` whole; stream links may split and join. Protocols must do with either.
+    Datagram links keep each ``send`` whole; stream links may split and join. Protocols must work with both.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        """What the other end opens to reach this one, or what this end was opened with."""
+        """URL that the other end opens to reach this one, or that this end was opened with."""
 
     @abstractmethod
     def receive(self, timeout_s: float) -> bytes:
-        """Whatever has arrived; waits for it at most ``timeout_s``.
+        """Bytes that have arrived; waits for them at most ``timeout_s``.
 
         Returns:
-            Empty when nothing came in time.
+            Empty if nothing came in time.
 
         Raises:
             LinkError: the link is dead.
@@ -40,18 +40,18 @@ class Link(ABC):
         """Send ``data``, without waiting for the other end.
 
         Returns:
-            False where the other end does not take it: the bytes, or the rest of them, are dropped.
+            False if the other end does not take all bytes; the rest of them is dropped.
 
         Raises:
             LinkError: the link is dead.
         """
 
     def answers_sender(self) -> bool:
-        """Whether :meth:`send` goes to whoever sent what was received last."""
+        """Whether :meth:`send` goes to the sender of the last bytes received."""
         return True
 
     def answer_sender(self) -> None:  # noqa: B027  most links have one other end
-        """Let :meth:`send` go to whoever sent what was received last: it was good."""
+        """Let :meth:`send` go to the sender of the last bytes received, because they were valid."""
 
     @abstractmethod
     def close(self) -> None:
@@ -65,7 +65,7 @@ class DescriptorLink(Link):
     """A link that waits on file descriptors."""
 
     def receive(self, timeout_s: float) -> bytes:
-        """Whatever has arrived; waits for it at most ``timeout_s``."""
+        """Bytes that have arrived; waits for them at most ``timeout_s``."""
         descriptors = self._descriptors()
         if not descriptors:
             raise LinkError("the link is closed")
@@ -87,7 +87,7 @@ class SocketLink(DescriptorLink):
 
     _socket: socket.socket
     _ended = ""
-    """What it means that nothing is read where something was ready; empty: nothing."""
+    """Error text for a read of nothing when something was ready; empty if that is no error."""
 
     def send(self, data: bytes) -> bool:
         """Send ``data``, without waiting for the other end."""
@@ -113,7 +113,7 @@ class SocketLink(DescriptorLink):
         return data
 
     def _reason(self, error: OSError) -> str:
-        """Why the socket is of no more use."""
+        """Error text for a socket that no longer works."""
         return f"the network failed: {error.strerror or error}"
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One end of a pair of sockets: how a process talks to one that it has started."""
+"""One end of a pair of sockets, between a process and one that it has started."""
 
 import socket
 
@@ -9,7 +9,7 @@ class PairLink(SocketLink):
     """A local socket that keeps packets whole and notices when the other process ends.
 
     Args:
-        url: what errors call it.
+        url: name of the link in errors.
         connection: ``AF_UNIX``, ``SOCK_SEQPACKET``; closed with this link.
     """
 

@@ -15,9 +15,10 @@ from wpg.hardware_bridge.links.url import LinkUrl
 
 
 class SerialLink(DescriptorLink):
-    """A serial port, or the slave end of a pty, for us alone.
+    """A serial port, or the slave end of a pty, opened exclusively.
 
-    pyserial opens, locks and configures; reads and writes go to the descriptor, which costs a third.
+    pyserial opens, locks and configures the port; reads and writes use its file descriptor directly, which
+    takes a third of the time.
 
     Raises:
         LinkError: no such port, not permitted, in use.
@@ -37,8 +38,8 @@ class SerialLink(DescriptorLink):
         except termios.error as error:
             self.close()
             raise self._dead(f"{url.path} cannot be configured: {error}") from error
-        # A USB adapter's latency timer, 16 ms by default, would swallow the whole control period. The name
-        # that it is opened by says nothing, and ports without such a timer refuse.
+        # A USB adapter's latency timer, 16 ms by default, would be longer than the control period. Ports
+        # without such a timer refuse to set it; their names do not tell.
         with contextlib.suppress(OSError, ValueError):
             self._port.set_low_latency_mode(True)
 
@@ -96,7 +97,7 @@ class PtyServerLink(DescriptorLink):
         os.set_blocking(self._master, False)
 
     def send(self, data: bytes) -> bool:
-        """Write towards the client; dropped while nobody reads."""
+        """Write to the client; dropped while nobody reads."""
         try:
             return write_all(self._master, data)
         except OSError as error:

@@ -10,7 +10,7 @@ from wpg.hardware_bridge.links.url import LinkUrl
 
 CONNECT_TIMEOUT_S = 2.0
 SILENCE_MS = 1000
-"""Bytes unacknowledged for longer close the connection: a pulled cable is no slow peer."""
+"""Bytes that are unacknowledged for longer close the connection, as after a pulled cable."""
 
 
 class TcpLink(SocketLink):

@@ -10,7 +10,7 @@ Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 
 
 class UdpLink(SocketLink):
-    """The bridge's end: talks to one address and hears that one alone."""
+    """The bridge's end: sends to one address and receives only from it."""
 
     def __init__(self, url: LinkUrl) -> None:
         super().__init__(url.text)
@@ -31,7 +31,7 @@ class UdpLink(SocketLink):
 
 
 class UdpServerLink(SocketLink):
-    """The robot's end: anybody may speak to it, and it answers whom its user says (:meth:`answer_sender`)."""
+    """The robot's end: receives from anybody, and sends to the sender chosen by :meth:`answer_sender`."""
 
     def __init__(self, url: LinkUrl) -> None:
         super().__init__(url.text)
@@ -49,13 +49,13 @@ class UdpServerLink(SocketLink):
         self.url = bound_url("udp", url.host, self._socket)
 
     def send(self, data: bytes) -> bool:
-        """Send one datagram to whom this end answers; False while that is nobody."""
+        """Send one datagram to the chosen sender; False while there is none."""
         if self._peer is None:
             return False
         try:
             return self._socket.sendto(data, self._peer) == len(data)
         except OSError:
-            # A peer that has gone is no fault of this end: the next one may come from elsewhere.
+            # A peer that is gone is no error here: the next one may have another address.
             return False
 
     def _receive_ready(self) -> bytes:
@@ -66,11 +66,11 @@ class UdpServerLink(SocketLink):
         return data
 
     def answers_sender(self) -> bool:
-        """Whether the last datagram came from whom this end answers."""
+        """Whether the last datagram came from the chosen sender."""
         return self._sender == self._peer
 
     def answer_sender(self) -> None:
-        """Answer whoever sent the last datagram from now on."""
+        """Send to the sender of the last datagram from now on."""
         self._peer = self._sender
 
 
@@ -83,13 +83,13 @@ def _resolve(url: LinkUrl) -> tuple[socket.socket, Address]:
 
 
 def bound_url(scheme: str, host: str, bound: socket.socket) -> str:
-    """URL with the port that the system gave."""
+    """URL with the port that the system chose."""
     shown = f"[{host}]" if ":" in host else host
     return f"{scheme}://{shown}:{bound.getsockname()[1]}"
 
 
 def bind_reason(error: OSError, url: LinkUrl) -> str:
-    """Why a server's end could not be opened, and what to do."""
+    """Error for an address that cannot be opened, with its remedy."""
     if error.errno == errno.EADDRINUSE:
         return f"port {url.port} is in use; choose another, or port 0 for any free one"
     if error.errno == errno.EADDRNOTAVAIL:

@@ -30,7 +30,7 @@ class LinkUrl:
 
     @property
     def is_local(self) -> bool:
-        """Nothing but this machine, or what is wired to it, is at the other end."""
+        """Whether the other end is on this machine or wired to it."""
         if not self.host or self.host == "localhost":
             return True
         try:

@@ -30,12 +30,12 @@ _PATTERN, _STUFFED = b"\xff\xff\xfd", b"\xff\xff\xfd\xfd"
 
 
 def fast_part_size(size: int) -> int:
-    """Bytes of each servo's part, with ``size`` bytes of data, of the answer to a fast sync read."""
+    """Size of each servo's part of the answer to a fast sync read, with ``size`` bytes of data."""
     return 2 + size + _CRC.size
 
 
 def fast_size(count: int, size: int) -> int:
-    """Bytes of that answer when ``count`` servos have added their parts."""
+    """Size of that answer after ``count`` servos have added their parts."""
     return _PREFIX.size + 1 + count * fast_part_size(size)
 
 
@@ -60,8 +60,9 @@ def crc16(data: bytes, crc: int = 0) -> int:
 class DynamixelDecoder(PacketDecoder):
     """Dynamixel packets from a stream.
 
-    The one packet that answers a fast sync read comes out as many, each as soon as it is there: a part is
-    ``error id data crc``, its CRC over everything before it, nothing stuffed.
+    The single packet that answers a fast sync read is returned as several, one for each servo's part, as soon
+    as the part has come. A part is ``error id data crc``, with the CRC over everything before it and without
+    byte stuffing.
     """
 
     header = _HEADER
@@ -69,18 +70,18 @@ class DynamixelDecoder(PacketDecoder):
     def __init__(self) -> None:
         super().__init__()
         self._part_size = 0
-        """Of a fast answer; 0: none is expected."""
+        """Size of a part of a fast answer; 0 if none is expected."""
         self._parts_due = 0
-        """Parts still due of a fast answer that has begun."""
+        """Number of parts that are still due of a fast answer."""
         self._crc = 0
-        """Checksum over what has come of it."""
+        """Checksum over the parts that have come."""
 
     def expect(self, size: int) -> None:
-        """Fast answers with this much data of each servo may come; they do not say it."""
+        """Announce fast answers with this many bytes of data from each servo, which they do not state."""
         self._part_size = fast_part_size(size)
 
     def reset(self) -> None:
-        """Forget a packet that has begun: whoever sent it fell silent."""
+        """Drop an incomplete packet, whose sender fell silent."""
         super().reset()
         self._parts_due = 0
 
@@ -114,7 +115,7 @@ class DynamixelDecoder(PacketDecoder):
         return Packet(part[1], STATUS, part[:1] + part[2:])
 
     def _num_parts(self, packet: bytes) -> int:
-        """Parts of a fast answer, told by its beginning; 0: the packet is none."""
+        """Number of parts of a fast answer, from its beginning; 0 if the packet is none."""
         if not self._part_size or packet[4] != BROADCAST or packet[7] != STATUS:
             return 0
         count, rest = divmod(int.from_bytes(packet[5:7], "little") - 1, self._part_size)
@@ -149,17 +150,17 @@ class DynamixelProtocol(ServoProtocol):
         return Packet(status.servo, STATUS, bytes((status.error,)) + status.data)
 
     def open_status(self, packet: Packet) -> Status | None:
-        """The answer that a packet holds; None when it is an instruction."""
+        """The answer that a packet holds; None if it is an instruction."""
         if packet.code != STATUS or not packet.params:
             return None
         return Status(packet.servo, packet.params[0], packet.params[1:])
 
     def refusal(self, status: Status) -> int:
-        """Why the servo did not do what it was told; the alert bit is no reason."""
+        """Error by which the servo refused the instruction, without the alert bit."""
         return status.error & ~ALERT
 
     def answers_size(self, instruction: int, count: int, size: int) -> tuple[int, int]:
-        """As of any protocol; a fast sync read is answered in one packet."""
+        """As in the base class, but a fast sync read is answered in one packet."""
         if instruction == Instruction.FAST_SYNC_READ:
             return 1, fast_size(count, size)
         return super().answers_size(instruction, count, size)
@@ -180,7 +181,7 @@ class DynamixelProtocol(ServoProtocol):
         return list(_BULK.iter_unpack(params[:whole]))
 
     def split_bulk_write(self, params: bytes) -> list[tuple[int, int, bytes]]:
-        """Servo, address and data of each part of a bulk write; what is cut off is left out."""
+        """Servo, address and data of each part of a bulk write; an incomplete part is left out."""
         parts: list[tuple[int, int, bytes]] = []
         start = 0
         while start + _BULK.size <= len(params):

@@ -19,7 +19,7 @@ class FeetechDecoder(PacketDecoder):
 
     def _size(self, buffer: bytes, start: int) -> int | None:
         if len(buffer) - start < 4:
-            # A third FF is never an identifier, but the first byte of the header one further.
+            # A third FF is no servo number; the header begins one byte later.
             return 0 if buffer[start + 2 : start + 3] == b"\xff" else None
         servo, length = buffer[start + 2], buffer[start + 3]
         return 4 + length if servo <= BROADCAST and 2 <= length <= PARAMS_MAX + 2 else 0
@@ -60,14 +60,14 @@ class FeetechProtocol(ServoProtocol):
         return Packet(*status)
 
     def open_status(self, packet: Packet) -> Status | None:
-        """The answer that a packet holds: every packet that is not for everybody may be one."""
+        """The answer that a packet holds; every packet that is no broadcast may be one."""
         return None if packet.servo == BROADCAST else Status(*packet)
 
     def refusal(self, status: Status) -> int:
-        """Feetech servos do not say so: their error bits are about themselves."""
+        """Always 0: Feetech servos report errors of their own, but no refusals."""
         return 0
 
 
 def checksum(body: bytes) -> int:
-    """Complement of the sum."""
+    """Complement of the sum of the bytes."""
     return ~sum(body) & 0xFF

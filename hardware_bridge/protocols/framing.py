@@ -1,7 +1,7 @@
-"""Frames of our own protocols, over streams and datagrams alike.
+"""Framing of the native and the source protocol, over streams and datagrams.
 
-A frame is ``0x00 COBS(header, payload[, tag], crc32) 0x00``, little-endian; the layout stands in
-``docs/native_protocol.md``. What a payload holds, its type says.
+A frame is ``0x00 COBS(header, payload[, tag], crc32) 0x00``, little-endian; ``docs/native_protocol.md`` has
+the layout. The frame type determines the content of the payload.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Envelope(NamedTuple):
-    """A frame's header, with a payload that is not yet read."""
+    """A frame's header with its encoded payload."""
 
     kind: int
     """Frame type."""
@@ -43,7 +43,7 @@ class Envelope(NamedTuple):
 
 
 class UnauthenticatedError(FrameError):
-    """A frame without a tag, or with one that another key made."""
+    """A frame without a tag, or with the tag of another key."""
 
 
 def seal(envelope: Envelope, key: bytes | None = None) -> bytes:
@@ -66,8 +66,8 @@ def unseal(encoded: bytes, key: bytes | None = None) -> Envelope:
     """Frame from the bytes between two delimiters.
 
     Raises:
-        FrameError: these bytes are no frame.
-        UnauthenticatedError: a frame, but not from a holder of ``key``.
+        FrameError: the bytes are no frame.
+        UnauthenticatedError: the frame does not carry a tag of ``key``.
     """
     body = _checked_body(encoded)
     version, kind, session, sequence, time_us = _HEADER.unpack_from(body)
@@ -80,10 +80,10 @@ def unseal(encoded: bytes, key: bytes | None = None) -> Envelope:
 
 
 def read_payload(decoders: dict[int, Callable[[bytes], T]], envelope: Envelope) -> T:
-    """What a frame says, by the decoder of its type.
+    """Decode a frame's payload by the decoder of its type.
 
     Raises:
-        FrameError: a type without a decoder, or a payload that this one refuses.
+        FrameError: the type has no decoder, or its decoder refuses the payload.
     """
     decode = decoders.get(envelope.kind)
     if decode is None:
@@ -100,7 +100,7 @@ def next_sequence(sequence: int) -> int:
 
 
 def steps_between(earlier: int, later: int) -> int:
-    """How many numbers after ``earlier`` comes ``later``."""
+    """Number of steps from ``earlier`` to ``later``."""
     return (later - earlier) & _WRAP
 
 
@@ -110,10 +110,10 @@ def is_ahead(sequence: int, last: int) -> bool:
 
 
 class FrameStream(Generic[T]):
-    """Frames from a stream that may be cut, joined or damaged anywhere.
+    """Finds frames in a stream that may be cut, joined or damaged anywhere.
 
     Args:
-        decode: frame from the bytes between two delimiters; frames that it refuses are dropped and counted.
+        decode: decodes the bytes between two delimiters; frames that it refuses are dropped and counted.
     """
 
     def __init__(self, decode: Callable[[bytes], T]) -> None:

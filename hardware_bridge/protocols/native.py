@@ -1,6 +1,6 @@
-"""The native frame protocol: what a microcontroller, or the emulator, speaks to the bridge.
+"""The native frame protocol, between the bridge and a microcontroller or the emulator.
 
-The layout of its frames stands in ``docs/native_protocol.md``.
+``docs/native_protocol.md`` has the layout of its frames.
 """
 
 import struct
@@ -32,12 +32,12 @@ class Refusal(IntEnum):
     NOT_COMMANDER = 5
     WRONG_SIZE = 6
     STOPPED = 7
-    """It was ordered to stop, and not armed since; also told where no command has come."""
+    """It was ordered to stop and not armed since; reported even if no command has come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identify:
-    """Who is there? The header's session is a number of the asker's choice, which the answer repeats."""
+    """Ask which robot this is. The asker chooses the header's session, and the answer repeats it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,10 @@ class State:
     reply_to: int
     """Sequence number of the frame this answers."""
     tick: int
-    """Tick of the last command that was followed."""
+    """Number of the servo period of the last command that was followed."""
     status: RobotStatus
     refusal: Refusal
-    """Why the last command was not followed; NONE when it was."""
+    """Why the last command was not followed; NONE if it was."""
     joint_pos: Vector
     joint_vel: Vector
     joint_torque: Vector
@@ -76,10 +76,10 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A setpoint; never answered by itself, the next state tells."""
+    """A setpoint. It is not answered; the next state shows whether it was followed."""
 
     tick: int
-    """Counts servo periods, so that speed can be judged whatever the link's jitter."""
+    """Number of the servo period, so that speed can be checked whatever the link's jitter."""
     joint_pos: Vector
     joint_vel: Vector
 
@@ -91,7 +91,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Leave motion."""
+    """Stop in this mode."""
 
     mode: StopMode
 
@@ -146,7 +146,7 @@ def decode_frame(encoded: bytes, key: bytes | None = None) -> Frame:
 
 
 class FrameDecoder(FrameStream[Frame]):
-    """Frames of this protocol from a stream.
+    """Finds frames of this protocol in a stream.
 
     Args:
         key: shared secret; frames without its tag are dropped and counted.

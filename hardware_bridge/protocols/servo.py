@@ -1,4 +1,4 @@
-"""What the two servo buses have in common: packets, instructions, and finding packets in a stream.
+"""What the protocols of both servo buses share: packets, instructions, and finding packets in a stream.
 
 A bus has one master. It sends an instruction packet to one servo, or to all by :data:`BROADCAST`; the servo
 that is asked answers with a status packet. Feetech's and ROBOTIS's protocols number their instructions alike
@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 BROADCAST = 0xFE
 BITS_PER_BYTE = 10
-"""Bits on the wire, start and stop bit included."""
+"""Bits per byte on the wire, with start and stop bit."""
 
 
 class Instruction(IntEnum):
-    """What the master asks for."""
+    """Instruction of the master."""
 
     PING = 0x01
     READ = 0x02
@@ -48,12 +48,12 @@ class Status(NamedTuple):
 
     servo: int
     error: int
-    """0: all is well. Feetech: the servo's state. Dynamixel: why it refused, and the alert bit."""
+    """0 if all is well. Feetech: errors of the servo. Dynamixel: why it refused, and the alert bit."""
     data: bytes
 
 
 class PacketDecoder(ABC):
-    """Packets from a stream that may be cut, joined or damaged anywhere."""
+    """Finds packets in a stream that may be cut, joined or damaged anywhere."""
 
     header: bytes
 
@@ -61,13 +61,13 @@ class PacketDecoder(ABC):
         self._buffer = b""
         self.packets_ok = 0
         self.packets_bad = 0
-        """Headers that no valid packet followed."""
+        """Number of headers that no valid packet followed."""
 
     def expect(self, size: int) -> None:  # noqa: B027  most answers say their size themselves
-        """Answers with this much data are to come, for a decoder that must know."""
+        """Announce answers with this many bytes of data, to a decoder that needs to know."""
 
     def reset(self) -> None:
-        """Forget a packet that has begun: whoever sent it fell silent."""
+        """Drop an incomplete packet, whose sender fell silent."""
         self._buffer = b""
 
     def feed(self, data: bytes) -> list[Packet]:
@@ -85,30 +85,30 @@ class PacketDecoder(ABC):
                 self.packets_ok += 1
                 end = start + size
             else:
-                # The header was none: go on looking right behind its first byte.
+                # It was no header: go on looking after its first byte.
                 self.packets_bad += 1
                 end = start + 1
         self._buffer = self._tail(buffer[end:])
         return packets
 
     def _tail(self, buffer: bytes) -> bytes:
-        """The end of a buffer that may be the beginning of a header."""
+        """The end of the buffer, as far as it may be the beginning of a header."""
         for size in range(len(self.header) - 1, 0, -1):
             if buffer.endswith(self.header[:size]):
                 return buffer[-size:]
         return b""
 
     def _find(self, buffer: bytes, start: int) -> int:
-        """Where the next packet may begin; negative: nowhere yet."""
+        """Index at which the next packet may begin; negative if there is none yet."""
         return buffer.find(self.header, start)
 
     @abstractmethod
     def _size(self, buffer: bytes, start: int) -> int | None:
-        """Size of the packet at ``start``; None: more bytes are needed to say; 0: it cannot be one."""
+        """Size of the packet at ``start``; None if more bytes are needed to tell; 0 if it is none."""
 
     @abstractmethod
     def _open(self, packet: bytes) -> Packet | None:
-        """Contents of a packet of the right size; None when its checksum is wrong."""
+        """Contents of a packet of the right size; None if its checksum is wrong."""
 
 
 class ServoProtocol(ABC):
@@ -120,7 +120,7 @@ class ServoProtocol(ABC):
     ping_size: int
     """Bytes of data in the answer to a ping."""
     _span: struct.Struct
-    """Address and size as they travel."""
+    """Layout of address and size on the wire."""
     _address: struct.Struct
 
     @abstractmethod
@@ -137,24 +137,24 @@ class ServoProtocol(ABC):
 
     @abstractmethod
     def open_status(self, packet: Packet) -> Status | None:
-        """The answer that a packet holds; None when it is none."""
+        """The answer that a packet holds; None if it is no answer."""
 
     def answers_size(self, instruction: int, count: int, size: int) -> tuple[int, int]:
-        """Packets that ``count`` servos answer in, and bytes of all, with ``size`` bytes of data each."""
+        """Packets and bytes in the answers of ``count`` servos with ``size`` bytes of data each."""
         return count, count * (self.status_size + size)
 
     @abstractmethod
     def refusal(self, status: Status) -> int:
-        """Why the servo did not do what it was told; 0 when it did."""
+        """Error by which the servo refused the instruction; 0 if it did not."""
 
     def read(self, servo: int, address: int, size: int) -> Packet:
-        """Ask one servo for registers."""
+        """Instruction to read registers of one servo."""
         return Packet(servo, Instruction.READ, self._span.pack(address, size))
 
     def write(
         self, servo: int, address: int, data: bytes, instruction: Instruction = Instruction.WRITE
     ) -> Packet:
-        """Write registers of one servo."""
+        """Instruction to write registers of one servo."""
         return Packet(servo, instruction, self._address.pack(address) + data)
 
     def sync_read(
@@ -164,11 +164,11 @@ class ServoProtocol(ABC):
         size: int,
         instruction: Instruction = Instruction.SYNC_READ,
     ) -> Packet:
-        """Ask several servos for the same registers; they answer in this order."""
+        """Instruction to read the same registers of several servos, which answer in this order."""
         return Packet(BROADCAST, instruction, self._span.pack(address, size) + bytes(servos))
 
     def sync_write(self, address: int, data: Mapping[int, bytes]) -> Packet:
-        """Write the same registers of several servos; ``data`` by servo, all of one size. Not answered."""
+        """Instruction to write the same registers of several servos; all ``data`` of one size. No answer."""
         size = len(next(iter(data.values())))
         content = b"".join(bytes((servo,)) + value for servo, value in data.items())
         return Packet(BROADCAST, Instruction.SYNC_WRITE, self._span.pack(address, size) + content)
@@ -184,7 +184,7 @@ class ServoProtocol(ABC):
         return address, params[self._address.size :]
 
     def split_sync_write(self, params: bytes) -> tuple[int, dict[int, bytes]]:
-        """Address, and data by servo, of a sync write; what is cut off is left out."""
+        """Address, and data by servo, of a sync write; an incomplete part is left out."""
         address, size, content = self.split_read(params)
         whole = len(content) - len(content) % (size + 1)
         chunks = [content[at : at + size + 1] for at in range(0, whole, size + 1)]

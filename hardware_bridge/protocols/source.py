@@ -1,7 +1,7 @@
-"""What travels between the bridge and a process that sees what the robot does not, such as a camera's.
+"""The protocol between the bridge and a source outside the robot, such as the process of a camera.
 
-The bridge subscribes, under a session of its choice, and the source sends samples under that session. The
-layout stands in ``docs/sources.md``.
+The bridge subscribes under a session of its choice, and the source sends samples under that session.
+``docs/sources.md`` has the layout.
 """
 
 import math
@@ -27,10 +27,10 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Values of observation terms, all measured at once. Values travel as float32, and are finite."""
+    """Values of observation terms, measured at the same time. They are finite, and travel as float32."""
 
     age_us: int
-    """How long before it was sent it was measured."""
+    """Time from measuring the values to sending them."""
     values: Mapping[str, Vector]
     """(size,) by the term's name."""
 
@@ -51,7 +51,7 @@ class SourceFrame:
 
 
 def encode_source_frame(frame: SourceFrame, key: bytes | None = None) -> bytes:
-    """Bytes of a frame, delimiters included, tagged where there is a key."""
+    """Bytes of a frame, delimiters included; tagged if there is a key."""
     kind = _TYPES[type(frame.message)]
     payload = _payload(frame.message)
     return seal(Envelope(kind, frame.session, frame.sequence, frame.time_us, payload), key)
@@ -70,7 +70,7 @@ def decode_source_frame(encoded: bytes, key: bytes | None = None) -> SourceFrame
 
 
 def source_frames(key: bytes | None = None) -> FrameStream[SourceFrame]:
-    """Takes frames from what arrives; those without the key's tag are dropped and counted."""
+    """Decoder of a stream of frames; those without the key's tag are dropped and counted."""
     return FrameStream(partial(decode_source_frame, key=key))
 
 

@@ -1,4 +1,4 @@
-"""Which count of a servo is which angle of its joint."""
+"""Calibration of bus servos: converts counts to angles of joints and openings of grippers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from wpg.hardware_bridge.servos.models import CENTRE_COUNTS, COUNTS_PER_TURN, MO
 
 
 class Span(NamedTuple):
-    """Counts from one to the other, both included."""
+    """A range of counts, both ends included."""
 
     low: int
     high: int
@@ -31,9 +31,9 @@ class MotorCalibration(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     drive_mode: int
-    """1, on a bus whose servos do not invert themselves: the motor turns against its joint."""
+    """1 if the motor turns against its joint, on a bus whose servos do not invert themselves."""
     homing_offset: int
-    """What calibrating has written into the servo."""
+    """Homing offset that calibration has written into the servo."""
     range_min: int
     """Counts at the ends of the joint, homing offset applied."""
     range_max: int
@@ -41,7 +41,7 @@ class MotorCalibration(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class GripperCalibration:
-    """Which count of the gripper's servo is which opening: straight lines between N points."""
+    """Converts counts of the gripper's servo to openings, piecewise linearly between N points."""
 
     counts: Vector
     """(N,) rising, or falling."""
@@ -49,21 +49,21 @@ class GripperCalibration:
     """(N,) rising."""
 
     def to_m(self, counts: float) -> float:
-        """Opening at a count; beyond the ends that of the nearer end."""
+        """Opening at a count; beyond the ends, that of the nearer end."""
         turn = np.sign(self.counts[-1] - self.counts[0])
         return float(np.interp(turn * counts, turn * self.counts, self.openings_m))
 
     def to_counts(self, opening_m: float) -> int:
-        """The count nearest to an opening, inside of the ends."""
+        """Count nearest to an opening, within the ends."""
         return round(float(np.interp(opening_m, self.openings_m, self.counts)))
 
     @property
     def counts_per_m(self) -> float:
-        """The most counts that an opening takes."""
+        """Largest number of counts per metre of opening."""
         return float(np.abs(np.diff(self.counts) / np.diff(self.openings_m)).max())
 
     def calibrated(self, motor: MotorCalibration, *, inverted: bool) -> "GripperCalibration":
-        """The same openings between the ends of a motor's range, its first end closed; inverted, its last."""
+        """The same openings over a motor's range, closed at its low end; at its high end if inverted."""
         share = (self.counts - self.counts[0]) / (self.counts[-1] - self.counts[0])
         closed, opened = motor.range_min, motor.range_max
         if inverted:
@@ -75,20 +75,20 @@ class GripperCalibration:
 class ServoCalibration:
     """``q = sign (counts - zero) 2π / 4096`` for every joint.
 
-    Counts are the servo's present position, its homing offset applied.
+    Counts are the servo's present position, with its homing offset applied.
     """
 
     zero_counts: Vector
-    """(num_joints,); the middle of a range may lie between two counts."""
+    """(num_joints,); not always whole, as the middle of a range may lie between two counts."""
     sign: Vector
     """(num_joints,) of -1 and 1."""
     low_rad: Vector
     """(num_joints,) ends of the servos' ranges."""
     high_rad: Vector
     gripper: GripperCalibration | None = None
-    """None where the description does not tell how to move one."""
+    """None if the description does not tell how to move a gripper."""
     motors: tuple[MotorCalibration, ...] = ()
-    """What the file says the servos hold; empty without a file."""
+    """Expected contents of the servos, from the file; empty without a file."""
 
     def to_rad(self, counts: NDArray[np.float64]) -> Vector:
         """Angles of counts, (num_joints,)."""
@@ -107,7 +107,7 @@ class ServoCalibration:
         low = np.maximum(description.limits("position_min_rad"), self.low_rad)
         high = np.minimum(description.limits("position_max_rad"), self.high_rad)
         ends = np.stack([self.to_counts(low), self.to_counts(high)])
-        # A hair of tolerance, so that an end that is a whole count stays one.
+        # With a small tolerance, so that an end that is a whole count stays one.
         lowest, highest = np.ceil(ends.min(axis=0) - 1e-6), np.floor(ends.max(axis=0) + 1e-6)
         for index in np.flatnonzero((lowest >= highest) | (low > high)):
             raise DescriptionError(
@@ -123,7 +123,7 @@ class ServoCalibration:
 
 
 def narrowed(description: RobotDescription, low_rad: Vector, high_rad: Vector) -> RobotDescription:
-    """The same robot with these position limits, (num_joints,) each; a home outside is at the nearer end."""
+    """The same robot with these position limits, (num_joints,) each; a home outside is clipped."""
     joints = tuple(
         msgspec.structs.replace(
             joint,
@@ -137,7 +137,7 @@ def narrowed(description: RobotDescription, low_rad: Vector, high_rad: Vector) -
 
 
 def default_calibration(description: RobotDescription) -> ServoCalibration:
-    """Zero in the middle of the turn, no sign changed."""
+    """Calibration with zero in the middle of the turn and no sign changed."""
     count = description.num_joints
     half_turn = CENTRE_COUNTS * RAD_PER_COUNT
     return ServoCalibration(
@@ -213,6 +213,6 @@ def calibration_of(
 
 
 def _is_inverted(motor: MotorCalibration, description: RobotDescription) -> bool:
-    """Whether angles count against a motor's positions; servos with a drive mode of their own see to that."""
+    """Whether angles decrease with counts; servos with a drive mode of their own invert themselves."""
     inverts_itself = description.bus is not None and MODELS[description.bus.model].drive_mode is not None
     return not inverts_itself and motor.drive_mode == 1

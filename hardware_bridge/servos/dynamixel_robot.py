@@ -25,7 +25,7 @@ from wpg.hardware_bridge.servos.readings import Measurement
 from wpg.hardware_bridge.servos.robot import ServoRobot, ServoRobotConfig
 
 _MEASURED = struct.Struct("<BbBhii")
-"""Torque enable, watchdog, hardware error, current, velocity, position, as mapped by indirect addresses."""
+"""Torque enable, watchdog, hardware error, current, velocity and position, as indirect addresses map them."""
 _SWITCHES = struct.Struct("<Bb")
 """The first two of them."""
 
@@ -33,9 +33,9 @@ _SWITCHES = struct.Struct("<Bb")
 class DynamixelRobot(ServoRobot):
     """Driver of Dynamixel X servos, Protocol 2.0.
 
-    Every read brings torque, watchdog and hardware error along with the measurement, by indirect addresses.
-    While armed, each servo's bus watchdog runs: it stands still by itself when the bridge falls silent, and
-    takes no goal until it is armed anew.
+    By indirect addresses, every read returns torque, watchdog and hardware error with the measurement. While
+    the arm is armed, each servo's bus watchdog runs: the servo stops by itself when the bridge falls silent,
+    and takes no goal until it is armed again.
 
     Reads are fast sync reads (firmware 45 and later) unless the configuration says otherwise, or a servo has
     just missed.
@@ -53,7 +53,7 @@ class DynamixelRobot(ServoRobot):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(description, link, config, calibration=calibration, clock=clock)
-        # Down: no servo waits for longer than described. A whole number of units may lie below itself.
+        # Rounded down, so that no servo waits longer than described; whole numbers have a tolerance.
         self._watchdog = math.floor(description.watchdog_s / DXL_WATCHDOG_UNIT_S + 1e-9)
         if not 1 <= self._watchdog <= 127:
             raise DescriptionError(
@@ -66,7 +66,7 @@ class DynamixelRobot(ServoRobot):
         for answer in self._answers(servos):
             torque, watchdog = _SWITCHES.unpack_from(answer.data)
             if not any(answer.data):
-                # No measurement of an armed servo: its indirect addresses went with its supply.
+                # All zeros are no measurement: the servo has lost its indirect addresses with its supply.
                 restarted.append(answer.servo)
                 if answer.servo not in self._mended:
                     continue
@@ -87,12 +87,12 @@ class DynamixelRobot(ServoRobot):
                 yield answer
             if len(left) == len(servos):
                 return
-        # A servo that misses silences those behind it in a fast answer, but not in a plain one.
+        # A missing servo silences those after it in a fast answer, but not in a plain one.
         if left:
             yield from self._connected.answers(left, DXL_INDIRECT_DATA, _MEASURED.size)
 
     def _mend(self, restarted: list[int]) -> None:
-        """Map measurements anew in a servo that reports all zeros. One a read: that takes a write."""
+        """Map measurements again in a servo that reports all zeros; one per read, because it takes time."""
         self._mended &= set(restarted)
         lost = [servo for servo in restarted if servo not in self._mended]
         if lost:
@@ -115,13 +115,13 @@ class DynamixelRobot(ServoRobot):
 
     def _configure(self) -> None:
         self._mended: set[int] = set()
-        """Servos whose zeros are to be believed."""
+        """Servos whose zeros are taken for measurements."""
         self._set_watchdogs(0)
         for servo in self._servos:
             self._map_measurements(servo)
 
     def _map_measurements(self, servo: int) -> None:
-        """Let the indirect data be what every read brings."""
+        """Map the registers of a measurement to the indirect data."""
         model = self._model
         registers = (
             model.torque_enable,
@@ -137,11 +137,11 @@ class DynamixelRobot(ServoRobot):
         self._connected.write(servo, register, int.from_bytes(indirect, "little"))
 
     def _before_torque(self) -> None:
-        """Goals are refused while a watchdog has run out; a servo that started anew has forgotten its map."""
+        """Clear the watchdogs, which make servos refuse goals, and map measurements again after a restart."""
         self._configure()
 
     def _after_torque(self) -> None:
-        """From now on the servos stand still by themselves when the bridge falls silent."""
+        """Start the watchdogs, so that the servos stop by themselves when the bridge falls silent."""
         self._set_watchdogs(self._watchdog)
 
     def _set_watchdogs(self, value: int) -> None:

@@ -1,18 +1,18 @@
-"""What servos let pass by themselves: the last line, whatever arrives on the bus.
+"""Limits that the servos keep by themselves: the last line of defence against whatever arrives on the bus.
 
-A damaged packet may fit its checksum, on a Feetech bus one in 256. A servo that knows its joint's limits
-takes no such goal beyond them, and follows none faster than its own speed limit.
+A damaged packet may fit its checksum; on a Feetech bus one in 256 does. A servo that holds its joint's limits
+does not move beyond them, nor faster than its own speed limit, even with a damaged goal.
 
 Feetech STS and SMS: goals beyond the position limits stay in their register, and the servo heads for the
-nearer limit (huggingface/lerobot#3585). While the lock is 1, the EEPROM's registers are in force until power
-is cut and are not kept, nor is the goal speed ever (Feetech, memory table of the magnetic encoder STS servo).
-So these servos are told when they are armed and get their own limits back when they are left: nothing wears,
-and another program finds what its calibration has written.
+nearer limit (huggingface/lerobot#3585). While the lock is 1, writes to the EEPROM's registers last only until
+power is cut, as the goal speed always does (Feetech, memory table of the magnetic encoder STS servo). So the
+limits are written when the arm is armed, and the servos' own are restored at the end: the EEPROM does not
+wear, and other programs find what calibration has written.
 
 Dynamixel X: goals beyond the position limits are refused, in position mode only. The limits are kept in any
-case, and can be written without torque only, so this is done when somebody asks for it. The profile velocity
-is not kept; it may be no more than the velocity limit, and is a time where the drive mode says so (ROBOTIS
-e-Manual, XM430-W350).
+case and can be written only without torque, so this is done only on request. The profile velocity is not
+kept; it must not exceed the velocity limit, and is a time if the drive mode says so (ROBOTIS e-Manual,
+XM430-W350).
 """
 
 import math
@@ -25,24 +25,24 @@ from wpg.hardware_bridge.servos.calibration import Span
 from wpg.hardware_bridge.servos.models import RAD_PER_COUNT, Register, ServoModel
 
 SPEED_MARGIN = 1.1
-"""A servo's speed limit over its joint's: setpoints that were held up are followed no slower."""
+"""Ratio of a servo's speed limit to its joint's, so that delayed setpoints are caught up with."""
 SPEED_TOLERANCE = 0.01
 STANCE_RAD = 0.1
-"""A joint that stands further outside its limits would be moved too far by its servo's own doing."""
+"""A joint further outside its limits is refused, because its servo would move it too far by itself."""
 ROUNDING_COUNTS = 1
 """Limits that are wider by no more than this are not wider."""
 
 Values = dict[Register, dict[int, int]]
-"""What registers hold, or should, by servo."""
+"""Contents of registers, by servo."""
 
 
 class ServoLimits:
     """Position and speed limits of the joints, kept by their servos.
 
     Args:
-        bus: of the servos.
-        model: their kind.
-        description: names the joints and their speeds.
+        bus: bus of the servos.
+        model: kind of servo.
+        description: names and speeds of the joints.
         spans: the joints' limits, by servo, in order.
         gripper: counts between which the gripper's servo is moved, by that servo; empty where none is.
 
@@ -94,7 +94,7 @@ class ServoLimits:
         }
 
     def tell(self) -> None:
-        """Let the servos keep the joints' limits while they are driven, where that does not outlast power.
+        """Write the joints' limits into servos that forget them without power, while the arm is driven.
 
         Raises:
             ProtocolError: a joint stands outside its limits, where its servo would not let it stand.
@@ -134,10 +134,10 @@ class ServoLimits:
             self._write(self._limits(self._found))
 
     def keep(self) -> list[str]:
-        """Write the joints' limits for good, where the servos' are wider and cannot be told for a while.
+        """Write the joints' limits permanently into servos whose own are wider and cannot be set temporarily.
 
         Returns:
-            What was changed, a line a servo.
+            What was changed, one line per servo.
 
         Raises:
             ProtocolError: torque is on, or a servo does not take its limits.

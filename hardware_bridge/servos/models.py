@@ -10,7 +10,7 @@ from wpg.hardware_bridge.errors import DescriptionError
 COUNTS_PER_TURN = 4096
 RAD_PER_COUNT = 2 * math.pi / COUNTS_PER_TURN
 CENTRE_COUNTS = 2048
-"""Where a joint's zero is, unless a calibration says otherwise."""
+"""Zero of a joint, unless a calibration says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Register:
     address: int
     size: int
     sign: Literal["none", "twos"] | int = "none"
-    """``twos`` complement, or the bit that is the sign of the magnitude below it."""
+    """``none``, ``twos`` complement, or the number of the sign bit above the magnitude."""
 
     def encode(self, value: int) -> bytes:
         """Bytes of a value.
@@ -48,7 +48,7 @@ class ServoModel:
 
     protocol: Literal["feetech", "dynamixel"]
     number: int
-    """What the servo says it is."""
+    """Model number that the servo reports."""
     model: Register
     identifier: Register
     return_delay: Register
@@ -60,33 +60,33 @@ class ServoModel:
     position_modes: tuple[int, ...]
     """Operating modes in which the servo follows a position."""
     limited_modes: tuple[int, ...]
-    """Those of them in which it heeds its position limits."""
+    """Those of them in which the servo keeps its position limits."""
     torque_enable: Register
     goal_position: Register
     goal_speed: Register
-    """How fast the servo goes to its goal at most, in the velocity's unit; 0: as fast as it can."""
+    """Largest speed towards the goal, in the velocity's unit; 0 for no limit."""
     speed_limit: Register | None
-    """The most that may be written there; None: no such limit."""
+    """Largest value that may be written there; None for no such limit."""
     drive_mode: Register | None
     timed_drive: int
-    """Bit of the drive mode by which the goal speed is no speed, but a time."""
+    """Bit of the drive mode that makes the goal speed a time."""
     present_position: Register
     present_velocity: Register
     present_effort: Register
     velocity_unit_rad_s: float
     effort_unit_nm: float | None
-    """None: effort is a share of the full drive, in thousandths."""
+    """None if effort is a share of the full drive, in thousandths."""
     table_size: int
     eeprom_end: int
     eeprom_lock: Register | None
-    """While it is 1, what is written below the EEPROM's end holds until power is cut, and is not kept.
+    """While it is 1, writes below the EEPROM's end last until power is cut.
 
-    None: it is always kept.
+    None if such writes are always kept.
     """
     read_only: tuple[tuple[int, int], ...]
-    """Spans of addresses, the last one excluded."""
+    """Spans of addresses, the end excluded."""
     defaults: tuple[tuple[Register, int], ...]
-    """What an emulated servo's table begins with."""
+    """Initial contents of an emulated servo's table."""
     errors: dict[int, str]
     """Meaning of the bits of a servo's hardware error."""
 
