@@ -1,8 +1,8 @@
-"""What sets a real arm apart from its model: delays, friction, gains, noise; read from ``actuators.toml``.
+"""Differences between a real arm and its model: delays, friction, gains, noise; read from ``actuators.toml``.
 
-Every field is a number, a pair ``[low, high]`` that is drawn from uniformly, or a table
-``{ low = 0.5, high = 2.0, kind = "log_uniform" }``. What joints have of their own is drawn for each of them;
-``[joints.NAME]`` sets single joints. A field that is left out has no effect::
+Every field is a number, a pair ``[low, high]`` for a uniform distribution, or a table
+``{ low = 0.5, high = 2.0, kind = "log_uniform" }``. Fields of joints are drawn for each joint separately;
+``[joints.NAME]`` sets them for single joints. A field that is left out has no effect::
 
     action_delay_s = [0.0, 0.03]
     joint_pos_noise_rad = 0.001
@@ -28,14 +28,15 @@ from wpg.sim_envs.errors import EffectsError
 
 
 class Spread(Record, frozen=True, kw_only=True):
-    """A range and how it is drawn from."""
+    """A range of values and the distribution on it."""
 
     low: float
     high: float
     kind: Literal["uniform", "log_uniform", "normal"] = "uniform"
-    """``normal``: half the distance from the mean to the farther end as deviation, clipped to the range."""
+    """The distribution; ``normal`` is clipped to the range, and its standard deviation is half the distance
+    from the mean to the farther end."""
     mean: float | None = None
-    """Of a normal; None: the middle."""
+    """Mean of a normal distribution; None: the middle of the range."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
@@ -50,7 +51,7 @@ class Spread(Record, frozen=True, kw_only=True):
             raise ValueError(f"mean: expected {self.low} to {self.high}, found {self.mean}")
 
     def draw(self, rng: np.random.Generator, size: int) -> Vector:
-        """Values (size,)."""
+        """Draw values, (size,)."""
         if self.low == self.high:
             return np.full(size, self.low)
         if self.kind == "log_uniform":
@@ -84,11 +85,11 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "inertia_factor": (0.01, 100.0),
     "object_mass_factor": (0.01, 100.0),
 }
-"""Smallest and largest value where that is not 0 and anything."""
+"""Smallest and largest value of each field; fields that are not listed have no upper bound and start at 0."""
 
 
 def spread_of(value: Value) -> Spread:
-    """The range that a field of any form stands for."""
+    """The range that a field in any of its three forms stands for."""
     if isinstance(value, Spread):
         return value
     low, high = value if isinstance(value, tuple) else (value, value)
@@ -96,23 +97,23 @@ def spread_of(value: Value) -> Spread:
 
 
 class JointEffects(Record, frozen=True, kw_only=True):
-    """Effects that each joint has of its own; None where there is none."""
+    """Effects of single joints; a field that is None has no effect."""
 
     lag_s: Value | None = None
     """Time constant of the first-order lag from setpoint to servo."""
     coulomb_friction_nm: Value | None = None
-    """Dry friction, the same at every speed above :data:`~wpg.sim_envs.engines.actuator.STICTION_RAD_S`."""
+    """Dry friction; constant at speeds above :data:`~wpg.sim_envs.engines.actuator.STICTION_RAD_S`."""
     viscous_friction_nm_s_rad: Value | None = None
     stiffness_factor: Value | None = None
-    """Times the description's position gain."""
+    """Factor on the description's position gain."""
     damping_factor: Value | None = None
-    """Times the description's velocity gain."""
+    """Factor on the description's velocity gain."""
     torque_limit_factor: Value | None = None
-    """Times the description's torque limit."""
+    """Factor on the description's torque limit."""
     armature_kg_m2: Value | None = None
-    """The motor's inertia as the joint feels it."""
+    """Inertia of the motor, reflected to the joint."""
     joint_pos_offset_rad: Value | None = None
-    """Added to measured positions: the encoder's zero is not the servo's."""
+    """Error of the encoder's zero, added to measured positions."""
 
     def __post_init__(self) -> None:
         for name, value in self.given().items():
@@ -133,26 +134,26 @@ class JointEffects(Record, frozen=True, kw_only=True):
 
 
 class Effects(JointEffects, frozen=True, kw_only=True):
-    """Effects on the whole arm and its surroundings, as ranges to draw from."""
+    """Effects on the whole arm and its surroundings, as ranges from which an arm is drawn."""
 
     robot: str | None = None
-    """The robot that they were measured on; None: any."""
+    """Name of the robot on which they were measured; None: any robot."""
     joints: dict[str, JointEffects] = msgspec.field(default_factory=dict)
-    """Single joints, by name; what is set here comes before what is set for all."""
+    """Effects of single joints, by name; they take precedence over those for all joints."""
     action_delay_s: Value | None = None
-    """From a setpoint's departure to its effect."""
+    """Time from sending a setpoint to its effect."""
     observation_delay_s: Value | None = None
-    """From a measurement, of joints or of an object, to its arrival."""
+    """Time from a measurement, of joints or of an object, to its arrival."""
     dropped_commands: Value | None = None
-    """Probability that a setpoint is lost; the one before stays in force."""
+    """Probability that a setpoint is lost; the servo then keeps the one before."""
     friction_factor: Value | None = None
-    """Times both kinds of friction of all joints."""
+    """Factor on both kinds of friction of all joints."""
     mass_factor: Value | None = None
-    """Times every link's mass and inertia; the compensation of gravity does not know of it."""
+    """Factor on every link's mass and inertia; gravity compensation does not take it into account."""
     inertia_factor: Value | None = None
-    """Times every link's inertia about its centre, beside ``mass_factor``."""
+    """Further factor on every link's inertia about its centre."""
     payload_kg: Value | None = None
-    """Mass at the tool that the compensation of gravity does not know of."""
+    """Mass at the tool; gravity compensation does not take it into account."""
     joint_pos_noise_rad: Value | None = None
     """Standard deviation of measured positions."""
     joint_vel_noise_rad_s: Value | None = None
@@ -160,19 +161,20 @@ class Effects(JointEffects, frozen=True, kw_only=True):
     joint_torque_noise_nm: Value | None = None
     """Standard deviation of measured torques."""
     joint_pos_resolution_rad: Value | None = None
-    """Measured positions are whole multiples of it."""
+    """Resolution to which measured positions are rounded."""
     joint_vel_resolution_rad_s: Value | None = None
-    """Measured velocities are whole multiples of it."""
+    """Resolution to which measured velocities are rounded."""
     object_mass_factor: Value | None = None
     object_friction_factor: Value | None = None
-    """Times the sliding friction of objects on table and arm."""
+    """Factor on the sliding friction of objects on table and arm."""
     table_height_m: Value | None = None
     gravity_tilt_x_rad: Value | None = None
-    """The base is turned about x against the vertical; the compensation of gravity does not know of it."""
+    """Rotation of the base about x from upright; gravity compensation does not take it into account."""
     gravity_tilt_y_rad: Value | None = None
+    """The same about y."""
 
     def check(self, description: RobotDescription) -> None:
-        """Whether these effects can be had by this robot.
+        """Check that these effects fit a robot.
 
         Raises:
             ValueError: they belong to another robot, or name a joint that it does not have.
@@ -188,7 +190,7 @@ class Effects(JointEffects, frozen=True, kw_only=True):
                 )
 
     def draw(self, rng: np.random.Generator, description: RobotDescription) -> "DrawnEffects":
-        """One arm out of the many that these ranges stand for."""
+        """Draw one arm from the ranges."""
         drawn: dict[str, float | Vector] = {}
         own = [self.joints.get(name, JointEffects()).given() for name in description.joint_names]
         for name, value in self.given().items():
@@ -201,12 +203,12 @@ class Effects(JointEffects, frozen=True, kw_only=True):
         return DrawnEffects(**drawn)  # type: ignore[arg-type]
 
     def delay_range_s(self) -> tuple[float, float]:
-        """Shortest and longest time from observation to effect."""
+        """Shortest and longest sum of both delays."""
         parts = [spread_of(value or 0.0) for value in (self.action_delay_s, self.observation_delay_s)]
         return sum(part.low for part in parts), sum(part.high for part in parts)
 
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """Every other field that is set, with its range; single joints as ``joint.field``."""
+        """Range of every field except the delays; fields of single joints are named ``joint.field``."""
         named = {name: value for name, value in self.given().items() if not name.endswith("_delay_s")}
         for joint, effects in self.joints.items():
             named |= {f"{joint}.{name}": value for name, value in effects.given().items()}
@@ -215,7 +217,7 @@ class Effects(JointEffects, frozen=True, kw_only=True):
 
 
 EffectsSource = Effects | Mapping[str, Any] | str | Path | None
-"""Effects, what an ``actuators.toml`` holds, or its path."""
+"""Effects, or the content or path of an ``actuators.toml``."""
 
 _NO_VALUES = ("robot", "joints")
 JOINT_FIELDS = JointEffects.__struct_fields__
@@ -226,7 +228,7 @@ def _neutral(name: str) -> float:
 
 
 class DrawnEffects(msgspec.Struct, frozen=True, kw_only=True):
-    """The effects that one episode has; fields as in :class:`Effects`, per joint (num_joints,)."""
+    """The effects of one episode; fields as in :class:`Effects`, those of joints (num_joints,)."""
 
     lag_s: Vector
     coulomb_friction_nm: Vector
@@ -255,17 +257,17 @@ class DrawnEffects(msgspec.Struct, frozen=True, kw_only=True):
     gravity_tilt_y_rad: float = 0.0
 
     def gravity_m_s2(self, standard: float) -> Vector:
-        """(3,) gravity as the tilted base sees it."""
+        """Gravity in the frame of the tilted base, (3,); ``standard`` is its magnitude."""
         x, y = self.gravity_tilt_x_rad, self.gravity_tilt_y_rad
         upright = np.array([-math.sin(y), math.sin(x) * math.cos(y), math.cos(x) * math.cos(y)])
         return -standard * upright
 
 
 def load_effects(effects: EffectsSource, description: RobotDescription) -> Effects | None:
-    """Effects from a file or from its content, or as they are; checked against the robot.
+    """Load effects from a file or its content, or take them as they are, and check them against the robot.
 
     Raises:
-        EffectsError: cannot be read or does not hold together; names file, field, expected and found.
+        EffectsError: the effects cannot be read or are invalid; names file, field, expected and found.
     """
     origin = str(effects) if isinstance(effects, (str, Path)) else "effects"
     try:
@@ -283,7 +285,7 @@ def load_effects(effects: EffectsSource, description: RobotDescription) -> Effec
 
 
 def effects_toml(effects: Effects) -> str:
-    """The text of an ``actuators.toml`` that :func:`load_effects` reads back as the same effects."""
+    """Write effects as the text of an ``actuators.toml``; :func:`load_effects` reads back the same."""
     lines = [] if effects.robot is None else [f"robot = {_toml_string(effects.robot)}"]
     lines += _toml_lines(effects)
     for joint, own in effects.joints.items():
@@ -292,7 +294,7 @@ def effects_toml(effects: Effects) -> str:
 
 
 def _toml_string(text: str) -> str:
-    """JSON's escapes are TOML's too, but for pairs of surrogates: what is not ASCII stays as it is."""
+    """Quote a string as JSON does; TOML has no surrogate pairs, so non-ASCII characters stay as they are."""
     return json.dumps(text, ensure_ascii=False)
 
 

@@ -1,17 +1,19 @@
-"""Delay, lag, gains, friction, payload and offsets of an arm, from what it did with its commands.
+"""Fits delay, lag, gains, friction, payload and offsets of an arm to a recording of its commands and motion.
 
-Nonlinear least squares between a recording and its replay in the simulator, in measured positions and, where
-the robot measures them, in torques::
+This is nonlinear least squares between the recording and its replay in the simulator. It compares measured
+positions and, where the robot measures them, torques::
 
     min_θ  Σ_t Σ_j  ((q_tj − q̂_tj(θ)) / σ_qj)² + ((τ_tj − τ̂_tj(θ)) / σ_τj)²
 
-σ are the residuals' own, from the pass before. θ are fields of :class:`~wpg.sim_envs.effects.Effects`, and
-the replay runs them through the code that training runs, so they mean the same there. The servos hold the
-joints apart: a first pass takes a joint's own parameters to move its own measurements only, so that one
-simulation shows one field's effect on all joints. The passes after it know every parameter's effect on every
-joint. Moments in which a servo is at its torque limit do not count: there the replay is not smooth in θ.
+The standard deviations σ are those of the residuals in the pass before. θ are fields of
+:class:`~wpg.sim_envs.effects.Effects`; replay and training run the same code, so θ means the same in both.
 
-Intervals: :mod:`~wpg.sim_envs.identification.intervals`.
+The first pass assumes that a joint's own parameters change only its own measurements, which is nearly true
+because each joint has a servo. One simulation then gives the derivatives for one field of all joints. The
+later passes compute the effect of every parameter on every joint. Times at which a servo is near its torque
+limit are left out, because there the replay is not a smooth function of θ.
+
+:mod:`~wpg.sim_envs.identification.intervals` computes the confidence intervals.
 """
 
 from collections.abc import Callable
@@ -33,55 +35,61 @@ from wpg.sim_envs.identification.replay import Motion, ReplayPool
 Jacobian = NDArray[np.float64]
 
 SETTLING_S = 1.0
-"""What a recording began in the middle of has died away after this long."""
+"""Start of the recording that is left out, as it depends on motion before the recording."""
 TRAVEL_MIN_RAD = 0.03
-"""A joint that moves less is not looked at."""
+"""A joint that moves less than this is not identified."""
 BLOCK_S = 0.5
+"""Length of the blocks of time for the sandwich estimator of the intervals."""
 ROUGH, FINE = 1e-2, 1e-6
 """Relative change of the cost at which the first and the last pass end."""
 PROBES_A_UNIT = 50.0
+"""The search scales each parameter by this many of its finite-difference steps."""
 STALE_PROBES = 2.0
-"""The last pass computes its Jacobian anew once a parameter is this many steps of its differences away."""
+"""The Jacobian is computed anew once a parameter has moved by this many of its finite-difference steps."""
 DELAY_MAX_S = 0.4
+"""Longest delay that is tried for the initial guess."""
 POSITION_FLOOR_RAD, TORQUE_FLOOR_SHARE = 2e-6, 5e-4
-"""Residuals are not believed to be smaller; torques: of the torque limit."""
+"""Lower bounds of the residuals' standard deviations used as weights: positions in rad, torques as a share of
+each joint's torque limit."""
 FIRST_POSITION_RAD, FIRST_TORQUE_SHARE = 1e-3, 0.02
-"""Residuals taken for the first pass."""
+"""Standard deviations used as weights in the first pass, in the same units."""
 STRAINED_SHARE, STRAINED_S = 0.8, 0.1
-"""Share of the torque limit, and the seconds after it for which a joint is not looked at: a servo at its
-limit chatters, in the simulator too, and then the smallest change of a parameter moves its torque by newton
-metres."""
+"""Data are left out while a torque is above this share of its limit, and for this many seconds after. A servo
+at its limit chatters, in the simulator too, and then the smallest change of a parameter changes its torque by
+newton metres."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A parameter as it was found."""
+    """A fitted parameter with its interval."""
 
     parameter: Parameter
     value: float
     low: float
-    """95 % interval."""
+    """Lower end of the 95 % interval."""
     high: float
+    """Upper end of the 95 % interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What was found in a recording."""
+    """The result of fitting a recording."""
 
     estimates: list[Estimate]
     unknown: dict[str, list[str]]
-    """Fields that could not be told, and the joints that they could not be told of; empty: the whole arm."""
+    """Fields that could not be determined, with the joints concerned; an empty list stands for the whole
+    arm."""
     effects: DrawnEffects
-    """The fitted arm."""
+    """Effects with the fitted parameters."""
     noise: dict[str, float]
-    """Standard deviation of the measurements' noise, by field of the effects."""
+    """Standard deviation of the measurement noise, by field of the effects."""
 
 
 def fit(description: RobotDescription, recording: Recording, *, num_workers: int | None = None) -> Fit:
-    """Find the parameters that explain a recording best.
+    """Fit the parameters to a recording.
 
     Raises:
-        IdentificationError: no joint moves enough, or the servos are at their limits all the time.
+        IdentificationError: no joint moves enough, or the servos are always near their torque limits.
     """
     still = _still_joints(description, recording)
     moving = [index for index in range(description.num_joints) if index not in still]
@@ -101,7 +109,7 @@ def fit(description: RobotDescription, recording: Recording, *, num_workers: int
                 raise IdentificationError("too little motion: expected a parameter that it tells, found none")
             theta, cautious = problem.refine(kept, theta[told]), half[told]
             half, told = problem.half_widths(kept, theta)
-            # What was given up still widens the others, up to where they would say nothing.
+            # Parameters that were given up widen the others, up to the width at which these say nothing.
             half = np.maximum(half, np.minimum(cautious, problem.needed(kept, theta)))
         effects = drawn_effects(description, kept, theta)
         noise = problem.noise(pool.replay([effects])[0])
@@ -139,7 +147,7 @@ class _Problem:
         self._near: tuple[Vector, Jacobian] = (np.empty(0), np.empty((0, 0)))
 
     def guess_delay(self, parameters: list[Parameter]) -> Vector:
-        """Where to start from: an arm without effects, shifted in time until it fits best."""
+        """Initial parameters: an arm without effects except the delay that fits best."""
         start = np.array([parameter.start for parameter in parameters])
         time_s, measured = self._recording.time_s, self._recording.joint_pos
         moved = self._pool.replay([drawn_effects(self._description, parameters, start)])[0].joint_pos
@@ -155,12 +163,12 @@ class _Problem:
         return start
 
     def solve(self, parameters: list[Parameter], start: Vector) -> Vector:
-        """The parameters that fit best, weighed by the residuals that a first pass leaves."""
+        """Fit in three passes; the last two are weighted by the residuals of the pass before."""
         theta = self._descend(parameters, start, self._apart, ROUGH)
         return self.refine(parameters, self.refine(parameters, theta))
 
     def refine(self, parameters: list[Parameter], start: Vector) -> Vector:
-        """Go on from there, with the weights that the residuals there ask for."""
+        """Fit again from ``start``, weighted by the residuals at ``start``."""
         motion = self._replayed(parameters, start)
         looked_at = self._unstrained(self._recording) & self._unstrained(motion)
         if not looked_at.any():
@@ -180,7 +188,7 @@ class _Problem:
         jacobian: Callable[[list[Parameter], Vector], Jacobian],
         tolerance: float,
     ) -> Vector:
-        # In units of a size that matters, or the tolerance of the large ones would end the search for all.
+        # Parameters are scaled to similar sizes, or the tolerance of large ones would end the search for all.
         unit = np.array([PROBES_A_UNIT * parameter.probe for parameter in parameters])
 
         def residual(x: Vector) -> Vector:
@@ -203,7 +211,7 @@ class _Problem:
         return theta
 
     def half_widths(self, parameters: list[Parameter], theta: Vector) -> tuple[Vector, NDArray[np.bool_]]:
-        """Half widths of the 95 % intervals, and which parameters can be told."""
+        """Half widths of the 95 % intervals, and which parameters can be determined."""
         jacobian = self._coupled(parameters, theta)
         residual = self._residual(parameters, theta)
         scores = np.zeros((self._blocks[-1] + 1, len(parameters)))
@@ -213,11 +221,11 @@ class _Problem:
 
     @staticmethod
     def needed(parameters: list[Parameter], theta: Vector) -> Vector:
-        """Half widths from which on an interval says nothing."""
+        """Half widths above which an interval says nothing."""
         return np.array([p.needed(value) for p, value in zip(parameters, theta.tolist(), strict=True)])
 
     def noise(self, motion: Motion) -> dict[str, float]:
-        """Noise of measured positions (rad) and velocities (rad/s): what differs between residuals."""
+        """Noise of measured positions (rad) and velocities (rad/s), from successive residuals."""
         found = {}
         for field, channel in (("joint_pos_noise_rad", "joint_pos"), ("joint_vel_noise_rad_s", "joint_vel")):
             residual = getattr(self._recording, channel) - getattr(motion, channel)
@@ -227,11 +235,11 @@ class _Problem:
         return found
 
     def _observed(self, motion: Recording | Motion) -> NDArray[np.float64]:
-        """(R, channels, num_joints) in the rows that count."""
+        """The R rows of a motion that are compared, (R, channels, num_joints)."""
         return np.stack([getattr(motion, channel)[self._rows] for channel in self._channels], axis=1)
 
     def _residual(self, parameters: list[Parameter], theta: Vector) -> NDArray[np.float64]:
-        """(R, channels, num_joints), in standard deviations."""
+        """Weighted residuals, (R, channels, num_joints), in standard deviations."""
         return (self._observed(self._replayed(parameters, theta)) - self._measured) * self._weight
 
     def _replayed(self, parameters: list[Parameter], theta: Vector) -> Motion:
@@ -241,14 +249,17 @@ class _Problem:
         return self._last[1]
 
     def _unstrained(self, motion: Recording | Motion) -> NDArray[np.bool_]:
-        """(R, 1, 1) where all servos are far from their limits, and have been for a while."""
+        """Whether all servos are, and have been for a while, far from their torque limits, (R, 1, 1)."""
         time_s = self._recording.time_s
         strained = (np.abs(motion.joint_torque) > STRAINED_SHARE * self._torque_max).any(axis=1)
         latest_s = np.maximum.accumulate(np.where(strained, time_s, -np.inf))
         return (time_s > latest_s + STRAINED_S)[self._rows, None, None]
 
     def _coupled(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
-        """(R * channels * num_joints, len(parameters)); one replay for each parameter, unless one is near."""
+        """Jacobian by one replay for each parameter, (R * channels * num_joints, len(parameters)).
+
+        The last one is returned again while the parameters are near those it was computed at.
+        """
         probes = np.array([parameter.probe for parameter in parameters])
         at, jacobian = self._near
         if len(at) != len(theta) or (np.abs(theta - at) > STALE_PROBES * probes).any():
@@ -258,7 +269,7 @@ class _Problem:
         return (jacobian * self._weight[..., None]).reshape(-1, len(parameters))
 
     def _apart(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
-        """The same with one replay for each field, as if no joint moved another."""
+        """The same by one replay for each field, as if joints did not affect each other."""
         columns: dict[str, list[int]] = {}
         for column, parameter in enumerate(parameters):
             columns.setdefault(parameter.field, []).append(column)
@@ -274,9 +285,10 @@ class _Problem:
     def _changes(
         self, parameters: list[Parameter], theta: Vector, groups: list[list[int]]
     ) -> list[NDArray[np.float64]]:
-        """Slopes (R, channels, num_joints) of the motion when a group's parameters change together.
+        """Derivatives of the motion, (R, channels, num_joints), by all parameters of a group together.
 
-        Joints' parameters of one field have different probes, each for its own joint's rows.
+        In a group with one parameter for each joint, the finite-difference step of a joint divides the rows
+        of that joint.
         """
         base = self._observed(self._replayed(parameters, theta))
         probes = np.array([parameter.probe for parameter in parameters])
@@ -301,7 +313,7 @@ def _still_joints(description: RobotDescription, recording: Recording) -> list[i
 
 
 def _unknown(description: RobotDescription, kept: list[Parameter]) -> dict[str, list[str]]:
-    """Fields that none, or not all, of the joints were told of."""
+    """Fields that could not be determined, with the joints concerned."""
     told = {(parameter.field, parameter.joint) for parameter in kept}
     found: dict[str, list[str]] = {}
     every = all_parameters(description, list(range(description.num_joints)))

@@ -1,4 +1,4 @@
-"""From a recording to ``actuators.toml``: the fit, and how well it foretells what it has not seen."""
+"""Identifies an arm from a recording: fits its parameters and tests them on data that were not fitted."""
 
 from dataclasses import dataclass
 
@@ -14,24 +14,25 @@ from wpg.sim_envs.identification.recording import Recording
 from wpg.sim_envs.identification.replay import Replayer
 
 FIT_SHARE = 0.7
-"""Share of the recording, from its start, that is fitted; what comes after tests the fit."""
+"""Share of the recording, from its start, that is fitted; the rest tests the fit."""
 
 
 class Quantity(Record, frozen=True, kw_only=True):
     """One identified number."""
 
     field: str
-    """As ``actuators.toml`` names it, with its unit."""
+    """Name of the field in ``actuators.toml``, with its unit."""
     joint: str | None
-    """None: of the whole arm."""
+    """Name of the joint; None: the whole arm."""
     value: float
     low: float
-    """95 % interval."""
+    """Lower end of the 95 % interval."""
     high: float
+    """Upper end of the 95 % interval."""
 
 
 class JointError(Record, frozen=True, kw_only=True):
-    """Difference between measured and simulated position of one joint, on data that was not fitted."""
+    """Errors of a joint's simulated position on held-out data, with and without the fitted effects."""
 
     joint: str
     fitted_mae_rad: float
@@ -41,26 +42,27 @@ class JointError(Record, frozen=True, kw_only=True):
 
 
 class Identification(Record, frozen=True, kw_only=True):
-    """What was found, and what it is worth; its JSON is what ``wpg identify --json`` writes."""
+    """Result of an identification; ``wpg identify --json`` writes it as JSON."""
 
     robot: str
     fit_s: float
-    """Length of what was fitted."""
+    """Duration of the fitted data."""
     held_out_s: float
-    """Length of what it was tested on."""
+    """Duration of the data that tested the fit."""
     has_torque: bool
-    """Measured torques helped."""
+    """Whether measured torques were used."""
     quantities: list[Quantity]
     unknown: dict[str, list[str]]
-    """Fields that the recording cannot tell, and for which joints; empty: for the whole arm."""
+    """Fields that could not be determined, with the joints concerned; an empty list stands for the whole
+    arm."""
     noise: dict[str, float]
-    """Standard deviation of the measurements' noise."""
+    """Standard deviation of the measurement noise, by field of ``actuators.toml``."""
     errors: list[JointError]
-    """On held-out data."""
+    """Errors of every joint on held-out data."""
 
     @property
     def effects(self) -> Effects:
-        """To train with: centred on what was found, as wide as its intervals."""
+        """Effects for training: normal distributions around the fitted values, as wide as their intervals."""
         common: dict[str, Value] = {name: value for name, value in self.noise.items() if value > 0.0}
         joints: dict[str, dict[str, Value]] = {}
         for quantity in self.quantities:
@@ -75,7 +77,7 @@ class Identification(Record, frozen=True, kw_only=True):
         )
 
     def mae_rad(self, which: str) -> float:
-        """Mean absolute error over joints on held-out data, of the ``fitted`` or ``unfitted`` simulator."""
+        """Mean absolute error of the ``fitted`` or ``unfitted`` simulator on held-out data, all joints."""
         return float(np.mean([getattr(error, f"{which}_mae_rad") for error in self.errors]))
 
 
@@ -84,7 +86,7 @@ class Comparison:
     """Measured and simulated positions on held-out data, (T, num_joints) rad each."""
 
     time_s: Vector
-    """(T,)."""
+    """Times of the rows, (T,)."""
     command: Vector
     measured: Vector
     fitted: Vector
@@ -94,10 +96,10 @@ class Comparison:
 def identify(
     description: RobotDescription, recording: Recording, *, num_workers: int | None = None
 ) -> tuple[Identification, Comparison]:
-    """Fit the first part of a recording, and score fitted and unfitted simulator on the rest.
+    """Fit the first part of a recording, and compare the fitted and the unfitted simulator with the rest.
 
     Raises:
-        IdentificationError: the recording cannot tell anything.
+        IdentificationError: the recording determines no parameter.
     """
     boundary = int(np.searchsorted(recording.time_s, FIT_SHARE * recording.time_s[-1]))
     found = fit(description, recording.part(slice(0, boundary)), num_workers=num_workers)
@@ -127,7 +129,7 @@ def identify(
 
 
 def _compare(description: RobotDescription, recording: Recording, found: Fit, boundary: int) -> Comparison:
-    """Both simulators run the whole recording, so that they enter the held-out part as the arm did."""
+    """Replay the whole recording in both simulators, so that they enter the held-out part as the arm did."""
     replayer = Replayer(description)
     try:
         fitted = replayer.replay(recording, found.effects)

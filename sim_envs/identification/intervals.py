@@ -1,8 +1,7 @@
-"""How well a least-squares fit tells its parameters.
+"""Confidence intervals of a least-squares fit.
 
-Intervals come from the sandwich estimator over blocks of time, which allows for residuals that hang together
-(Liang and Zeger, Biometrika 1986), and are at least as wide as least squares with independent residuals has
-them.
+They come from the sandwich estimator over blocks of time, which allows for correlated residuals (Liang and
+Zeger, Biometrika 1986), and are at least as wide as those for independent residuals.
 """
 
 import numpy as np
@@ -12,24 +11,25 @@ from scipy.stats import t as student
 from wpg.hardware_bridge.robot import Vector
 
 PARAMETERS_A_JOINT = 8
-"""That move one joint's measurements: the freedom that they take from its residuals."""
+"""Number of parameters that affect one joint's measurements, subtracted as degrees of freedom."""
 
 
 def told_half_widths(
     information: NDArray[np.float64], scores: NDArray[np.float64], needed: Vector
 ) -> tuple[Vector, NDArray[np.bool_]]:
-    """Half widths of the 95 % intervals, and which parameters can be told.
+    """Half widths of the 95 % intervals, and which parameters can be determined.
 
-    The one that can be told worst is given up first and taken as known, until all others can be told. The
-    others' intervals still allow for what was given up, up to where they would say nothing themselves.
+    As long as an interval is too wide, the parameter with the relatively widest one is given up and taken as
+    known. The intervals of the others still allow for it, but only up to the width at which they would say
+    nothing themselves.
 
     Args:
-        information: JᵀJ (P, P), with residuals in standard deviations.
-        scores: Jᵀr (B, P) of every block.
-        needed: (P,) half widths from which on an interval says nothing.
+        information: JᵀJ, (P, P), with residuals in standard deviations.
+        scores: Jᵀr of each of the B blocks, (B, P).
+        needed: half widths above which an interval says nothing, (P,).
 
     Returns:
-        (P,) and (P,).
+        Half widths, (P,), and whether each parameter can be determined, (P,).
     """
     told = np.ones(len(needed), bool)
     half = half_widths(information, scores)
@@ -45,7 +45,7 @@ def told_half_widths(
 
 
 def half_widths(information: NDArray[np.float64], scores: NDArray[np.float64]) -> Vector:
-    """Half widths of all parameters' 95 % intervals, (P,); arguments as for :func:`told_half_widths`."""
+    """Half widths of all parameters' 95 % intervals, (P,); arguments as in :func:`told_half_widths`."""
     scale = 1.0 / np.sqrt(np.maximum(np.diag(information), 1e-30))
     inverse = scale[:, None] * np.linalg.pinv(information * np.outer(scale, scale), hermitian=True) * scale
     blocks = len(scores)

@@ -1,4 +1,4 @@
-"""What identification looks for: quantities of the whole arm and of single joints, as one vector."""
+"""The parameters to identify: quantities of the whole arm and of single joints, as one vector."""
 
 import math
 from dataclasses import dataclass
@@ -14,51 +14,54 @@ from wpg.sim_envs.models.urdf import simulation_model
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One number that is looked for."""
+    """One number to identify."""
 
     field: str
-    """As :class:`~wpg.sim_envs.effects.Effects` names it."""
+    """Name of the field in :class:`~wpg.sim_envs.effects.Effects`."""
     joint: int | None
-    """None: of the whole arm."""
+    """Index of the joint; None: the whole arm."""
     neutral: float
-    """Value without effect."""
+    """Value that has no effect."""
     low: float
-    """Bounds of what is looked for."""
+    """Lower bound of the encoded value."""
     high: float
+    """Upper bound of the encoded value."""
     start: float
+    """Encoded value at which the search begins."""
     probe: float
-    """Step of finite differences."""
+    """Finite-difference step of the encoded value."""
     resolution: float
-    """An interval reaches this far to a side, or half the value, or else it says nothing."""
+    """An interval wider than this to a side says nothing, unless it is narrower than half the value."""
     lag_step_s: float = 0.0
-    """Above 0: a lag. It is looked for as the time by which it delays slow motion, ``h u / (1 − u)`` where a
-    physics step h leaves ``u = exp(−h / lag)`` of the way: this and the delay add up almost linearly."""
+    """The physics step h if this is a lag, else 0. A lag is encoded as the time by which it delays slow
+    motion, ``h u / (1 − u)`` with ``u = exp(−h / lag)``, because this time and the delay add up almost
+    linearly."""
 
     def encode(self, value: float) -> float:
-        """What is looked for, of the field's value."""
+        """Encode a value of the field for the search."""
         if not self.lag_step_s or value <= 0.0:
             return value
         return self.lag_step_s / math.expm1(self.lag_step_s / value)
 
     def decode(self, sought: float) -> float:
-        """The field's value, of what is looked for."""
+        """Decode an encoded value to a value of the field."""
         if not self.lag_step_s or sought <= 0.0:
             return sought
         return self.lag_step_s / math.log1p(self.lag_step_s / sought)
 
     def needed(self, sought: float) -> float:
-        """Half width, of what is looked for, from which on the data say nothing."""
+        """Half width of the encoded value's interval above which it says nothing."""
         value = self.decode(sought)
         wide = self.resolution if self.neutral == 1.0 else max(abs(value) / 2.0, self.resolution)
         return self.encode(value + wide) - self.encode(value)
 
 
 def all_parameters(description: RobotDescription, joints: list[int]) -> list[Parameter]:
-    """The whole arm's, then field by field those of ``joints``."""
+    """Parameters of the whole arm, then field by field those of ``joints``."""
     model = simulation_model(description)
     torque = description.limits("torque_max_nm")
     damping = np.array(model.damping_nm_s_rad)
-    strongest = float(torque.max())  # holds a tenth of this in kg, a metre out
+    strongest = float(torque.max())  # in kg, a tenth of it is what the joint holds at a distance of 1 m
 
     def one(
         field: str,
@@ -93,7 +96,7 @@ def all_parameters(description: RobotDescription, joints: list[int]) -> list[Par
 
 
 def drawn_effects(description: RobotDescription, parameters: list[Parameter], theta: Vector) -> DrawnEffects:
-    """The arm with these parameters; ``theta`` (len(parameters),)."""
+    """Effects with these parameters; ``theta`` holds their encoded values, (len(parameters),)."""
     drawn = Effects().draw(np.random.default_rng(0), description)
     changed: dict[str, float | Vector] = {}
     for parameter, sought in zip(parameters, theta.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""The part of a run log that identification works on, checked."""
+"""Extracts from a run log the part that identification uses, and checks it."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,21 @@ from wpg.hardware_bridge.run_log.reader import RunRecording
 from wpg.sim_envs.errors import IdentificationError
 
 GAP_S = 0.1
-"""Longest time between two setpoints."""
+"""Longest allowed time between two setpoints."""
 CLOCK_JUMP_S = 0.05
-"""The device's clock may part from the bridge's by this much from one state to the next."""
+"""Largest allowed change of the offset between the device's and the bridge's clocks from one state to the
+next."""
 LENGTH_MIN_S = 5.0
+"""Shortest allowed recording."""
 ARMED = "ARMED"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One stretch of a run in which the arm followed setpoints, one row a servo period."""
+    """An uninterrupted part of a run in which the arm followed setpoints, with one row per servo period."""
 
     time_s: Vector
-    """(T,) when each setpoint was sent, by the device's clock, from 0."""
+    """(T,) time at which each setpoint was sent, by the device's clock, starting at 0."""
     command_pos: Vector
     """(T, num_joints) rad."""
     command_vel: Vector
@@ -33,33 +35,33 @@ class Recording:
     joint_vel: Vector
     """(T, num_joints) rad/s."""
     joint_torque: Vector
-    """(T, num_joints) Nm; zeros where the robot measures none."""
+    """(T, num_joints) Nm; zeros if the robot does not measure torques."""
     fresh: NDArray[np.bool_]
-    """(T,) a measurement came in this period; else the row repeats the last one."""
+    """(T,) whether a measurement arrived in this period; otherwise the row repeats the last one."""
 
     def __len__(self) -> int:
         return len(self.time_s)
 
     @property
     def has_torque(self) -> bool:
-        """The robot measures torques."""
+        """Whether the robot measures torques."""
         return bool(self.joint_torque.any())
 
     def part(self, rows: slice) -> "Recording":
-        """Some of the rows."""
+        """The recording's rows in a slice."""
         return Recording(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
 
 def recording_of(log: RunRecording, description: RobotDescription) -> Recording:
-    """The longest stretch of a log in which the arm was armed.
+    """Extract the longest uninterrupted part of a log in which the arm was armed.
 
     Raises:
-        IdentificationError: the log is of another robot, lacks channels, is too short, has gaps, or a clock
-            in it jumps.
+        IdentificationError: the log is of another robot, lacks channels, is too short, or has gaps or jumps
+            of a clock.
     """
     _check_channels(log, description)
     ticks, states = log.command, log.state
-    # A state is logged with the time of its period; periods without one repeat the state before.
+    # A state is logged with the time of its period; a period without a state repeats the one before.
     newest = np.searchsorted(states.time_s, ticks.time_s + 1e-9, side="right") - 1
     if (newest < 0).all():
         raise IdentificationError("the log's states come after all of its commands")
@@ -106,7 +108,7 @@ def _check_channels(log: RunRecording, description: RobotDescription) -> None:
 
 
 def _longest(wanted: NDArray[np.bool_]) -> slice:
-    """The longest run of True."""
+    """The longest run of True in an array (T,)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]]).astype(int)))
     starts, stops = edges[::2], edges[1::2]
     if not len(starts):

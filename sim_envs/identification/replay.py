@@ -1,4 +1,4 @@
-"""A recording's commands, replayed in the simulator: alone, or many parameter sets at once."""
+"""Replays the commands of a recording in the simulator, with one set of effects or with many in parallel."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ from wpg.sim_envs.models.urdf import simulation_model
 
 
 class Motion(NamedTuple):
-    """What the simulated arm did, (T, num_joints) each, when each setpoint was sent."""
+    """Motion of the simulated arm, (T, num_joints) each, at the times at which the setpoints were sent."""
 
     joint_pos: Vector
     joint_vel: Vector
@@ -26,11 +26,11 @@ class Motion(NamedTuple):
 
 
 class Replayer:
-    """The simulator that recordings are replayed in.
+    """A simulator that replays recordings.
 
     Args:
         description: the robot.
-        engine: which physics.
+        engine: the physics engine.
     """
 
     def __init__(self, description: RobotDescription, engine: EngineName = "mujoco") -> None:
@@ -38,7 +38,7 @@ class Replayer:
         self._step_s = simulation_model(description).step_s
 
     def replay(self, recording: Recording, effects: DrawnEffects) -> Motion:
-        """The recording's commands, sent to an arm with these effects from where the recorded one stood."""
+        """Send the commands to an arm with these effects, starting at the recorded position."""
         self._robot.apply(effects, np.random.default_rng(0))
         self._robot.reset(recording.joint_pos[0] - effects.joint_pos_offset_rad)
         departures = np.rint(recording.time_s / self._step_s).astype(np.int64)
@@ -53,12 +53,12 @@ class Replayer:
 
 
 class ReplayPool:
-    """Replays one recording with many parameter sets, on as many cores as may be used.
+    """Replays one recording with many sets of effects on several cores.
 
     Args:
         description: the robot.
-        recording: what is replayed.
-        num_workers: processes; 1 stays in this one.
+        recording: the recording.
+        num_workers: number of processes; 1 uses the calling process; None: one for each usable core.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ReplayPool:
             self._replayer = Replayer(description)
 
     def replay(self, effects: Sequence[DrawnEffects]) -> list[Motion]:
-        """One motion for each set of effects."""
+        """Replay with each set of effects; returns their motions."""
         if self._executor is not None:
             return list(self._executor.map(_replay, effects))
         assert self._replayer is not None
@@ -96,11 +96,11 @@ class ReplayPool:
 
 
 _prepared: tuple[Replayer, Recording]
-"""What a worker process replays with, and what."""
+"""The simulator and the recording of a worker process."""
 
 
 def _prepare(description: RobotDescription, recording: Recording) -> None:
-    global _prepared  # noqa: PLW0603  what an initializer leaves for the calls to come
+    global _prepared  # noqa: PLW0603  an initializer can pass objects to later calls by a global only
     _prepared = Replayer(description), recording
 
 
