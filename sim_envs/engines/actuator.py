@@ -128,12 +128,13 @@ class JointSensor:
     """The path from a joint to its measurement, with delay, offset, noise and quantisation.
 
     Attributes:
-        delays: whether there is a delay, so that every physics step has to be recorded and not only the last.
+        has_delay: whether there is a delay; then every physics step has to be recorded, otherwise only the
+            last.
     """
 
     def __init__(self, effects: DrawnEffects, rng: np.random.Generator) -> None:
         self._line = DelayLine(effects.observation_delay_s)
-        self.delays = effects.observation_delay_s > 0.0
+        self.has_delay = effects.observation_delay_s > 0.0
         self._rng = rng
         self._offset = effects.joint_pos_offset_rad
         self._noise = (

@@ -140,7 +140,7 @@ class MuJoCoRobot(ServoArm):
         self._vel_before[:] = self._joint_vel
         advance(model, data)
 
-    def _configure(self, effects: DrawnEffects) -> None:
+    def _apply_effects(self, effects: DrawnEffects) -> None:
         model, arm = self._model, self._compensated
         self._nominal = self._nominal or copy.copy(model)
         nominal = self._nominal

@@ -197,7 +197,7 @@ class PyBulletRobot(ServoArm):
     def _set_friction(self, damping: Vector) -> None:
         self._friction = damping
 
-    def _configure(self, effects: DrawnEffects) -> None:
+    def _apply_effects(self, effects: DrawnEffects) -> None:
         client, body = self._client, self._body
         if not self._nominal:
             # The engine's inverse dynamics keeps the masses that it is first used with: the nominal ones.

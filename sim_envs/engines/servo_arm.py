@@ -99,7 +99,7 @@ class ServoArm(ABC):
         self.table_height_m = effects.table_height_m
         self._actuator = Actuator(effects, self._step_s, rng)
         self._sensor = JointSensor(effects, rng)
-        self._configure(effects)
+        self._apply_effects(effects)
         if not self._actuator.has_friction:
             self._set_friction(np.zeros_like(self._damping))
 
@@ -181,9 +181,9 @@ class ServoArm(ABC):
                 self._set_friction(self._actuator.friction(self._measure()[1]))
             self._integrate(self._actuator.step(self._num_steps * self._step_s)[None], 1)
             self._num_steps += 1
-            if self._sensor.delays:
+            if self._sensor.has_delay:
                 self._sensor.record(self._num_steps * self._step_s, self._measure())
-        if not self._sensor.delays:
+        if not self._sensor.has_delay:
             self._sensor.restart(self._measure())
 
     def replay(
@@ -295,7 +295,7 @@ class ServoArm(ABC):
         """Set the fingers at rest at this opening."""
 
     @abstractmethod
-    def _configure(self, effects: DrawnEffects) -> None:
+    def _apply_effects(self, effects: DrawnEffects) -> None:
         """Pass gains and limits to the engine, and the effects on masses and surroundings."""
 
     @abstractmethod

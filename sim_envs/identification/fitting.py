@@ -18,6 +18,7 @@ limit are left out, because there the replay is not a smooth function of θ.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import DrawnEffects
 from wpg.sim_envs.errors import IdentificationError
-from wpg.sim_envs.identification.intervals import told_half_widths
+from wpg.sim_envs.identification.intervals import determined_half_widths
 from wpg.sim_envs.identification.parameters import Parameter, all_parameters, drawn_effects
 from wpg.sim_envs.identification.recording import Recording
 from wpg.sim_envs.identification.replay import Motion, ReplayPool
@@ -102,13 +103,13 @@ def fit(description: RobotDescription, recording: Recording, *, num_workers: int
         problem = _Problem(description, recording, pool)
         theta = problem.solve(parameters, problem.guess_delay(parameters))
         kept = parameters
-        half, told = problem.half_widths(kept, theta)
-        while not told.all():
-            kept = [parameter for parameter, is_told in zip(kept, told, strict=True) if is_told]
+        half, determined = problem.half_widths(kept, theta)
+        while not determined.all():
+            kept = list(compress(kept, determined))
             if not kept:
                 raise IdentificationError("too little motion: expected a parameter that it tells, found none")
-            theta, cautious = problem.refine(kept, theta[told]), half[told]
-            half, told = problem.half_widths(kept, theta)
+            theta, cautious = problem.refine(kept, theta[determined]), half[determined]
+            half, determined = problem.half_widths(kept, theta)
             # Parameters that were given up widen the others, up to the width at which these say nothing.
             half = np.maximum(half, np.minimum(cautious, problem.needed(kept, theta)))
         effects = drawn_effects(description, kept, theta)
@@ -138,13 +139,13 @@ class _Problem:
         self._channels = ("joint_pos", "joint_torque") if recording.has_torque else ("joint_pos",)
         self._torque_max = torque_max
         sigma = np.stack([np.full_like(torque_max, FIRST_POSITION_RAD), FIRST_TORQUE_SHARE * torque_max])
-        self._weight = self._unstrained(recording) / sigma[: len(self._channels)]
+        self._weight = self._below_torque_limit(recording) / sigma[: len(self._channels)]
         self._floor = np.stack(
             [np.full_like(torque_max, POSITION_FLOOR_RAD), TORQUE_FLOOR_SHARE * torque_max]
         )[: len(self._channels)]
         self._measured = self._observed(recording)
-        self._last: tuple[bytes, Motion] | None = None
-        self._near: tuple[Vector, Jacobian] = (np.empty(0), np.empty((0, 0)))
+        self._last_replay: tuple[bytes, Motion] | None = None
+        self._last_jacobian: tuple[Vector, Jacobian] = (np.empty(0), np.empty((0, 0)))
 
     def guess_delay(self, parameters: list[Parameter]) -> Vector:
         """Initial parameters: an arm without effects except the delay that fits best."""
@@ -164,13 +165,13 @@ class _Problem:
 
     def solve(self, parameters: list[Parameter], start: Vector) -> Vector:
         """Fit in three passes; the last two are weighted by the residuals of the pass before."""
-        theta = self._descend(parameters, start, self._apart, ROUGH)
+        theta = self._minimise(parameters, start, self._uncoupled_jacobian, ROUGH)
         return self.refine(parameters, self.refine(parameters, theta))
 
     def refine(self, parameters: list[Parameter], start: Vector) -> Vector:
         """Fit again from ``start``, weighted by the residuals at ``start``."""
         motion = self._replayed(parameters, start)
-        looked_at = self._unstrained(self._recording) & self._unstrained(motion)
+        looked_at = self._below_torque_limit(self._recording) & self._below_torque_limit(motion)
         if not looked_at.any():
             raise IdentificationError(
                 f"servos at their limits: expected torques below {STRAINED_SHARE:.0%} of them "
@@ -179,9 +180,9 @@ class _Problem:
         squares = looked_at * (self._observed(motion) - self._measured) ** 2
         variance = squares.sum(axis=0) / looked_at.sum(axis=0)
         self._weight = looked_at / np.maximum(np.sqrt(variance), self._floor)
-        return self._descend(parameters, start, self._coupled, FINE)
+        return self._minimise(parameters, start, self._coupled_jacobian, FINE)
 
-    def _descend(
+    def _minimise(
         self,
         parameters: list[Parameter],
         start: Vector,
@@ -212,12 +213,12 @@ class _Problem:
 
     def half_widths(self, parameters: list[Parameter], theta: Vector) -> tuple[Vector, NDArray[np.bool_]]:
         """Half widths of the 95 % intervals, and which parameters can be determined."""
-        jacobian = self._coupled(parameters, theta)
+        jacobian = self._coupled_jacobian(parameters, theta)
         residual = self._residual(parameters, theta)
         scores = np.zeros((self._blocks[-1] + 1, len(parameters)))
         rows = np.repeat(self._blocks, residual[0].size)
         np.add.at(scores, rows, jacobian * residual.ravel()[:, None])
-        return told_half_widths(jacobian.T @ jacobian, scores, self.needed(parameters, theta))
+        return determined_half_widths(jacobian.T @ jacobian, scores, self.needed(parameters, theta))
 
     @staticmethod
     def needed(parameters: list[Parameter], theta: Vector) -> Vector:
@@ -244,45 +245,46 @@ class _Problem:
 
     def _replayed(self, parameters: list[Parameter], theta: Vector) -> Motion:
         key = theta.tobytes() + len(parameters).to_bytes(2)
-        if self._last is None or self._last[0] != key:
-            self._last = key, self._pool.replay([drawn_effects(self._description, parameters, theta)])[0]
-        return self._last[1]
+        if self._last_replay is None or self._last_replay[0] != key:
+            effects = drawn_effects(self._description, parameters, theta)
+            self._last_replay = key, self._pool.replay([effects])[0]
+        return self._last_replay[1]
 
-    def _unstrained(self, motion: Recording | Motion) -> NDArray[np.bool_]:
+    def _below_torque_limit(self, motion: Recording | Motion) -> NDArray[np.bool_]:
         """Whether all servos are, and have been for a while, far from their torque limits, (R, 1, 1)."""
         time_s = self._recording.time_s
         strained = (np.abs(motion.joint_torque) > STRAINED_SHARE * self._torque_max).any(axis=1)
         latest_s = np.maximum.accumulate(np.where(strained, time_s, -np.inf))
         return (time_s > latest_s + STRAINED_S)[self._rows, None, None]
 
-    def _coupled(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
+    def _coupled_jacobian(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
         """Jacobian by one replay for each parameter, (R * channels * num_joints, len(parameters)).
 
         The last one is returned again while the parameters are near those it was computed at.
         """
         probes = np.array([parameter.probe for parameter in parameters])
-        at, jacobian = self._near
+        at, jacobian = self._last_jacobian
         if len(at) != len(theta) or (np.abs(theta - at) > STALE_PROBES * probes).any():
-            changes = self._changes(parameters, theta, [[column] for column in range(len(theta))])
-            jacobian = np.stack(changes, axis=-1)
-            self._near = theta.copy(), jacobian
+            derivatives = self._derivatives(parameters, theta, [[column] for column in range(len(theta))])
+            jacobian = np.stack(derivatives, axis=-1)
+            self._last_jacobian = theta.copy(), jacobian
         return (jacobian * self._weight[..., None]).reshape(-1, len(parameters))
 
-    def _apart(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
+    def _uncoupled_jacobian(self, parameters: list[Parameter], theta: Vector) -> Jacobian:
         """The same by one replay for each field, as if joints did not affect each other."""
         columns: dict[str, list[int]] = {}
         for column, parameter in enumerate(parameters):
             columns.setdefault(parameter.field, []).append(column)
         jacobian = np.zeros((*self._measured.shape, len(parameters)))
-        changes = self._changes(parameters, theta, list(columns.values()))
-        for together, change in zip(columns.values(), changes, strict=True):
+        derivatives = self._derivatives(parameters, theta, list(columns.values()))
+        for together, derivative in zip(columns.values(), derivatives, strict=True):
             for column in together:
                 joint = parameters[column].joint
                 rows = slice(None) if joint is None else slice(joint, joint + 1)
-                jacobian[:, :, rows, column] = change[:, :, rows]
+                jacobian[:, :, rows, column] = derivative[:, :, rows]
         return (jacobian * self._weight[..., None]).reshape(-1, len(parameters))
 
-    def _changes(
+    def _derivatives(
         self, parameters: list[Parameter], theta: Vector, groups: list[list[int]]
     ) -> list[NDArray[np.float64]]:
         """Derivatives of the motion, (R, channels, num_joints), by all parameters of a group together.
@@ -298,13 +300,13 @@ class _Problem:
             trial = theta.copy()
             trial[group] += probes[group]
             trials.append(drawn_effects(self._description, parameters, trial))
-        changes = []
+        derivatives = []
         for group, motion in zip(groups, self._pool.replay(trials), strict=True):
             step = np.full(self._description.num_joints, probes[group[0]])
             if len(group) > 1:
                 step[[parameters[column].joint or 0 for column in group]] = probes[group]
-            changes.append((self._observed(motion) - base) / step)
-        return changes
+            derivatives.append((self._observed(motion) - base) / step)
+        return derivatives
 
 
 def _still_joints(description: RobotDescription, recording: Recording) -> list[int]:
@@ -314,11 +316,11 @@ def _still_joints(description: RobotDescription, recording: Recording) -> list[i
 
 def _unknown(description: RobotDescription, kept: list[Parameter]) -> dict[str, list[str]]:
     """Fields that could not be determined, with the joints concerned."""
-    told = {(parameter.field, parameter.joint) for parameter in kept}
+    determined = {(parameter.field, parameter.joint) for parameter in kept}
     found: dict[str, list[str]] = {}
     every = all_parameters(description, list(range(description.num_joints)))
     for parameter in every:
-        if (parameter.field, parameter.joint) not in told:
+        if (parameter.field, parameter.joint) not in determined:
             names = found.setdefault(parameter.field, [])
             if parameter.joint is not None:
                 names.append(description.joint_names[parameter.joint])

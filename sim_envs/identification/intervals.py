@@ -14,7 +14,7 @@ PARAMETERS_A_JOINT = 8
 """Number of parameters that affect one joint's measurements, subtracted as degrees of freedom."""
 
 
-def told_half_widths(
+def determined_half_widths(
     information: NDArray[np.float64], scores: NDArray[np.float64], needed: Vector
 ) -> tuple[Vector, NDArray[np.bool_]]:
     """Half widths of the 95 % intervals, and which parameters can be determined.
@@ -31,21 +31,21 @@ def told_half_widths(
     Returns:
         Half widths, (P,), and whether each parameter can be determined, (P,).
     """
-    told = np.ones(len(needed), bool)
+    determined = np.ones(len(needed), bool)
     half = half_widths(information, scores)
     cautious = np.minimum(half, needed)
-    while told.any():
-        active = np.flatnonzero(told)
+    while determined.any():
+        active = np.flatnonzero(determined)
         half[active] = half_widths(information[np.ix_(active, active)], scores[:, active])
         worst = active[int(np.argmax((half / needed)[active]))]
         if half[worst] <= needed[worst]:
             break
-        told[worst] = False
-    return np.maximum(half, cautious), told
+        determined[worst] = False
+    return np.maximum(half, cautious), determined
 
 
 def half_widths(information: NDArray[np.float64], scores: NDArray[np.float64]) -> Vector:
-    """Half widths of all parameters' 95 % intervals, (P,); arguments as in :func:`told_half_widths`."""
+    """Half widths of all parameters' 95 % intervals, (P,); arguments as in :func:`determined_half_widths`."""
     scale = 1.0 / np.sqrt(np.maximum(np.diag(information), 1e-30))
     inverse = scale[:, None] * np.linalg.pinv(information * np.outer(scale, scale), hermitian=True) * scale
     blocks = len(scores)

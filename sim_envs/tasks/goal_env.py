@@ -24,10 +24,10 @@ from wpg.sim_envs.engines.servo_arm import ServoArm
 from wpg.sim_envs.models.scene import EMPTY, GOAL_RGBA, TOOL_RADIUS_M, TOOL_RGBA, Marker, Scene
 from wpg.sim_envs.tasks.interface import (
     CONTROL_DT_S,
-    for_late_arm,
+    default_target_history,
     observation_space,
-    targets_under_way,
     term_slice,
+    with_target_history,
 )
 
 Observation = dict[str, NDArray[np.float32]]
@@ -110,8 +110,8 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
                 interface, trained_delay_s=effects.delay_range_s(), trained_ranges=effects.ranges()
             )
         if target_history is None:
-            target_history = targets_under_way(interface, description)
-        interface = for_late_arm(interface, target_history)
+            target_history = default_target_history(interface, description)
+        interface = with_target_history(interface, target_history)
         self.robot: ServoArm = make_robot(
             description,
             engine,
@@ -147,7 +147,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     def _draw_goal(self) -> Vector:
         """A goal for this episode, (3,) m."""
 
-    def _external(self) -> Mapping[str, Vector] | None:
+    def _external_terms(self) -> Mapping[str, Vector] | None:
         """Values of the observation terms that do not come from the arm, by name."""
         return None
 
@@ -278,7 +278,7 @@ class GoalEnv(gymnasium.Env[Observation, Action], ABC):
     def _update_obs(self) -> None:
         self._state = self.robot.read()
         self.obs_vector = self._observation_pipeline.observe(
-            self._state, self._goal, self._external(), target=self._setpoints.target
+            self._state, self._goal, self._external_terms(), target=self._setpoints.target
         )
         if self.render_mode == "human":
             self.render()

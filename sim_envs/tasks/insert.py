@@ -118,14 +118,15 @@ class InsertEnv(GoalEnv):
         noise = self.np_random.uniform(-START_NOISE_RAD, START_NOISE_RAD, len(self._start_pos))
         start: Vector = self._start_pos + noise
         self.robot.reset(start)
-        self._foot = np.array([*self.np_random.uniform(AREA_LOW_M, AREA_HIGH_M), self.robot.table_height_m])
+        x, y = self.np_random.uniform(AREA_LOW_M, AREA_HIGH_M)
+        self._block_place = np.array([x, y, self.robot.table_height_m])
         self.put_block()
         return start
 
     def put_block(self) -> None:
         """Put the block with its hole at the goal of the episode; resetting the robot removes the block."""
-        self.robot.place_block(self._foot)
+        self.robot.place_block(self._block_place)
 
     def _draw_goal(self) -> Vector:
-        inserted: Vector = self._foot + np.array([0.0, 0.0, _tool_height_m(self._peg)])
+        inserted: Vector = self._block_place + np.array([0.0, 0.0, _tool_height_m(self._peg)])
         return inserted

@@ -16,7 +16,7 @@ ControlName = Literal["joints", "tool"]
 CONTROL_DT_S = 0.05
 ACTION_SCALE_RAD = 0.1
 TOOL_SCALE_M = 0.05
-LATE_SHARE = 0.6
+FROM_TARGET_SCALE = 0.6
 """Factor on the action's scale where actions are relative to the last target. Such actions add up, whereas an
 action relative to the measured position moves the arm by little more than half of its value."""
 
@@ -33,7 +33,7 @@ def arm_terms(num_joints: int) -> tuple[ObservationTerm, ...]:
 GOAL_TERM = ObservationTerm(name="goal", size=3, source="goal", unit="m")
 
 
-def for_late_arm(interface: PolicyInterface, target_history: int) -> PolicyInterface:
+def with_target_history(interface: PolicyInterface, target_history: int) -> PolicyInterface:
     """Adapt an interface to an arm with delays: show the last targets, and count actions from them.
 
     Without the targets that have not taken effect yet, the task would not be Markov. The tool's position at
@@ -57,7 +57,7 @@ def for_late_arm(interface: PolicyInterface, target_history: int) -> PolicyInter
     tool = ObservationTerm(name="tool_target", size=3, source="tool_target", unit="m")
     moved = 3 if interface.action.moves_tool else len(interface.robot.joints)
     scale = np.array(interface.action.scale)
-    scale[:moved] *= LATE_SHARE
+    scale[:moved] *= FROM_TARGET_SCALE
     return msgspec.structs.replace(
         interface,
         observation=(*terms, joints, tool, goal),
@@ -67,7 +67,7 @@ def for_late_arm(interface: PolicyInterface, target_history: int) -> PolicyInter
     )
 
 
-def targets_under_way(interface: PolicyInterface, description: RobotDescription) -> int:
+def default_target_history(interface: PolicyInterface, description: RobotDescription) -> int:
     """Number of last targets that may not have taken effect yet in the measurements.
 
     It follows from the longest delay of the training. For an arm on a servo bus it is at least one: such an

@@ -17,7 +17,7 @@ from wpg.sim_envs.errors import EffectsError
 from wpg.sim_envs.models.scene import Scene
 from wpg.sim_envs.tasks.goal_env import EnvOptions, GoalEnv
 from wpg.sim_envs.tasks.interface import ControlName
-from wpg.sim_envs.tasks.poses import moved_to
+from wpg.sim_envs.tasks.poses import joint_pos_at
 from wpg.sim_envs.tasks.table import Table
 
 TOLERANCE_M = 0.05
@@ -45,7 +45,7 @@ class ObjectEnv(GoalEnv):
     achieved = "object_pos"
     gripper: bool
     """Whether actions open and close the gripper."""
-    shortest_way_m: float
+    distance_min_m: float
     """Least distance between cube and goal, above the tolerance so that doing nothing never succeeds; it is
     scaled down for small arms."""
 
@@ -87,41 +87,41 @@ class ObjectEnv(GoalEnv):
         """The policy's observation and action on this robot."""
 
     @abstractmethod
-    def _draw_place(self) -> Vector:
+    def _draw_goal_place(self) -> Vector:
         """Draw a position for a goal regardless of the cube's, (3,) m."""
 
-    def put_down(self) -> None:
+    def put_down_cube(self) -> None:
         """Put the cube at a random place on the table, clear of the tool."""
         tool = self.robot.tool_position()
-        cube = self._on_table()
+        cube = self._draw_cube_place()
         while np.linalg.norm(tool[:2] - cube[:2]) <= self._table.clearance_m:
-            cube = self._on_table()
+            cube = self._draw_cube_place()
         self.robot.place_cube(cube, self._draw_yaw())
 
     def _start_episode(self) -> Vector:
-        cube = self._on_table()
-        start = self._beside(cube)
+        cube = self._draw_cube_place()
+        start = self._draw_start(cube)
         self.robot.reset(start)
         self.robot.place_cube(cube, self._draw_yaw())
-        self._line = DelayLine(self._observation_delay_s)
-        self._line.restart(self._seen())
+        self._delay_line = DelayLine(self._observation_delay_s)
+        self._delay_line.restart(self._cube_terms())
         return start
 
     def _draw_goal(self) -> Vector:
         cube = self.robot.cube_state().position_m
         while True:
-            goal = self._draw_place()
-            if np.linalg.norm(goal - cube) >= self._table.scale * self.shortest_way_m:
+            goal = self._draw_goal_place()
+            if np.linalg.norm(goal - cube) >= self._table.scale * self.distance_min_m:
                 return goal
 
-    def _beside(self, cube: Vector) -> Vector:
+    def _draw_start(self, cube: Vector) -> Vector:
         """Draw joint positions, (num_joints,) rad, with the tool in its box and clear of table and cube."""
         low, high = self._table.tool.low_m, self._table.tool.high_m
         lowest = self.robot.table_height_m + low[2]
         while True:
             place = self.np_random.uniform(low, high)
             if place[2] >= lowest and np.linalg.norm(place[:2] - cube[:2]) > self._table.clearance_m:
-                start = moved_to(
+                start = joint_pos_at(
                     place, np.array(self._table.tool.posture_rad), self._motion, self._kinematics
                 )
                 if start is not None and np.array_equal(start, np.clip(start, *self._joint_limits)):
@@ -130,19 +130,19 @@ class ObjectEnv(GoalEnv):
     def _draw_yaw(self) -> float:
         return self.np_random.uniform(-np.pi, np.pi)
 
-    def _on_table(self) -> Vector:
+    def _draw_cube_place(self) -> Vector:
         """Draw a position for the centre of a cube that lies on the table, (3,) m."""
         height = self.robot.table_height_m + self._table.cube.half_size_m
         return np.array([*self.np_random.uniform(self._table.low_m, self._table.high_m), height])
 
-    def _external(self) -> Mapping[str, Vector]:
-        row = self._seen()
+    def _external_terms(self) -> Mapping[str, Vector]:
+        row = self._cube_terms()
         if self._observation_delay_s:
-            self._line.push(self._state.time_s, row)
-            row = self._line.at(self._state.time_s)
+            self._delay_line.push(self._state.time_s, row)
+            row = self._delay_line.at(self._state.time_s)
         return {"object_pos": row[:3], "object_rot6d": row[3:9], "object_vel": row[9:]}
 
-    def _seen(self) -> Vector:
+    def _cube_terms(self) -> Vector:
         """The observation terms of the cube, concatenated, (12,)."""
         state = self.robot.cube_state()
         return np.concatenate([state.position_m, state.rotation[:, :2].T.ravel(), state.velocity_m_s])

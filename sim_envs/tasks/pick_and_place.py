@@ -28,7 +28,7 @@ HIGHEST_TOOL_M, HIGHEST_TOOL_SMALL_M = 0.30, 0.12
 """Top of the tool's box, for arms of full size and for shorter ones."""
 ON_TABLE = 0.3
 """Share of goals that lie on the table."""
-SHORTEST_WAY_M = 0.08
+DISTANCE_MIN_M = 0.08
 
 
 def pick_and_place_table(description: RobotDescription) -> Table:
@@ -60,7 +60,7 @@ def pick_and_place_interface(
             low=low,
             high=(x, y, round(z + table.scale * HIGHEST_M, 6)),
             tolerance_m=round(TOLERANCE_M * table.scale, 6),
-            distance_min_m=round(SHORTEST_WAY_M * table.scale, 6),
+            distance_min_m=round(DISTANCE_MIN_M * table.scale, 6),
             start_clearance_m=table.clearance_m,
             horizon_steps=PICK_AND_PLACE_STEPS,
         ),
@@ -75,12 +75,12 @@ class PickAndPlaceEnv(ObjectEnv):
     """
 
     gripper = True
-    shortest_way_m = SHORTEST_WAY_M
+    distance_min_m = DISTANCE_MIN_M
     _lay_table = staticmethod(pick_and_place_table)
     _interface_at = staticmethod(pick_and_place_interface)
 
-    def _draw_place(self) -> Vector:
-        place = self._on_table()
+    def _draw_goal_place(self) -> Vector:
+        place = self._draw_cube_place()
         if self.np_random.random() > ON_TABLE:
             place[2] += self.np_random.uniform(0.0, self._table.scale * HIGHEST_M)
         return place

@@ -11,9 +11,9 @@ from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.tool_motion import ToolMotion
 
 TOLERANCE_M = 1e-3
-LIKE_HOME = 1e-3
+HOME_WEIGHT = 1e-3
 """Weight of a rad of distance from home relative to a m of the tool's position."""
-MOST_STEPS = 30
+MAX_STEPS = 30
 DOWN = np.array([0.0, 0.0, -1.0])
 
 
@@ -35,7 +35,7 @@ def tool_down(description: RobotDescription, *places_m: Vector) -> Vector:
     return found
 
 
-def moved_to(
+def joint_pos_at(
     place_m: Vector, joint_pos: Vector, motion: ToolMotion, kinematics: ForwardKinematics
 ) -> Vector | None:
     """Joint positions with the tool at a place, found by small steps from ``joint_pos``; None: not found.
@@ -46,7 +46,7 @@ def moved_to(
         motion: makes the steps.
         kinematics: of the same arm.
     """
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         way = place_m - kinematics.tool_position(joint_pos)
         if np.abs(way).max() <= TOLERANCE_M:
             return joint_pos
@@ -60,7 +60,7 @@ def _tool_down(description: RobotDescription, place_m: Vector) -> Vector | None:
     def residual(joint_pos: NDArray[np.float64]) -> NDArray[np.float64]:
         pose = kinematics.tool_pose(joint_pos)
         direction = pose[:3, :3] @ description.approach
-        return np.concatenate([pose[:3, 3] - place_m, direction - DOWN, LIKE_HOME * (joint_pos - home)])
+        return np.concatenate([pose[:3, 3] - place_m, direction - DOWN, HOME_WEIGHT * (joint_pos - home)])
 
     bounds = (description.limits("position_min_rad"), description.limits("position_max_rad"))
     joint_pos: Vector = least_squares(residual, home, bounds=bounds).x

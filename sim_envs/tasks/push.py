@@ -13,7 +13,7 @@ from wpg.sim_envs.tasks.table import Table, lay_table
 POSTURE_TOOL_M = tuple(np.array([x, 0.0, 0.06]) for x in (0.33, 0.36, 0.40))
 """Candidate positions of the tool in the rest posture; the later ones suit arms that cannot reach so near."""
 HIGHEST_TOOL_M = 0.12
-SHORTEST_WAY_M = 0.10
+DISTANCE_MIN_M = 0.10
 
 
 def push_table(description: RobotDescription) -> Table:
@@ -40,7 +40,7 @@ def push_interface(
             low=low,
             high=high,
             tolerance_m=round(TOLERANCE_M * table.scale, 6),
-            distance_min_m=round(SHORTEST_WAY_M * table.scale, 6),
+            distance_min_m=round(DISTANCE_MIN_M * table.scale, 6),
             start_clearance_m=table.clearance_m,
             horizon_steps=PUSH_STEPS,
         ),
@@ -57,9 +57,9 @@ class PushEnv(ObjectEnv):
     """
 
     gripper = False
-    shortest_way_m = SHORTEST_WAY_M
+    distance_min_m = DISTANCE_MIN_M
     _lay_table = staticmethod(push_table)
     _interface_at = staticmethod(push_interface)
 
-    def _draw_place(self) -> Vector:
-        return self._on_table()
+    def _draw_goal_place(self) -> Vector:
+        return self._draw_cube_place()

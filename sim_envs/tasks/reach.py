@@ -23,7 +23,7 @@ from wpg.sim_envs.tasks.interface import (
 ACTION_SCALE_RAD = 0.05
 """Half of the other tasks' scale: the tool has to stay within 2 cm, and 2.5 s suffice to get there."""
 BUS_ACTION_SCALE_RAD = 0.1
-"""Action scale of arms with bus servos, which lag; :func:`for_late_arm` reduces it."""
+"""Action scale of arms with bus servos, which lag; :func:`with_target_history` reduces it."""
 START_SPREAD_RAD = 0.4
 """Each joint starts within this distance of its home position."""
 LIMIT_MARGIN_RAD = 0.1

@@ -44,7 +44,7 @@ class Script(ABC):
         self.interface, self.robot = env.interface, env.robot.description
         self.kinematics = ForwardKinematics(self.robot.kinematics())
         self.moves_tool = self.interface.action.moves_tool
-        self.late = self.interface.action.delta_from == "target"
+        self.from_target = self.interface.action.delta_from == "target"
         self.phase = "approach"
         self.row: Vector
         self.joint_pos: Vector
@@ -52,9 +52,9 @@ class Script(ABC):
     def __call__(self, obs: Observation) -> Action:
         """The action (action_dim,) in [-1, 1] for an observation of the environment."""
         self.row = np.concatenate([obs["observation"], obs["desired_goal"]], dtype=np.float64)
-        self.joint_pos, tool = self.seen("joint_pos"), self.seen("tool_pos")
-        if self.late:
-            self.joint_pos = self.seen("joint_target")[: len(self.joint_pos)]
+        self.joint_pos, tool = self.term("joint_pos"), self.term("tool_pos")
+        if self.from_target:
+            self.joint_pos = self.term("joint_target")[: len(self.joint_pos)]
         thing, goal = (obs[name].astype(np.float64) for name in ("achieved_goal", "desired_goal"))
         return self.act(tool, thing, goal)
 
@@ -62,9 +62,9 @@ class Script(ABC):
     def act(self, tool: Vector, thing: Vector, goal: Vector) -> Action:
         """The action for the positions of tool, object and goal, (3,) m each."""
 
-    def seen(self, term: str) -> Vector:
+    def term(self, name: str) -> Vector:
         """Values of an observation term."""
-        found: Vector = self.row[term_slice(self.interface, term)]
+        found: Vector = self.row[term_slice(self.interface, name)]
         return found
 
     def towards(self, place: Vector, longest_m: float, across: Vector | None = None) -> Action:
@@ -99,8 +99,8 @@ class Pusher(Script):
 
     def act(self, tool: Vector, thing: Vector, goal: Vector) -> Action:
         """See `Script.act`."""
-        if self.late:  # where the object will be when the arm answers
-            thing = thing + LAG_S * self.seen("object_vel") * LEVEL
+        if self.from_target:  # where the object will be when the arm answers
+            thing = thing + LAG_S * self.term("object_vel") * LEVEL
         return self.towards(*self._next(tool, thing, goal))
 
     def _next(self, tool: Vector, thing: Vector, goal: Vector) -> tuple[Vector, float]:
@@ -133,7 +133,7 @@ class Pusher(Script):
             case "lower":
                 return behind, FAST_M
             case "push":
-                longest_m = min(0.03, 0.25 * half + (0.3 if self.late else 0.2) * distance)
+                longest_m = min(0.03, 0.25 * half + (0.3 if self.from_target else 0.2) * distance)
                 return (thing - 3.0 * side) * LEVEL + LOW, longest_m
         return tool + 0.05 * (tool[2] < 4 * half) * UP, FAST_M
 
@@ -141,7 +141,7 @@ class Pusher(Script):
 class Picker(Script):
     """Moves above the object, turns to its faces, moves down, closes the fingers, and moves to the goal."""
 
-    left = 0
+    steps_left = 0
     """Steps until the fingers have closed."""
 
     def act(self, tool: Vector, thing: Vector, goal: Vector) -> Action:
@@ -154,11 +154,11 @@ class Picker(Script):
         if self.phase == "lower":
             place, longest_m = thing, 0.04
             if _length(tool - thing) < 0.008:
-                self.phase, self.left = "close", CLOSING_STEPS
+                self.phase, self.steps_left = "close", CLOSING_STEPS
         if self.phase == "close":
             place, opening = thing, -1.0
-            self.left -= 1
-            if not self.left:
+            self.steps_left -= 1
+            if not self.steps_left:
                 self.phase = "carry"
         if self.phase == "carry":
             place, opening, longest_m = tool + goal - thing, -1.0, 0.05
@@ -169,7 +169,7 @@ class Picker(Script):
 
     def _face(self) -> Vector:
         """The horizontal normal of the object's faces, (3,), to which the fingers have to turn least."""
-        faces = self.seen("object_rot6d").reshape(2, 3) * LEVEL
+        faces = self.term("object_rot6d").reshape(2, 3) * LEVEL
         face = max(faces, key=_length)  # if the object lies on its side, the other column points up
         fingers = self.kinematics.tool_pose(self.joint_pos)[:3, 1]
         across: Vector = max(face, np.cross(UP, face), key=lambda line: abs(float(fingers @ line)))

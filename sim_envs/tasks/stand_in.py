@@ -59,7 +59,7 @@ class TableStandIn:
         self._env = env
         self._goal = env.interface.goal
         self._start = StartConditions(env.interface, env.robot.description)
-        env.put_down()
+        env.put_down_cube()
         self._stands_since_s = np.inf
         self.put_backs = 0
         """Number of times that the object was put back."""
@@ -79,7 +79,7 @@ class TableStandIn:
         if not self._is_out_of_area() or not self._arm_is_at_start():
             self._stands_since_s = now_s
         elif now_s - self._stands_since_s >= PATIENCE_S:
-            self._env.put_down()
+            self._env.put_down_cube()
             self.put_backs += 1
 
     def close(self) -> None:

@@ -24,16 +24,16 @@ NEAREST_M, DEPTH_M, HALF_WIDTH_M = 0.40, 0.20, 0.15
 """The area of full size: its distance in front of the base, its depth, and half its width."""
 SCALES = np.arange(20, 5, -1) / 20
 """Candidate scales of the area and of all distances in a task; the largest that the arm reaches is used."""
-CLEAR_OF_CUBE = 1.75
+CLEARANCE = 1.75
 """Least distance between the cube's centre and the tool's surface at the start, in half sizes of the cube."""
-TOO_FAR_M = 0.03
+OVERSHOOT_M = 0.03
 """The arm can still fetch back a cube that was pushed this far past the area."""
 MARGIN_M = 0.055
 """The tool may be sent this far, plus its radius, past the area: around a cube that was pushed too far."""
 LOWEST_TOOL_M = 0.012
-HEIGHTS = (1.0, 3.0)
+TOOL_HEIGHTS = (1.0, 3.0)
 """Heights of the tool when it works and when it passes over the cube, in half sizes of the cube."""
-SIDE_TO_TOUCH = 0.5
+GRIP_HEIGHT = 0.5
 """Height of the cube's side that has to be above the lowest tool, for fingers to grip; in half sizes of the
 cube."""
 RADII_M = np.arange(0.06, 1.0, 0.02)
@@ -69,7 +69,7 @@ class Table:
             highest_goal_m: height of the highest goal, on a table at the height of the arm's base.
         """
         half, (*_, low), (*_, high) = self.cube.half_size_m, self.tool.low_m, self.tool.high_m
-        lowest, highest = low + (SIDE_TO_TOUCH - 2.0) * half, high - max(HEIGHTS[1] * half, highest_goal_m)
+        lowest, highest = low + (GRIP_HEIGHT - 2.0) * half, high - max(TOOL_HEIGHTS[1] * half, highest_goal_m)
         return round(lowest, 6), round(max(highest, 0.0), 6)
 
 
@@ -89,11 +89,11 @@ def lay_table(description: RobotDescription, posture_m: tuple[Vector, ...], high
     cube = CUBE if size == 1.0 else SMALL_CUBE
     posture = tool_down(description, *(place * [size, 1.0, 1.0] for place in posture_m))
     radius = simulation_model(description).tool_radius_m
-    clearance, margin = radius + CLEAR_OF_CUBE * cube.half_size_m, radius + MARGIN_M
-    reaches = [reach_down(description, posture, height * cube.half_size_m) for height in HEIGHTS]
+    clearance, margin = radius + CLEARANCE * cube.half_size_m, radius + MARGIN_M
+    reaches = [reach_down(description, posture, height * cube.half_size_m) for height in TOOL_HEIGHTS]
     nearest, furthest = max(first for first, _ in reaches), min(last for _, last in reaches)
     for scale in SCALES.tolist():
-        slack = scale * TOO_FAR_M
+        slack = scale * OVERSHOOT_M
         depth, half_width = scale * DEPTH_M, scale * HALF_WIDTH_M
         first = nearest + clearance
         last = math.sqrt(max((furthest - clearance - slack) ** 2 - half_width**2, 0.0)) - depth

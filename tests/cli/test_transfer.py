@@ -40,7 +40,7 @@ from wpg.hardware_bridge.testing.clocks import SimulatedClock
 from wpg.hardware_bridge.testing.memory_log import MemoryLog
 from wpg.sim_envs.effects import Effects
 from wpg.sim_envs.engines import make_robot
-from wpg.sim_envs.tasks.interface import for_late_arm
+from wpg.sim_envs.tasks.interface import with_target_history
 from wpg.sim_envs.tasks.reach import reach_interface
 
 ENV, BULLET = "wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"
@@ -60,7 +60,7 @@ def _one_thread():
 @pytest.fixture(scope="module")
 def path(description, tmp_path_factory) -> Path:
     """Sees more targets than the arms here are late by."""
-    interface = for_late_arm(reach_interface(description), 2)
+    interface = with_target_history(reach_interface(description), 2)
     file = tmp_path_factory.mktemp("policy") / "moves.onnx"
     write_untrained(file, interface)
     return file

@@ -8,7 +8,7 @@ from wpg.hardware_bridge.errors import DescriptionError
 from wpg.sim_envs.errors import EffectsError
 from wpg.sim_envs.tasks.interface import term_slice
 from wpg.sim_envs.tasks.poses import tool_down
-from wpg.sim_envs.tasks.push import SHORTEST_WAY_M, push_table
+from wpg.sim_envs.tasks.push import DISTANCE_MIN_M, push_table
 from wpg.sim_envs.tasks.table import CUBE, LOWEST_TOOL_M, SMALL_CUBE
 
 DOWN = np.array([0.0, 0.0, -1.0])
@@ -29,7 +29,7 @@ def test_cube_and_goal_lie_apart_on_the_table(env):
             assert (place[:2] >= np.float32([0.40, -0.15])).all()
             assert (place[:2] <= np.float32([0.60, 0.15])).all()
             assert place[2] == pytest.approx(CUBE.half_size_m)
-        assert np.linalg.norm(obs["achieved_goal"] - obs["desired_goal"]) > SHORTEST_WAY_M - 1e-6
+        assert np.linalg.norm(obs["achieved_goal"] - obs["desired_goal"]) > DISTANCE_MIN_M - 1e-6
         assert not info["is_success"]
 
 
