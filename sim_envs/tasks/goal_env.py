@@ -48,7 +48,7 @@ class EnvOptions(TypedDict, total=False):
     ``actuators.toml``."""
     target_history: int | None
     """How many of the last joint targets the policy sees; meant for arms with delays. None, the default: as
-    many as were sent within the longest delay of the effects."""
+    many as were sent within the longest delay of the effects, and at least one on a servo bus."""
     render_mode: RenderMode
     """None, the default, ``rgb_array``, or ``human`` for a window."""
 

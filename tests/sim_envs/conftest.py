@@ -17,13 +17,13 @@ def engine(request):
 
 @pytest.fixture(params=[name for name in shipped_robots() if load_description(name).bus is None])
 def any_description(request):
-    """Every shipped arm that stands on no servo bus."""
+    """Every shipped arm without a servo bus."""
     return load_description(request.param)
 
 
 @pytest.fixture
 def any_robot(any_description, engine):
-    """Every such arm on every engine."""
+    """Every shipped arm without a servo bus, on every engine."""
     robot = make_robot(any_description, engine)
     yield robot
     robot.close()

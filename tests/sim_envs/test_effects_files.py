@@ -1,4 +1,4 @@
-"""Effects in files: read, written and read back; what is wrong in them is named."""
+"""Effects in files are read, written and read back; errors in them are named."""
 
 import gymnasium
 import msgspec

@@ -41,7 +41,7 @@ MANY = Effects(
 
 @pytest.fixture
 def arm(engine, description):
-    """Makes an arm at home that has these effects."""
+    """A function that makes an arm at home with given effects."""
     arms = []
 
     def make(**effects):
@@ -58,7 +58,7 @@ def arm(engine, description):
 
 
 def stepped(robot, target, *, ticks):
-    """Send one setpoint for ever; measured positions (ticks, J)."""
+    """Hold one setpoint; returns measured positions (ticks, J)."""
     rows = []
     for _ in range(ticks):
         robot.write(JointCommand(joint_pos=target, joint_vel=np.zeros_like(target)))
@@ -68,7 +68,7 @@ def stepped(robot, target, *, ticks):
 
 
 def swing(robot, *, seconds=1.0):
-    """Follow a smooth motion of all joints; measured positions (T, J)."""
+    """Follow a smooth motion of all joints; returns measured positions (T, J)."""
     home, dt_s = robot.description.limits("home_rad"), robot.description.servo_dt_s
     rows = []
     for tick in range(round(seconds / dt_s)):
@@ -129,7 +129,7 @@ def test_effects_that_are_neutral_leave_the_motion_alone(arm, engine, descriptio
 
 @pytest.mark.parametrize("delay_s", [0.02, 0.0125])
 def test_either_delay_shifts_the_motion(arm, delay_s):
-    """Twice as much of one is as much of both, but for what interpolation costs."""
+    """A delay of actions and a delay of observations shift the motion equally, up to interpolation errors."""
     prompt = swing(arm())
     late = [swing(arm(action_delay_s=delay_s)), swing(arm(observation_delay_s=delay_s))]
     np.testing.assert_allclose(late[0], late[1], atol=2e-4)
@@ -209,7 +209,7 @@ def test_noise_and_resolution(arm, description):
 
 
 def test_engines_agree_under_effects(description):
-    """What is no chance and no contact is the same physics on both."""
+    """Without chance and contacts the physics of both engines is the same."""
     effects = Effects(
         action_delay_s=0.0175,
         lag_s=0.02,
@@ -329,7 +329,7 @@ def test_records_are_frozen():
 
 
 def test_objects_are_seen_late_too(engine):
-    """A cube that is moved by hand is seen there only after the delay; success knows at once."""
+    """A cube that is moved by hand is observed there only after the delay; success is judged at once."""
     env = gymnasium.make(
         f"wpg/PandaPush{'' if engine == 'mujoco' else 'Bullet'}-v0",
         effects=Effects(observation_delay_s=0.075),

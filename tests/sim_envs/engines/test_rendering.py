@@ -15,7 +15,7 @@ IDS = ["wpg/PandaReach-v0", "wpg/PandaReachBullet-v0"]
 
 
 def is_colour(image, rgb):
-    """Pixels whose hue is near that of ``rgb``, whatever the light."""
+    """Pixels whose hue is near that of ``rgb`` at any brightness."""
     pixels = image.astype(np.float64)
     pixels /= np.linalg.norm(pixels, axis=-1, keepdims=True) + 1e-9
     return pixels @ (np.array(rgb) / np.linalg.norm(rgb)) > 0.97

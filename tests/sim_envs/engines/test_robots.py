@@ -1,4 +1,4 @@
-"""One set of promises, kept on every engine."""
+"""Behaviour that simulated robots share on every engine."""
 
 from importlib.metadata import version
 
@@ -26,7 +26,7 @@ def command(joint_pos, joint_vel=None):
 
 
 def follow(robots, description, *, seconds, seed):
-    """Send every robot the same jerk-limited motion; returns setpoints and what each did, (T, ..., J)."""
+    """Send every robot the same jerk-limited motion; returns setpoints and all motions, (T, ..., J)."""
     rng = np.random.default_rng(seed)
     home = description.limits("home_rad")
     setpoints = SetpointGenerator(description, description.servo_dt_s)
@@ -234,7 +234,7 @@ def test_missing_engine_says_how_to_get_it(engine, description, monkeypatch):
 
 
 def test_a_light_last_link_that_is_hit_comes_to_rest():
-    """Its damping asks for more than the torque limit, which in one step would spin it the other way."""
+    """The damping demands more than the torque limit, which would reverse the spin within one step."""
     arm = make_robot(load_description("xarm6"), "pybullet")
     home = arm.description.limits("home_rad")
     arm.reset(home)

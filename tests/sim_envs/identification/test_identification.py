@@ -1,4 +1,4 @@
-"""Identification against arms whose parameters are known, and logs that it refuses."""
+"""Identification of arms with known parameters, and logs that it refuses."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ TRUE = Effects(
 
 
 def one_joint_motion(description, seconds):
-    """Waves and edges of one joint, (T, J) rad and rad/s."""
+    """A motion of one joint with waves and steps, (T, J) rad and rad/s."""
     dt_s = description.servo_dt_s
     time_s = np.arange(1, round(seconds / dt_s) + 1) * dt_s
     fade = np.minimum(1.0, time_s)
@@ -54,7 +54,7 @@ def one_joint_motion(description, seconds):
 
 
 def recorded(description, engine, effects, seconds):
-    """What an arm with these effects does with that motion."""
+    """The recording of an arm with these effects that follows that motion."""
     robot, rng = make_robot(description, engine, scene=Scene(payload=True)), np.random.default_rng(3)
     robot.apply(effects.draw(rng, description), rng)
     robot.reset(description.limits("home_rad"))
@@ -78,7 +78,7 @@ def recorded(description, engine, effects, seconds):
 
 @pytest.fixture(scope="module")
 def found(description):
-    """Identified on PyBullet, simulated by MuJoCo."""
+    """The recording is made on PyBullet and fitted on MuJoCo."""
     return identify(description, recorded(description, "pybullet", TRUE, 8.0), num_workers=1)
 
 
@@ -183,7 +183,7 @@ def test_both_engines_report_the_torque_that_acts(description):
 
 
 def run_of(recording, **changes):
-    """The run log of a recording; ``changes`` replace its parts."""
+    """The run log of a recording; ``changes`` replace parts of it."""
     time_s = recording.time_s + 100.0
     state = {
         "device_time_s": recording.time_s,
@@ -207,7 +207,7 @@ def run_of(recording, **changes):
 
 @pytest.fixture(scope="module")
 def still(description):
-    """Six seconds of an arm that does nothing."""
+    """Six seconds of an arm that does not move."""
     home = np.tile(description.limits("home_rad"), (1200, 1))
     return Recording(
         time_s=np.arange(1200) * 0.005,

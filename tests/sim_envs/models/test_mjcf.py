@@ -71,7 +71,7 @@ def test_a_description_is_made_of_the_file(path):
 
 
 def test_the_tool_is_where_mujoco_has_it(path, engine):
-    """Joints beside the body's origin, turned bodies, sites: by forward kinematics and in both engines."""
+    """Joints off the body's origin, rotated bodies and sites give one pose in kinematics and both engines."""
     description = load_description(str(path))
     model = mujoco.MjModel.from_xml_path(str(path))
     data = mujoco.MjData(model)
@@ -88,7 +88,7 @@ def test_the_tool_is_where_mujoco_has_it(path, engine):
 
 
 def test_gravity_is_what_mujoco_has(path):
-    """What holds the arm is what masses and their places make of it."""
+    """The torques that hold the arm follow from the masses and their positions."""
     description = load_description(str(path))
     model = mujoco.MjModel.from_xml_path(str(path))
     data = mujoco.MjData(model)
@@ -142,7 +142,7 @@ home_rad = 1.0
 
 
 def test_a_description_may_name_an_mjcf_file(path, engine):
-    """With a path counted from the description, and joints that are held."""
+    """The model's path is relative to the description, and some joints are fixed."""
     (path.parent / "mine.toml").write_text(TOML)
     robot = make_robot(load_description(str(path.parent / "mine.toml")), engine)
     model = mujoco.MjModel.from_xml_path(str(path))
@@ -171,7 +171,7 @@ def test_what_cannot_be_used_is_named(path, old, new, message):
 
 
 class MenagerieError(Exception):
-    """As the package has it."""
+    """The exception of the package."""
 
 
 def fake_menagerie(monkeypatch, path):

@@ -106,7 +106,7 @@ def test_missing_mesh(description, tmp_path):
 
 
 def test_fixed_bodies_combine_as_one():
-    """Two point masses on a rod: mass, middle and m r² by hand."""
+    """Two point masses on a rod, with mass, centre and m r² computed by hand."""
     bodies = [
         (2.0, np.array([0.0, 0.0, 1.0]), np.zeros((3, 3))),
         (1.0, np.array([0.0, 0.0, -2.0]), np.eye(3)),

@@ -1,4 +1,4 @@
-"""What every task promises, on every engine."""
+"""Behaviour that all tasks share on every engine."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Inserting by the control loop: a scripted policy, a device's bytes, physics behind them, on one clock."""
+"""Inserting by the control loop: a scripted policy, a device's bytes, and physics, on one simulated clock."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_in_and_out_and_in_again(hole):
 
 
 def test_there_is_no_way_into_the_block_beside_the_hole(hole):
-    """Its top stops the peg, a centimetre deep and more above the goal."""
+    """The block's top stops the peg above the goal."""
     beside = hole.goal_m + np.array([0.0, 0.03, 0.0])
     report = loop(hole, LoopConfig(goal=tuple(beside))).run()
     assert (report.end_reason, report.successes) == ("goals_done", 0)

@@ -1,4 +1,4 @@
-"""Picking by the control loop: a scripted policy, a device's bytes, and physics behind them, on one clock."""
+"""Picking by the control loop: a scripted policy, a device's bytes, and physics, on one simulated clock."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from wpg.sim_envs.tasks.stand_in import TableStandIn
 
 
 class Eyes(LocalSource):
-    """See the cube as it is."""
+    """A source that sends the true pose of the cube."""
 
     def __init__(self, table, clock) -> None:
         super().__init__(("object_pos", "object_rot6d", "object_vel"), clock=clock)
@@ -33,7 +33,7 @@ class Eyes(LocalSource):
 
 
 def picked(table, driver, goals):
-    """Have the script pick over the arm's own protocol; what the run recorded."""
+    """Run the script over the arm's own protocol; returns what the run recorded."""
     description, clock = table.robot.description, EmulationClock()
     resolution = 0.0 if description.bus is None else RAD_PER_COUNT
     arm = clock.arm = EmulatedArm(table.robot, clock.now(), resolution)

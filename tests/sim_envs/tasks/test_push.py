@@ -77,7 +77,7 @@ def test_table_at_the_ends_of_the_range_is_taken(task, highest):
 @pytest.mark.parametrize("robot", shipped_robots())
 @pytest.mark.parametrize("env_id", ["wpg/PandaPush-v0", "wpg/PandaPushBullet-v0"])
 def test_every_arm_has_a_table_that_it_reaches(env_id, robot):
-    """Pointing down it gets to every corner; it starts clear of the cube; doing nothing never succeeds."""
+    """It reaches every corner pointing down, and starts clear of the cube; doing nothing never succeeds."""
     env = gymnasium.make(env_id, robot=robot)
     description = load_description(robot)
     table = push_table(description)
@@ -100,7 +100,7 @@ def test_every_arm_has_a_table_that_it_reaches(env_id, robot):
 
 
 def test_arm_that_points_down_but_reaches_nowhere_is_told_so():
-    """An OpenMANIPULATOR-X with a hand as wide as its reach."""
+    """An OpenMANIPULATOR-X whose hand is as wide as its reach."""
     omx = load_description("omx")
     wide = replace(omx, simulation=replace(omx.simulation, tool_radius_m=0.1))
     with pytest.raises(

@@ -19,7 +19,7 @@ def env(request):
 
 @pytest.fixture(params=shipped_robots())
 def any_env(request):
-    """Every shipped arm; the first engine stands for both where the task's own code is tested."""
+    """Every shipped arm, on one engine, as the tests are of the task's own code."""
     env = gymnasium.make(ENV_IDS[0], robot=request.param)
     yield env
     env.close()
@@ -53,7 +53,7 @@ def test_limits_hold_under_random_actions(env, description):
 @pytest.mark.parametrize("robot", shipped_robots())
 @pytest.mark.parametrize("name", ENV_IDS)
 def test_inverse_kinematics_solves_it(name, robot):
-    """The task can be done within the horizon, and the tool frame is right."""
+    """The task can be solved within the time limit, and the tool frame is right."""
     env = gymnasium.make(name, robot=robot)
     description = load_description(robot)
     kinematics = ForwardKinematics(description.kinematics())

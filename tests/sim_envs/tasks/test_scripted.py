@@ -1,4 +1,4 @@
-"""Scripted policies solve the tasks on both engines: the tasks can be done, and the frames are right."""
+"""Scripted policies solve the tasks on both engines, so the tasks are solvable and their frames are right."""
 
 import gymnasium
 import numpy as np
@@ -11,7 +11,7 @@ EPISODES = 20
 
 
 def successes(env, script, episodes):
-    """Of each episode, whether the script solves it."""
+    """Whether the script solves each episode."""
     found = []
     for seed in range(episodes):
         obs, _ = env.reset(seed=seed)

@@ -18,7 +18,7 @@ def on_table(place) -> bool:
 
 
 def stand_at_start(table) -> None:
-    """The arm where goals begin, as the bridge leads it there."""
+    """Move the arm to where goals begin, as the bridge does."""
     table.robot.reset(table._start.joint_pos)
 
 

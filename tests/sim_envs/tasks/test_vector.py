@@ -35,7 +35,7 @@ def three_at_once(env_id, **kwargs):
     ],
 )
 def test_is_what_single_environments_give(env_id, effects):
-    """Bit for bit, over an automatic reset."""
+    """They agree bit for bit, also over an automatic reset."""
     ours = three_at_once(env_id, effects=effects)
     one = SyncVectorEnv([lambda: gymnasium.make(env_id, effects=effects)] * 3)
     assert ours.observation_space == one.observation_space
@@ -67,7 +67,7 @@ def test_resets_by_hand():
 
 
 def test_training_sees_what_single_environments_give():
-    """The trainer's own resets, each with its seed."""
+    """They agree under the trainer's own resets, each with its seed."""
     rows = []
     for factory in (None, lambda: gymnasium.make(ID)):
         envs = make_envs(ID, 2, factory)
