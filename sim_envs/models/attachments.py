@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from wpg.hardware_bridge.description import GripperDescription, RobotDescription
 from wpg.sim_envs.models.scene import PEG_RGBA, Peg, Scene
-from wpg.sim_envs.models.urdf_frames import numbers, set_origin
+from wpg.sim_envs.models.urdf_frames import numbers, set_origin, text_of
 
 PAYLOAD = "payload"
 
@@ -43,7 +43,7 @@ def _add_pads(root: Element, gripper: GripperDescription) -> None:
         size = np.array([width, width, height]) + np.abs(axis) * (thickness - width)
         shape = SubElement(link, "collision")
         set_origin(shape, pose)
-        SubElement(SubElement(shape, "geometry"), "box", size=" ".join(map(repr, size.tolist())))
+        SubElement(SubElement(shape, "geometry"), "box", size=text_of(size))
 
 
 def _add_peg(root: Element, peg: Peg, tool_link: str, tool_pose: NDArray[np.float64]) -> None:
@@ -59,7 +59,7 @@ def _add_peg(root: Element, peg: Peg, tool_link: str, tool_pose: NDArray[np.floa
         SubElement(SubElement(shape, "geometry"), "capsule", radius=repr(peg.radius_m), length=length)
         if tag == "visual":
             material = SubElement(shape, "material", name="peg")
-            SubElement(material, "color", rgba=" ".join(map(repr, PEG_RGBA)))
+            SubElement(material, "color", rgba=text_of(np.array(PEG_RGBA)))
 
 
 def _add_payload(root: Element, tool_link: str, tool_pose: NDArray[np.float64]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.hardware_bridge.errors import DescriptionError
-from wpg.sim_envs.models.urdf_frames import set_origin
+from wpg.sim_envs.models.urdf_frames import set_origin, text_of
 
 JOINT_TYPES = {int(mujoco.mjtJoint.mjJNT_HINGE): "revolute", int(mujoco.mjtJoint.mjJNT_SLIDE): "prismatic"}
 WORLD = "world"
@@ -106,7 +106,7 @@ class _Conversion:
         self.shifts[body] = model.jnt_pos[number]
         place[:3, 3] += place[:3, :3] @ self.shifts[body]
         joint = _joint_element(name, kind, names[parent], names[body], place)
-        SubElement(joint, "axis", xyz=_text(model.jnt_axis[number]))
+        SubElement(joint, "axis", xyz=text_of(model.jnt_axis[number]))
         low, high = model.jnt_range[number] if model.jnt_limited[number] else (-2 * math.pi, 2 * math.pi)
         ends = {"lower": repr(float(low)), "upper": repr(float(high))}
         SubElement(joint, "limit", ends, effort="0", velocity="0")
@@ -131,7 +131,7 @@ class _Conversion:
                 if tag == "visual":
                     material = model.geom_matid[geom]
                     rgba = model.geom_rgba[geom] if material < 0 else model.mat_rgba[material]
-                    SubElement(SubElement(shape, "material", name=f"geom{geom}"), "color", rgba=_text(rgba))
+                    SubElement(SubElement(shape, "material", name=f"geom{geom}"), "color", rgba=text_of(rgba))
         return link
 
     def geometry(self, geometry: Element, geom: int) -> None:
@@ -145,7 +145,7 @@ class _Conversion:
             case mujoco.mjtGeom.mjGEOM_CYLINDER:
                 SubElement(geometry, "cylinder", radius=repr(a), length=repr(2 * b))
             case mujoco.mjtGeom.mjGEOM_BOX:
-                SubElement(geometry, "box", size=_text(2 * self.model.geom_size[geom]))
+                SubElement(geometry, "box", size=text_of(2 * self.model.geom_size[geom]))
             case mujoco.mjtGeom.mjGEOM_MESH:
                 file = _mesh_file(self.model, self.model.geom_dataid[geom], self.path)
                 SubElement(geometry, "mesh", filename=str(file))
@@ -186,7 +186,3 @@ def _pose(position: NDArray[np.float64], quat_wxyz: NDArray[np.float64]) -> NDAr
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = rotation.reshape(3, 3), position
     return pose
-
-
-def _text(values: NDArray[np.floating]) -> str:
-    return " ".join(map(repr, values.tolist()))

@@ -43,7 +43,7 @@ def set_origin(element: Element, pose: NDArray[np.float64]) -> None:
     """Write the pose (4, 4) as an element's ``origin``."""
     for found in element.findall("origin"):
         element.remove(found)
-    SubElement(element, "origin", xyz=_text(pose[:3, 3]), rpy=_text(roll_pitch_yaw(pose[:3, :3])))
+    SubElement(element, "origin", xyz=text_of(pose[:3, 3]), rpy=text_of(roll_pitch_yaw(pose[:3, :3])))
 
 
 def numbers(
@@ -52,6 +52,11 @@ def numbers(
     """Read an attribute of three numbers."""
     words = None if element is None else element.get(name)
     return np.array(default if words is None else [float(word) for word in words.split()])
+
+
+def text_of(values: NDArray[np.floating]) -> str:
+    """Numbers (N,) as the text of an attribute, without loss of precision."""
+    return " ".join(map(repr, values.tolist()))
 
 
 def rotation(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
@@ -70,7 +75,3 @@ def roll_pitch_yaw(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     if abs(matrix[2, 0]) > 1.0 - 1e-12:  # gimbal lock: yaw is free, so it is zero
         return np.array([math.atan2(-matrix[1, 2], matrix[1, 1]), pitch, 0.0])
     return np.array([math.atan2(matrix[2, 1], matrix[2, 2]), pitch, math.atan2(matrix[1, 0], matrix[0, 0])])
-
-
-def _text(values: NDArray[np.float64]) -> str:
-    return " ".join(map(repr, values.tolist()))
