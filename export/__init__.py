@@ -37,7 +37,7 @@ _IMPORTED_ON_USE = {
     "export_run": "writing.runs",
     "export_zip": "writing.zips",
 }
-"""Modules by name: environments need the contract without onnxruntime, robots without torch."""
+"""Modules by name, imported on first use: environments need no onnxruntime, and robots have no torch."""
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -79,7 +79,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What needs onnxruntime or torch, on first use."""
+    """Import a name of ``_IMPORTED_ON_USE``."""
     if name in _IMPORTED_ON_USE:
         return getattr(importlib.import_module(f"wpg.export.{_IMPORTED_ON_USE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""An artifact in memory: its graph, in batches or one observation at a time, and its contract.
+"""A loaded artifact, which runs its graph on batches or on one observation at a time.
 
-Needs numpy, msgspec and onnxruntime alone, as the reader does.
+This module needs only numpy, msgspec and onnxruntime, as the reader does.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 
 class Outputs(NamedTuple):
-    """What the graph gives for a batch of B observations with K particles each."""
+    """Outputs of the graph for a batch of B observations with K particles each."""
 
     particles: Floats
     """(B, K, A), in the unit of the contract's action term."""
@@ -29,7 +29,7 @@ class Outputs(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What the graph gives for one observation; the arrays are overwritten by the next draw."""
+    """Outputs of the graph for one observation; the next draw overwrites the arrays."""
 
     particles: Floats
     """(K, A), in the unit of the contract's action term."""
@@ -50,7 +50,7 @@ class Artifact:
         self.digest = digest
         """SHA-256 of the file's graph and contract."""
         self.signed = signed
-        """Whether the file has a signature; it is the right one if a key was given to check it."""
+        """Whether the file has a signature; it was checked only if the file was loaded with a key."""
         self._session = session
 
     def run(self, obs: Floats, noise: Floats, previous: Floats | None = None) -> Outputs:
@@ -59,7 +59,7 @@ class Artifact:
         Args:
             obs: (B, obs_dim), raw units.
             noise: (B, K, noise_dim), standard normal; any K.
-            previous: (B, A) actions chosen before, for a choice that looks back; without, it does not.
+            previous: (B, A) actions of the step before, for a choice with hysteresis; None if there are none.
 
         Raises:
             ValueError: an input has another shape.
@@ -90,7 +90,8 @@ class Artifact:
             num_particles: particles to draw; by default the contract's.
 
         Raises:
-            ContractError: fewer than one, or for ``sample`` not a multiple of the components.
+            ContractError: there is no particle, or ``sample`` chooses and their number is no multiple of the
+                components.
         """
         return ArtifactSampler(self._session, self.contract, num_particles)
 
@@ -107,7 +108,7 @@ class Artifact:
         previous = None if golden.previous is None else np.array(golden.previous, np.float32)
         try:
             found = self.run(np.array(golden.obs, np.float32), np.array(golden.noise, np.float32), previous)
-        except Exception as refusal:  # onnxruntime has no common root for what it raises
+        except Exception as refusal:  # the exceptions of onnxruntime have no common base class
             raise CorruptArtifactError(
                 f"{self.path}: golden vectors: {' '.join(str(refusal).split())}"
             ) from refusal
@@ -126,10 +127,9 @@ class Artifact:
 
 
 class ArtifactSampler:
-    """Draws particles for one observation at a time, from buffers that are bound once.
+    """Draws particles for one observation at a time, in buffers that are allocated once.
 
-    It remembers the action chosen last where the contract's choice looks back. Not to be shared between
-    threads.
+    It remembers its last action if the contract's choice depends on it. Threads must not share it.
     """
 
     def __init__(self, session: Any, contract: Contract, num_particles: int | None = None) -> None:
@@ -193,5 +193,5 @@ class ArtifactSampler:
 
 
 def shape_text(shape: tuple[str | int, ...]) -> str:
-    """A shape as errors show it; a word stands for a size that is free."""
+    """A shape as error messages show it; a name stands for a free size."""
     return "(" + ", ".join(map(str, shape)) + ")"

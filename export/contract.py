@@ -1,4 +1,4 @@
-"""What a policy was trained to see and to command; checked against the robot before torque is enabled.
+"""The contract: what a policy observes and commands. It is checked before torque is enabled.
 
 The contract is JSON inside the ONNX file. Floats are written so that they read back to the same bits.
 """
@@ -22,7 +22,7 @@ from wpg.export.kinematics import Record
 CONTRACT_VERSION = 1
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""From a version's JSON values to the next version's, by the older version."""
+"""Functions that convert the JSON values of a version to those of the next, by the older version."""
 
 ActionChoice = Literal["best", "best_with_hysteresis", "medoid", "sample"]
 
@@ -31,37 +31,37 @@ class SamplerSpec(Record, frozen=True, kw_only=True):
     """How actions are drawn and chosen inside the graph."""
 
     num_particles: Count
-    """Particles to draw unless the caller asks for another number: the axis is dynamic."""
+    """Default number of particles; the axis is dynamic, so a caller may draw any number."""
     num_components: Count
     """Components of the policy's mixture; particle k is drawn from component k mod num_components."""
     noise_dim: Count
     """Last axis of the ``noise`` input, standard normal: (1 + refinement_steps) * action size, and one more
-    for the choice ``sample``."""
+    number for the choice ``sample``."""
     refinement_steps: Annotated[int, msgspec.Meta(ge=0)]
     """Langevin steps on the critic's action gradient that every particle takes inside the graph."""
     step_size: Annotated[float, msgspec.Meta(ge=0)]
     """η of a refinement step, u += η v + sqrt(2 η τ) ξ, before the tanh; 0 without refinement."""
     temperature: Annotated[float, msgspec.Meta(ge=0)]
-    """τ of the Gibbs policy, which also scales the refinement's diffusion; 0 where there is none."""
+    """τ of the Gibbs policy, which also scales the refinement's noise; 0 for other policies."""
     choice: ActionChoice = "best"
-    """Which particle becomes the action: the one that the critic values most, the same unless another mode is
-    better by a margin, the one nearest to all others, or one at random."""
+    """Which particle becomes the action: the one with the highest value; the one with the highest value less
+    a penalty on the distance from the previous action; the one nearest to all others; or a random one."""
     switch_cost: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Of ``best_with_hysteresis``: value that one unit of distance from the previous action costs, with
-    actions in [-1, 1]."""
+    """Penalty of ``best_with_hysteresis`` for each unit of distance from the previous action, with actions in
+    [-1, 1], in the unit of the value."""
     noise_scale: Annotated[float, msgspec.Meta(ge=0)] = 1.0
-    """What the graph multiplies the noise of draw and refinement by; 0 acts by the components' means."""
+    """Factor on the noise, applied in the graph; 0 gives the means of the policy's components."""
 
     @property
     def needs_previous(self) -> bool:
-        """Whether the choice takes the action chosen before as an input of the graph."""
+        """Whether the graph has the previous action as an input, because the choice depends on it."""
         return self.choice == "best_with_hysteresis"
 
     def check_particles(self, number: int) -> None:
-        """Check that so many particles can be drawn.
+        """Check that this number of particles can be drawn.
 
         Raises:
-            ContractError: fewer than one, or a ``sample`` would not take all components alike.
+            ContractError: it is below one, or ``sample`` would not choose all components equally often.
         """
         if number < 1:
             raise ContractError(f"num_particles: expected at least 1, found {number}")
@@ -77,34 +77,34 @@ class Provenance(Record, frozen=True, kw_only=True):
 
     env_id: str
     seed: int | None
-    """None where it is not known, as of a foreign policy that says none."""
+    """None if it is not known, for example because another library did not store it."""
     env_steps: int
     git_commit: str | None
-    """Of the checkout that the training ran in; None where it ran in none, or is not known."""
+    """Commit of the checkout that the training ran in; None if there was none or it is not known."""
     packages: dict[str, str]
-    """Versions of the packages that it was trained with, as far as they are known."""
+    """Versions of the packages used in training, as far as they are known."""
     config_sha256: str
     licence: str | None = None
     """Terms under which the policy may be used, as an SPDX identifier."""
 
 
 class GoldenVectors(Record, frozen=True, kw_only=True):
-    """Inputs with the outputs that the graph must give for them; float32 values, exactly."""
+    """Example inputs and the outputs that the graph must give for them; float32 values, stored exactly."""
 
     obs: tuple[Row, ...]
     noise: tuple[tuple[Row, ...], ...]
     previous: tuple[Row, ...] | None = None
-    """Actions chosen before, for a choice that looks back."""
+    """Previous actions, if the choice depends on them."""
     particles: tuple[tuple[Row, ...], ...]
     values: tuple[Row, ...]
     action: tuple[Row, ...]
     spread: Row
     tolerance: Annotated[float, msgspec.Meta(gt=0)]
-    """Largest absolute difference that another build of the runtime may show, relative to 1 + |value|."""
+    """Largest difference, relative to 1 + |value|, that another build of the runtime may show."""
 
 
 class Contract(Record, frozen=True, kw_only=True):
-    """The whole agreement, as stored in the artifact."""
+    """The whole contract, as stored in the artifact."""
 
     version: Count
     interface: PolicyInterface
@@ -138,12 +138,12 @@ class Contract(Record, frozen=True, kw_only=True):
 
 
 def noise_size(action_dim: int, refinement_steps: int, choice: ActionChoice) -> int:
-    """Noise that a particle takes: one vector to be drawn, one a refinement step, one number for lots."""
+    """Random numbers of a particle: a vector for draw and refinement steps each, a number for ``sample``."""
     return (1 + refinement_steps) * action_dim + (choice == "sample")
 
 
 def graph_inputs(obs_dim: int, action_dim: int, spec: SamplerSpec) -> dict[str, tuple[str | int, ...]]:
-    """Shapes of the graph's inputs by name; B observations and K particles are free."""
+    """Shapes of the graph's inputs by name; B (observations) and K (particles) are dynamic."""
     inputs: dict[str, tuple[str | int, ...]] = {"obs": ("B", obs_dim), "noise": ("B", "K", spec.noise_dim)}
     if spec.needs_previous:
         inputs["previous"] = ("B", action_dim)
@@ -166,7 +166,7 @@ def encode_contract(contract: Contract) -> str:
 
 
 def decode_contract(text: str) -> Contract:
-    """Contract from JSON, strictly; one of an older version is migrated first.
+    """Contract from JSON, decoded strictly; an older version is migrated first.
 
     Raises:
         ContractError: another version, or a field that is missing, unknown, of another type or out of range.
@@ -190,7 +190,7 @@ def decode_contract(text: str) -> Contract:
 
 
 def _plain(value: Any) -> Any:
-    """Value of a builtin type for numpy's scalars and for subclasses such as torch's version string."""
+    """Builtin value of a numpy scalar, or of a subclass such as torch's version string."""
     if isinstance(value, np.generic):
         return value.item()
     for builtin in (str, int, float):
@@ -200,7 +200,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_interface(path: Path | str) -> PolicyInterface:
-    """Interface from a TOML file, strictly.
+    """Interface from a TOML file, decoded strictly.
 
     Raises:
         ContractError: the file cannot be read, or a field is missing, unknown or out of range.

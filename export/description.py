@@ -1,4 +1,4 @@
-"""The contract as text for people: what ``wpg inspect`` prints and a report shows."""
+"""The contract as readable text, for ``wpg inspect`` and for reports."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class Section(NamedTuple):
 
 
 def describe(contract: Contract) -> list[Section]:
-    """The contract in sections, without the golden vectors' numbers."""
+    """The contract in sections, without the values of the golden vectors."""
     return [
         _robot(contract),
         _observation(contract),
@@ -117,7 +117,7 @@ def _start(goal: GoalSpec) -> str:
 
 
 def _training(contract: Contract) -> Section:
-    """What sets the arms apart that it was trained on; of the joints, from the least to the greatest."""
+    """Ranges of what varied between the arms in training; a quantity of several joints is one range."""
     interface = contract.interface
     spans: dict[str, tuple[float, float]] = {}
     for name, (low, high) in interface.trained_ranges.items():
@@ -190,7 +190,7 @@ def _number(value: float) -> str:
 
 
 def _row(values: Row) -> str:
-    """Numbers in order; one number where they are all the same."""
+    """Numbers in order, or one number if they are all the same."""
     if len(set(values)) == 1 and len(values) > 1:
         return f"{_number(values[0])} each"
     return ", ".join(_number(value) for value in values)

@@ -1,8 +1,8 @@
-"""The last bytes of an artifact: a digest of everything before them, behind a signature if there is one.
+"""The last bytes of an artifact: an optional signature, then a digest of everything before it.
 
-Both are further entries of the ONNX model's ``metadata_props``, which protobuf allows to be appended to the
-encoded model, so that any ONNX runtime still loads the file, while a changed byte is noticed without a
-parser: they have a fixed length and a fixed place::
+Both are entries of the ONNX model's ``metadata_props``. Protobuf allows such entries to be appended to the
+encoded model, so that any ONNX runtime still loads the file. They have a fixed length and place, so that a
+changed byte is noticed without a parser::
 
     model | wpg.signature (optional): HMAC-SHA256 of the model | wpg.digest: SHA-256 of all before
 """
@@ -14,7 +14,7 @@ _HEX_DIGITS = 64
 
 
 def _head(key: str) -> bytes:
-    """What stands before the hexadecimal digits of an entry.
+    """Bytes before the hexadecimal digits of an entry.
 
     Field 14 (metadata_props) of ModelProto, length-delimited; in it key (field 1) and value (field 2).
     """
@@ -41,7 +41,7 @@ def seal(model: bytes) -> bytes:
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether the bytes end in a digest, be it the right one or not."""
+    """Whether the bytes end in a digest, right or wrong."""
     return data[-SEAL_SIZE:-_HEX_DIGITS] == _DIGEST
 
 
@@ -51,23 +51,23 @@ def stored_digest(data: bytes) -> str:
 
 
 def actual_digest(data: bytes) -> str:
-    """The digest that the bytes before the seal have."""
+    """The digest of the bytes before the stored one."""
     return hashlib.sha256(memoryview(data)[:-SEAL_SIZE]).hexdigest()
 
 
 def is_signed(data: bytes) -> bool:
-    """Whether a signature stands before the seal, be it the right one or not."""
+    """Whether a signature, right or wrong, stands before the digest."""
     return data[-SEAL_SIZE - SIGNATURE_SIZE :][: len(_SIGNATURE)] == _SIGNATURE
 
 
 def is_signed_with(data: bytes, key: bytes) -> bool:
-    """Whether the signature before the seal was made with this key."""
+    """Whether the signature before the digest was made with this key."""
     found = data[-SEAL_SIZE - _HEX_DIGITS : -SEAL_SIZE]
     return is_signed(data) and hmac.compare_digest(found, _hmac(data[: -SEAL_SIZE - SIGNATURE_SIZE], key))
 
 
 def _hmac(model: bytes, key: bytes) -> bytes:
-    # The key may have other uses: their messages begin otherwise.
+    # The prefix keeps this use of the key apart from its other uses.
     code = hmac.new(key, SIGNATURE_KEY.encode(), "sha256")
     code.update(model)
     return code.hexdigest().encode()

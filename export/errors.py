@@ -1,4 +1,4 @@
-"""What can be wrong with an artifact.
+"""Errors of artifacts.
 
 ::
 
@@ -11,7 +11,7 @@
 
 
 class ArtifactError(ValueError):
-    """Root of everything that can be wrong with an artifact."""
+    """Base class of all errors of artifacts."""
 
 
 class CorruptArtifactError(ArtifactError):
@@ -19,7 +19,7 @@ class CorruptArtifactError(ArtifactError):
 
 
 class ContractError(ArtifactError):
-    """The file is whole, but what it asks for is not what is there."""
+    """The file is whole, but its contract does not fit the robot, the policy or this version."""
 
 
 class SignatureError(ArtifactError):

@@ -1,4 +1,4 @@
-"""What an environment declares about itself: all that a deployed policy relies on."""
+"""Interface of a policy, declared by its environment: robot, observations, actions and goals."""
 
 import math
 from typing import Annotated, Literal
@@ -13,7 +13,8 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Row = tuple[float, ...]
 ROOM_SHARE = 0.4
-"""Of a box's diagonal: from its middle there are still points of it further away than this."""
+"""Largest minimum distance of goals, as a share of the box's diagonal. The corners are half a diagonal from
+the middle, so that a goal far enough away exists wherever the arm stands."""
 
 ObservationSource = Literal[
     "joint_pos",
@@ -65,7 +66,7 @@ class RobotSpec(Record, frozen=True, kw_only=True):
 
 
 class ObservationTerm(Record, frozen=True, kw_only=True):
-    """A run of entries of the observation vector."""
+    """Consecutive entries of the observation vector."""
 
     name: str
     size: Count
@@ -75,7 +76,7 @@ class ObservationTerm(Record, frozen=True, kw_only=True):
     """The source's value is multiplied by this before it is clipped."""
     clip: tuple[float, float] | None = None
     history: Count = 1
-    """How many successive values stand here, newest first; ``size`` counts them all."""
+    """Number of successive values in this term, newest first; ``size`` counts all of them."""
 
     def __post_init__(self) -> None:
         if self.size % self.history:
@@ -87,15 +88,15 @@ class ObservationTerm(Record, frozen=True, kw_only=True):
 
 
 class ToolControl(Record, frozen=True, kw_only=True):
-    """How an arm follows its tool."""
+    """How the joints follow when actions move the tool."""
 
     axis: Vector3
-    """Unit vector in the tool's frame that keeps its direction, as far as the arm's joints allow."""
+    """Unit vector in the tool's frame; its direction in the base frame is kept as far as the joints allow."""
     posture_rad: Row
-    """Where joints return to that the motion does not need; the axis keeps the direction it has here."""
+    """Posture to which the joints return as far as the tool's motion allows; it sets the axis's direction."""
     low_m: Vector3
     high_m: Vector3
-    """Corners of the box, in the base frame, that the tool is not sent out of."""
+    """Corners of the box in the base frame that limits the tool's targets."""
 
     def __post_init__(self) -> None:
         require_unit(self.axis)
@@ -113,13 +114,13 @@ class ActionTerm(Record, frozen=True, kw_only=True):
     """The policy acts in [-1, 1]; the graph's output is ``offset + scale * a``, in ``unit``."""
     offset: Row
     delta_from: Literal["measured", "target"] = "measured"
-    """What a delta counts from: where the arm was measured, or where it was told to go by the step before.
+    """Where a delta starts: at the measured position, or at the target of the step before.
 
-    The second is for arms that answer late: what is measured there is long past, and a target near it would
-    hold the arm back.
+    The target is for arms that answer late: their measured position lags behind, and targets near it would
+    slow the arm down.
     """
     tool: ToolControl | None = None
-    """Of ``tool_position_delta``: (3,) m in the base frame that the tool is to move."""
+    """Set for ``tool_position_delta``, whose actions are (3,) m of tool motion in the base frame."""
 
     @property
     def low(self) -> Row:
@@ -154,25 +155,25 @@ class ActionTerm(Record, frozen=True, kw_only=True):
 
 
 class GoalSpec(Record, frozen=True, kw_only=True):
-    """The box goals are drawn from, and when one counts as reached."""
+    """The box that goals are drawn from, and when a goal counts as reached."""
 
     achieved: str
-    """What is compared with the goal: ``tool_pos``, or the name of an observation term from outside."""
+    """What must reach the goal: ``tool_pos``, or the name of an observation term from outside the robot."""
     low: Row
-    """Of the box that goals are drawn from; an object that is compared with them lay in it at first, too."""
+    """Lower corner of the box that goals are drawn from. An object that must reach them starts in it, too."""
     high: Row
     tolerance_m: Annotated[float, msgspec.Meta(gt=0)]
     distance_min_m: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """A goal lies at least this far from what is compared with it when it is set."""
+    """A new goal is at least this far from the tool or object that must reach it."""
     start_spread_rad: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """Training started with every joint at most this far from the robot's home, or from the posture of tool
-    control; None: from anywhere."""
+    """Largest distance of a joint from the robot's home, or from the posture of tool control, at the start of
+    a training episode; None if episodes started anywhere."""
     start_clearance_m: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """Training started with the tool at least this far beside the object; None: anywhere."""
+    """Smallest horizontal distance from tool to object at the start of a training episode; None if any."""
     given: bool = False
-    """A goal is where something stands, such as a hole: it must be told, none can be drawn."""
+    """Whether goals must be given, because they are where something stands, such as a hole."""
     horizon_steps: Count
-    """Policy steps a goal is given; it is reached when the last of them ends within the tolerance."""
+    """Policy steps per goal; the goal is reached if the last of them ends within the tolerance."""
 
     @property
     def object_term(self) -> str | None:
@@ -195,15 +196,15 @@ class PolicyInterface(Record, frozen=True, kw_only=True):
     """Everything about a task that the deployed policy relies on; an environment declares it."""
 
     robot: RobotSpec | None = None
-    """None for an environment that stands for no robot; such an artifact cannot be run on one."""
+    """None for an environment that models no robot; such an artifact cannot run on a robot."""
     observation: tuple[ObservationTerm, ...]
     action: ActionTerm
     control_dt_s: Seconds
     goal: GoalSpec | None = None
     trained_delay_s: tuple[float, float] = (0.0, 0.0)
-    """Shortest and longest delay between observation and effect that training has seen."""
+    """Shortest and longest delay between observation and effect in training."""
     trained_ranges: dict[str, tuple[float, float]] = msgspec.field(default_factory=dict)
-    """Other quantities that training has varied, with the range, by name with unit: ``friction_nm``."""
+    """Ranges of other quantities that varied in training, by name with unit, such as ``friction_nm``."""
 
     def __post_init__(self) -> None:
         if not self.observation:
@@ -222,7 +223,7 @@ class PolicyInterface(Record, frozen=True, kw_only=True):
 
     @property
     def external(self) -> dict[str, int]:
-        """Observation terms that come from outside the robot, with how many numbers each has at a time."""
+        """Sizes, without history, of the observation terms that come from outside the robot, by name."""
         return {
             term.name: term.size // term.history for term in self.observation if term.source == "external"
         }

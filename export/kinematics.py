@@ -1,6 +1,6 @@
-"""Forward kinematics of a serial arm, from a description small enough to travel in the contract.
+"""Forward kinematics of a serial arm, from a description that is small enough for the contract.
 
-Each joint stands in a fixed frame relative to the joint before it and turns about an axis of that frame::
+The frame of each joint is fixed relative to the joint before, and the joint turns about an axis of it::
 
     T(q) = Π_i [ F_i · R(axis_i, q_i) ] · F_tool
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Vector3 = tuple[float, float, float]
 Angle = Annotated[float, msgspec.Meta(ge=-2 * math.pi, le=2 * math.pi)]
 CROSS = np.cross(np.eye(3)[:, None], np.eye(3)).transpose(0, 2, 1).reshape(3, 9)
-"""Takes a vector (3,) to the matrix, (9,) by rows, that multiplies others by it crosswise."""
+"""Matrix that maps a vector (3,) to the rows (9,) of its cross-product matrix."""
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,7 +44,7 @@ class Frame(Record, frozen=True, kw_only=True):
 
 
 class JointFrame(Record, frozen=True, kw_only=True):
-    """Where a revolute joint stands on the link before it, and the unit axis it turns about."""
+    """A revolute joint: its frame on the link before it, and the unit axis that it turns about."""
 
     frame: Frame
     axis: Vector3 = (0.0, 0.0, 1.0)
@@ -61,10 +61,10 @@ class SerialChain(Record, frozen=True, kw_only=True):
 
 
 class ForwardKinematics:
-    """Tool pose from joint positions, without allocation that grows with use."""
+    """Tool pose from joint positions; its buffers are allocated once."""
 
     def __init__(self, chain: SerialChain) -> None:
-        # Frames are turned so that every joint turns about its z; the chain stays the same.
+        # Every frame is rotated so that its joint turns about z; the chain as a whole stays the same.
         turns = [_turn_from_z(joint.axis) for joint in chain.joints]
         fixed = [
             before.T @ joint.frame.matrix() @ turn
@@ -90,7 +90,7 @@ class ForwardKinematics:
     def tool_position(self, joint_pos: NDArray[np.floating]) -> NDArray[np.float64]:
         """Position of the tool in the base frame, (3,) in metres.
 
-        From the tool inwards and in plain floats: several times as fast as the whole pose.
+        Computed from the tool inwards in plain floats, which is several times as fast as the whole pose.
         """
         self._check(joint_pos)
         x, y, z = self._tool_xyz
@@ -128,7 +128,7 @@ class ForwardKinematics:
         return np.concatenate([place, direction], axis=-1), change.swapaxes(0, -2).swapaxes(-1, -2)
 
     def _frames(self, joint_pos: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The frame of every joint after its turn, and of the tool, (num_joints + 1, [B,] 4, 4)."""
+        """Frames of all joints after their rotation, and of the tool, (num_joints + 1, [B,] 4, 4)."""
         self._check(joint_pos)
         angles = joint_pos.T
         turns = np.ones((*angles.shape, 1, 3))
@@ -139,7 +139,7 @@ class ForwardKinematics:
         frames[:-1] = (turns @ turning).reshape(*angles.shape, 4, 4)
         frames[-1] = self._tool
         reach = 1
-        while reach < len(frames):  # a prefix product: each stage doubles how many frames are chained
+        while reach < len(frames):  # prefix product: each stage doubles the number of frames that are chained
             frames[reach:] = frames[:-reach] @ frames[reach:]
             reach *= 2
         return frames
@@ -168,7 +168,7 @@ def _turn_from_z(axis: Vector3) -> NDArray[np.float64]:
 
 
 def _turning(frame: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A frame (4, 4) after a turn about its z, (3, 16): what cosine, sine and one are multiplied by."""
+    """Coefficients (3, 16) of cosine, sine and one in a frame (4, 4) that is rotated about its z axis."""
     parts = np.zeros((3, 4, 4))
     parts[0, :, :2] = frame[:, :2]
     parts[1, :, 0], parts[1, :, 1] = frame[:, 1], -frame[:, 0]

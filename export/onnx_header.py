@@ -1,7 +1,7 @@
-"""What an encoded ONNX model says of its format, read without the onnx package.
+"""Format versions of an encoded ONNX model, read without the onnx package.
 
-Fields of ``ModelProto`` in protobuf's encoding: a tag, which is field number · 8 + wire type, then a varint,
-or a length and as many bytes. Source: onnx.proto, and protobuf's encoding guide.
+``ModelProto`` is read in protobuf's encoding: each field has a tag, which is field number · 8 + wire type,
+and then either a varint, or a length and that many bytes. Source: onnx.proto and protobuf's encoding guide.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import NamedTuple
 IR_VERSION = 9
 OPSET = 18
 OPSETS = {"": OPSET}
-"""Version of every operator domain that an artifact uses: ONNX's own, which has no name."""
+"""Version of ONNX's own operator domain, the only one that an artifact uses."""
 
 _VARINT, _BYTES = 0, 2
 _IR_VERSION, _OPSET_IMPORT, _METADATA_PROPS = 1, 8, 14  # of ModelProto
@@ -32,7 +32,7 @@ def read_header(model: bytes) -> Header:
     """Versions and metadata keys in an encoded model.
 
     Raises:
-        ValueError: it is no protobuf message, or not such a one.
+        ValueError: the bytes are no protobuf message, or another message than ``ModelProto``.
     """
     ir_version, opsets, metadata = 0, {}, []
     for number, value in _fields(model):
@@ -78,7 +78,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(message: bytes, place: int) -> tuple[int, int]:
-    """Integer at a place, seven bits a byte and the low ones first, and the place behind it."""
+    """Varint at a place, seven bits per byte with the low bits first, and the place after it."""
     value = 0
     for shift, byte in zip(range(0, 64, 7), message[place : place + 10], strict=False):
         value |= (byte & 0x7F) << shift

@@ -9,34 +9,34 @@ from wpg.export.contract import ActionChoice, SamplerSpec, noise_size
 from wpg.export.errors import ContractError
 
 SWITCH_COST_TEMPERATURES = 10.0
-"""Switch cost of ``best_with_hysteresis`` in temperatures, unless another one is given."""
+"""Default switch cost of ``best_with_hysteresis``, as a multiple of the temperature."""
 MAX_REFINEMENT_STEPS = 64
-"""Every step is unrolled into the graph, and costs a gradient of the critics for every particle."""
+"""Limit of refinement steps: each is unrolled in the graph and costs a critic gradient for every particle."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerOptions:
-    """What an exporter may choose about the sampler; the rest follows from the policy.
+    """Choices about the sampler that are open at export; the rest follows from the policy.
 
     Raises:
         ContractError: a value is out of range.
     """
 
     num_particles: int | None = None
-    """Particles to draw unless the caller asks for another number; None: the components of the policy.
+    """Default number of particles; None takes the number C of the policy's components.
 
-    With ``sample`` a multiple of the components: particle k is of component k mod C.
+    With ``sample`` it must be a multiple of C, because particle k belongs to component k mod C.
     """
     refinement_steps: int = 0
     """Langevin steps M of every particle, ``MAX_REFINEMENT_STEPS`` at most."""
     step_size: float = 0.05
-    """η of a step."""
+    """Step size η of a refinement step."""
     choice: ActionChoice = "best"
     """Which particle becomes the action."""
     switch_cost: float | None = None
-    """Of ``best_with_hysteresis``; None: 10 times the temperature."""
+    """Switch cost of ``best_with_hysteresis``; None takes 10 times the temperature."""
     noise_scale: float = 1.0
-    """What the graph multiplies the noise by; 0 acts by the components' means."""
+    """Factor on the noise, applied in the graph; 0 gives the means of the components."""
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -54,10 +54,10 @@ class SamplerOptions:
             )
 
     def spec(self, *, action_dim: int, num_components: int, temperature: float) -> SamplerSpec:
-        """The contract's part, for a policy of this size and temperature τ.
+        """The sampler's part of the contract, for a policy of this size and temperature τ.
 
         Raises:
-            ContractError: a ``sample`` of these particles would not take all components alike.
+            ContractError: ``sample`` would not choose all components equally often.
         """
         switch_cost = 0.0
         if self.choice == "best_with_hysteresis":
@@ -79,7 +79,7 @@ class SamplerOptions:
 
 
 AS_TRAINED = SamplerOptions()
-"""Nothing changed: no refinement, the critics' best particle, the noise of training."""
+"""The defaults: no refinement, the critics' best particle, and the noise of training."""
 
 
 @dataclass(frozen=True, kw_only=True)

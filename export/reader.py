@@ -1,6 +1,6 @@
 """Loads an artifact, and checks that it is whole and fits its own contract.
 
-Needs numpy, msgspec and onnxruntime alone: this is the side that stands on the robot's computer.
+This module needs only numpy, msgspec and onnxruntime, because it runs on the robot's computer.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ def load_artifact(path: Path | str, key: bytes | None = None) -> Artifact:
 
     Args:
         path: the file.
-        key: shared secret that the file must have been signed with; without, a signature is not asked for.
+        key: shared secret that the file must have been signed with; None checks no signature.
 
     Raises:
         CorruptArtifactError: the file cannot be read, is no artifact, is truncated or was edited.
@@ -78,7 +78,7 @@ def _checked_digest(data: bytes, path: Path) -> str:
 
 
 def _check_header(data: bytes, path: Path, *, signed: bool) -> None:
-    """The file is of the ONNX version and the operator set that wpg writes, and has no metadata but wpg's."""
+    """Check that the file has the ONNX version, operator set and metadata keys that wpg writes."""
     try:
         header = read_header(data)
     except ValueError as error:
@@ -115,14 +115,14 @@ def _load(data: bytes, path: Path) -> _Loaded:
             {node.name: node for node in session.get_inputs()},
             {node.name: node for node in session.get_outputs()},
         )
-    except Exception as error:  # onnxruntime has no common root for what it raises
+    except Exception as error:  # the exceptions of onnxruntime have no common base class
         raise CorruptArtifactError(
             f"{path}: onnxruntime {ort.__version__} cannot load it: {' '.join(str(error).split())}"
         ) from error
 
 
 def _check_graph(loaded: _Loaded, contract: Contract, path: Path) -> None:
-    """The graph has the inputs and outputs that the contract speaks of, and no others."""
+    """Check that the graph has exactly the inputs and outputs of the contract."""
     size = contract.interface.action.size
     expected_inputs = graph_inputs(contract.interface.obs_dim, size, contract.sampler)
     expected_outputs = graph_outputs(size)

@@ -1,6 +1,7 @@
-"""Writing the artifact, where the policy was trained: what needs torch and onnx, and nothing outside does.
+"""Writing of artifacts, which needs torch and onnx and runs where the policy was trained.
 
-``writer`` writes the file, of what ``sources``, ``stable_baselines`` or ``module`` read; ``graph``,
-``choice`` and ``builder`` make the graph of ``networks`` and ``models``, ``golden`` and ``parity`` hold it
-against the policy.
+``runs`` and ``zips`` export run folders and policies of Stable-Baselines3. ``writer`` writes the file from a
+policy that ``sources``, ``stable_baselines`` or ``module`` has read. ``graph``, ``choice`` and ``builder``
+make the ONNX graph from ``networks``; ``golden`` and ``parity`` compare it with the policy of ``models``, in
+float64.
 """

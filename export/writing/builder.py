@@ -1,4 +1,4 @@
-"""ONNX graphs, node by node."""
+"""Builds ONNX graphs node by node."""
 
 from itertools import count
 from typing import Any
@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 from wpg.export.onnx_header import IR_VERSION, OPSET
 
 Shapes = dict[str, tuple[str | int, ...]]
-"""Shape by name; a word stands for a size that is free."""
+"""Shapes by name; a string stands for a dynamic size."""
 
 
 class GraphBuilder:
-    """Collects nodes and constants; values are referred to by name."""
+    """Collects nodes and constants; inputs and outputs are referred to by name."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []

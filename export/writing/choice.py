@@ -19,16 +19,16 @@ from wpg.export.writing.builder import GraphBuilder
 
 
 def add_choice(graph: GraphBuilder, a: str, term: ActionTerm, spec: SamplerSpec) -> None:
-    """``action``: the particle with the highest score.
+    """Add the output ``action``: the particle with the highest score.
 
     Args:
         graph: it has ``particles (B, K, A)`` and ``values (B, K)``.
         a: particles (B, K, A) in [-1, 1].
         term: unit and scale of the actions.
-        spec: says which rule.
+        spec: names the rule.
     """
     fixed = np.array(term.scale) == 0
-    if fixed.any():  # where the action is the same whatever the particle, distances do not count
+    if fixed.any():  # dimensions with a fixed action do not count in distances
         a = graph.add("Mul", a, graph.constant("varies", np.where(fixed, 0.0, 1.0)))
     match spec.choice:
         case "best":
@@ -49,7 +49,7 @@ def add_choice(graph: GraphBuilder, a: str, term: ActionTerm, spec: SamplerSpec)
 
 
 def _way(graph: GraphBuilder, a: str, term: ActionTerm) -> str:
-    """Distance of every particle from the previous action, (B, K); 0 where that is not a number."""
+    """Distance of every particle from the previous action, (B, K); 0 if there is none (NaN)."""
     scale = np.array(term.scale)
     inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale != 0)
     centred = graph.add("Sub", "previous", "action_offset")
@@ -61,7 +61,7 @@ def _way(graph: GraphBuilder, a: str, term: ActionTerm) -> str:
 
 
 def add_spread(graph: GraphBuilder) -> None:
-    """``spread (B,)``: root mean square distance of the particles from their mean."""
+    """Add the output ``spread (B,)``: root mean square distance of the particles from their mean."""
     mean = graph.add("ReduceMean", "particles", graph.ints(1), keepdims=1)
     squares = graph.add("ReduceSumSquare", graph.add("Sub", "particles", mean), graph.ints(2), keepdims=0)
     graph.add("Sqrt", graph.add("ReduceMean", squares, graph.ints(1), keepdims=0), out="spread")

@@ -1,4 +1,4 @@
-"""Inputs with the outputs that belong to them, for the contract."""
+"""Golden vectors: example inputs and outputs for the contract."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ GOLDEN_PARTICLES_MAX = 32
 
 
 def observations_around(mean: Array, std: Array, rng: np.random.Generator) -> Floats:
-    """Candidates for golden vectors and checks, (scales, N, obs_dim), from well inside to well outside."""
+    """Candidates for golden vectors and checks, (scales, N, obs_dim), near the training mean and far off."""
     directions = rng.standard_normal((len(OBSERVATION_SCALES), 16, len(mean)))
     around: Floats = (mean + np.array(OBSERVATION_SCALES)[:, None, None] * std * directions).astype(
         np.float32
@@ -27,7 +27,7 @@ def observations_around(mean: Array, std: Array, rng: np.random.Generator) -> Fl
 def golden_vectors(
     reference: Reference, spec: SamplerSpec, candidates: Floats, rng: np.random.Generator
 ) -> GoldenVectors:
-    """Of the candidates at every scale those whose outputs depend least on rounding."""
+    """Golden vectors from the candidates of every scale whose outputs depend least on rounding."""
     particles = min(spec.num_particles, GOLDEN_PARTICLES_MAX)
     chosen, noises = [], []
     for obs in candidates:
@@ -55,8 +55,8 @@ def golden_vectors(
 def _sensitivity(reference: Reference, obs: Floats, noise: Floats, rng: np.random.Generator) -> Floats:
     """Largest change of an output, (B,), when the inputs change by a few roundings.
 
-    It is large where two particles are nearly equally good, or a particle is refined near a kink of the
-    critic: there another processor may rightly answer otherwise.
+    It is large where two particles are nearly equally good, or where a particle is refined near a kink of the
+    critic. Another processor may give another answer there without being wrong.
     """
     base = reference(obs, noise)
     change = np.zeros(len(obs))

@@ -5,10 +5,9 @@ With the policy's mixture (μ, σ, w) and the critics' minimum Q, particle k of 
     u = μ_c + ν σ_c (I + w_c w_cᵀ)^½ ξ_0,    then M times    u ← u + η v + ν sqrt(2 η τ) ξ_m,
     v = ∇_u [Q(s, tanh u) + τ Σ log(1 − tanh² u)] = (1 − tanh² u) ∇_a Q − 2 τ tanh u
 
-with the noise's scale ν, and the particle in the robot's units is ``offset + scale * tanh u``. The refinement
-is unadjusted Langevin dynamics on the Gibbs density exp(Q/τ). Normalisation is folded into the layers, so
-that what is left is plain MLPs of centred inputs; the critic's gradient is its own back-propagation, written
-out.
+with the noise scale ν. The particle in the robot's units is ``offset + scale * tanh u``. The refinement
+is unadjusted Langevin dynamics on the Gibbs density exp(Q/τ). Normalisation is folded into the layers, which
+leaves plain MLPs of centred inputs; the critic's gradient is its back-propagation, written out as nodes.
 """
 
 import math
@@ -27,9 +26,9 @@ from wpg.export.writing.networks import Layer, Networks
 def build_graph(networks: Networks, action: ActionTerm, spec: SamplerSpec) -> onnx.ModelProto:
     """The sampler as a model without metadata.
 
-    Inputs ``obs (B, obs_dim)``, ``noise (B, K, noise_dim)`` and, for a choice that looks back,
-    ``previous (B, A)``; outputs ``particles (B, K, A)``,
-    ``values (B, K)``, ``action (B, A)`` and ``spread (B,)``; B and K are free.
+    Inputs are ``obs (B, obs_dim)``, ``noise (B, K, noise_dim)`` and, if the choice depends on it,
+    ``previous (B, A)``. Outputs are ``particles (B, K, A)``, ``values (B, K)``, ``action (B, A)`` and
+    ``spread (B,)``. B and K are dynamic.
     """
     graph = GraphBuilder()
     noise, *kicks = noises(graph, action.size, spec)
@@ -66,8 +65,8 @@ def no_values(graph: GraphBuilder, a: str) -> None:
 class _CriticNodes:
     """One critic as nodes: its values, and the gradient of its values, at actions (B, K, A).
 
-    Behind the first layer the particles of all states are rows, N = B · K, because a layer of rows is one
-    node in onnxruntime, its bias and its ReLU included.
+    After the first layer the particles of all states are rows, N = B · K, because onnxruntime computes a
+    layer of rows, with its bias and ReLU, in one node.
     """
 
     def __init__(self, graph: GraphBuilder, name: str, layers: list[Layer], obs: str, split: int) -> None:
@@ -87,7 +86,7 @@ class _CriticNodes:
         return self._forward(a)[0]
 
     def _forward(self, a: str) -> tuple[str, list[str]]:
-        """Values (N, 1), and what the hidden layers give, each (N, H)."""
+        """Values (N, 1), and the outputs of the hidden layers, each (N, H)."""
         graph = self._graph
         first = graph.add("Relu", graph.add("Add", graph.add("MatMul", a, self._action_weight), self._share))
         hidden = [graph.add("Reshape", first, graph.ints(-1, self._width))]
@@ -108,7 +107,7 @@ class _CriticNodes:
         return values, graph.add("MatMul", gradient, below[0])
 
     def _through_relu(self, gradient: str, output: str) -> str:
-        """Gradient before a ReLU, from that after it: kept where the output is positive.
+        """Gradient before a ReLU from the gradient after it, which is kept where the output is positive.
 
         Greater, Cast and Mul run vectorised in onnxruntime; Where and Sign do not.
         """
@@ -130,7 +129,7 @@ def noises(graph: GraphBuilder, action_dim: int, spec: SamplerSpec) -> list[str]
 
 
 def _normalised(graph: GraphBuilder, networks: Networks) -> str:
-    """What policy and critics see of the observation (B, obs_dim)."""
+    """Normalised observation (B, obs_dim), the input of policy and critics."""
     if networks.normaliser is None:
         return "obs"
     rule = networks.normaliser
@@ -166,11 +165,11 @@ def _mixture_particles(
 
 
 def _heads(graph: GraphBuilder, networks: Networks, h: str, *, with_noise: bool) -> list[str]:
-    """Mean and, where there is noise, log-width and stretch of every particle's component, each (B, K, A)."""
+    """Mean, and for a random policy log-width and stretch, of every particle's component, each (B, K, A)."""
     components, size = networks.num_components, networks.action_dim
     widths = (networks.log_std, networks.stretch) if with_noise else ()
     layers = [networks.mean, *(layer for layer in widths if layer is not None)]
-    # Side by side a component, they are one layer, and one look-up of the components.
+    # As one layer, with the outputs of a component side by side, they need only one look-up.
     weight, bias = (
         np.concatenate([np.reshape(part, (-1, components, size)) for part in parts], axis=2)
         for parts in zip(*layers, strict=True)

@@ -1,4 +1,4 @@
-"""Policies and critics in float64, stated in torch apart from the graph: what the graph is held against."""
+"""Policies and critics in float64 torch, written independently of the graph to check it."""
 
 import copy
 from typing import Protocol
@@ -18,7 +18,7 @@ class Model(Protocol):
     """Policy and critics in float64, stated in torch."""
 
     def draw(self, states: Tensor, noise: Tensor) -> Tensor:
-        """Samples before the squash for standard normal noise (B, K, A); particle k: component k mod C."""
+        """Samples before the squash, for standard normal noise (B, K, A); particle k: component k mod C."""
         ...
 
     def squash(self, u: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class ModuleModel:
         self._module = copy.deepcopy(module).cpu().double().eval().requires_grad_(False)
 
     def draw(self, states: Tensor, noise: Tensor) -> Tensor:
-        """The action, whatever the noise, (B, K, A)."""
+        """The deterministic action for every particle, (B, K, A)."""
         action: Tensor = self._module(states)
         return action.unsqueeze(1).expand(-1, noise.shape[1], -1)
 
@@ -127,7 +127,7 @@ class ModuleModel:
         return u.clamp(-1, 1)
 
     def value(self, states: Tensor, a: Tensor) -> Tensor:
-        """0: there is no critic."""
+        """Zeros, because there is no critic."""
         del a
         return states.new_zeros(len(states))
 

@@ -17,7 +17,7 @@ from wpg.export.writing.models import ModuleModel
 from wpg.export.writing.sources import Source
 
 ROWS = 3
-"""Observations in the batch that a module is tried with."""
+"""Batch size of the observations that a module is tried with."""
 
 
 def module_source(module: nn.Module, *, obs_dim: int) -> Source:
@@ -29,7 +29,7 @@ def module_source(module: nn.Module, *, obs_dim: int) -> Source:
         obs_dim: values that it sees.
 
     Raises:
-        ContractError: it does not take such observations, or consists of more than standard operators.
+        ContractError: it does not accept such observations, or needs more than ONNX's standard operators.
     """
     module = module.eval()
     action_dim = _action_dim(module, obs_dim)

@@ -1,4 +1,4 @@
-"""Policy and critics at rest, as plain numbers: what a graph is written from, whoever trained them."""
+"""Policy and critics as plain arrays, from which a graph is written; any library may have trained them."""
 
 import copy
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ Activation = Literal["Relu", "Tanh", "Elu"]
 class InputNormaliser:
     """``clip((obs − mean) / std, −clip, clip)`` in front of the policy and of the critics.
 
-    Without ``std`` and ``clip`` it only centres. The mean is never folded into the layers: where an input
-    hardly varies, small differences are multiplied by much, and must be taken before anything is rounded.
+    Without ``std`` and ``clip`` it only centres. The mean is never folded into the layers: an input that
+    hardly varies has large weights, so its difference from the mean must be taken before any rounding.
     """
 
     mean: Array
@@ -42,20 +42,21 @@ class Networks:
     action_dim: int
     num_components: int
     trunk: list[Layer]
-    """Hidden layers of the policy, an activation behind each."""
+    """Hidden layers of the policy, each followed by the activation."""
     mean: Layer
     """Output viewed as (C, A)."""
     log_std: Layer | None
-    """Output viewed as (C, A), before it is clipped; None for a policy that always does the same."""
+    """Output viewed as (C, A), before it is clipped; None for a deterministic policy."""
     log_std_range: tuple[float, float]
     stretch: Layer | None = None
-    """Output viewed as (C, A), before it is clipped; None where every kernel lies along the axes."""
+    """Output viewed as (C, A), before it is clipped; None if all covariances are diagonal."""
     stretch_range: tuple[float, float] = (-STRETCH_MAX, STRETCH_MAX)
     squash: Literal["tanh", "clip"] = "tanh"
-    """How the sample comes into [-1, 1]."""
+    """How samples are limited to [-1, 1]."""
     activation: Activation = "Relu"
     critics: list[list[Layer]] = field(default_factory=list)
-    """One list a member, ReLU between; the input is observation, then action. None at all: values are 0."""
+    """Layers of each critic, with ReLU between them; the input is the observation, then the action. Without
+    critics all values are 0."""
     normaliser: InputNormaliser | None = None
 
     @classmethod
@@ -95,7 +96,7 @@ class Networks:
 
 
 def _centred(layer: Layer, centre: Array) -> Layer:
-    """The layer for inputs from which ``centre`` is taken first; it stands for the first of them."""
+    """The layer for inputs from which ``centre`` is subtracted first; it applies to the first inputs."""
     weight, bias = layer
     return weight, bias + centre.astype(np.float64) @ weight[: len(centre)]
 

@@ -1,4 +1,4 @@
-"""What the graph must compute, stated a second time with the policy's own modules, and the comparison."""
+"""Computes the graph's outputs a second time with the policy's own modules, and compares."""
 
 import math
 from collections.abc import Callable
@@ -18,13 +18,13 @@ from wpg.export.writing.models import Model
 TOLERANCE = 1e-5
 """Largest error: of particles relative to 1 + |expected|, of values relative to 1 + the largest of them.
 
-A value that cancels to nearly nothing is as far off in float32 as one that does not.
+In float32 a value near zero that results from cancellation has the same absolute error as a large one.
 """
 KINK_SHARE = 1e-3
-"""Share of refined particles that may be further off.
+"""Share of refined particles that may exceed the tolerance.
 
-The critic's gradient jumps where a ReLU switches or the smaller critic changes; within rounding of such a
-place float32 may take the other side.
+The critic's gradient jumps where a ReLU switches or where another critic becomes the smallest. Near such a
+point rounding decides which side float32 takes.
 """
 
 
@@ -68,7 +68,7 @@ class Reference:
     def scores(
         self, particles: Floats, values: Floats, noise: Floats, previous: Floats | None
     ) -> NDArray[np.float64]:
-        """What the choice goes by, (B, K): the particle with the highest score becomes the action."""
+        """Scores of the particles, (B, K); the particle with the highest becomes the action."""
         a = self._unscaled(particles)
         match self._spec.choice:
             case "sample":
@@ -89,7 +89,7 @@ class Reference:
         return unscaled
 
     def previous_actions(self, obs: Floats, rng: np.random.Generator) -> Floats | None:
-        """Actions (B, A) that may have been chosen before, where the choice looks back."""
+        """Random previous actions (B, A), or None if the choice does not depend on them."""
         if not self._spec.needs_previous:
             return None
         a = rng.uniform(-1, 1, (len(obs), len(self._scale)))
@@ -130,9 +130,9 @@ def check_outputs(
 ) -> float:
     """Compare a run of the graph with the reference.
 
-    Particles and values are held against the reference's; action and spread against what follows from the
-    graph's own particles and values, so that a near tie of two particles is no difference. Errors of values
-    are relative to 1 + ``largest_value``.
+    Particles and values are compared with the reference's. Action and spread are compared with what follows
+    from the graph's own particles and values, so that a near tie of two particles is no error. Errors of
+    values are relative to 1 + ``largest_value``.
 
     Returns:
         Largest error among the particles that count.
@@ -166,7 +166,7 @@ def check_parity(
     observations: Floats,
     rng: np.random.Generator,
 ) -> float:
-    """Hold the graph against the reference over observations, in several batch sizes and particle numbers.
+    """Compare the graph with the reference over observations, in several batch sizes and particle numbers.
 
     Args:
         run: the graph.

@@ -1,4 +1,4 @@
-"""Where policies come from: for each kind the graph of it, and the model that the graph is held against."""
+"""Sources of policies: for each kind its graph, and the float64 model that the graph is checked against."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from wpg.export.writing.networks import Array, Networks, as_array
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A policy that can be written; made by :func:`policy_source` and its like."""
+    """A policy that can be written; made by :func:`policy_source` and similar functions."""
 
     model: Model
-    """States it in float64."""
+    """The policy in float64."""
     build: Callable[[ActionTerm, SamplerSpec], onnx.ModelProto]
     """Writes its graph."""
     obs_dim: int
@@ -31,12 +31,12 @@ class Source:
     """τ of the Gibbs policy, where it was trained with one."""
     has_critics: bool = False
     is_random: bool = False
-    """Whether one observation has many actions."""
+    """Whether the action for an observation is random."""
     statistics: tuple[Array, Array] | None = None
     """Mean and standard deviation of the observations in training."""
 
     def check(self, interface: PolicyInterface, spec: SamplerSpec) -> None:
-        """Refuse an interface of another size, and options that need the critics of a policy without.
+        """Refuse an interface of another size, and options that need critics if there are none.
 
         Raises:
             ContractError: it cannot be written like this.
@@ -57,7 +57,7 @@ class Source:
 
 
 def policy_source(policy: ParticlePolicy, critic: Critic, *, temperature: float) -> Source:
-    """A particle policy, which draws, and its critics, which rate and refine.
+    """A particle policy and its critics, which value and refine the particles.
 
     Args:
         policy: the policy.
@@ -65,7 +65,7 @@ def policy_source(policy: ParticlePolicy, critic: Critic, *, temperature: float)
         temperature: τ of the Gibbs policy at the end of training.
 
     Raises:
-        ContractError: they see or give different numbers of values.
+        ContractError: their observations or actions have different sizes.
         ParityError: a weight is not finite.
     """
     sizes = [(module.obs_dim, module.action_dim) for module in (policy, critic)]
