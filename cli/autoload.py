@@ -1,9 +1,9 @@
 """Registers wpg's environments when Gymnasium is imported, so that ``gymnasium.make("wpg/…")`` just works.
 
 Gymnasium before 1.0 loaded the entry point group ``gymnasium.envs`` by itself; since then it leaves that to
-its users. ``wpg-autoload.pth`` imports this module at interpreter start: one finder waits until ``gymnasium``
-is imported, registers the ids after it, and is gone. Where Gymnasium is never imported, nothing happens.
-Every interpreter start pays for what is imported here, so that is next to nothing.
+its users. ``wpg-autoload.pth`` imports this module when the interpreter starts. An import finder then waits
+until ``gymnasium`` is imported, registers the ids after that import, and removes itself. It does nothing if
+Gymnasium is never imported. Imports in this module slow down every start of the interpreter; there are few.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _AfterGymnasium:
-    """Finds Gymnasium as it would be found without us, and registers when it has run."""
+    """Finds Gymnasium with the other finders, and registers wpg's environments once it is imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

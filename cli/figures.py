@@ -1,4 +1,4 @@
-"""What all figures have in common: colours, style, and SVG text that stands inside a page."""
+"""Colours, style and SVG output shared by all figures."""
 
 import io
 from collections.abc import Sequence
@@ -20,27 +20,27 @@ STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "wpg",
 }
-styled = mpl.rc_context(STYLE)  # as a decorator it is entered anew at every call
+styled = mpl.rc_context(STYLE)  # as a decorator it applies the style during every call
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Empty, in inches."""
+    """Empty figure of this size in inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 class Bar(NamedTuple):
-    """Success in one place."""
+    """Success rate in one place, as a bar."""
 
     label: str
     rate: float
     ci95: tuple[float, float]
     note: str
-    """Stands behind the bar."""
+    """Text to the right of the bar."""
     colour: str
 
 
 def draw_success(axes: Axes, bars: Sequence[Bar]) -> None:
-    """Bars in percent from the top down, each with its interval as a line."""
+    """Draw bars in percent from top to bottom, each with its interval as a line."""
     for place, bar in enumerate(bars):
         low, high = bar.ci95
         axes.barh(place, 100 * bar.rate, height=0.6, color=bar.colour, alpha=0.85)
@@ -52,7 +52,7 @@ def draw_success(axes: Axes, bars: Sequence[Bar]) -> None:
 
 
 def svg(figure: Figure) -> str:
-    """The figure as text that may stand in a page."""
+    """The figure as SVG text that can be embedded in a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Moving pictures of an environment, in a file or in a window."""
+"""Films an environment into a file, or shows it in a window."""
 
 import importlib.util
 import time
@@ -22,10 +22,11 @@ FORMATS = (".mp4", ".gif", ".webp", ".png")
 
 
 def require_format(path: Path) -> None:
-    """Refuse a file to which no film can be written.
+    """Check that a film can be written to this file.
 
     Raises:
-        CommandError: an ending that no format has, or MP4 without what writes it.
+        UsageError: the suffix is not that of a known format.
+        CommandError: MP4 was asked for, but imageio-ffmpeg is not installed.
     """
     if path.suffix not in FORMATS:
         raise UsageError(f"{path}: expected a file that ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
@@ -34,13 +35,13 @@ def require_format(path: Path) -> None:
 
 
 def film(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> list[Frame]:
-    """Whole episodes, a frame (height, width, 3) a step.
+    """Frames (height, width, 3) of whole episodes, one for each step.
 
     Args:
         act: the controller.
         env: made with ``render_mode="rgb_array"``.
-        episodes: how many.
-        seed: of the first reset; the next ones count on.
+        episodes: number of episodes.
+        seed: of the first reset; it increases by one per episode.
 
     Raises:
         CommandError: the environment gives no pictures.
@@ -57,7 +58,7 @@ def film(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> li
 
 
 def watch(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> None:
-    """The same in the window of an environment made with ``render_mode="human"``, at most in real time."""
+    """Play episodes in a window, at most in real time; the environment has ``render_mode="human"``."""
     period_s = 1.0 / rate_hz(env)
     due_s = time.monotonic()
     for _ in _steps(act, env, episodes, seed):
@@ -66,12 +67,12 @@ def watch(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> N
 
 
 def rate_hz(env: gymnasium.Env[Any, Any]) -> float:
-    """Steps in a second."""
+    """Steps per second of real time."""
     return float(env.metadata.get("render_fps", 20))
 
 
 def _steps(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> Iterator[None]:
-    """Stops before every step, and after the last one of each episode."""
+    """Play episodes, and yield before every step and after the last one of each episode."""
     for episode in range(episodes):
         obs, _ = env.reset(seed=seed + episode)
         over = False
@@ -89,7 +90,7 @@ def random_act(env: gymnasium.Env[Any, Any], seed: int) -> Act:
 
 
 def write_film(path: Path, frames: list[Frame], rate_hz: float) -> None:
-    """Write frames in the format that the file's ending names; nothing is left of what cannot be finished."""
+    """Write frames in the format that the file's suffix names; an unfinished file is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix.removeprefix(".")
     with replacing(path) as partial:

@@ -15,7 +15,7 @@ from wpg.sim_envs.identification.identify import Comparison, Identification, Qua
 
 EXCERPT_S = 4.0
 LINES = (("measured", "#b9bec6", 4.0), ("unfitted", ORANGE, 1.2), ("fitted", BLUE, 1.1))
-"""What is drawn, from behind: name, colour, width."""
+"""Curves from back to front: name, colour, width."""
 COLUMNS = 2
 
 
@@ -32,7 +32,7 @@ def write_identify_report(
     Args:
         path: of the page.
         found: what was identified.
-        comparison: on held-out data.
+        comparison: of both simulators on held-out data.
         description: the robot.
         origin: log or link that the recording came from.
     """
@@ -70,7 +70,7 @@ def _row(quantity: Quantity) -> dict[str, str]:
 
 @styled
 def _error_bars(found: Identification) -> str:
-    """Held-out error of both simulators, each joint."""
+    """Held-out error of both simulators for each joint."""
     figure = new_figure(7.2, 0.8 + 0.36 * len(found.errors))
     axes = figure.add_subplot()
     places = np.arange(len(found.errors))
@@ -88,7 +88,7 @@ def _error_bars(found: Identification) -> str:
 
 @styled
 def _traces(comparison: Comparison, description: RobotDescription) -> str:
-    """How far each joint is from its setpoint, in the excerpt where setpoints move most."""
+    """Distance of each joint from its setpoint, in the excerpt where the setpoints move most."""
     rows = -(-description.num_joints // COLUMNS)
     figure = new_figure(9.0, 1.8 * rows)
     shown = _busiest(comparison)
@@ -118,7 +118,7 @@ def _busiest(comparison: Comparison) -> slice:
 
 @styled
 def _quantities(found: Identification, description: RobotDescription) -> str:
-    """What was found of each joint, with its interval; dashed: the model's own."""
+    """Identified values of each joint with their intervals; dashed lines are the model's values."""
     fields = [field for field in SHOWN if any(q.field == field and q.joint for q in found.quantities)]
     rows = -(-len(fields) // COLUMNS)
     figure = new_figure(9.0, max(2.0 * rows, 1.0))

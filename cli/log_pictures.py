@@ -1,4 +1,4 @@
-"""Pictures of a run log, drawn without a screen."""
+"""Pictures of a run log, rendered without a display."""
 
 import io
 from collections.abc import Callable
@@ -20,7 +20,7 @@ DPI = 110
 WIDTH_IN = 11.0
 COLUMNS = 4
 LEFT_IN = 0.57
-"""Where the panels' axes begin, and those of events where no event has a long name."""
+"""Left end of the panels' axes; the axes of events begin further right if an event has a long name."""
 CHARACTER_IN = 0.068
 FLOOR_US = 0.5
 PAUSE_S = 0.5
@@ -78,7 +78,7 @@ def _joints(figure: FigureBase, recording: RunRecording) -> None:
 
 
 class _Axis(NamedTuple):
-    """What is drawn of a joint, or of the gripper."""
+    """Data to draw of a joint or of the gripper."""
 
     name: str
     commanded: Vector
@@ -86,7 +86,7 @@ class _Axis(NamedTuple):
     measured: Vector
     """(N,)."""
     limits: tuple[float, ...]
-    """Empty where the log does not describe the robot."""
+    """Empty if the log does not describe the robot."""
 
 
 def _axes(recording: RunRecording) -> list[_Axis]:
@@ -108,7 +108,7 @@ def _axes(recording: RunRecording) -> list[_Axis]:
 
 
 def _draw_limits(axes: Axes, limits: tuple[float, ...]) -> None:
-    """An axis's limits, where they are not far beyond what is drawn."""
+    """Draw the limits of an axis, unless they are far beyond the data."""
     low, high = axes.get_ylim()
     room = high - low
     for limit in limits:
@@ -117,7 +117,7 @@ def _draw_limits(axes: Axes, limits: tuple[float, ...]) -> None:
 
 
 def _tool(figure: FigureBase, recording: RunRecording) -> None:
-    """Ways of tool and object from above and the side, the distance to the goal, the particles' spread."""
+    """Draw paths of tool and object from above and the side, distance to the goal, and particle spread."""
     above, side, distance, spread = figure.subplots(1, 4)
     decision = recording.decision
     ways = [*_tool_ways(recording), *_object_way(recording)]
@@ -143,9 +143,9 @@ def _tool(figure: FigureBase, recording: RunRecording) -> None:
 
 
 def _tool_ways(recording: RunRecording) -> list[tuple[str, str, Vector]]:
-    """Label, colour and places (N, 3) m of the tool: by policy, and else, such as on its way home.
+    """Label, colour and positions (N, 3) m of the tool: under the policy, and otherwise, as on its way home.
 
-    From the measured joints; from the decisions alone where the log does not describe the robot.
+    They come from the measured joints, or from the decisions alone if the log does not describe the robot.
     """
     robot, state, timing = _description(recording), recording.state, recording.timing
     decision = recording.decision
@@ -155,40 +155,40 @@ def _tool_ways(recording: RunRecording) -> list[tuple[str, str, Vector]]:
     tool = np.array([kinematics.tool_position(joint_pos) for joint_pos in state["joint_pos_rad"]])
     tick = np.searchsorted(timing.time_s, state.time_s, side="right") - 1
     decided = timing["phase"][np.maximum(tick, 0)] == "running"
-    # A gap where the other one goes on, so that no line crosses it.
+    # NaN where the other path continues, so that no line is drawn across.
     ways = (("policy", BLUE, decided), ("way home, waiting", GREY, ~decided))
     return [(label, colour, np.where(own[:, None], tool, np.nan)) for label, colour, own in ways if own.any()]
 
 
 def _object_way(recording: RunRecording) -> list[tuple[str, str, Vector]]:
-    """Label, colour and places (N, 3) m of the object that goals are for; none where they are for a tool."""
+    """Label, colour and positions (N, 3) m of the object that must reach goals; empty if the tool must."""
     decision = recording.decision
     if not len(decision) or np.array_equal(decision["achieved_m"], decision["tool_m"]):
         return []
-    # A gap where nothing was decided, as while somebody puts it back.
+    # NaN where nothing was decided, for example while somebody puts the object back.
     broken = np.insert(decision["achieved_m"], _pauses(decision.time_s), np.nan, axis=0)
     return [("object", ORANGE, broken)]
 
 
 def _broken(time_s: Vector, values: Vector) -> tuple[Vector, Vector]:
-    """Two (N,) with a gap where nothing was decided for a while, so that no line crosses it."""
+    """Two arrays (N,) with NaN where nothing was decided for a while, so that no line is drawn across."""
     pauses = _pauses(time_s)
     return np.insert(time_s, pauses, np.nan), np.insert(values, pauses, np.nan)
 
 
 def _pauses(time_s: Vector) -> NDArray[np.int64]:
-    """Indices of what was decided first after a while without a decision, of (N,) times of decisions."""
+    """Indices of the first decisions after a while without one, from the times (N,) of decisions."""
     return np.flatnonzero(np.diff(time_s) > PAUSE_S) + 1
 
 
 def _goals(recording: RunRecording) -> NDArray[np.float64]:
-    """(N, 3) m, every goal once."""
+    """Distinct goals, (N, 3) m."""
     goals = recording.decision["goal_m"]
     return np.unique(goals, axis=0) if goals.size else np.zeros((0, 3))
 
 
 def _timing(figure: FigureBase, recording: RunRecording) -> None:
-    """How late ticks began, as a histogram and over time, and how long sensing to acting took."""
+    """Draw lateness of ticks as a histogram and over time, and the time from sensing to acting."""
     histogram, over_time = figure.subplots(1, 2)
     timing = recording.timing
     late, acted = (np.maximum(timing[name], FLOOR_US) for name in ("lateness_us", "sense_to_act_us"))
@@ -206,7 +206,7 @@ def _timing(figure: FigureBase, recording: RunRecording) -> None:
 
 
 def _events(figure: FigureBase, recording: RunRecording) -> None:
-    """Phases as colours, and every safety event on a line of its name."""
+    """Draw phases as colours, and safety events with one line for each kind."""
     phases = set(recording.timing["phase"]) | {"connected", "checked", "parked", "fault"}
     events = [
         (time_s, name)
@@ -231,7 +231,7 @@ def _events(figure: FigureBase, recording: RunRecording) -> None:
 
 
 def _counted(recording: RunRecording, shown: list[str]) -> str:
-    """Events that the run's report counts and the log does not hold one by one, such as stale reads."""
+    """Events that the run's report only counts, such as stale reads."""
     content = recording.attachments.get("report.json")
     counts = {} if content is None else msgspec.json.decode(content).get("safety_events", {})
     return ", ".join(f"{name} ({count})" for name, count in counts.items() if name not in shown)
@@ -260,7 +260,7 @@ def _description(recording: RunRecording) -> RobotDescription | None:
     try:
         return None if content is None else msgspec.json.decode(content, type=RobotDescription)
     except msgspec.ValidationError:
-        # Written by another version: the pictures do without joint names and limits.
+        # Another version wrote it: the pictures lack joint names and limits.
         return None
 
 
@@ -270,7 +270,7 @@ PANELS: dict[str, Callable[[Any, RunRecording], None]] = {
     "timing": _timing,
     "events": _events,
 }
-"""Name of each panel, and what draws it."""
+"""Functions that draw the panels, by name."""
 
 
 def _png(figure: Figure) -> bytes:

@@ -1,8 +1,7 @@
-"""Entry point of ``wpg``: dispatch, and one clear line for everything that can go wrong.
+"""Entry point of ``wpg``: runs the subcommand, and reports every error in one line.
 
-Exit codes: 0 done; 2 the command line is wrong by itself: an unknown option, a value that it cannot have,
-options that exclude each other; 1 everything else that keeps the work from being done, files and names that
-are not there among it. One line says why.
+Exit codes: 0 if the work is done; 2 if the command line itself is wrong, for example an unknown option, an
+impossible value or options that exclude each other; 1 for every other failure, such as a missing file.
 """
 
 import sys
@@ -57,9 +56,9 @@ TRAIN = (
     *("torch", "gymnasium", "mujoco", "pybullet", "pybullet_data", "onnx", "onnxscript", "matplotlib", "PIL"),
     *("jinja2", "scipy", "yaml", "safetensors", "tensorboard"),
 )
-"""Imports that the bare bridge does without, and the extra ``train`` brings."""
+"""Packages that the bare bridge does not need and that the extra ``train`` installs."""
 
-# A value that an option cannot have, whoever finds it.
+# Errors that mean an impossible value of an option, wherever it is found.
 USAGE = (UsageError, LinkUrlError, FaultSpecError)
 
 
@@ -88,7 +87,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        # What wpg raises on purpose carries a message for its user; a defect keeps its trace.
+        # Errors that wpg raises on purpose have a message for users; a defect keeps its traceback.
         if not (type(error).__module__.startswith("wpg.") or isinstance(error, (OSError, MemoryError))):
             raise
         return _fail(_reason(error), code=2 if isinstance(error, USAGE) else 1)
@@ -96,7 +95,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """What the error says, that of the operating system without its number."""
+    """The error's message; that of the operating system without its number."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return f"not enough memory: {error}" if isinstance(error, MemoryError) else str(error)

@@ -1,4 +1,4 @@
-"""A goal environment seen in the order of terms that an artifact's contract has."""
+"""Observations of an environment in the order of terms of an artifact's contract."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ Floats = NDArray[np.float32]
 
 
 class ContractObservations(gymnasium.ObservationWrapper[Floats, Any, Any]):
-    """Makes the policy's observation vector of an environment's entries; a flat observation stays as it is.
+    """Makes the policy's observation vector from an environment's entries; a flat observation stays as it is.
 
-    A term with the name of an entry is that entry, one from the goal is ``desired_goal``, and the others are
-    runs of ``observation``, in order.
+    A term with the name of an entry is that entry. A term whose source is the goal is ``desired_goal``. The
+    other terms are consecutive parts of the entry ``observation``.
 
     Raises:
-        CommandError: the entries do not add up to the terms.
+        CommandError: the sizes of the entries do not match the terms.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], interface: PolicyInterface) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import tyro
 
 PRECIOUS = (".onnx", ".mcap", ".npz", ".toml", ".zip")
-"""Suffixes of files that took a training, a robot or a person to make."""
+"""Suffixes of files that are not replaced silently: a training, a robot or a person made them."""
 
 Select = Literal["best", "mean", "sample"]
 """How a policy acts in simulation: by the critic's best particle, the particles' mean, or a random one."""
@@ -52,11 +52,11 @@ class UsageError(CommandError):
 
 
 def usage_error(error: Exception, **options: str) -> UsageError:
-    """A settings class's error, with the option in place of the field that its message begins with, if any.
+    """An error of a settings class as a usage error, which names the option instead of the field.
 
     Args:
-        error: raised by the class.
-        options: names of options, by field, where they differ.
+        error: raised by the class; its message may begin with the name of a field.
+        options: option names by field, where the two differ.
     """
     message = str(error)
     field = re.split(r"\W", message, maxsplit=1)[0]
@@ -66,7 +66,7 @@ def usage_error(error: Exception, **options: str) -> UsageError:
 
 
 def require_at_least(least: int, **options: int | None) -> None:
-    """Refuse numbers below ``least``; None is an option that was not given.
+    """Refuse numbers below ``least``; None stands for an option that was not given.
 
     Raises:
         UsageError: names the option.
@@ -79,15 +79,15 @@ def require_at_least(least: int, **options: int | None) -> None:
 def env_kwargs(
     *, robot: str | None = None, actuators: Path | None = None, control: str | None = None
 ) -> dict[str, Any]:
-    """Arguments for an environment's constructor, as values that a run's config.yaml can hold.
+    """Keyword arguments for an environment's constructor, as plain values for a run's config.yaml.
 
     Args:
         robot: a robot's name or the path of its description.
-        actuators: an ``actuators.toml``; its content is copied, so that the file may be moved.
+        actuators: an ``actuators.toml``; its content is copied, so that the run does not need the file.
         control: what actions move.
 
     Raises:
-        CommandError: there is no such file, or it holds no effects; names it.
+        CommandError: the file is missing or holds no effects.
     """
     kwargs: dict[str, Any] = {}
     if robot is not None:
@@ -111,10 +111,10 @@ def env_kwargs(
 
 @contextmanager
 def naming(actuators: Path | None) -> Iterator[None]:
-    """Names the file where its effects turn out, in the block, not to fit an environment or its robot.
+    """Within the block, make errors about effects name the file that they came from.
 
     Raises:
-        CommandError: they do not.
+        CommandError: the effects do not fit the environment or its robot.
     """
     if actuators is None:
         yield
@@ -131,22 +131,22 @@ def naming(actuators: Path | None) -> Iterator[None]:
 
 
 def refuse_existing(path: Path, option: str) -> None:
-    """Refuse to replace what took a robot or hours to make.
+    """Refuse to replace a file or folder that took long to make.
 
     Raises:
-        CommandError: there is something at ``path``, which ``option`` chose.
+        CommandError: ``path``, which the user chose with ``option``, exists.
     """
     if path.exists():
         raise CommandError(f"{path} exists already: choose another with {option}")
 
 
 def prepare_outputs(*paths: Path | None, inputs: Sequence[Path | str | None] = (), kind: str = "") -> None:
-    """Check before the work whether its results can be written; existing files will be replaced.
+    """Check before the work that its results can be written; existing files will be replaced.
 
     Args:
         paths: of the results; None for one that is not requested.
-        inputs: what the command reads, which no result may replace; names of what is no file do not count.
-        kind: the one precious suffix that these results may replace, as a policy replaces another.
+        inputs: files that the command reads and no result may replace; names that are not files are ignored.
+        kind: the suffix in ``PRECIOUS`` that these results may replace, for example one policy another.
 
     Raises:
         CommandError: there is a folder, an input or a file of another kind at the path, the path is not

@@ -1,4 +1,4 @@
-"""What every page that is written has in common."""
+"""Template and machine description shared by all HTML pages."""
 
 import os
 import platform
@@ -11,14 +11,14 @@ from wpg.controllers.provenance import installed_versions
 
 
 def template(package: str, name: str) -> jinja2.Template:
-    """A page's template, which stands beside the code that fills it."""
+    """A page's template, stored in the package that fills it."""
     source = (resources.files(package) / name).read_text()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(source)
 
 
 def machine() -> dict[str, str]:
-    """Processor, system, and versions of what a result depends on."""
+    """Processor, system, and versions of the packages that a result depends on."""
     processor = next(
         (
             line.partition(":")[2].strip()

@@ -1,4 +1,4 @@
-"""The policies that commands are given: exported files, or run folders that hold one."""
+"""Loads the policy that a command is given: an exported file, or a run folder that holds one."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ def load_policy(path: Path, key: Path | None = None) -> Artifact:
 
     Args:
         path: .onnx file or run folder.
-        key: file with the key that it must have been signed with.
+        key: file with the key that the policy must be signed with; None checks no signature.
 
     Raises:
         CommandError: a folder without an exported policy.

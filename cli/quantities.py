@@ -1,4 +1,4 @@
-"""Identified numbers in the units that people say them in."""
+"""Identified quantities in units that are easy to read."""
 
 from wpg.export.kinematics import Record
 from wpg.sim_envs.identification.identify import Quantity
@@ -14,7 +14,7 @@ class Shown(Record, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """The title's first words."""
+        """The title up to its first comma."""
         return self.title.partition(",")[0]
 
 
@@ -31,10 +31,10 @@ SHOWN = {
 
 
 def value_and_interval(quantity: Quantity) -> tuple[str, str]:
-    """The value, and its 95 % interval, in the unit in which they are shown."""
+    """The value and its 95 % interval as text, in the unit of display."""
     shown = SHOWN[quantity.field]
     value, low, high = (
-        f"{round(shown.factor * number, shown.decimals) + 0.0:.{shown.decimals}f}"  # no -0
+        f"{round(shown.factor * number, shown.decimals) + 0.0:.{shown.decimals}f}"  # + 0.0 turns -0 into 0
         for number in (quantity.value, quantity.low, quantity.high)
     )
     return value, f"{low} to {high}"

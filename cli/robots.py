@@ -1,4 +1,4 @@
-"""The robots that commands move: behind their links, with an emergency stop at hand."""
+"""Opens the robots that commands move, with an emergency stop."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,20 +37,20 @@ def robot_at(
 
 @contextmanager
 def emergency_stop(console: Console) -> Iterator[EmergencyStop]:
-    """While open, the space bar stops the arm at once, where there is a terminal to press it on."""
+    """While open, the space bar stops the arm at once, if there is a terminal."""
     with keys_of_terminal(console) as keys:
         yield stop_by(keys)
 
 
 @contextmanager
 def stoppable(console: Console) -> Iterator[tuple[EmergencyStop, Callable[[], str]]]:
-    """While open, signals stop the arm in good order, the space bar at once.
+    """While open, signals stop the arm in good order, and the space bar stops it at once.
 
     Yields:
-        The emergency stop, and what names the signal that asked for a stop.
+        The emergency stop, and a function that returns the name of the signal that asked for a stop, or "".
 
     Raises:
-        KeyboardInterrupt: in place of the block's error, which a signal asked for.
+        KeyboardInterrupt: replaces an error of the block that a signal caused.
     """
     with emergency_stop(console) as emergency, stop_on_signals(emergency) as should_stop:
         try:
@@ -63,7 +63,7 @@ def stoppable(console: Console) -> Iterator[tuple[EmergencyStop, Callable[[], st
 
 @contextmanager
 def keys_of_terminal(console: Console) -> Iterator[Keys | None]:
-    """While open, the terminal's keys are heeded, where there is one; says which."""
+    """While open, keys of the terminal are read, if there is one; prints which keys have a meaning."""
     with terminal_keys() as keys:
         if keys is not None:
             console.print(

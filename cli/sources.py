@@ -1,4 +1,4 @@
-"""What a run is told from outside the robot: where sources are, and when an object is back in its place."""
+"""Input of a run from outside the robot: links of sources, and the operator who puts an object back."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,12 +30,12 @@ PutBackMode = Literal["ask", "wait", "end"]
 
 
 def link_sources(given: Sequence[str], key: Path | None) -> list[LinkSource]:
-    """A source for every link that is named, with all of its terms.
+    """One source for every link that is named, with all of its terms.
 
     Raises:
-        UsageError: not ``TERM=URL``.
-        LinkUrlError: no such link.
-        LinkError: another machine's, without a key.
+        UsageError: an option is not of the form ``TERM=URL``.
+        LinkUrlError: the link is unknown.
+        LinkError: the link is reachable from other machines, and no key was given.
     """
     terms: dict[str, list[str]] = {}
     for text in given:
@@ -48,7 +48,7 @@ def link_sources(given: Sequence[str], key: Path | None) -> list[LinkSource]:
 
 
 def put_back_by(mode: PutBackMode | None, keys: Keys | None, console: Console) -> PutBack | None:
-    """Who has an out-of-reach object put back; None: nobody, the run ends.
+    """What is called when an object is out of reach and must be put back; None ends the run.
 
     Raises:
         UsageError: the operator is to be asked, but there is no terminal.
@@ -61,18 +61,18 @@ def put_back_by(mode: PutBackMode | None, keys: Keys | None, console: Console) -
         return None
 
     def say(text: str) -> None:
-        # A terminal may keep its writer waiting, and the loop must not wait.
+        # Writing to a terminal may block, and the loop must not.
         Thread(target=console.print, args=(text,), kwargs={"style": "bold"}, daemon=True).start()
 
     return AskOperator(keys, say)
 
 
 class AskOperator:
-    """Tells the operator where the object should be, and continues on Enter.
+    """Asks the operator to put the object back, and continues on Enter.
 
     Args:
-        keys: of the terminal.
-        say: writes a line there, without waiting.
+        keys: keys of the terminal.
+        say: prints a line without blocking.
     """
 
     def __init__(self, keys: Keys, say: Callable[[str], None]) -> None:
@@ -81,7 +81,7 @@ class AskOperator:
         self._asked = self._ready = False
 
     def __call__(self, trouble: str) -> bool:
-        """Whether the arm may go on; ``trouble`` is what is wrong with the object's place."""
+        """Whether the arm may go on; ``trouble`` says what is wrong with the object's place, or is empty."""
         self._ready = (self._keys.enter() and self._asked) or self._ready
         if trouble and (self._ready or not self._asked):
             self._asked, self._ready = True, False

@@ -1,4 +1,4 @@
-"""The console script: what `wpg.cli.main` does, and Ctrl-C while that is still being imported."""
+"""The console script: runs `wpg.cli.main`, and handles Ctrl-C while that is being imported."""
 
 import sys
 

@@ -32,7 +32,7 @@ from wpg.hardware_bridge.sources.check import TermCheck, watch_sources
 from wpg.hardware_bridge.sources.link import LinkSource
 
 LARGEST_TRAVEL_RAD = 0.2
-"""Beyond this a move is not small any more."""
+"""Limit of --travel: larger moves are not small."""
 
 
 def check(

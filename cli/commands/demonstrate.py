@@ -1,4 +1,4 @@
-"""``wpg demonstrate``: episodes of a task's script, for training to learn from."""
+"""``wpg demonstrate``: records episodes of a task's script as demonstrations for training."""
 
 import shlex
 from pathlib import Path
@@ -92,7 +92,7 @@ def demonstrate(
 
 
 def _shaky(policy: Any, rng: "np.random.Generator", deviation: float) -> Any:
-    """The policy with normal noise on its actions."""
+    """The policy with normally distributed noise on its actions."""
 
     def act(obs: Any) -> "NDArray[np.float32]":
         action: NDArray[np.float32] = policy(obs)

@@ -1,4 +1,4 @@
-"""``wpg emulate``: a simulated robot behind real bytes."""
+"""``wpg emulate``: a simulated robot behind a real link and device protocol."""
 
 import importlib.util
 from pathlib import Path
@@ -106,7 +106,7 @@ def emulate(
             hello["goal"] = hole.goal_m.tolist()
         try:
             print(msgspec.json.encode(hello).decode(), flush=True)
-            # Below the control loop's priority: a robot's own computer is punctual too.
+            # A robot's own computer is punctual, so the emulator has real-time rights too, below the loop's.
             with realtime(RealtimeConfig(priority=70)):
                 emulator.serve(should_stop)
         finally:
@@ -120,7 +120,7 @@ def emulate(
 def _make_scene(
     task: str, robot: str, engine: Engine, actuators: Path | None, seed: int
 ) -> "tuple[TableStandIn | None, HoleStandIn | None]":
-    """Of a task with an object the table, of inserting the hole."""
+    """The table of a task with an object, or the hole of the inserting task; the other is None."""
     if engine == "kinematic":
         raise UsageError("--task needs physics: --engine mujoco or pybullet")
     from wpg.sim_envs.tasks.stand_in import HoleStandIn, TableStandIn  # noqa: PLC0415  the bare bridge has no simulator
@@ -152,7 +152,7 @@ def _make_robot(
 def _make_other_robot(
     description: RobotDescription, engine: Literal["mujoco", "pybullet"], actuators: Path, seed: int
 ) -> SimulatedRobot:
-    """One of the arms that the file stands for, at home and holding."""
+    """An arm with effects drawn from the file, at home and holding."""
     from wpg.sim_envs.effects import load_effects  # noqa: PLC0415
     from wpg.sim_envs.engines import make_robot  # noqa: PLC0415
     from wpg.sim_envs.models.scene import Scene  # noqa: PLC0415
@@ -168,5 +168,5 @@ def _make_other_robot(
 
 
 def _models_gripper(description: RobotDescription) -> bool:
-    """Whether the physics engines can move a gripper."""
+    """Whether the physics engines can simulate this robot's gripper."""
     return description.gripper is not None and description.gripper.joints is not None

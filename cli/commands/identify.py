@@ -1,4 +1,4 @@
-"""``wpg identify``: what sets an arm apart from its model, from a run log or from a motion of its own."""
+"""``wpg identify``: how an arm differs from its model, from a run log or from a test motion."""
 
 import shlex
 import tempfile
@@ -98,7 +98,7 @@ def identify(
 
 
 def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
-    """Play the excitation and log it; a motion that fails leaves no log."""
+    """Run the test motion and log it; the log of a failed motion is removed."""
     description = robot.description
     motion = excitation(description, ExcitationPlan(seed=seed))
     seconds = len(motion.joint_pos) * description.servo_dt_s

@@ -1,4 +1,4 @@
-"""``wpg inspect``: an artifact's contract, readable, and its golden vectors replayed."""
+"""``wpg inspect``: shows an artifact's contract, and replays its golden vectors."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""``wpg key``: a secret that both ends of a link share."""
+"""``wpg key``: makes the secret that both ends of a link share."""
 
 import shlex
 from pathlib import Path

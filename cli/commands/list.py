@@ -1,4 +1,4 @@
-"""``wpg list``: what there is to choose from."""
+"""``wpg list``: environments, robots, links and protocols."""
 
 import importlib.util
 
@@ -45,7 +45,7 @@ def list_names(*, json: bool = False) -> None:
         return
     table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_column()
-    table.add_column(no_wrap=True, overflow="ignore")  # a name that is cut is of no use to anybody
+    table.add_column(no_wrap=True, overflow="ignore")  # a truncated name would be useless
     table.add_column()
     for name in listing.envs or ["(none: pip install 'wpg[train]')"]:
         table.add_row("env", name, "")

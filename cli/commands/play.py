@@ -83,7 +83,7 @@ def _controlled(
     seed: int,
     kwargs: dict[str, Any],
 ) -> "Iterator[tuple[Act, gymnasium.Env[Any, Any]]]":
-    """A policy in its environment, or an environment that is acted in at random."""
+    """A policy in its environment, or an environment with random actions."""
     from wpg.cli.acting import acting  # noqa: PLC0415
     from wpg.cli.filming import random_act  # noqa: PLC0415
     from wpg.controllers import UnknownEnvError  # noqa: PLC0415

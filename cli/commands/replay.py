@@ -1,4 +1,4 @@
-"""``wpg replay``: a run log through its artifact once more, bit for bit."""
+"""``wpg replay``: checks that an artifact reproduces the decisions in a run log bit for bit."""
 
 from pathlib import Path
 from typing import Annotated

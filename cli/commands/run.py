@@ -112,7 +112,7 @@ def run(
             sources=sources,
             put_back=put_back_by(put_back, keys, console),
         )
-        # Before the terminal is given back, which may be gone.
+        # Before the terminal's mode is restored, which fails if the terminal is gone.
         write_json(json, report)
     _show(report, console)
     faults = []
@@ -129,7 +129,7 @@ def run(
 def _show(report: RunReport, console: Console) -> None:
     for warning in report.warnings:
         console.print(remark("warning", warning))
-    # An error loses more than is counted, and is told instead.
+    # After an error of the log the count is too low; the error itself is printed above.
     if report.log_dropped and not report.log_error:
         console.print(remark("warning", f"the run log could not take {report.log_dropped:,} records"))
     table = Table(show_header=False, box=None, padding=(0, 2))

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from wpg.controllers import ProgressBar, TrainConfig, TrainResult
 
 ENOUGH_SUCCESS = 0.98
-"""Where training on another environment ends unless steps or another success are asked for."""
+"""Success at which training ends by default, in an environment that is not of wpg."""
 CHANGED_BY_RESUME = ("steps", "max_seconds", "overlap")
 """Settings that ``--resume`` accepts; all others stay as the run has them."""
 RENAMED = {"num_particles": "particles"}
-"""Options that are not named as their setting."""
+"""Options whose name differs from their setting, by setting."""
 FIRST = ("steps", "stop_at_success", "max_seconds", "seed", "demonstrations", "num_envs", "device", "compile")
 """Settings that the help shows first."""
 
@@ -120,7 +120,7 @@ def _or_else(folder: Path) -> str:
 
 
 def _begin(env: str, folder: Path, settings: dict[str, Any]) -> None:
-    """Begin a run in ``env``."""
+    """Train a new run in ``env``."""
     from wpg.controllers import train  # noqa: PLC0415  torch: not in the bare bridge
 
     config = _config(env, settings)
@@ -128,17 +128,17 @@ def _begin(env: str, folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _resume(folder: Path, settings: dict[str, Any]) -> None:
-    """Go on with the run in ``folder``."""
+    """Continue the run in ``folder``."""
     from wpg.controllers import resume  # noqa: PLC0415  torch: not in the bare bridge
 
-    _config("", settings)  # says which option is wrong
+    _config("", settings)  # checks the values; its error names the option
     result = _run(folder, lambda bar: resume(folder, **settings, on_progress=bar))
     if result.stopped_by == "steps":
         terminal().print(f"to train on: --resume {shlex.quote(str(folder))} --steps N", soft_wrap=True)
 
 
 def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> "TrainResult":
-    """Do the work on the run in ``folder``, export it, and say how it ended."""
+    """Train the run in ``folder`` by calling ``work``, export it, and print how it ended."""
     from wpg.controllers import ProgressBar  # noqa: PLC0415  torch: not in the bare bridge
     from wpg.controllers.run_folder import CHECKPOINT_NAME  # noqa: PLC0415
     from wpg.export import export_run  # noqa: PLC0415
@@ -167,7 +167,7 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> "TrainRe
 
 @contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM, which schedulers and ``timeout`` send, ends the block as Ctrl-C does."""
+    """Within the block, SIGTERM, which schedulers and ``timeout`` send, has the effect of Ctrl-C."""
 
     def interrupt(*signalled: object) -> None:
         raise KeyboardInterrupt
@@ -180,7 +180,7 @@ def interrupted_by_sigterm() -> Iterator[None]:
 
 
 def _enough(env: str) -> dict[str, Any]:
-    """Where training ends unless steps or a success are asked for."""
+    """Settings of when training ends, if neither steps nor a success were given."""
     from wpg.sim_envs.registration import train_steps  # noqa: PLC0415  needs gymnasium
 
     steps = train_steps(env)

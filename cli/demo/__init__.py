@@ -1,1 +1,1 @@
-"""``wpg demo``: its stages (``command``), the files that they leave, and the page that is made of them."""
+"""``wpg demo``: its stages (``command``), the files that they write, and the page made from these files."""

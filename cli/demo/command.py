@@ -1,4 +1,4 @@
-"""``wpg demo``: the main job end to end, each step run as a user would run it by hand."""
+"""``wpg demo``: the whole workflow, each step run as a user would run it by hand."""
 
 import json
 import select
@@ -76,21 +76,21 @@ def demo(
 
 
 class Stages:
-    """Runs subcommands as processes of their own, and remembers them for the report."""
+    """Runs subcommands in separate processes, and records their command lines for the report."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self.commands: list[str] = []
 
     def title(self, text: str) -> None:
-        """Say what happens now."""
+        """Print the title of the next stage."""
         self._console.print(f"▸ {text}", style="bold")
 
     def run(self, title: str, arguments: Sequence[str], *, writes: Path | None = None) -> None:
-        """Run ``wpg`` with these arguments to its end, with ``--json`` for the file it is to write.
+        """Run ``wpg`` with these arguments to its end; ``writes`` is the file for its ``--json``.
 
         Raises:
-            CommandError: it failed; its own line says why.
+            CommandError: the command failed; its own output says why.
         """
         self.title(title)
         json_option = () if writes is None else ("--json", str(writes))
@@ -100,7 +100,7 @@ class Stages:
 
     @contextmanager
     def emulator(self, url: str, witness: Path) -> Iterator[str]:
-        """An emulated robot in another process, as long as the context lasts; gives its link."""
+        """Run an emulated robot in another process while the context lasts; yields its link."""
         arguments = ("emulate", ROBOT, "--link", url, "--json", str(witness))
         with subprocess.Popen(self._command(arguments), stdout=subprocess.PIPE, text=True) as process:
             try:
@@ -114,7 +114,7 @@ class Stages:
 
 
 def _announced(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    """The first line of an emulator, once it serves."""
+    """The JSON line that an emulator prints when it is ready."""
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], STARTUP_S)
     line = process.stdout.readline() if ready else ""

@@ -1,4 +1,4 @@
-"""Figures of the demo's report, as SVG text that stands inside the page."""
+"""Figures of the demo's report, as SVG text that is embedded in the page."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,7 +52,7 @@ def success_bars(rows: Sequence[SuccessRow]) -> str:
 
 @styled
 def tool_errors(trials: Sequence[LinkTrial], tolerance_m: float) -> str:
-    """Distance from tool to goal over the time since the goal was given; a line a goal."""
+    """Distance from tool to goal over the time since the goal was given, one line for each goal."""
     figure = new_figure(7.2, 2.8)
     for place, trial in enumerate(trials):
         axes = figure.add_subplot(1, len(trials), place + 1)

@@ -1,4 +1,4 @@
-"""What the demo leaves behind."""
+"""Files that the demo writes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ class DemoFiles:
 
     @property
     def report(self) -> Path:
-        """The page."""
+        """The HTML page."""
         return self.root / "report.html"
 
     @property
@@ -39,23 +39,23 @@ class DemoFiles:
 
     @property
     def summary(self) -> Path:
-        """The page's figures as JSON."""
+        """The page's numbers as JSON."""
         return self.root / "summary.json"
 
     def evaluation(self, engine: str) -> Path:
-        """What `wpg evaluate --json` wrote."""
+        """Output of `wpg evaluate --json`."""
         return self.root / f"evaluation_{engine}.json"
 
     def witness(self, link: str) -> Path:
-        """What `wpg emulate --json` wrote."""
+        """Output of `wpg emulate --json`."""
         return self.root / f"witness_{link}.json"
 
     def result(self, link: str) -> Path:
-        """What `wpg run --json` wrote."""
+        """Output of `wpg run --json`."""
         return self.root / f"run_{link}.json"
 
     def log(self, link: str) -> Path:
-        """What `wpg run --log` wrote."""
+        """Output of `wpg run --log`."""
         return self.root / f"run_{link}.mcap"
 
 
@@ -71,8 +71,8 @@ class Summary(msgspec.Struct, kw_only=True):
     goals_serial: int
     goals_udp: int
     limit_violations: int
-    """The bridge's count and the emulators', added."""
+    """Sum of the counts of the bridge and the emulators."""
     rate_hz: float
-    """The slower link's."""
+    """Rate on the slower link."""
     lateness_us: dict[str, float]
-    """The worse link's, percentile by percentile."""
+    """The larger value of the two links for each percentile."""

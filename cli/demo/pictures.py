@@ -34,10 +34,10 @@ class Strip:
 
 
 def picture_strip(artifact: Artifact, envs: tuple[str, ...], seed: int, moments: tuple[int, ...]) -> Strip:
-    """One episode of the policy, seen after these numbers of steps, in the first env that can be drawn.
+    """Pictures of one episode after these numbers of steps, in the first env that can be rendered.
 
     Raises:
-        RenderError: none of them can be drawn on this machine.
+        RenderError: none of the environments can be rendered on this machine.
     """
     for env_id in envs:
         env = gymnasium.make(env_id, render_mode="rgb_array")

@@ -27,7 +27,7 @@ PICTURE_STEPS = (0, 6, 12, 40)
 
 
 def write_report(files: DemoFiles, links: tuple[str, ...], commands: list[str], started_s: float) -> Summary:
-    """Write the page from what the demo's steps left in their files.
+    """Write the page from the files that the demo's steps wrote.
 
     Args:
         files: of the demo.

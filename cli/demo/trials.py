@@ -1,4 +1,4 @@
-"""Trials that the demo runs and its report shows."""
+"""Results of the demo's training and trials, as its report shows them."""
 
 import json
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class TrainingCurve:
     seconds: Array
     success: Array
     wall_s: float
-    """Length of the training in all, evaluations included."""
+    """Duration of the training, evaluations included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class SuccessRow:
     successes: int
     trials: int
     deployed: bool
-    """Through the real-time loop, not in the simulator's own time."""
+    """Whether the policy ran through the real-time loop."""
 
     @property
     def rate(self) -> float:
@@ -56,13 +56,13 @@ class GoalError:
 
 @dataclass(frozen=True, kw_only=True)
 class LinkTrial:
-    """A run of the real-time loop over one link, by both its witnesses."""
+    """A run of the real-time loop over one link, as bridge and emulator report it."""
 
     label: str
     report: dict[str, Any]
-    """What `wpg run --json` wrote."""
+    """Output of `wpg run --json`."""
     witness: dict[str, Any]
-    """What `wpg emulate --json` wrote."""
+    """Output of `wpg emulate --json`."""
     time_s: Array
     """(T,) of the ticks."""
     joint_pos: Array
@@ -80,12 +80,12 @@ class LinkTrial:
 
     @property
     def limit_violations(self) -> int:
-        """Commands outside the robot's limits, by both witnesses."""
+        """Commands outside the robot's limits, as counted by bridge and emulator."""
         return int(self.report["limit_violations"] + self.witness["commands_outside_limits"])
 
 
 def read_trial(label: str, files: DemoFiles, link: str) -> LinkTrial:
-    """A trial from the files that its two processes left."""
+    """Read a trial from the files that its two processes wrote."""
     report = json.loads(files.result(link).read_text())
     recording = read_log(files.log(link))
     return LinkTrial(

@@ -1,4 +1,4 @@
-"""``wpg transfer``: a policy in its simulator and where it is to work, side by side."""
+"""``wpg transfer``: compares a policy in its simulator with the same policy where it is to work."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""Pictures of a transfer, as SVG text that stands inside the page."""
+"""Figures of a transfer, as SVG text that is embedded in the page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from wpg.cli.transfer.trials import Trial
 from wpg.hardware_bridge.robot import Vector
 
 COLOURS = (BLUE, GREY)
-"""Of the predicting simulator, and of the unfitted one beside it; the place itself is green."""
+"""Colours of the predicting and the unfitted simulator; place B is green."""
 OUTCOMES = (
     ("reached in both", True, True, GREEN, "o"),
     ("missed in both", False, False, GREY, "X"),
@@ -26,7 +26,7 @@ OUTCOMES = (
 
 @styled
 def success(places: Sequence[Side]) -> str:
-    """Success with 95 % intervals; B is the last."""
+    """Success rates with 95 % intervals; B is the last bar."""
     figure = new_figure(5.6, 0.6 + 0.42 * len(places))
     axes = figure.add_subplot()
     colours = [*COLOURS[: len(places) - 1], GREEN]
@@ -41,7 +41,7 @@ def success(places: Sequence[Side]) -> str:
 
 @styled
 def course(study: Study) -> str:
-    """Successes over trials between the two lines at which the question is answered."""
+    """Successes over trials, between the two boundaries at which the sequential test ends."""
     figure = new_figure(5.6, 3.0)
     axes = figure.add_subplot()
     test, outcomes = study.test, [trial.success for trial in study.tried]
@@ -65,7 +65,7 @@ def course(study: Study) -> str:
 
 @styled
 def errors(study: Study) -> str:
-    """Distance from the goal over time: median and four fifths of the trials."""
+    """Distance from the goal over time: median and the middle 80 % of the trials."""
     figure = new_figure(5.6, 3.0)
     axes = figure.add_subplot()
     dt_s = study.interface.control_dt_s
@@ -80,7 +80,7 @@ def errors(study: Study) -> str:
 
 @styled
 def parting(study: Study) -> str:
-    """How far paired trials are apart over time."""
+    """Distance between paired trials over time."""
     figure = new_figure(5.6, 2.6)
     axes = figure.add_subplot()
     for simulation, colour in zip(study.simulations, COLOURS, strict=False):
@@ -95,7 +95,7 @@ def parting(study: Study) -> str:
 
 @styled
 def places(study: Study) -> str:
-    """Goals from above and from the side, by what became of them in simulation and on B."""
+    """Goals from above and from the side, marked by their outcomes in simulation and on B."""
     figure = new_figure(5.6, 3.4)
     goals = np.array([trial.goal_m for trial in study.tried])
     pairs = [
@@ -143,7 +143,7 @@ def joints(study: Study) -> str:
 
 @styled
 def ranking(results: Sequence[PolicyTransfer]) -> str:
-    """Measured over predicted success, a point a policy and simulator."""
+    """Measured against predicted success, one point for each policy and simulator."""
     figure = new_figure(5.0, 4.2)
     axes = figure.add_subplot()
     axes.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle="--")

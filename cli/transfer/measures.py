@@ -1,4 +1,4 @@
-"""How far apart two sets of paired trials are, and by what."""
+"""Measures of the difference between two sets of paired trials, and of its causes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,43 +14,43 @@ from wpg.hardware_bridge.robot import Vector
 
 MAX_DELAY_S = 0.3
 SETTLED = 0.8
-"""Share of a trial after which what is left of a difference is taken to stand still."""
+"""Share of a trial after which a remaining difference is taken as constant."""
 STATES_COMPARED = 400
 SMALL_RAD = 0.003
-"""A replay gap below this is not worth a cause."""
+"""Replay gaps below this are not attributed to causes."""
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
-    """What a part of the replay gap looks like."""
+    """A cause of a part of the replay gap."""
 
     name: str
     """``delay``, ``offset`` or ``other``."""
     share: float
-    """Of the mean squared gap."""
+    """Share of the mean squared gap."""
     size: float
-    """Of a delay in s, of an offset in rad, of what is left in rad (root mean square)."""
+    """Size of a delay in s, of an offset in rad, or of the rest in rad (root mean square)."""
     joint: str | None = None
-    """Where an offset is largest."""
+    """Joint with the largest offset."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayGap:
-    """Joints of B against A under B's commands."""
+    """Replay gap: how far B's joints are from A's when A gets B's commands."""
 
     rmse_rad: Vector
-    """(num_joints,) over all steps of all trials."""
+    """Root mean square (num_joints,), over all steps of all trials."""
     causes: tuple[Cause, ...]
     """Largest share first."""
 
 
 def replay_gap(simulator: Simulator, trials: Sequence[Trial], *, seed: int, by_start: bool) -> ReplayGap:
-    """Play every trial's commands to the simulated arm and see where it is instead.
+    """Send the commands of every trial to the simulated arm, and compare its joints with the trial's.
 
     Args:
         simulator: A.
         trials: of B.
-        seed: of the simulator's chance: trial i uses ``seed + i``.
-        by_start: begin where the trial's arm was measured, rather than where the seed says.
+        seed: of the simulator: trial i uses ``seed + i``.
+        by_start: begin at the joint positions measured in the trial, not at those that the seed gives.
     """
     dt_s = simulator.arm.robot.description.servo_dt_s
     replays = [
@@ -73,7 +73,7 @@ def replay_gap(simulator: Simulator, trials: Sequence[Trial], *, seed: int, by_s
 
 
 def _gap(replay: Vector, trial: Trial, delay_ticks: int) -> Vector:
-    """(T + 1, num_joints): B at its steps, minus A so many servo periods earlier."""
+    """(T + 1, num_joints): B at its steps, minus A this number of servo periods earlier."""
     difference: Vector = trial.joint_pos_rad - replay[np.clip(trial.steps - delay_ticks, 0, len(replay) - 1)]
     return difference
 
@@ -81,7 +81,7 @@ def _gap(replay: Vector, trial: Trial, delay_ticks: int) -> Vector:
 def _causes(
     squared: float, delay_s: float, squared_after: float, gaps: Sequence[Vector], names: Sequence[str]
 ) -> tuple[Cause, ...]:
-    """Split the mean squared gap: what a delay explains, then what stands still at the end, then the rest."""
+    """Split the mean squared gap into what a delay explains, what is constant at the end, and the rest."""
     if squared < SMALL_RAD**2:
         return ()
     ends = np.array([gap[int(SETTLED * len(gap)) :].mean(0) for gap in gaps])  # (trials, num_joints)
@@ -125,28 +125,28 @@ def action_w2(artifact: Artifact, first: Sequence[Trial], second: Sequence[Trial
 
 
 def _w2(first: Vector, second: Vector) -> float:
-    """Of two sets of particles (K, A)."""
+    """Wasserstein-2 distance of two sets of particles (K, A)."""
     cost = cdist(first, second, "sqeuclidean")
     return float(np.sqrt(cost[linear_sum_assignment(cost)].mean()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parting:
-    """How far what is to reach the goal is apart between paired trials."""
+    """Distance, between paired trials, of the tool or object that must reach the goal."""
 
     time_s: Vector
     """(T + 1,)."""
     median_m: Vector
     high_m: Vector
-    """(T + 1,) nine tenths of the trials are nearer."""
+    """(T + 1,), 90 % quantile."""
     parted_s: float | None
-    """When the median exceeds half the tolerance for good; None: never."""
+    """Time from which the median stays above half the tolerance; None if it never does."""
 
 
 def parting(
     first: Sequence[Trial], second: Sequence[Trial], *, control_dt_s: float, tolerance_m: float
 ) -> Parting:
-    """Where paired trials part in time."""
+    """Distance between paired trials over time."""
     length = min(len(trial.achieved_m) for trial in (*first, *second))
     distance = np.array(
         [

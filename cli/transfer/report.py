@@ -1,4 +1,4 @@
-"""The page of a transfer: pictures first, one sentence on top, self-contained."""
+"""The self-contained page of a transfer: one sentence, then figures, then numbers."""
 
 import time
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from wpg.cli.transfer.verdict import describe
 
 
 def render(studies: Sequence[Study], result: TransferResult) -> str:
-    """The page's text."""
+    """The page as HTML."""
     return template("wpg.cli.transfer", "report.html.j2").render(
         result=result,
         title=f"From {result.from_} to {result.to}",
@@ -43,5 +43,5 @@ def _section(study: Study) -> dict[str, Any]:
 
 
 def _worth(agreement: Agreement) -> list[Cause]:
-    """Causes that explain something."""
+    """Causes that explain at least 5 % of the replay gap."""
     return [cause for cause in agreement.causes if cause.share >= 0.05]

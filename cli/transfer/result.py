@@ -10,7 +10,7 @@ from wpg.controllers.statistics import Interval
 
 
 class Side(msgspec.Struct, kw_only=True):
-    """How often the policy succeeded in one place, and how well."""
+    """Success and return of the policy in one place."""
 
     place: str
     success: float
@@ -22,25 +22,25 @@ class Side(msgspec.Struct, kw_only=True):
 
 
 class Agreement(msgspec.Struct, kw_only=True):
-    """A simulator against B, trial by trial."""
+    """A simulator compared with B in paired trials."""
 
     simulator: Side
     success_difference: float
     """B minus A."""
     mcnemar_p: float
-    """For a fixed number of trials."""
+    """p-value, valid for a fixed number of trials."""
     mcnemar_p_anytime: float
-    """However it was decided when to stop."""
+    """p-value, valid whatever rule ended the trials."""
     return_difference: float
     """B minus A."""
     return_difference_ci95: Interval
-    """Paired bootstrap."""
+    """Interval from a paired bootstrap."""
     error_wilcoxon_p: float
-    """Of the distances from the goal at the end."""
+    """Test of the distances from the goal at the end."""
     joint_replay_rmse_rad: list[float]
     action_w2: float
     parted_s: float | None
-    """When the median trial is half the tolerance away from its pair, for good."""
+    """Time from which the median distance between pairs stays above half the tolerance."""
     causes: list[Cause]
 
     @property
@@ -51,25 +51,25 @@ class Agreement(msgspec.Struct, kw_only=True):
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """The question that was put to B before it moved."""
+    """The question about B, fixed before B moved."""
 
     predicted: float
-    """Success of the simulator before B moved."""
+    """Success in the simulator, measured before B moved."""
     predicted_trials: int
     low: float
-    """``works`` says that success is above this."""
+    """The answer ``works`` means that success is above this."""
     high: float
-    """``fails`` says that success is below this."""
+    """The answer ``fails`` means that success is below this."""
     error: float
-    """Largest probability of saying either wrongly."""
+    """Largest probability of either answer being wrong."""
     fixed_trials: int
-    """A test of fixed size would take so many for the same errors."""
+    """Number of trials that a test of fixed size would need for the same errors."""
     max_trials: int
-    """The sequential test ends here at the latest."""
+    """Number of trials after which the sequential test ends at the latest."""
 
 
 class PolicyTransfer(msgspec.Struct, kw_only=True):
-    """One artifact in two places."""
+    """Result of one artifact in the simulators and in place B."""
 
     file: str
     policy_sha256: str
@@ -79,19 +79,19 @@ class PolicyTransfer(msgspec.Struct, kw_only=True):
     stopped_early: bool
     verdict: Verdict
     decided_after: int | None
-    """Trials after which the verdict was clear; None where it never was."""
+    """Number of trials after which the verdict was clear; None if it never was."""
     sentence: str
     plan: Plan
     to: Side
     agreement: Agreement
-    """With the fitted simulator where there are `actuators`, else with the unfitted one."""
+    """Agreement with the fitted simulator if there are `actuators`, else with the unfitted one."""
     unfitted: Agreement | None
-    """With the unfitted simulator, where `agreement` is with the fitted one."""
+    """Agreement with the unfitted simulator, if `agreement` is with the fitted one."""
     safety_events: dict[str, int]
 
 
 class TransferResult(msgspec.Struct, kw_only=True, rename={"from_": "from"}):
-    """Keys of ``wpg transfer --json``; of several policies the means, and each under ``policies``."""
+    """Keys of ``wpg transfer --json``. Of several policies they are means, and ``policies`` has each."""
 
     from_: str
     to: str
@@ -112,7 +112,7 @@ class TransferResult(msgspec.Struct, kw_only=True, rename={"from_": "from"}):
     mcnemar_p_anytime: float
     error_wilcoxon_p: float
     pearson_r: float | None
-    """Between predicted and measured success of several policies."""
+    """Correlation of predicted and measured success over several policies."""
     mmrv: float | None
     joint_replay_rmse_rad: list[float]
     action_w2: float

@@ -1,4 +1,4 @@
-"""The place that a policy is to work in: another environment, a robot behind a link, or the log of a run."""
+"""Place B, where a policy is to work: another environment, a robot behind a link, or the log of a run."""
 
 import tempfile
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ from wpg.hardware_bridge.run_log.reader import RunRecording, read_log
 from wpg.hardware_bridge.session import open_robot, run_policy
 
 Enough = Callable[[Sequence[bool]], bool]
-"""Whether these outcomes, in their order, are enough."""
+"""Whether the outcomes so far, in their order, answer the question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +34,17 @@ class Tried:
 
 
 class Destination(ABC):
-    """Where policies are to work."""
+    """A place where policies are to work."""
 
     name: str
     is_robot: bool = True
-    """Trials begin where the arm stands, not where their seed says, and success is what is measured."""
+    """Whether trials begin where the arm stands, not where the seed says, and sensors measure success."""
 
     def prepare(self, artifacts: Sequence[Artifact]) -> None:  # noqa: B027  most have nothing to prepare
-        """Say before anything moves what would fail after it.
+        """Check before anything moves that the trials can be run.
 
         Raises:
-            CommandError: these policies cannot be tried there, or their results could not be kept.
+            CommandError: these policies cannot run there, or their results could not be stored.
         """
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Destination(ABC):
 
 
 class OtherEnvironment(Destination):
-    """Another environment, with the seeds of the first."""
+    """Another environment, tried with the same seeds as the first."""
 
     is_robot = False
 
@@ -70,12 +70,12 @@ class OtherEnvironment(Destination):
         self._robot = robot
 
     def prepare(self, artifacts: Sequence[Artifact]) -> None:
-        """Look whether there is such an environment, and the policies fit it."""
+        """Check that the environment exists and the policies fit it."""
         for artifact in artifacts:
             Simulator(self.name, artifact, robot=self._robot).close()
 
     def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
-        """All trials: those in simulation cost little, and more of them say more."""
+        """Run all trials: they cost little in simulation, and more trials give narrower intervals."""
         place = Simulator(self.name, artifact, robot=self._robot)
         try:
             policy = SampledPolicy(artifact, seed)
@@ -87,7 +87,7 @@ class OtherEnvironment(Destination):
 
 @dataclass(frozen=True, kw_only=True)
 class RobotOptions:
-    """How a robot is reached and run, as `wpg run` takes it."""
+    """Options of running a robot, as in `wpg run`."""
 
     robot: str | None
     key: Path | None
@@ -98,7 +98,7 @@ class RobotOptions:
 
 
 class LinkedRobot(Destination):
-    """A robot, or an emulated one, run through the bridge."""
+    """A real or emulated robot, run through the bridge."""
 
     def __init__(self, url: str, options: RobotOptions) -> None:
         self.name = url
@@ -107,11 +107,11 @@ class LinkedRobot(Destination):
         self._safety = SafetyConfig() if options.safety is None else load_safety(options.safety)
 
     def prepare(self, artifacts: Sequence[Artifact]) -> None:
-        """Look whether there is a driver for the link, and a name for every log.
+        """Check that the link has a driver and that every log has a name of its own.
 
         Raises:
             CommandError: two logs have the same name, or one would overwrite another.
-            LinkUrlError, DescriptionError: the link cannot be read, or not for this robot.
+            LinkUrlError, DescriptionError: the link is invalid, or does not fit this robot.
         """
         for artifact in artifacts:
             assert artifact.contract.interface.robot is not None  # or there were no simulator of it
@@ -162,7 +162,7 @@ class LinkedRobot(Destination):
 
 
 class LoggedRobot(Destination):
-    """A robot whose run was logged before: nothing moves."""
+    """A robot whose run was logged before, so that nothing moves."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -173,7 +173,7 @@ class LoggedRobot(Destination):
         """Read the logs.
 
         Raises:
-            LogError: there is none, or it is of another robot or policy.
+            LogError: a log is missing, or belongs to another robot or policy.
         """
         self._read = {artifact.digest: self._recording(artifact) for artifact in artifacts}
 
@@ -189,7 +189,7 @@ class LoggedRobot(Destination):
         return Tried(trials=trials, safety_events={})
 
     def _place(self, artifact: Artifact) -> Path:
-        """Of a folder, the log with the artifact's name."""
+        """The log itself, or in a folder the log with the artifact's name."""
         return _log_of(artifact, self._path) if self._path.is_dir() else self._path
 
     def _recording(self, artifact: Artifact) -> RunRecording:

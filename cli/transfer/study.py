@@ -1,4 +1,4 @@
-"""Tries one artifact in its simulators and in place B, and compares."""
+"""Tries one artifact in its simulators and in place B, and compares the results."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ LEAST_TARGET, MOST_TARGET = 0.5, 0.98
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """What is asked of B."""
+    """Settings of a study."""
 
     trials: int = 100
-    """Most trials on B."""
+    """Maximum number of trials on B."""
     seed: int = 0
     at_least: float | None = None
-    """Success that B is asked for; None: what the simulator predicts."""
+    """Success that B must reach; None takes the simulator's prediction."""
     margin: float = 0.1
-    """How much less than that is too little."""
+    """How far below that success is too low."""
     error: float = 0.05
     """Largest probability of a wrong verdict."""
     stop_early: bool = True
@@ -55,7 +55,7 @@ class StudyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """A simulator's trials beside B's, for the figures."""
+    """Paired trials of a simulator and of B, for the figures."""
 
     label: str
     trials: list[Trial]
@@ -64,16 +64,16 @@ class Simulation:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What was measured of one policy."""
+    """Everything that was measured of one policy."""
 
     result: PolicyTransfer
     robot: str
     interface: PolicyInterface
     tolerance_m: float
     tried: list[Trial]
-    """On B."""
+    """Trials on B."""
     simulations: list[Simulation]
-    """The one that the result's agreement is with comes first."""
+    """Comparisons with the simulators; the first is the one in the result's ``agreement``."""
     test: SequentialTest
 
 
@@ -91,8 +91,8 @@ def study(
         artifact: the policy.
         simulators: by label; the first predicts.
         destination: B.
-        config: what is asked of it.
-        say: told what happens.
+        config: settings of the study.
+        say: receives lines about the progress.
     """
     simulator = next(iter(simulators.values()))
     predicted = _simulate(artifact, simulator, config, [None] * config.trials, robot=destination.is_robot)
@@ -213,7 +213,7 @@ def _compare(
 
 
 def _trained_delay(interface: PolicyInterface) -> Interval:
-    """What a replay sees as a delay: that of the way to the arm and back, and the lag of its servos."""
+    """Delay as a replay measures it: that of the link to the arm and back, and the lag of its servos."""
     lags = [span for name, span in interface.trained_ranges.items() if name.endswith("lag_s")]
     low, high = np.mean(lags, axis=0) if lags else (0.0, 0.0)
     return interface.trained_delay_s[0] + float(low), interface.trained_delay_s[1] + float(high)
@@ -229,7 +229,7 @@ def _decided_after(test: SequentialTest, outcomes: Sequence[bool]) -> int | None
 
 
 def side(place: str, trials: Sequence[Trial], *, early: bool = False) -> Side:
-    """Success and return of trials; ``early``: somebody who watched them decided when to stop."""
+    """Success and return of trials; ``early`` means that their outcomes decided when to stop."""
     successes = sum(trial.success for trial in trials)
     totals = [trial.total for trial in trials]
     interval = anytime_interval if early else wilson_interval

@@ -1,4 +1,4 @@
-"""Studies of one policy or several, and what they say together."""
+"""Studies of one or several policies, and their summary."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,10 +26,10 @@ def run_studies(
     actuators: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Study]:
-    """Study each artifact; all are read, and their simulators made, before anything moves.
+    """Study each artifact. All of them are read and their simulators made before anything moves.
 
     Raises:
-        CommandError: the same file twice, or one that does not fit.
+        CommandError: a file is given twice or does not fit.
         ArtifactError, EffectsError: a file cannot be used.
     """
     artifacts = [load_policy(path) for path in files]
@@ -59,7 +59,7 @@ def run_studies(
 
 
 def summarise(studies: Sequence[Study], from_env: str, to: str, actuators: Path | None) -> TransferResult:
-    """One policy's figures, or those of all trials of several."""
+    """The numbers of one policy, or of all trials of several policies."""
     results = [one.result for one in studies]
     predicting = [trial for one in studies for trial in one.simulations[0].trials]
     tried = [trial for one in studies for trial in one.tried]
@@ -106,7 +106,7 @@ def summarise(studies: Sequence[Study], from_env: str, to: str, actuators: Path 
 def _ranking(
     results: Sequence[PolicyTransfer], chosen: PolicyTransfer, r: float | None, violation: float | None
 ) -> str:
-    """The sentence about several policies: how simulation's choice fares, and whether it chooses well."""
+    """The sentence about several policies: how well the one that simulation ranks first works on B."""
     best = max(results, key=lambda result: result.to.success)
     choice = (
         "none does better there"

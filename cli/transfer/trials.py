@@ -1,4 +1,4 @@
-"""Trials of a policy, in a simulator and on a robot, in one form."""
+"""Trials of a policy in a simulator or on a robot, in the same form."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,12 @@ from wpg.sim_envs.tasks.goal_env import GoalEnv
 from wpg.sim_envs.tasks.interface import task_kwargs, term_slice
 
 MAX_GAP_S = 0.2
-"""Between two commands, or two states, of a trial that is to be compared."""
+"""Longest gap between two commands, or two states, of a trial that can be compared."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
-    """One goal, tried once. T policy steps, N servo periods."""
+    """One goal, tried once, in T policy steps and N servo periods."""
 
     goal_m: Vector
     """(3,)."""
@@ -42,11 +42,11 @@ class Trial:
     error_m: float
     """Distance from the goal after the last step."""
     obs: NDArray[np.float32]
-    """(T, obs_dim), what the policy saw."""
+    """(T, obs_dim), the policy's observations."""
     joint_pos_rad: Vector
-    """(T + 1, num_joints) as measured, at every step and after the last."""
+    """(T + 1, num_joints), measured at every step and after the last."""
     achieved_m: Vector
-    """(T + 1, 3) what is to be at the goal."""
+    """(T + 1, 3), position of what must reach the goal."""
     steps: NDArray[np.int64]
     """(T + 1,) servo period in which each step began, and the number of periods."""
     command_pos_rad: Vector
@@ -54,7 +54,7 @@ class Trial:
     command_vel_rad_s: Vector
     """(N, num_joints)."""
     gripper_m: Vector | None = None
-    """(N,) opening that was commanded."""
+    """(N,), commanded opening of the gripper."""
 
 
 class Simulator:
@@ -64,7 +64,7 @@ class Simulator:
         env_id: Gymnasium id of one of wpg's environments.
         artifact: the policy.
         robot: name or file of the robot; by default the policy's.
-        effects: what sets the arm apart from its model.
+        effects: how the arm differs from its model.
 
     Raises:
         CommandError: the environment has no simulated arm, another robot's, or another task's observations.
@@ -114,7 +114,7 @@ class Simulator:
             policy: acts.
             seed: of the episode.
             options: as :meth:`GoalEnv.reset` takes them.
-            as_measured: success is what the sensors say, as on a robot, not what the simulator knows.
+            as_measured: judge success by the sensors, as on a robot, not by the simulator's state.
         """
         raw, info = self._env.reset(seed=seed, options=options)
         policy.reset()
@@ -149,7 +149,7 @@ class Simulator:
         )
 
     def replay(self, trial: Trial, seed: int, options: dict[str, Any] | None = None) -> Vector:
-        """The arm under another trial's commands, blind to where it goes: (N + 1, num_joints) rad."""
+        """Joint positions (N + 1, num_joints) rad of the arm under another trial's commands."""
         self._env.reset(seed=seed, options=options)
         robot = self.arm.robot
         rows = [robot.read().joint_pos]
@@ -170,7 +170,7 @@ def _open(
 ) -> gymnasium.Env[Any, Any]:
     """The environment with what the policy knows of its task."""
     if not env_id.startswith(OURS):
-        make_env(env_id).close()  # or says which id is near
+        make_env(env_id).close()  # raises an error that suggests a similar id
         raise CommandError(f"{env_id}: expected an environment of wpg with an arm; `wpg list` shows them")
     return make_env(env_id, robot=robot, effects=effects, **task_kwargs(interface))
 
@@ -229,7 +229,7 @@ def logged_trials(
 def _commands(
     recording: RunRecording, moments: Vector, dt_s: float, name: str
 ) -> tuple[Vector, NDArray[np.int64]]:
-    """Servo periods of a trial, and which command was in force in each; one stays so until the next."""
+    """Servo periods of a trial, and the command in force in each; a command is in force until the next."""
     times = recording.command.time_s
     first = int(np.searchsorted(times, moments[0] + TIME_ROUNDING_S, "right")) - 1
     last = int(np.searchsorted(times, moments[-1] + TIME_ROUNDING_S, "right")) - 1
@@ -238,7 +238,7 @@ def _commands(
     _refuse_gap(times[first : last + 1], "commands", name)
     count = round((times[last] - times[first]) / dt_s)
     grid = times[first] + dt_s * np.arange(count)
-    # A tick may begin late; half a period decides to which one a command belongs.
+    # Ticks may begin late: a command within half a period of a tick counts as that tick's.
     return grid, np.searchsorted(times, grid + 0.5 * dt_s, "right") - 1
 
 
@@ -261,15 +261,15 @@ def _refuse_gap(times: Vector, what: str, name: str) -> None:
 
 
 def pairing(trial: Trial) -> dict[str, Any]:
-    """What :meth:`Simulator.run` takes to begin where this trial began, with its goal."""
+    """Options with which :meth:`Simulator.run` begins where this trial began, with its goal."""
     return {"goal_m": trial.goal_m, "joint_pos_rad": trial.joint_pos_rad[0]}
 
 
 def decode_results(recording: RunRecording, name: str) -> list[GoalResult]:
-    """How the goals of a logged run ended.
+    """Results of the goals of a logged run.
 
     Raises:
-        LogError: the log does not say.
+        LogError: the log does not hold them.
     """
     content = recording.attachments.get("report.json")
     if content is None:

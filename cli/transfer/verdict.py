@@ -1,4 +1,4 @@
-"""The one sentence: will it work, and what limits it."""
+"""The verdict in one sentence: will the policy work on B, and what limits it?"""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from wpg.cli.transfer.trials import Trial
 from wpg.controllers.statistics import Interval
 
 NEAR_S = 0.01
-"""A delay that differs by less from training's is one that the policy was trained with."""
+"""A delay this close to those in training counts as trained for."""
 ANSWERS = {
     "works": "It works on {place}",
     "fails": "It does not work on {place} as it should",
@@ -17,12 +17,12 @@ ANSWERS = {
 
 
 def sentence(result: PolicyTransfer, tried: Sequence[Trial], unfitted: Sequence[Trial]) -> str:
-    """Answer, what was foreseen, and what limits it.
+    """The answer, the prediction, and what limits the policy.
 
     Args:
-        result: everything else that was measured.
+        result: all measurements.
         tried: trials on B.
-        unfitted: their pairs in the unfitted simulator.
+        unfitted: the paired trials in the unfitted simulator.
     """
     reached = sum(trial.success for trial in tried)
     answer = ANSWERS[result.verdict].format(place=result.to.place)
@@ -75,7 +75,7 @@ def _trained(cause: Cause, delay_s: Interval) -> str:
 
 
 def describe(cause: Cause) -> str:
-    """A cause in words."""
+    """A cause as text."""
     share = f"{cause.share:.0%} of the joints' squared gap"
     match cause.name:
         case "delay":
