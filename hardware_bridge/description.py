@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.export.interface import JointSpec, RobotSpec
-from wpg.export.kinematics import Frame, JointFrame, Record, SerialChain
+from wpg.export.kinematics import Frame, JointFrame, Record, SerialChain, require_unit
 from wpg.hardware_bridge.errors import DescriptionError
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -47,6 +47,7 @@ class JointDescription(Record, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_finite(self, f"joint {self.name}: ")
+        require_unit(self.axis)
         if not self.position_min_rad < self.position_max_rad:
             raise ValueError(
                 f"joint {self.name}: position_min_rad {self.position_min_rad} must be below "
@@ -60,11 +61,14 @@ class JointDescription(Record, frozen=True, kw_only=True):
 
 
 def _check_finite(part: Record, where: str = "") -> None:
-    """Refuse infinite limits, because computing with them would give NaN."""
+    """Refuse infinite numbers, because computing with them would give NaN."""
     for field in part.__struct_fields__:
         value = getattr(part, field)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{where}{field}: expected a finite number, found {value}")
+        if isinstance(value, Frame):
+            _check_finite(value, f"{where}{field}.")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{where}{field}: expected finite numbers, found {value}")
 
 
 def _rises(values: tuple[float, ...]) -> bool:
@@ -158,7 +162,7 @@ class RobotDescription(Record, frozen=True, kw_only=True):
     """Publication of the figures."""
     protocol: str
     """Protocol of the arm, unless the link names another."""
-    servo_rate_hz: Positive
+    servo_rate_hz: Annotated[float, msgspec.Meta(ge=1, le=10_000)]
     """Rate at which setpoints are sent."""
     watchdog_s: Positive
     """The device holds by itself if no valid command arrives for this long."""
@@ -175,6 +179,7 @@ class RobotDescription(Record, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_finite(self)
+        require_unit(self.approach)
         if not self.joints:
             raise ValueError(f"robot {self.name} has no joints")
         names = [joint.name for joint in self.joints]

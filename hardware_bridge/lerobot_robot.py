@@ -200,6 +200,8 @@ class LeRobotRobot:
     def _hold(self) -> None:
         device = self._connected
         joint_pos = self.read().joint_pos
+        if not np.isfinite(joint_pos).all():
+            raise StaleStateError(f"link {self._url}: the positions to hold at are not finite: {joint_pos}")
         self._send(np.clip(joint_pos, self._low, self._high))
         bus: Any = getattr(device, "bus", None)
         if hasattr(bus, "enable_torque"):

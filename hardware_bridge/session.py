@@ -8,7 +8,6 @@ import msgspec
 
 from wpg.export.artifact import Artifact
 from wpg.export.contract import encode_contract
-from wpg.export.errors import ArtifactError
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.control.goals import GoalResult
@@ -18,7 +17,6 @@ from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.control.report import RunReport
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.drivers import find_driver
-from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import Robot, notices_of
@@ -90,6 +88,8 @@ def run_policy(
     policy = SampledPolicy(artifact, noise_seed, num_particles)
     emergency = emergency or EmergencyStop()
     with contextlib.ExitStack() as stack:
+        # Before the log is opened: a signal meanwhile ends the run, which then takes the log away.
+        should_stop = should_stop or stack.enter_context(stop_on_signals(emergency))
         run_log = None
         if log is not None:
             metadata = _metadata(artifact, robot, config, noise_seed, policy.num_particles)
@@ -101,7 +101,7 @@ def run_policy(
             policy,
             config,
             clock=RealClock(),
-            should_stop=should_stop or stack.enter_context(stop_on_signals(emergency)),
+            should_stop=should_stop,
             emergency=emergency,
             enough=enough,
             sources=sources,
@@ -120,10 +120,10 @@ def run_policy(
 
 @contextlib.contextmanager
 def _no_log_of_nothing(run_log: RunLog, path: Path) -> Iterator[None]:
-    """Take the log away when the run was refused before the arm was armed: its name is free again."""
+    """Take the log away when the run ended before the arm was armed: its name is free again."""
     try:
         yield
-    except (BridgeError, ArtifactError):
+    except BaseException:
         run_log.close()
         if not run_log.armed:
             path.unlink(missing_ok=True)

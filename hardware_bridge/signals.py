@@ -16,7 +16,8 @@ EMERGENCY = signal.SIGQUIT
 def stop_on_signals(emergency: EmergencyStop | None = None) -> Iterator[Callable[[], str]]:
     """Keep signals that would end the process; yields a function that names the first one, or returns "".
 
-    If ``emergency`` is given, SIGQUIT and a second SIGINT trigger it. To be used in the main thread.
+    If ``emergency`` is given, SIGQUIT and a second SIGINT trigger it. A SIGHUP that is ignored, as under
+    nohup, stays ignored. To be used in the main thread.
     """
     received: list[str] = []
 
@@ -26,7 +27,9 @@ def stop_on_signals(emergency: EmergencyStop | None = None) -> Iterator[Callable
             emergency.trigger(name)
         received.append(name)
 
-    kept = SIGNALS if emergency is None else (*SIGNALS, EMERGENCY)
+    kept = {*SIGNALS} if emergency is None else {*SIGNALS, EMERGENCY}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        kept.remove(signal.SIGHUP)
     previous = {number: signal.signal(number, keep) for number in kept}
     try:
         yield lambda: received[0] if received else ""

@@ -75,7 +75,8 @@ def make_goals(interface: PolicyInterface, config: LoopConfig) -> GoalSequence |
             raise ContractError(
                 "goal: none can be drawn, it is where something stands: give its place (--goal)"
             )
-        count = 1 if config.goal is not None and config.duration_s is None else config.goals
+        once = config.goals is None and config.goal is not None and config.duration_s is None
+        count = 1 if once else config.goals
         return GoalSequence(interface.goal, count=count, seed=config.seed, fixed=config.goal)
     if config.goals is not None or config.goal is not None:
         raise ContractError("goal: the policy was trained without goals; give a duration instead")

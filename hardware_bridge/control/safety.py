@@ -11,6 +11,7 @@ from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import JointCommand, Vector
 
 REST_RAD_S = 1e-3
+HOLDS_MAX = 1_000_000
 Corner = tuple[float, float, float]
 
 
@@ -45,8 +46,8 @@ class SafetyConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}: expected a positive number, found {value}")
-        if not self.holds_max >= 0:
-            raise ValueError(f"holds_max: expected at least 0, found {self.holds_max}")
+        if not 0 <= self.holds_max <= HOLDS_MAX:
+            raise ValueError(f"holds_max: expected 0 to {HOLDS_MAX}, found {self.holds_max}")
         if self.workspace_m is not None and not all(map(operator.lt, *self.workspace_m)):
             raise ValueError(f"workspace_m: expected the smaller corner first, found {self.workspace_m}")
         if self.spread_slow is None and self.spread_hold is None:

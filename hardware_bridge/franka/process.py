@@ -101,7 +101,14 @@ class GatewayProcess:
     def _take(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            match msgspec.json.decode(line, type=GatewayLine):
+            try:
+                said = msgspec.json.decode(line, type=GatewayLine)
+            except msgspec.MsgspecError:
+                # Whatever a library of the gateway's prints does not end a run, but may tell why none begins.
+                if not self._ready:
+                    self.failure = f"the gateway printed no message, but {line.decode(errors='replace')!r}"
+                continue
+            match said:
                 case GatewayReady(warnings):
                     self._ready, self.warnings = True, warnings
                 case GatewayFault(reason):

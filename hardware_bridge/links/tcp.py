@@ -24,8 +24,9 @@ class TcpLink(SocketLink):
             self._socket = socket.create_connection((url.host, url.port), timeout=CONNECT_TIMEOUT_S)
         except ConnectionRefusedError as error:
             raise self._dead(f"nothing listens there; {GONE_HINT}") from error
-        except OSError as error:
-            raise self._dead(f"{url.host} cannot be reached: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise self._dead(f"{url.host} cannot be reached: {reason}") from error
         _tune(self._socket)
 
     def _write(self, data: bytes) -> bool:

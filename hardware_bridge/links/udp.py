@@ -75,7 +75,10 @@ class UdpServerLink(SocketLink):
 
 
 def _resolve(url: LinkUrl) -> tuple[socket.socket, Address]:
-    found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_DGRAM)
+    try:
+        found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_DGRAM)
+    except UnicodeError as error:
+        raise OSError(f"no host is called that: {error}") from error
     family, kind, proto, _, address = found[0]
     connection = socket.socket(family, kind, proto)
     connection.setblocking(False)

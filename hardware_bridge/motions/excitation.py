@@ -12,6 +12,7 @@ import numpy as np
 
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 
@@ -24,12 +25,14 @@ NUM_SINES = 3
 FADE_S = 1.0
 RESTS_S = (0.05, 0.3)
 """Shortest and longest rest after a step."""
-MOVE_MAX_S = 10.0
-"""Longer than any single step takes."""
+MOVE_S = 10.0
+"""Steps are computed in pieces of this length. They take longer only if ``motion_fraction`` is tiny."""
 HEADROOM = 0.9
 """Share of the permitted velocity, acceleration and jerk that waves take."""
 LOWEST_M = 0.05
-"""The tool stays above this height over the table, or above half its height at home."""
+"""The tool stays at least this high over the base. If it is lower than twice this at home, as on an arm that
+hangs, it goes down by at most half its distance from the base's height."""
+AMPLITUDE_MIN_RAD = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +62,22 @@ class ExcitationPlan:
 
 
 def excitation(description: RobotDescription, plan: ExcitationPlan | None = None) -> MotionPath:
-    """The motion, from home to home."""
+    """The motion, from home to home.
+
+    Raises:
+        DescriptionError: any motion brings the tool too low.
+    """
     plan = plan or ExcitationPlan()
     amplitude = np.minimum(AMPLITUDE_RAD, MARGIN_SHARE * _margin(description))
-    while True:
+    while amplitude.max() > AMPLITUDE_MIN_RAD:
         path = _path(description, plan, amplitude)
         if _is_high_enough(path, description):
             return path
         amplitude = 0.8 * amplitude
+    raise DescriptionError(
+        f"robot {description.name}: at home its tool is as high as its base, and any motion brings it lower: "
+        "choose another home_rad"
+    )
 
 
 def _path(description: RobotDescription, plan: ExcitationPlan, amplitude: Vector) -> MotionPath:
@@ -132,7 +143,10 @@ def _steps(
 def _move(setpoints: SetpointGenerator, target: Vector, rest_s: float, dt_s: float) -> tuple[Vector, Vector]:
     """From rest to rest at ``target``, and ``rest_s`` there."""
     setpoints.set_target(target)
-    joint_pos, joint_vel = setpoints.steps(round(MOVE_MAX_S / dt_s))
+    parts = [setpoints.steps(round(MOVE_S / dt_s))]
+    while (np.abs(parts[-1][0][-1] - target) > 1e-9).any():
+        parts.append(setpoints.steps(round(MOVE_S / dt_s)))
+    joint_pos, joint_vel = (np.concatenate([part[kind] for part in parts]) for kind in (0, 1))
     moving = (np.abs(joint_pos - target) > 1e-9).any(axis=1)
     end = int(np.flatnonzero(moving)[-1]) + 2 + round(rest_s / dt_s)
     return joint_pos[:end], joint_vel[:end]
@@ -165,4 +179,4 @@ def _is_high_enough(path: MotionPath, description: RobotDescription) -> bool:
     home_m = kinematics.tool_position(description.limits("home_rad"))[2]
     thin = path.joint_pos[:: max(1, round(0.02 / description.servo_dt_s))]
     lowest_m = min(float(kinematics.tool_position(row)[2]) for row in thin)
-    return lowest_m >= min(LOWEST_M, float(home_m) / 2.0)
+    return lowest_m >= min(LOWEST_M, float(home_m - abs(home_m) / 2.0))

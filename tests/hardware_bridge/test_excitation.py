@@ -1,12 +1,14 @@
 """The excitation stays inside every limit of every shipped robot; playing it is safe."""
 
+import msgspec
 import numpy as np
 import pytest
 
+from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.description import load_description, shipped_robots
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
-from wpg.hardware_bridge.errors import BridgeError
+from wpg.hardware_bridge.errors import BridgeError, DescriptionError
 from wpg.hardware_bridge.limit_checker import LimitChecker
 from wpg.hardware_bridge.motions.excitation import ExcitationPlan, excitation
 from wpg.hardware_bridge.motions.playing import play_path
@@ -60,6 +62,37 @@ def test_inside_the_limits_of_every_robot(name):
     assert (np.abs(jerk) <= share * description.limits("jerk_max_rad_s3")).all()
     assert np.ptp(pos, axis=0).min() > 0.1
     np.testing.assert_allclose(path.joint_pos[-1], home, atol=1e-6)
+
+
+def test_as_slow_as_it_is_told():
+    description = msgspec.structs.replace(load_description("panda"), motion_fraction=0.02)
+    path = excitation(description, SHORT)
+    home, dt_s = description.limits("home_rad"), description.servo_dt_s
+    pos = np.concatenate([[home], path.joint_pos, [home]])
+    speed_rad_s = np.abs(np.diff(pos, axis=0)).max(axis=0) / dt_s
+    assert (speed_rad_s <= 0.02 * description.limits("velocity_max_rad_s") * 1.001).all()
+
+
+def lowered(by_m):
+    """The Panda, mounted this much lower."""
+    description = load_description("panda")
+    first, *others = description.joints
+    x, y, z = first.frame.xyz_m
+    frame = msgspec.structs.replace(first.frame, xyz_m=(x, y, z - by_m))
+    return msgspec.structs.replace(description, joints=(msgspec.structs.replace(first, frame=frame), *others))
+
+
+def test_an_arm_that_hangs_moves_too():
+    hanging, standing = (excitation(lowered(by_m), SHORT) for by_m in (1.0, 0.0))
+    np.testing.assert_array_equal(hanging.joint_pos, standing.joint_pos)
+
+
+def test_an_arm_that_may_not_go_down_at_all():
+    description = load_description("panda")
+    kinematics = ForwardKinematics(description.kinematics())
+    height_m = float(kinematics.tool_position(description.limits("home_rad"))[2])
+    with pytest.raises(DescriptionError, match="any motion brings it lower: choose another home_rad"):
+        excitation(lowered(height_m), SHORT)
 
 
 def test_rounds_differ_and_the_seed_decides():

@@ -184,6 +184,15 @@ def test_stop_is_asked_for_again_where_an_exchange_is_lost(robot, device):
     assert robot.read().status is RobotStatus.HOLDING
 
 
+def test_positions_that_are_no_numbers_are_nowhere_to_hold(robot, device):
+    key = next(iter(device.place))
+    device.place[key] = float("nan")
+    for order in (robot.arm, lambda: robot.stop(StopMode.HOLD)):
+        with pytest.raises(StaleStateError, match="not finite"):
+            order()
+    assert device.sent == []
+
+
 def test_robot_that_is_gone_is_a_dead_link(robot, device):
     device.is_connected = False
     with pytest.raises(LinkError, match="no status packet"):

@@ -182,6 +182,12 @@ class TestOpening:
             open_link("udp://no-such-host.invalid:7700")
 
     @pytest.mark.parametrize("scheme", ["tcp", "udp"])
+    @pytest.mark.parametrize("open_end", [open_link, serve_link])
+    def test_host_that_none_can_be_called(self, scheme, open_end):
+        with pytest.raises(LinkError, match=r"label|Name or service not known"):
+            open_end(f"{scheme}://{'a' * 64}:7")
+
+    @pytest.mark.parametrize("scheme", ["tcp", "udp"])
     def test_address_in_use(self, scheme):
         server = serve_link(f"{scheme}://127.0.0.1:0")
         with pytest.raises(LinkError, match="in use; choose another"):

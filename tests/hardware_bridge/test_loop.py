@@ -91,6 +91,10 @@ class TestGoodRun:
         times = np.array([record["time_s"] for record in trace.decisions])
         np.testing.assert_allclose(np.diff(times), 0.05, atol=1e-9)
 
+    def test_fixed_goal_as_often_as_asked(self, run, make_policy):
+        report = run(LoopConfig(goal=(0.45, 0.1, 0.4), goals=3), policy=make_policy(horizon_steps=5))
+        assert report.goals == 3
+
     def test_fixed_goal(self, run, bench):
         goal = (0.45, 0.1, 0.4)
         report = run(LoopConfig(goal=goal))

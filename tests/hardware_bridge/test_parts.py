@@ -1,6 +1,7 @@
 """The loop's small parts, each alone."""
 
 import gc
+import math
 import os
 import re
 import signal
@@ -17,7 +18,8 @@ from wpg.hardware_bridge.control.checks import check_interface
 from wpg.hardware_bridge.control.goals import GoalSequence
 from wpg.hardware_bridge.control.lifecycle import _NEXT, Lifecycle, Phase
 from wpg.hardware_bridge.control.rate_timer import RateTimer
-from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.control.safety import SafetyConfig
+from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.faults import FaultSpecError, parse_faults
 from wpg.hardware_bridge.errors import DescriptionError, LifecycleError
 from wpg.hardware_bridge.latency import LatencyHistogram
@@ -301,6 +303,17 @@ def test_realtime_settings_that_cannot_be():
         RealtimeConfig(cpu=-1)
 
 
+def test_a_hangup_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as received:
+            signal.raise_signal(signal.SIGHUP)
+            assert received() == ""
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_signals_are_kept_and_handlers_restored():
     before = signal.getsignal(signal.SIGTERM)
     with stop_on_signals() as received:
@@ -323,5 +336,31 @@ def test_infinite_limits_are_refused(tmp_path, line, field):
     text = (resources.files("wpg.hardware_bridge") / "robots" / "panda.toml").read_text()
     path = tmp_path / "endless.toml"
     path.write_text(re.sub(rf"^{line} = .*$", f"{line} = inf", text, count=1, flags=re.MULTILINE))
-    with pytest.raises(DescriptionError, match=rf"{field}: expected a finite number, found inf"):
+    with pytest.raises(DescriptionError, match=rf"{field}: expected finite numbers, found inf"):
         load_description(str(path))
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "value", "reason"),
+    [
+        (("tool",), "xyz_m", [math.nan, 0.0, 0.0], r"tool\.xyz_m: expected finite numbers"),
+        (("joints", 0, "frame"), "xyz_m", [0.0, math.inf, 0.0], r"frame\.xyz_m: expected finite numbers"),
+        (("joints", 0), "axis", [0.0, 0.0, 2.0], "axis must have unit length"),
+        (("joints", 0), "axis", [math.nan, 0.0, 1.0], "axis: expected finite numbers"),
+        ((), "approach", [0.0, 0.0, 0.0], "must have unit length"),
+        ((), "servo_rate_hz", 1e-300, "Expected `float` >= 1.0"),
+    ],
+)
+def test_a_description_that_describes_no_arm(table, field, value, reason):
+    described = msgspec.to_builtins(load_description("panda"))
+    part = described
+    for key in table:
+        part = part[key]
+    part[field] = value
+    with pytest.raises(msgspec.ValidationError, match=reason):
+        msgspec.convert(described, RobotDescription)
+
+
+def test_holds_that_no_run_can_count():
+    with pytest.raises(ValueError, match="holds_max: expected 0 to 1000000, found"):
+        SafetyConfig(holds_max=2**63 - 1)

@@ -9,6 +9,7 @@ from untrained_policy import write_untrained
 
 from wpg.export.errors import ContractError
 from wpg.export.options import SamplerOptions
+from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import BridgeError, LogError
@@ -144,6 +145,17 @@ def test_a_run_that_is_refused_leaves_no_log(artifact, description, tmp_path):
     for _ in range(2):  # the name is free for another try
         with pytest.raises(BridgeError, match="nothing listens"):
             run_policy(artifact, open_robot(description, "udp://127.0.0.1:9"), LoopConfig(goals=1), log=log)
+    assert not log.exists()
+
+
+def test_an_interrupt_before_it_is_armed_leaves_none_either(artifact, description, tmp_path, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ControlLoop, "run", interrupted)
+    log = tmp_path / "run.mcap"
+    with pytest.raises(KeyboardInterrupt):
+        run_policy(artifact, open_robot(description, "udp://127.0.0.1:9"), LoopConfig(goals=1), log=log)
     assert not log.exists()
 
 

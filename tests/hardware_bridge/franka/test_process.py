@@ -152,6 +152,12 @@ def test_rights_that_the_gateway_lacks_are_noticed(make_robot, cores):
     assert os.sched_getaffinity(robot.gateway_pid) >= set(cores)
 
 
+def test_gateway_that_prints_what_is_no_message(description):
+    robot = FrankaRobot(description, "fci://fake", gateway=(sys.executable, "-c", "print('no license')"))
+    with pytest.raises(LinkError, match="printed no message, but 'no license'"):
+        robot.connect()
+
+
 def test_gateway_that_cannot_start(description):
     robot = FrankaRobot(description, "fci://fake", gateway=(sys.executable, "-c", "pass"))
     with pytest.raises(LinkError, match="does not get ready"):
