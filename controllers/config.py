@@ -21,9 +21,9 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Select = Literal["best", "mean", "sample"]
 
 BRIEF_STEPS = 50_000
-"""A run of fewer steps is brief."""
+"""A run of fewer steps than this is brief."""
 LONG_STEPS = 400_000
-"""A run of at least so many steps is long: it has the time for wider networks."""
+"""A run of at least this many steps has the time for wider networks."""
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
@@ -37,12 +37,12 @@ Discount = Annotated[float, Meta(gt=0, lt=1)]
 class TrainConfig:
     """Settings of a training run.
 
-    `resolve` fills in what is None from the environment and from `steps`; the run folder's `config.yaml`
-    holds the result. Flat environments get CrossQ's step size, update rate and policy delay. Goal
-    environments are assumed to step far faster than an update takes: fresh transitions are cheap, and
-    relabelled many times over. With goals, brief runs, of less than 50,000 steps, are assumed to move the
-    arm alone and learn by large steps; longer ones to move objects, which is explored by random actions
-    that are held for several steps.
+    `resolve` replaces None by values that fit the environment and `steps`; the run folder's `config.yaml`
+    holds the result. A flat environment, one without goals, gets CrossQ's step size, update rate and policy
+    delay. A goal environment is assumed to step much faster than an update takes: new transitions are cheap,
+    and each is relabelled many times. Among goal environments, brief runs (fewer than 50,000 steps) are
+    assumed to move the arm only, and use a large step size. Longer runs are assumed to move objects, and
+    explore by random actions that are held for several steps.
     """
 
     env: str
@@ -50,11 +50,11 @@ class TrainConfig:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment, in values that YAML can hold."""
     steps: Count = 100_000
-    """Environment steps in all, over all environments."""
+    """Total number of environment steps, summed over all environments."""
     seed: Seed = 0
-    """Seed of everything random in the run."""
+    """Seed of all random numbers of the run."""
     num_envs: Count | None = None
-    """Environments stepped side by side; None takes 8 of a goal environment, 1 of a flat one."""
+    """Number of environments stepped side by side; None takes 8 with goals, 1 without."""
     num_particles: Count = 16
     """Particles of the policy, K."""
     hidden: Count | None = None
@@ -67,75 +67,81 @@ class TrainConfig:
     gamma: Discount | None = None
     """Discount; None takes 0.99, with goals 1 − 2.5 / horizon between 0.9 and 0.99."""
     final_learning_rate: Share | None = None
-    """Share of `learning_rate` left by a linear fall; None takes 0.05 with goals, 1 without."""
+    """Share of `learning_rate` at the end of its linear decay; None takes 0.05 with goals, 1 without."""
     decay_steps: Count | None = None
-    """Environment steps over which `learning_rate` falls; None takes `steps`."""
+    """Environment steps over which `learning_rate` decays; None takes `steps`."""
     updates_per_step: Positive | None = None
-    """Critic updates an environment step; None takes 0.4 with goals, 0.2 if brief, 1 without goals."""
+    """Critic updates per environment step; None takes 0.4 with goals (0.2 in brief runs), 1 without."""
     actor_period: Count | None = None
-    """Critic updates to one update of actor and temperature; None takes 2 with goals, 3 without."""
+    """Critic updates per update of actor and temperature; None takes 2 with goals, 3 without."""
     initial_tau: Positive = 0.1
-    """Temperature at the start. From 1, with a `temperature_pace` of 3, the policy keeps several ways to do a
-    task that it gives up from a cold start, before the critic knows them."""
+    """Temperature at the start. With 1, and a `temperature_pace` of 3, the policy keeps several ways to do a
+    task. At a low initial temperature it abandons all but one before the critic has learned their values."""
     temperature_pace: Positive = 1.0
-    """Step size of log τ as a multiple of `learning_rate`. 3 helps where the entropy stays far above its
-    target for long, as on Ant-v5."""
+    """Step size of log τ as a multiple of `learning_rate`. 3 helps if the entropy stays far above its
+    target for a long time, as on Ant-v5."""
     target_entropy: float | None = None
-    """Entropy in nat that the temperature steers to; None takes −2 an action with goals, −1 without."""
+    """Target of the policy's entropy in nat, which the temperature is adapted to; None takes −2 per action
+    dimension with goals, −1 without."""
     random_steps: CountOrZero | None = None
-    """Uniformly random steps before learning starts; None takes 5,000, with goals 20 episodes or a thirtieth
-    of `steps` if that is more, but a quarter of `steps` at most."""
+    """Steps with uniformly random actions before learning starts; None takes 5,000, with goals 20 episodes or
+    a thirtieth of `steps` if that is more, but a quarter of `steps` at most."""
     random_share: Share | None = None
-    """Share of later steps that are random, too; None takes 0.2 with goals, 0 in brief runs and without."""
+    """Share of random actions among later steps; None takes 0.2 with goals, 0 without and in brief runs."""
     random_hold: Count | None = None
-    """Most steps that a random action is held; None takes 10 with goals, 1 in brief runs and without."""
+    """Largest number of steps that a random action is held; None takes 10 with goals, 1 without and in brief
+    runs."""
     norm_warmup: CountOrZero = 5000
-    """Critic updates before batch normalisation is corrected towards the running statistics."""
+    """Critic updates before the normalisations are corrected towards their running statistics."""
     replay_capacity: Count = 1_000_000
-    """Transitions kept."""
+    """Largest number of transitions in the replay memory."""
     demonstrations: str | None = None
-    """File of episodes to learn from besides (see `wpg.controllers.demonstrations`)."""
+    """File of recorded episodes to learn from as well (see `wpg.controllers.demonstrations`)."""
     demonstration_share: Share = 0.25
-    """Share of a batch that comes from the demonstrations, at least: the other draws meet them, too."""
+    """Minimum share of each batch drawn from the demonstrations. The remaining rows are drawn from all
+    transitions, so they may include demonstrations as well."""
     recent_share: Share | None = None
-    """Share of a batch from the last 2,500 steps; None takes 0 with goals, 0.5 without. With goals the half
-    from eventful episodes is mixed in after it."""
+    """Share of each batch drawn from the last 2,500 steps; None takes 0 with goals, 0.5 without. With goals,
+    half of the batch is then replaced by draws from episodes in which the achieved goal changed."""
     hindsight_ratio: Share = 0.8
-    """Share of a batch whose goals are replaced by goals reached later; goal environments only."""
+    """Share of each batch whose goals are replaced by goals that were reached later in the episode; goal
+    environments only."""
     log_period: Count = 250
-    """Environment steps from one row of metrics.csv to the next."""
+    """Environment steps between rows of metrics.csv."""
     eval_period: CountOrZero | None = None
-    """Environment steps from one evaluation to the next; None takes a tenth of `steps`, 0 never evaluates."""
+    """Environment steps between evaluations; None takes a tenth of `steps`, 0 never evaluates."""
     eval_episodes: Count = 20
-    """Episodes of one evaluation; each evaluation has episodes of its own."""
+    """Episodes per evaluation; every evaluation has new episodes."""
     select: Select = "best"
-    """How evaluations choose: the critic's best of the particles, their mean, or a sample. The first two take
-    particles without the noise around them; the exported file draws that too, unless it is exported with a
-    noise scale of 0."""
+    """How evaluations choose an action: the particle that the critic values most, the mean of the particles,
+    or a sample. The first two omit the noise around the particles; the exported file includes it, unless it
+    is exported with a noise scale of 0."""
     checkpoint_period: Count | None = None
-    """Environment steps from one checkpoint to the next; None takes a tenth of `steps`."""
+    """Environment steps between checkpoints; None takes a tenth of `steps`."""
     stop_at_success: Share | None = None
-    """Stop when evaluated success is at least this, `stop_evaluations` times in a row."""
+    """Stop when the success rate of `stop_evaluations` evaluations in a row is at least this."""
     stop_evaluations: Count = 2
-    """Evaluations in a row that `stop_at_success` asks for."""
+    """Number of evaluations in a row that `stop_at_success` requires."""
     max_seconds: Positive | None = None
-    """Stop after this many seconds of this process's training."""
+    """Stop after this many seconds in this process; a resumed run starts to count anew."""
     device: str = "cpu"
     """Torch device of the update."""
     precision: Precision = "auto"
-    """Precision of the hidden layers' products; auto takes bfloat16 where the processor has it."""
+    """Precision of the hidden layers' matrix products; auto takes bfloat16 if the CPU supports it."""
     compile: bool = False
-    """Compile the update (`torch.compile`): a minute or two at the start, then faster; for long
-    trainings and for GPUs. On a CPU it needs a C++ compiler."""
+    """Compile the update with `torch.compile`. This takes a minute or two at the start and makes updates
+    faster afterwards, so it suits long trainings and GPUs. On a CPU it needs a C++ compiler."""
     threads: Count = 1
-    """Torch threads of the update; on small networks more gain little, and lose much on a busy machine."""
+    """Torch threads of the update. With small networks more threads gain little, and lose much on a busy
+    machine."""
     overlap: bool | None = None
-    """Whether processes of their own step the environments and move the policy during the critics' updates,
-    which changes no result. None does so where two cores may be used: the policy with one thread on a CPU,
-    the environments where they have goals and are made by their id. Linux only."""
+    """Whether separate processes step the environments and update the policy during the critics' updates;
+    the results are the same either way. None uses them if two cores are available: for the policy if it
+    is trained on a CPU with one thread, for the environments if they have goals and are made by their id.
+    Linux only."""
 
     def __post_init__(self) -> None:
-        """Make every value plain and check its range; raises ConfigError that names the field."""
+        """Convert every value to its plain type and check it; raises a ConfigError that names the field."""
         validate_fields(self)
         try:
             msgspec.to_builtins(self.env_kwargs, str_keys=True)
@@ -143,10 +149,10 @@ class TrainConfig:
             raise ConfigError(f"env_kwargs must be plain values: {error}") from error
 
     def check_machine(self) -> None:
-        """Check that this machine can train so; what was trained elsewhere can be loaded without.
+        """Check that this machine can train with these settings; loading a trained run needs no such check.
 
         Raises:
-            ConfigError: the device, a C++ compiler or the process that `overlap` asks for is not to be had.
+            ConfigError: the device, the C++ compiler or the processes that the settings need are missing.
         """
         if self.overlap and not can_fork():
             raise ConfigError("overlap needs processes that are forked, as on Linux; leave it out here")
@@ -160,7 +166,7 @@ class TrainConfig:
             raise ConfigError("compile needs a C++ compiler, such as g++, and found none; leave it out here")
 
     def resolve(self, spec: EnvSpec) -> "ResolvedConfig":
-        """Fill in what is None, from the environment's kind and horizon and from `steps`."""
+        """Replace None by values that follow from the environment's kind and horizon and from `steps`."""
         goals = spec.goal_dim > 0
         brief = self.steps < BRIEF_STEPS
         objects = goals and not brief
@@ -186,13 +192,13 @@ class TrainConfig:
         return ResolvedConfig(**{**asdict(self), **filled})
 
     def low_precision(self) -> bool:
-        """Whether products of the hidden layers are to be taken in bfloat16."""
+        """Whether the hidden layers' products use bfloat16."""
         if self.precision == "auto":
             return self.device == "cpu" and bool(cpu_features().get("avx512_bf16"))
         return self.precision == "bfloat16"
 
     def save(self, path: Path) -> None:
-        """Write the settings as YAML, or leave those before them as they are.
+        """Write the settings as YAML; if that fails, a previous file stays as it is.
 
         Raises:
             OSError: the disk is full, or not writable.
@@ -206,7 +212,7 @@ class TrainConfig:
         """Read what `save` wrote.
 
         Raises:
-            ConfigError: the file is missing, is no YAML, or holds a field or a type that is not known.
+            ConfigError: the file is missing or not YAML, or it has an unknown field or a wrong type.
         """
         try:
             values: dict[str, Any] = msgspec.yaml.decode(path.read_bytes(), type=dict[str, Any])
@@ -220,7 +226,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerSettings:
-    """What an update goes by; `TrainConfig` says what its numbers mean."""
+    """Settings of an update; `TrainConfig` documents those of the same name."""
 
     gamma: float
     learning_rate: float
@@ -230,13 +236,13 @@ class LearnerSettings:
     target_entropy: float
     norm_warmup: int
     low_precision: bool = False
-    """Products of the hidden layers in bfloat16."""
+    """Whether the hidden layers' products use bfloat16."""
     compile: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedConfig(TrainConfig):
-    """Settings of `TrainConfig` with nothing left open that its `resolve` fills in."""
+    """A `TrainConfig` in which no setting is None that `resolve` can determine."""
 
     num_envs: Count
     hidden: Count
@@ -255,16 +261,16 @@ class ResolvedConfig(TrainConfig):
     checkpoint_period: Count
 
     def __post_init__(self) -> None:
-        """Check that nothing is open, too, and that the replay holds a step of every environment.
+        """Also check that every value is set, and that the replay can hold a step of every environment.
 
-        A file may leave out what has a default in TrainConfig.
+        A settings file may omit those that have a default in TrainConfig.
         """
         missing = [name for name in ResolvedConfig.__annotations__ if getattr(self, name) is None]
         if missing:
             raise ConfigError(f"expected a value of {', '.join(missing)}, found none")
         super().__post_init__()
         rows, share = (self.num_envs, "") if self.demonstrations is None else (2 * self.num_envs, "twice ")
-        if self.replay_capacity < rows:  # half of it may be demonstrations, which stay
+        if self.replay_capacity < rows:  # demonstrations may fill half of it for good
             raise ConfigError(
                 f"replay_capacity must be at least {rows}, {share}num_envs, it is {self.replay_capacity}"
             )
@@ -277,11 +283,11 @@ def learner_settings(config: ResolvedConfig) -> LearnerSettings:
 
 
 def default_gamma(spec: EnvSpec) -> float:
-    """Discount where none is set.
+    """Default discount.
 
-    0.99 for a flat environment. For a goal environment `1 − 2.5 / horizon`, kept in [0.9, 0.99]: the
-    goal must be worth something from the first step, and values must not reach far past the last one
-    (0.95 at 50 steps).
+    0.99 without goals. With goals `1 − 2.5 / horizon`, limited to [0.9, 0.99]; for 50 steps this is 0.95. A
+    smaller discount would make the goal worthless at the first step, and a larger one would make values
+    depend on rewards far beyond the last step.
     """
     if not spec.goal_dim or spec.horizon is None:
         return 0.99
@@ -289,9 +295,9 @@ def default_gamma(spec: EnvSpec) -> float:
 
 
 def default_random_steps(spec: EnvSpec, steps: int) -> int:
-    """Random steps where none are set, a quarter at most.
+    """Default number of random steps, at most a quarter of `steps`.
 
-    Twenty episodes with goals, or a thirtieth of the steps if that is more; 5,000 steps without.
+    With goals it is twenty episodes, or a thirtieth of `steps` if that is more; without goals 5,000 steps.
     """
     wanted = max(20 * (spec.horizon or 50), steps // 30) if spec.goal_dim else 5000
     return min(wanted, steps // 4)

@@ -3,12 +3,14 @@
 ControllersError
 ├── ConfigError (ValueError)            a setting is out of range, or a configuration file is malformed
 ├── UnknownEnvError (ValueError)        no environment of that name is registered
-├── UnsupportedEnvError (ValueError)    the environment cannot be made here, or its spaces not be learned
-├── FaultyEnvError (RuntimeError)       a number of an environment is not finite, or an episode does not end
-├── ForkedProcessError (RuntimeError)   a process of the training ended, or raised what cannot be sent
-├── DemonstrationError (ValueError)     demonstrations cannot be read, or are not of the environment's sizes
+├── UnsupportedEnvError (ValueError)    the environment cannot be made here, or cannot be trained on
+├── FaultyEnvError (RuntimeError)       an environment gave a number that is not finite, or an episode
+│                                       that does not end
+├── ForkedProcessError (RuntimeError)   a forked process ended unexpectedly, or failed with an error that
+│                                       cannot be sent to this process
+├── DemonstrationError (ValueError)     demonstrations cannot be read, or do not fit the environment
 ├── RunFolderError (OSError)            the run folder exists already, or is not a run folder
-├── CheckpointWriteError (OSError)      a checkpoint could not be written; the one before it is intact
+├── CheckpointWriteError (OSError)      a checkpoint could not be written; the previous one is intact
 ├── CheckpointFormatError (ValueError)  a checkpoint is truncated, foreign or of another version
 └── DivergenceError (ArithmeticError)   a training quantity stopped being finite, or exploded
 """
@@ -27,19 +29,19 @@ class UnknownEnvError(ControllersError, ValueError):
 
 
 class UnsupportedEnvError(ControllersError, ValueError):
-    """The environment cannot be made here, or its spaces are not ones this learner can train on."""
+    """The environment cannot be made here, or this learner cannot train on its spaces or observations."""
 
 
 class FaultyEnvError(ControllersError, RuntimeError):
-    """An environment returned a number that is not finite in float32, or an episode that does not end."""
+    """An environment returned a number that is not finite in float32, or an episode does not end."""
 
 
 class ForkedProcessError(ControllersError, RuntimeError):
-    """A process that steps environments or learns ended by itself, or raised what cannot be sent from it."""
+    """A forked process ended unexpectedly, or raised an error that cannot be sent to this process."""
 
 
 class DemonstrationError(ControllersError, ValueError):
-    """Demonstrations cannot be read, or are not of the environment's sizes."""
+    """Demonstrations cannot be read, or do not have the environment's sizes."""
 
 
 class RunFolderError(ControllersError, OSError):
@@ -47,7 +49,7 @@ class RunFolderError(ControllersError, OSError):
 
 
 class CheckpointWriteError(ControllersError, OSError):
-    """A checkpoint could not be written; the one before it is intact."""
+    """A checkpoint could not be written; the previous one is intact."""
 
 
 class CheckpointFormatError(ControllersError, ValueError):

@@ -1,4 +1,4 @@
-"""Random actions among the policy's own."""
+"""Exploration by random actions that are held for several steps."""
 
 import numpy as np
 import torch
@@ -6,16 +6,16 @@ import torch
 from wpg.controllers.environment import FloatArray
 
 
-class Excursions:
-    """Uniformly random actions, each held for a while, in place of a share of what the policy chose.
+class HeldRandomActions:
+    """Replaces a share of the policy's actions by uniformly random ones, each held for several steps.
 
-    Actions that change at every step take a tool nowhere; held ones meet objects.
+    Random actions that change at every step leave the tool in place, while held ones let it meet objects.
     Source: Dabney et al. 2021, "Temporally-extended ε-greedy exploration".
 
     Args:
-        num_envs: N, environments side by side.
-        action_dim: A.
-        hold: most steps that an action is held; how many it is each time is drawn uniformly.
+        num_envs: N, number of environments.
+        action_dim: A, number of action dimensions.
+        hold: largest number of steps that an action is held; the number is drawn uniformly from 1 on.
     """
 
     def __init__(self, num_envs: int, action_dim: int, hold: int) -> None:
@@ -24,7 +24,7 @@ class Excursions:
         self.held = torch.zeros(num_envs, action_dim)
 
     def mix(self, actions: FloatArray, share: float, generator: torch.Generator) -> FloatArray:
-        """Actions (N, A) in [−1, 1], a share of them replaced; with a share of 0 they stay as they are."""
+        """Replace a share of the steps' actions (N, A), in [−1, 1]; a share of 0 draws no random numbers."""
         if not share:
             return actions
         mean_hold = (1 + self.hold) / 2
@@ -39,6 +39,6 @@ class Excursions:
         self._left = (self._left - 1).clamp(min=0)
         return np.where(away[:, None].numpy(), self.held.numpy(), actions)
 
-    def end(self) -> None:
-        """End what is under way in every environment."""
+    def reset(self) -> None:
+        """Stop holding actions in all environments."""
         self._left.zero_()

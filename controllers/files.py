@@ -1,4 +1,4 @@
-"""Files that are replaced in one step."""
+"""Atomic replacement of files."""
 
 import os
 from collections.abc import Iterator
@@ -8,9 +8,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to: what is there when the block ends replaces the file at `path`.
+    """Context that gives a temporary path to write to and, at its end, renames that file to `path`.
 
-    It is complete on the disk before it takes the old one's name. If the block fails, the old one stays.
+    The new file is complete on the disk before it replaces the old one. If the block raises, the temporary
+    file is removed and the old file stays.
     """
     partial = path.with_name(path.name + ".partial")
     try:

@@ -20,7 +20,10 @@ Row = dict[str, float | None]
 
 
 class MetricsLog:
-    """Appends rows; on resume it drops those written after the checkpoint, and one that was cut short."""
+    """Appends rows to metrics.csv and to TensorBoard.
+
+    A resumed run first removes the rows after its checkpoint, and a last row that was not written completely.
+    """
 
     def __init__(self, folder: Path, *, resume_step: int | None = None) -> None:
         path = folder / "metrics.csv"
@@ -35,7 +38,7 @@ class MetricsLog:
         self._board = SummaryWriter(str(folder / "tb"), purge_step=purge)
 
     def write(self, row: Row) -> None:
-        """Write one row; absent and None entries stay empty."""
+        """Write one row; missing and None entries stay empty."""
         self._csv.writerow(["" if row.get(name) is None else row[name] for name in COLUMNS])
         self._file.flush()
         for name, value in row.items():
@@ -53,7 +56,7 @@ class MetricsLog:
 
 
 def _whole_rows(path: Path) -> list[list[str]]:
-    """The rows below the heading that were written to their end."""
+    """The rows below the header that were written completely."""
     with path.open(newline="") as file:
         lines = [line for line in file if line.endswith("\n")]
     return [row for row in list(csv.reader(lines))[1:] if len(row) == len(COLUMNS)]

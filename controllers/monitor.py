@@ -1,4 +1,4 @@
-"""What a running training writes and shows: metrics rows, and progress about twice a second."""
+"""Metrics and progress of a running training."""
 
 import time
 
@@ -13,7 +13,7 @@ PROGRESS_SECONDS = 0.5
 
 
 class Monitor:
-    """Keeps the time of one call of `train` or `resume`, writes its metrics and reports its progress."""
+    """Measures the time of one call of `train` or `resume`, writes its metrics and reports its progress."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Monitor:
         return time.perf_counter() - self._started
 
     def pace(self, step: int) -> float:
-        """Environment steps a second, evaluations left out."""
+        """Environment steps per second, without the time of evaluations."""
         return (step - self.first_step) / max(self.seconds() - self.eval_seconds, 1e-9)
 
     def write(self, step: int, evaluation: Evaluation | None) -> None:
@@ -57,7 +57,7 @@ class Monitor:
         self.log.write(row)
 
     def show(self, step: int, eval_success: float | None, *, now: bool = False) -> None:
-        """Tell `on_progress`, unless it was told a moment ago."""
+        """Call `on_progress`, at most about twice a second unless `now`."""
         if self.on_progress is None or not (now or time.perf_counter() - self._shown > PROGRESS_SECONDS):
             return
         self._shown = time.perf_counter()

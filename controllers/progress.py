@@ -1,4 +1,4 @@
-"""What a running training tells, and a progress bar that shows it."""
+"""The progress report of a running training, and a progress bar that shows it."""
 
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,28 +21,28 @@ class TrainProgress:
     return_mean: float | None
     """Mean return of the last twenty training episodes."""
     success_rate: float | None
-    """Success of the last evaluation, else of the last twenty training episodes."""
+    """Success rate of the last evaluation or, before the first one, of the last twenty training episodes."""
     tau: float
     """Temperature."""
     particle_spread: float
-    """Standard deviation over the particles, in action space, mean over dimensions."""
+    """Standard deviation over the particles in action space, averaged over states and dimensions."""
     steps_per_s: float
-    """Environment steps a second, updates included."""
+    """Environment steps per second, including the time of updates."""
     seconds_left: float
-    """At this pace, to `total_steps`."""
+    """Time to `total_steps` at this pace."""
 
 
 class OnProgress(Protocol):
     """Called about twice a second, and once at the end."""
 
     def __call__(self, progress: TrainProgress, /) -> None:
-        """Take note of `progress`."""
+        """Receive `progress`."""
 
 
 class ProgressBar:
-    """A bar on the terminal; use it as a context, and as the `on_progress` of `train`.
+    """A progress bar on the terminal; use it as a context, and as the `on_progress` of `train`.
 
-    It shows from the first call on: nothing stands above the line that refuses a training.
+    It appears with the first call, so that a training that fails to start prints its error line only.
     """
 
     def __init__(self, console: Console | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a policy was trained with."""
+"""Versions of packages and code that a policy was trained with."""
 
 import subprocess
 from importlib import metadata
@@ -7,7 +7,7 @@ RECORDED_PACKAGES = ("wpg", "torch", "numpy", "gymnasium", "mujoco", "pybullet",
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on, where installed."""
+    """Versions of those packages that results depend on, as far as they are installed."""
     found = {}
     for name in RECORDED_PACKAGES:
         try:
@@ -18,7 +18,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def checkout_commit() -> str | None:
-    """Commit of the checkout that this process runs in, if it runs in one and git tells in time."""
+    """Git commit of the working directory; None outside a checkout, or if git does not answer in time."""
     try:
         answer = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False

@@ -1,4 +1,4 @@
-"""Environments stepped side by side, and their episodes."""
+"""Training episodes of environments that are stepped side by side."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ from wpg.controllers.training_envs import TrainingEnvs
 
 TRAINING_STREAM = 0
 RECENT = 20
-"""Episodes that running means cover."""
+"""Number of episodes that the running means cover."""
 LARGEST = np.finfo(np.float32).max
-"""Largest magnitude that the replay can hold."""
+"""Largest magnitude that the replay memory can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
-    """How a training episode went."""
+    """Result of a training episode."""
 
     total: float
     """Undiscounted return."""
     length: int
     """Steps."""
     success: bool | None
-    """`info["is_success"]` of the last step, where reported."""
+    """`info["is_success"]` of the last step; None if the environment does not report it."""
 
 
 class Rollout:
-    """N environments, their running episodes, and the way of their transitions into the replay.
+    """Steps N environments, puts their transitions into the replay memory and keeps episode statistics.
 
-    Every episode is reset with a seed derived from the run's seed and the episode's number, so that
-    any episode can be begun again in another process.
+    The seed of every episode's reset follows from the run's seed and the episode's number, so a resumed run
+    can repeat any reset.
     """
 
     def __init__(self, envs: TrainingEnvs, spec: EnvSpec, seed: int) -> None:
@@ -56,10 +56,10 @@ class Rollout:
         Raises:
             FaultyEnvError: an observation is not finite.
         """
-        self._see(self._begin(np.ones(self.envs.num_envs, np.bool_)))
+        self._set_obs(self._begin(np.ones(self.envs.num_envs, np.bool_)))
 
     def _begin(self, which: NDArray[np.bool_]) -> Any:
-        """Begin new episodes in some environments (N,); returns the observations of all."""
+        """Begin new episodes where `which` (N,) is True; returns the observations of all environments."""
         seeds: list[int | None] = [None] * len(which)
         for index in np.flatnonzero(which):
             self._seeds[index] = seeds[index] = episode_seed(self.seed, TRAINING_STREAM, self.begun)
@@ -69,7 +69,7 @@ class Rollout:
         self._check_obs(obs)
         return obs
 
-    def _see(self, obs: Any) -> None:
+    def _set_obs(self, obs: Any) -> None:
         self.raw_obs, self.obs = obs, flatten_obs(obs)
 
     def begin_step(self, actions: FloatArray) -> None:
@@ -83,8 +83,8 @@ class Rollout:
             self._check(name, rows)
 
     def _check(self, quantity: str, values: NDArray[Any]) -> None:
-        """Refuse values (N, ...) that are not finite: once in the replay they would stay there."""
-        valid = np.abs(values) <= LARGEST  # not of NaN
+        """Raise an error if values (N, ...) are not finite, before they get into the replay memory."""
+        valid = np.abs(values) <= LARGEST  # False for NaN
         if not valid.all():
             place = tuple(np.argwhere(~valid)[0].tolist())
             index, entry = place[0], "".join(f"[{number}]" for number in place[1:])
@@ -94,10 +94,10 @@ class Rollout:
             )
 
     def finish_step(self, replay: ReplayBuffer) -> bool:
-        """Finish the step that was begun; True where an episode ended.
+        """Finish the step that was begun; True if an episode ended.
 
         Raises:
-            FaultyEnvError: a reward or an observation is not finite; the replay is as it was.
+            FaultyEnvError: a reward or an observation is not finite; the replay memory is unchanged.
         """
         obs, rewards, terminated, truncated, success, reported = self.envs.step_wait()
         self._lengths += 1
@@ -112,13 +112,13 @@ class Rollout:
             succeeded = bool(success[index]) if reported[index] else None
             total, length = float(self._totals[index]), int(self._lengths[index])
             self.recent.append(Episode(total=total, length=length, success=succeeded))
-        self._see(self._begin(over) if over.any() else obs)
+        self._set_obs(self._begin(over) if over.any() else obs)
         return bool(over.any())
 
-    def cut(self, replay: ReplayBuffer) -> None:
-        """End every running episode here, as a truncation; `begin_all` is to follow.
+    def truncate_all(self, replay: ReplayBuffer) -> None:
+        """Truncate every running episode; `begin_all` must be called next.
 
-        An episode that was begun and not yet stepped is begun again under the same number.
+        The number of an episode that has not been stepped yet is used again.
         """
         for index, length in enumerate(self._lengths):
             if length:
@@ -134,7 +134,10 @@ class Rollout:
         return float(np.mean([episode.length for episode in self.recent])) if self.recent else None
 
     def success_rate(self) -> float | None:
-        """Success rate of the recent episodes; where some reported it, the others are failures."""
+        """Success rate of the recent episodes; None if no episode reported success.
+
+        If only some of them reported it, the others count as failures.
+        """
         successes = [episode.success for episode in self.recent]
         return float(np.mean(list(map(bool, successes)))) if set(successes) - {None} else None
 
@@ -143,6 +146,6 @@ class Rollout:
         return {"begun": self.begun, "finished": self.finished, "recent": [vars(e) for e in self.recent]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Load what `state()` returned; `begin_all` is to follow."""
+        """Load what `state()` returned; `begin_all` must be called next."""
         self.begun, self.finished = state["begun"], state["finished"]
         self.recent.extend(Episode(**episode) for episode in state["recent"])

@@ -8,7 +8,7 @@ Interval = tuple[float, float]
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Wilson score interval of a success rate; right near 0 and 1 too. Source: Wilson 1927."""
+    """Wilson score interval of a success rate, accurate near 0 and 1 as well. Source: Wilson 1927."""
     interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -16,7 +16,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
 def bootstrap_interval(
     values: ArrayLike, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Percentile bootstrap interval of the mean; the same values and seed give the same interval."""
+    """Percentile bootstrap interval of the mean; it depends on nothing but the values and the seed."""
     sample = np.asarray(values, np.float64)
     index = np.random.default_rng(seed).integers(len(sample), size=(resamples, len(sample)))
     tail = (1 - confidence) / 2

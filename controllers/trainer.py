@@ -1,4 +1,4 @@
-"""One run in training: act, step, learn, evaluate, checkpoint."""
+"""The training loop of one run: act, step, learn, evaluate, write checkpoints."""
 
 import time
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from wpg.controllers.errors import (
     FaultyEnvError,
 )
 from wpg.controllers.evaluation import TRAINING_EVALUATION_STREAM, Evaluation, run_episodes
-from wpg.controllers.exploration import Excursions
+from wpg.controllers.exploration import HeldRandomActions
 from wpg.controllers.flow import sample
 from wpg.controllers.forked_process import has_spare_core
 from wpg.controllers.learner import Learner
@@ -51,25 +51,25 @@ class TrainResult:
     folder: Path
     """The run folder."""
     steps: int
-    """Environment steps done in all."""
+    """Environment steps of the whole run."""
     updates: int
-    """Critic updates done in all."""
+    """Critic updates of the whole run."""
     train_seconds: float
-    """Seconds of this call, evaluations left out."""
+    """Duration of this call without its evaluations."""
     eval_seconds: float
-    """Seconds of this call's evaluations."""
+    """Duration of this call's evaluations."""
     return_mean: float | None
-    """Mean return of the last evaluation; None where there was none."""
+    """Mean return of the last evaluation; None if there was none."""
     success_rate: float | None
-    """Success rate of the last evaluation; None where there was none, or the environment reports none."""
+    """Success rate of the last evaluation; None if there was none, or the environment reports no success."""
     stopped_by: str
     """`steps`, `success` or `time`."""
 
 
 class Trainer:
-    """One run: networks, replay, environments, and the folder they are written to.
+    """One training run: networks, replay memory, environments and run folder.
 
-    A context manager, which closes the environments.
+    As a context manager it closes the environments and the actor's process at the end.
     """
 
     def __init__(self, config: TrainConfig, folder: Path, env_factory: Callable[[], Env] | None) -> None:
@@ -93,11 +93,13 @@ class Trainer:
                 shares=Shares(recent=self.config.recent_share, kept=config.demonstration_share),
             )
             self._opened = opened.pop_all()
-        self.excursions = Excursions(self.config.num_envs, self.spec.action_dim, self.config.random_hold)
+        self.random_actions = HeldRandomActions(
+            self.config.num_envs, self.spec.action_dim, self.config.random_hold
+        )
         self.step = 0
         self.streak = 0
         self.last_eval: tuple[float | None, float | None] = (None, None)
-        """Mean return and success rate of the last evaluation; None where there was none."""
+        """Mean return and success rate of the last evaluation; None if there was none."""
         self._checkpoint_due = False
         self._made_with = {"git_commit": checkout_commit(), "packages": installed_versions()}
 
@@ -137,7 +139,7 @@ class Trainer:
         return ForkedEnvs(make, config.num_envs) if self._overlaps(worthwhile) else LocalEnvs(make())
 
     def add_demonstrations(self, demonstrations: str) -> None:
-        """Put the episodes of this file into the replay memory, to stay there."""
+        """Put the episodes of this file into the replay memory, which never overwrites them."""
         episodes = load_demonstrations(demonstrations, self.spec)
         rows, most = sum(len(episode.actions) for episode in episodes), self.config.replay_capacity // 2
         if rows > most:
@@ -151,9 +153,10 @@ class Trainer:
         self.replay.keep()
 
     def run(self, monitor: Monitor) -> TrainResult:
-        """Train until steps, success or time say stop; the last act is a checkpoint."""
+        """Train until the steps are done, the success rate is reached or the time is up; then checkpoint."""
         self.rollout.begin_all()
-        # A run that was over when it was resumed stays as it is; a new one has nothing to be loaded from yet.
+        # A run that is resumed after its end stays as it is. A new run trains at least one step, so that it
+        # has a checkpoint.
         stopped_by = self._stop_reason(monitor) if self.step else None
         while stopped_by is None:
             ended = self._advance()
@@ -174,7 +177,7 @@ class Trainer:
         )
 
     def _advance(self) -> bool:
-        """One step of every environment, the updates that are due meanwhile; True where an episode ended."""
+        """Step every environment and make the updates that are due; True if an episode ended."""
         self.rollout.begin_step(self._choose_actions())
         if self.step >= self.config.random_steps and self.replay.size:
             self._set_learning_rate()
@@ -186,7 +189,7 @@ class Trainer:
         try:
             return self.rollout.finish_step(self.replay)
         except FaultyEnvError:
-            self._check_finite()  # a policy that diverged sends actions that are not finite
+            self._check_finite()  # the cause may be a diverged policy, whose actions are not finite
             raise
 
     def _set_learning_rate(self) -> None:
@@ -198,13 +201,13 @@ class Trainer:
     def _choose_actions(self) -> FloatArray:
         generator = self.learner.generator
         if self.step < self.config.random_steps:
-            return self.excursions.mix(np.zeros_like(self.excursions.held), 1.0, generator)
+            return self.random_actions.mix(np.zeros_like(self.random_actions.held), 1.0, generator)
         mixture = self.learner.frozen_policy(torch.from_numpy(self.rollout.obs).to(self.config.device))
         actions: FloatArray = torch.tanh(sample(mixture, generator=generator)).cpu().numpy()
-        return self.excursions.mix(actions, self.config.random_share, generator)
+        return self.random_actions.mix(actions, self.config.random_share, generator)
 
     def _passed(self, period: int) -> bool:
-        """True where this step reached or passed a multiple of `period`."""
+        """Whether this step reached or passed a multiple of `period`."""
         return self.step // period > (self.step - self.config.num_envs) // period
 
     def _report(self, monitor: Monitor) -> None:
@@ -253,14 +256,14 @@ class Trainer:
             )
 
     def _save(self) -> None:
-        """Checkpoint at an episode boundary: episodes that still run end here, as truncations."""
+        """Write a checkpoint; running episodes are truncated here, since they cannot be saved."""
         self._check_finite()
         self._checkpoint_due = False
-        self.rollout.cut(self.replay)
+        self.rollout.truncate_all(self.replay)
         tensors = {f"replay.{name}": value for name, value in self.replay.tensors().items()}
         checkpoint.write(self.folder / CHECKPOINT_NAME, tensors | self.learner.tensors(), self._state())
         self.rollout.begin_all()
-        self.excursions.end()
+        self.random_actions.reset()
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -285,10 +288,10 @@ class Trainer:
         }
 
     def restore(self) -> None:
-        """Go on from the folder's checkpoint.
+        """Continue from the folder's checkpoint.
 
         Raises:
-            CheckpointFormatError: it cannot be read, is of another environment, or does not fit the settings.
+            CheckpointFormatError: it cannot be read, or does not fit the environment or the settings.
         """
         tensors, state = checkpoint.read(self.folder / CHECKPOINT_NAME)
         if state["spec"] != spec_to_json(self.spec):

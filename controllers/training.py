@@ -1,4 +1,4 @@
-"""Training into a run folder, from its beginning or from its last checkpoint."""
+"""`train` and `resume`: training into a run folder, from the beginning or from the last checkpoint."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,18 +32,18 @@ def train(
         config: settings.
         out: run folder; must not exist.
         on_progress: called about twice a second.
-        env_factory: makes the environment where it is not registered; `config.env` is then only its name.
+        env_factory: makes an environment that is not registered; `config.env` is then only its name.
 
     Raises:
         RunFolderError: `out` exists.
-        UnknownEnvError, UnsupportedEnvError: the environment cannot be made, or not be learned.
+        UnknownEnvError, UnsupportedEnvError: the environment cannot be made, or cannot be trained on.
         DivergenceError: a quantity stopped being finite; the last checkpoint is intact.
-        DemonstrationError: the demonstrations cannot be read, or are not of the environment's sizes.
+        DemonstrationError: the demonstrations cannot be read, or do not have the environment's sizes.
         CheckpointWriteError: the disk is full; the last checkpoint is intact.
-        ConfigError: this machine lacks what the settings ask for.
-        FaultyEnvError: the environment returned what is not finite, or an evaluated episode does not end; the
-            last checkpoint is intact.
-        ForkedProcessError: a process that steps the environments or moves the policy ended.
+        ConfigError: this machine lacks something that the settings require.
+        FaultyEnvError: the environment returned a number that is not finite, or an evaluated episode does not
+            end; the last checkpoint is intact.
+        ForkedProcessError: the process that steps the environments or updates the policy ended unexpectedly.
         OSError: the run folder cannot be written.
     """
     folder = Path(out)
@@ -66,24 +66,24 @@ def resume(
     on_progress: OnProgress | None = None,
     env_factory: Callable[[], Env] | None = None,
 ) -> TrainResult:
-    """Go on with the run in `folder` from its last checkpoint, bit for bit as if it had not stopped.
+    """Continue the run in `folder` from its last checkpoint, bit for bit as if it had not stopped.
 
     Args:
         folder: run folder of `train`.
-        steps: new total of environment steps; None keeps the run's own. Evaluations and checkpoints
-            keep the periods that the run began with, and the learning rate falls as it was to fall then:
-            it never rises again, and steps after the fall are trained at the rate that is left.
-        max_seconds: limit for this call; None for none.
-        overlap: whether processes of their own step environments and move the policy; None keeps the run's
-            own setting.
+        steps: new total of environment steps; None keeps the run's own. The periods of evaluations and
+            checkpoints and the decay of the learning rate stay as they were, so steps beyond the original
+            total are trained at the final learning rate.
+        max_seconds: time limit for this call; None for none.
+        overlap: whether separate processes step the environments and update the policy; None keeps the
+            run's own setting.
         on_progress: called about twice a second.
         env_factory: as for `train`.
 
     Raises:
         RunFolderError: `folder` is no run folder.
-        ConfigError: its settings cannot be read or do not suit this machine, or `steps` is less than it has
-            done.
-        CheckpointFormatError: its checkpoint cannot be read, or fits neither settings nor environment.
+        ConfigError: its settings cannot be read or do not suit this machine, or it has already done more than
+            `steps`.
+        CheckpointFormatError: its checkpoint cannot be read, or does not fit the settings or the environment.
         UnknownEnvError, UnsupportedEnvError, FaultyEnvError, ForkedProcessError, DivergenceError,
             CheckpointWriteError, OSError: as for `train`.
     """

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from wpg.controllers.exploration import Excursions
+from wpg.controllers.exploration import HeldRandomActions
 
 POLICY = np.full((8, 2), 0.25, np.float32)
 
 
 def mixed(share, hold, steps, seed=0):
     """What becomes of the policy's actions, (steps, 8, 2)."""
-    generator, excursions = torch.Generator().manual_seed(seed), Excursions(8, 2, hold)
-    return np.stack([excursions.mix(POLICY, share, generator) for _ in range(steps)])
+    generator, actions = torch.Generator().manual_seed(seed), HeldRandomActions(8, 2, hold)
+    return np.stack([actions.mix(POLICY, share, generator) for _ in range(steps)])
 
 
 @pytest.mark.parametrize("hold", [1, 10])
@@ -35,9 +35,9 @@ def test_none_are_random_where_none_shall_be():
     assert np.array_equal(mixed(0.0, 10, 5), np.broadcast_to(POLICY, (5, 8, 2)))
 
 
-def test_ended_excursions_do_not_go_on():
-    generator, excursions = torch.Generator().manual_seed(0), Excursions(8, 2, 10)
-    excursions.mix(POLICY, 1.0, generator)
-    excursions.end()
-    assert np.array_equal(excursions.mix(POLICY, 0.0, generator), POLICY)
-    assert np.mean((excursions.mix(POLICY, 1e-6, generator) != POLICY).any(-1)) == 0.0
+def test_actions_are_not_held_beyond_a_reset():
+    generator, actions = torch.Generator().manual_seed(0), HeldRandomActions(8, 2, 10)
+    actions.mix(POLICY, 1.0, generator)
+    actions.reset()
+    assert np.array_equal(actions.mix(POLICY, 0.0, generator), POLICY)
+    assert np.mean((actions.mix(POLICY, 1e-6, generator) != POLICY).any(-1)) == 0.0

@@ -64,7 +64,7 @@ def test_what_is_not_finite_is_told_and_stays_out_of_the_replay(make, found):
         FaultyEnvError, match=rf"{name}: expected finite numbers, found {found} of the episode with seed \d+$"
     ):
         play()
-    rollout.cut(replay)
+    rollout.truncate_all(replay)
     assert bool(replay.rows[: replay.size].isfinite().all())
 
 
