@@ -1,15 +1,15 @@
-"""Episodes that somebody else played, to learn from: a script, a person, another policy.
+"""Demonstrations: recorded episodes of a script, a person or another policy, to learn from.
 
-Files are `.npz` archives that plain NumPy writes and reads, without objects in them. For E episodes of T
-steps each, laid end to end:
+Their files are `.npz` archives that NumPy reads and writes without pickling. They contain E episodes of T
+steps each, concatenated:
 
-| array | shape | what |
+| array | shape | content |
 |---|---|---|
-| `observation`; with goals `achieved_goal`, `desired_goal`, too | (Σ (T+1), size) | as it gives them |
+| `observation`; with goals also `achieved_goal`, `desired_goal` | (Σ (T+1), size) | the environment's own |
 | `action` | (Σ T, action_dim) | in the environment's units |
 | `reward` | (Σ T,) | |
 | `steps` | (E,) | T of each episode |
-| `terminated` | (E,) | whether the last step terminated it; else it was truncated |
+| `terminated` | (E,) | whether the last step terminated the episode; otherwise it was truncated |
 """
 
 import zipfile
@@ -27,7 +27,7 @@ from wpg.controllers.errors import DemonstrationError
 from wpg.controllers.replay import Transitions
 
 Observations = dict[str, NDArray[np.floating]]
-"""Name of each part of an observation: its rows. A flat observation has one part, `observation`."""
+"""From the name of each part of an observation to its rows. A flat observation has the part `observation`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +35,16 @@ class Demonstration:
     """One episode of T steps."""
 
     observations: Observations
-    """Each part (T+1, size)."""
+    """(T+1, size) for each part."""
     actions: FloatArray
     """(T, action_dim), in the environment's units."""
     rewards: NDArray[np.floating]
     """(T,)."""
     terminated: bool
-    """Whether the last step terminated it; else it was truncated."""
+    """Whether the last step terminated the episode; otherwise it was truncated."""
 
     def transitions(self, spec: EnvSpec) -> Iterator[Transitions]:
-        """Its steps as a replay memory takes them, one environment each."""
+        """The steps in the form that the replay memory takes, as those of a single environment."""
         actions = spec.normalise_action(self.actions)
         last = len(actions) - 1
         for t in range(len(actions)):
@@ -59,15 +59,15 @@ class Demonstration:
 
 
 def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple[Demonstration, bool | None]:
-    """Play one episode and keep it.
+    """Run one episode and record it.
 
     Args:
         env: a Gymnasium environment.
-        policy: from an observation, as the environment gives it, to an action in the environment's units.
+        policy: from the environment's observation to an action in the environment's units.
         seed: of the reset.
 
     Returns:
-        The episode, and the `is_success` of its last step; None where the environment reports none.
+        The episode, and `is_success` of its last step, None if the environment does not report it.
     """
     obs, _ = env.reset(seed=seed)
     seen, actions, rewards = [_copied(obs)], [], []
@@ -89,16 +89,16 @@ def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple
 
 
 def _copied(obs: Any) -> dict[str, NDArray[Any]]:
-    """The parts of an observation, in arrays that neither environment nor policy will write into."""
+    """The parts of an observation as copies, which neither environment nor policy can change later."""
     parts = obs if isinstance(obs, dict) else {"observation": obs}
     return {name: np.array(values) for name, values in parts.items()}
 
 
 def save_demonstrations(path: str | Path, demonstrations: Sequence[Demonstration]) -> None:
-    """Write episodes of one environment into the file `path`.
+    """Write episodes of one environment to the file `path`.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no episodes.
     """
     if not demonstrations:
         raise ValueError("expected demonstrations, found none")
@@ -115,13 +115,13 @@ def save_demonstrations(path: str | Path, demonstrations: Sequence[Demonstration
 
 
 def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
-    """Read episodes for the environment that `spec` tells of.
+    """Read episodes for the environment that `spec` describes.
 
-    Sizes, types and finiteness are checked; a file does not say which environment it is of, nor its units.
+    Sizes, types and finiteness are checked. Environment and units cannot be, since files do not name them.
 
     Raises:
-        DemonstrationError: there is no such file, it is none of this kind, its arrays have other sizes than
-            the environment's, or hold what is no finite real number.
+        DemonstrationError: the file is missing or not of this format, or its arrays do not have the
+            environment's sizes, or not finite real numbers.
     """
     try:
         with Path(path).open("rb") as file:
@@ -137,7 +137,7 @@ def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
     steps = arrays["steps"]
     if steps.ndim != 1 or not len(steps) or not np.issubdtype(steps.dtype, np.integer) or steps.min() < 1:
         raise DemonstrationError(f"{path}: steps must be whole numbers from 1, one an episode, found {steps}")
-    steps = steps.astype(np.int64)  # their sums are more than a small type holds
+    steps = steps.astype(np.int64)  # a small integer type could not hold the sums
     total, episodes = int(steps.sum()), len(steps)
     sizes = (spec.observation_dim, spec.goal_dim, spec.goal_dim)
     expected: dict[str, tuple[int, ...]] = {

@@ -1,4 +1,4 @@
-"""What the learner needs to know of a Gymnasium environment, and a clear line for those it cannot take."""
+"""Making and inspecting Gymnasium environments, with clear errors for those that cannot be trained on."""
 
 import difflib
 import functools
@@ -25,7 +25,7 @@ Envs = gym.vector.VectorEnv[Any, Any, Any]
 FloatArray = NDArray[np.float32]
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
 ELSEWHERE = "`wpg list` shows what there is; one of your own is MODULE:ID, with its folder in PYTHONPATH"
-"""Where environments come from, for those who ask for one that is not known."""
+"""End of the error line for an unknown environment."""
 NOT_INSTALLED = (gym.error.DependencyNotInstalled, ImportError, ModuleNotFoundError)
 
 
@@ -34,7 +34,7 @@ class EnvSpec:
     """Sizes and ranges of an environment, as the learner sees it."""
 
     env_id: str
-    """Gymnasium id, or the class name of an environment that has none."""
+    """Gymnasium id, or the class name if the environment has no id."""
     observation_dim: int
     """Size of the observation without the goal."""
     goal_dim: int
@@ -44,7 +44,7 @@ class EnvSpec:
     action_high: FloatArray
     """Upper end of the action box, (action_dim,)."""
     horizon: int | None
-    """Steps after which an episode is truncated, where the environment says so."""
+    """Steps after which an episode is truncated; None if the environment does not say."""
 
     @property
     def obs_dim(self) -> int:
@@ -57,13 +57,16 @@ class EnvSpec:
         return len(self.action_low)
 
     def scale_action(self, action: FloatArray) -> FloatArray:
-        """From [−1, 1] to the environment's action box; (..., action_dim)."""
+        """Scale actions (..., action_dim) from [−1, 1] to the environment's action box."""
         centre, half = (self.action_high + self.action_low) / 2, (self.action_high - self.action_low) / 2
         scaled: FloatArray = np.clip(centre + half * action, self.action_low, self.action_high)
         return scaled
 
     def normalise_action(self, action: FloatArray) -> FloatArray:
-        """From the environment's action box to [−1, 1], 0 where that is a point; (..., action_dim)."""
+        """Scale actions (..., action_dim) from the environment's action box to [−1, 1].
+
+        Dimensions in which the box has no width become 0.
+        """
         half = (self.action_high - self.action_low) / 2
         share = (action - self.action_low) / np.where(half > 0, half, 1)
         normalised: FloatArray = np.where(half > 0, np.clip(share - 1, -1, 1), 0)
@@ -71,18 +74,23 @@ class EnvSpec:
 
 
 def make_env(env_id: str, **kwargs: Any) -> Env:
-    """`gymnasium.make` with the near misses named; `kwargs` go to the environment.
+    """`gymnasium.make`, with an error that names similar ids if there is no such environment.
 
-    Observations of several parts are made one vector, those with goals and images aside.
+    Dict and Tuple observations are flattened to one vector, unless they contain goals or images.
+
+    Args:
+        env_id: Gymnasium id.
+        kwargs: for the environment.
 
     Raises:
         UnknownEnvError: no such id, or the package that registers it is not installed.
-        UnsupportedEnvError: the environment does not take one of `kwargs`, or needs what is not installed.
-        ImportError: of a class of the environment's own, which says itself what is missing.
+        UnsupportedEnvError: the environment does not take one of `kwargs`, or needs a package that is not
+            installed.
+        ImportError: a subclass that the environment raises, whose own message says what is missing.
     """
     _import_registering(env_id)
     try:
-        with warnings.catch_warnings():  # an id without a version is what we allow
+        with warnings.catch_warnings():  # ids without a version are allowed here
             warnings.filterwarnings("ignore", message=".*Using the latest versioned environment")
             return _flattened(gym.make(env_id, disable_env_checker=True, **kwargs))
     except TypeError as error:
@@ -108,7 +116,7 @@ def _has_goal(space: Space[Any]) -> bool:
 
 
 def _flattened(env: Env) -> Env:
-    """`env`, with a Dict or Tuple of what is no goal and no image as one vector."""
+    """`env` with a Dict or Tuple observation flattened to one vector, unless it has goals or images."""
     space = env.observation_space
     if _has_goal(space) or not isinstance(space, (Dict, Tuple)):
         return env
@@ -118,10 +126,10 @@ def _flattened(env: Env) -> Env:
 
 
 def _import_registering(env_id: str) -> None:
-    """Import what registers an environment: the module before its colon, else the installed plugins.
+    """Import the module that registers an environment: that before the id's colon, or the installed plugins.
 
     Raises:
-        UnknownEnvError: it cannot be imported.
+        UnknownEnvError: the module cannot be imported.
     """
     module, colon, name = env_id.rpartition(":")
     try:
@@ -139,21 +147,21 @@ def env_name(env: Env) -> str:
 
 
 def versioned_id(env_id: str, env: Env) -> str:
-    """The id that makes `env` again: `make_env` takes the newest version where `env_id` names none."""
+    """The id with the version of `env`, which `make_env` chose if `env_id` has none."""
     module, colon, _ = env_id.rpartition(":")
     return env_id if env.spec is None else module + colon + env.spec.id
 
 
 def make_envs(env_id: str, num_envs: int, factory: Callable[[], Env] | None = None, **kwargs: Any) -> Envs:
-    """Environments side by side, each of which is reset on demand alone.
+    """Make environments that are stepped side by side and are reset only by their caller.
 
-    An environment's own vector form is used where it has one that leaves resets to its caller.
+    If the environment has a vectorised implementation that supports this, it is used.
 
     Args:
-        env_id: of an environment that :func:`make_env` has made before, with its version.
+        env_id: id with version, of an environment that `make_env` has made before.
         num_envs: how many.
-        factory: makes one, in place of `env_id`.
-        kwargs: as for :func:`make_env`.
+        factory: makes one environment; replaces `env_id`.
+        kwargs: as for `make_env`.
     """
     if factory is None:
         spec = gym.spec(env_id.rpartition(":")[2])
@@ -167,17 +175,17 @@ def make_envs(env_id: str, num_envs: int, factory: Callable[[], Env] | None = No
 
 @functools.cache
 def _load_plugins() -> None:
-    """Let installed packages register environments; Gymnasium leaves this to the caller."""
+    """Let installed packages register their environments, which Gymnasium leaves to its callers."""
     for plugin in metadata.entry_points(group="gymnasium.envs"):
         plugin.load()()
 
 
 def inspect_env(env: Env) -> EnvSpec:
-    """Read the spaces of `env`.
+    """Read sizes and ranges from the spaces of `env`.
 
     Raises:
-        UnsupportedEnvError: the action space is not a one-dimensional float Box of a width that float32
-            holds, or the observation is neither such a Box nor a goal Dict.
+        UnsupportedEnvError: the action space is not a one-dimensional float Box that is bounded and fits
+            float32, or the observation space is neither a one-dimensional Box nor a goal Dict.
     """
     name = env_name(env)
     action = env.action_space
@@ -198,9 +206,9 @@ def inspect_env(env: Env) -> EnvSpec:
 
 
 def _float32_ends(name: str, box: Box) -> tuple[FloatArray, FloatArray]:
-    """Ends of an action box, (action_dim,) each, rounded inwards, since actions are float32.
+    """Lower and upper end of an action box in float32, (action_dim,) each, rounded inwards.
 
-    A point between two numbers of float32 becomes the one above.
+    A dimension without width whose value is not a float32 number is rounded up.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         low, high = box.low.astype(np.float32), box.high.astype(np.float32)
@@ -232,6 +240,28 @@ def _observation_sizes(name: str, env: Env) -> tuple[int, int]:
     return sizes[0], sizes[2]
 
 
+def check_first_observation(env: Env) -> None:
+    """Reset `env` once and compare the observation's shape with the observation space.
+
+    Raises:
+        UnsupportedEnvError: they differ.
+    """
+    obs, _ = env.reset(seed=0)
+    space = env.observation_space
+    if isinstance(space, Dict):
+        given = obs if isinstance(obs, dict) else {}
+        parts = [(key, given.get(key), space[key].shape) for key in GOAL_KEYS]
+    else:
+        parts = [("observation", obs, space.shape)]
+    for name, values, expected in parts:
+        found = "none" if values is None else np.shape(values)
+        if found != expected:
+            raise UnsupportedEnvError(
+                f"{env_name(env)}: expected {name} of the shape {expected}, as observation_space says, "
+                f"found {found}"
+            )
+
+
 def flatten_obs(obs: Any) -> FloatArray:
     """The policy's input (..., obs_dim): the observation, or `[observation, desired_goal]` of a goal Dict."""
     if isinstance(obs, dict):
@@ -241,7 +271,7 @@ def flatten_obs(obs: Any) -> FloatArray:
 
 
 def episode_seed(seed: int, stream: int, *index: int) -> int:
-    """Seed for the reset of episode `index`; streams keep training and evaluation apart."""
+    """Seed for the reset of episode `index`; training and evaluations use different streams."""
     return int(np.random.SeedSequence((seed, stream, *index)).generate_state(1)[0])
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of any controller: mean return and success rate, with 95 % intervals."""
+"""Evaluation of a controller: mean return and success rate, with 95 % intervals."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -16,14 +16,14 @@ environment's observation is `[observation, desired_goal]`."""
 
 EVALUATION_STREAM = 1
 TRAINING_EVALUATION_STREAM = 2
-"""Stream of seeds for the evaluations during training, which go by the step that each is made at."""
+"""Stream of seeds for the evaluations during training; the seeds also depend on the training step."""
 MAX_EPISODE_STEPS = 100_000
-"""Steps within which an episode has to end, where its time limit is not longer."""
+"""An episode must end within this many steps, or within its time limit if that is longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a number of episodes showed."""
+    """Results of a number of episodes."""
 
     env: str
     """Gymnasium id."""
@@ -34,13 +34,13 @@ class Evaluation:
     return_ci95: Interval
     """95 % percentile bootstrap interval of the mean return."""
     success_rate: float | None
-    """Share of episodes whose last step had `info["is_success"]`; None where none of them reported it."""
+    """Share of episodes whose last step had a true `info["is_success"]`; None if no episode reported it."""
     success_ci95: Interval | None
     """95 % Wilson interval of the success rate."""
     returns: tuple[float, ...]
     """Return of each episode."""
     successes: tuple[bool, ...]
-    """Success of each episode; empty where none reported it. Where some did, the others are failures."""
+    """Success of each episode; empty if none reported it. If only some did, the others count as failures."""
 
 
 def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) -> Evaluation:
@@ -48,14 +48,15 @@ def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) ->
 
     Args:
         act: observation (obs_dim,) -> action (action_dim,), in the environment's units.
-        env: Gymnasium id, or an environment; one given as an object stays open.
+        env: Gymnasium id, or an environment object, which stays open.
         episodes: number of episodes, at least 1.
-        seed: episodes are reset with seeds derived from it, never those of training or of its evaluations.
+        seed: the episodes' resets are seeded from it. The seeds differ from those of training and of the
+            evaluations during training.
 
     Raises:
         ValueError: fewer than one episode.
         UnknownEnvError: no such environment.
-        FaultyEnvError: an episode does not end: of an environment without a time limit, within 100,000 steps.
+        FaultyEnvError: an episode of an environment without a time limit did not end within 100,000 steps.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
@@ -67,7 +68,7 @@ def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) ->
 
 
 def run_episodes(act: Act, env: Env, seeds: Sequence[int]) -> Evaluation:
-    """Run `act` for one episode from each of these seeds.
+    """Run `act` for one episode with each of these seeds.
 
     Raises:
         FaultyEnvError: an episode does not end.
@@ -89,7 +90,7 @@ def run_episodes(act: Act, env: Env, seeds: Sequence[int]) -> Evaluation:
 
 
 def _episode(act: Act, env: Env, seed: int) -> tuple[float, bool | None]:
-    """Return and, where reported, success of one episode."""
+    """Return and success of one episode; the success is None if it was not reported."""
     obs, _ = env.reset(seed=seed)
     total, limit = 0.0, _most_steps(env)
     for _ in range(limit):
@@ -104,6 +105,6 @@ def _episode(act: Act, env: Env, seed: int) -> tuple[float, bool | None]:
 
 
 def _most_steps(env: Env) -> int:
-    """Steps within which an episode has to end."""
+    """Number of steps within which an episode must end."""
     limit = None if env.spec is None else env.spec.max_episode_steps
     return max(limit or 0, MAX_EPISODE_STEPS)

@@ -19,6 +19,7 @@ from wpg.controllers.demonstrations import load_demonstrations
 from wpg.controllers.environment import (
     Env,
     FloatArray,
+    check_first_observation,
     episode_seed,
     inspect_env,
     make_env,
@@ -81,6 +82,7 @@ class Trainer:
             if env_factory is None:
                 config = replace(config, env=versioned_id(config.env, self.eval_env))
             self.spec = inspect_env(self.eval_env)
+            check_first_observation(self.eval_env)
             self.config = config.resolve(self.spec)
             self.learner = opened.enter_context(closing(self._make_learner()))
             envs = opened.enter_context(closing(self._make_envs(env_factory)))

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
-from toy import Flat, small
+from toy import Flat, goal_space, small
 
 from wpg.controllers import UnknownEnvError, UnsupportedEnvError, load_run, resume, train
 from wpg.controllers.environment import inspect_env, make_env
@@ -96,6 +96,44 @@ def test_the_version_that_is_trained_on_is_kept(module, tmp_path):
 def test_unsupported_spaces_are_named(env, message, tmp_path):
     with pytest.raises(UnsupportedEnvError, match=message):
         train(small(), out=tmp_path / "run", env_factory=lambda: env)
+
+
+class Misshapen(Flat):
+    """Gives another observation than its space says."""
+
+    def __init__(self, observation_space, obs):
+        super().__init__(Box(-1, 1, (1,)), observation_space)
+        self.obs = obs
+
+    def reset(self, *, seed=None, options=None):
+        return self.obs, {}
+
+    def compute_reward(self, achieved, desired, info):
+        return np.zeros(np.shape(achieved)[:-1])
+
+
+@pytest.mark.parametrize(
+    ("space", "obs", "message"),
+    [
+        (Box(-1, 1, (3,)), np.zeros(4), r"observation of the shape \(3,\), .*, found \(4,\)"),
+        (Box(-1, 1, (3,)), np.zeros((1, 3)), r"observation of the shape \(3,\), .*, found \(1, 3\)"),
+        (
+            goal_space(3, 2),
+            {"observation": np.zeros(3), "achieved_goal": np.zeros(2), "desired_goal": np.zeros(3)},
+            r"desired_goal of the shape \(2,\), .*, found \(3,\)",
+        ),
+        (
+            goal_space(3, 2),
+            {"observation": np.zeros(3)},
+            r"achieved_goal of the shape \(2,\), .*, found none",
+        ),
+        (goal_space(3, 2), np.zeros(3), r"observation of the shape \(3,\), .*, found none"),
+    ],
+)
+def test_an_observation_of_another_shape_than_its_space_is_named(space, obs, message, tmp_path):
+    with pytest.raises(UnsupportedEnvError, match=f"^Misshapen: expected {message}$"):
+        train(small(), out=tmp_path / "run", env_factory=lambda: Misshapen(space, obs))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("low", "high"), [(-0.1, 0.1), (0.1, 0.3), (-1.7, -1.6), (0.0, 1e-50), (-1.0, 1.0)])
