@@ -1,4 +1,4 @@
-"""Replay memory: preallocated tensors, uniform gathers, hindsight goals."""
+"""Replay memory: a preallocated ring of transitions, sampled in batches, with hindsight goals."""
 
 import functools
 from abc import ABC, abstractmethod
@@ -13,15 +13,15 @@ from torch import Tensor
 from wpg.controllers.environment import EnvSpec, FloatArray, RewardFunction
 
 ACHIEVED = 5
-"""Column of what a step achieved."""
+"""Index of the achieved goal among the columns of a row."""
 EVENTFUL_SHARE = 0.5
-"""Share of a batch that comes from episodes in which the achieved goal changed."""
+"""Share of a batch drawn from eventful episodes (see `HindsightReplayBuffer`)."""
 RECENT_STEPS = 2500
-"""Steps that count as recent."""
+"""Number of latest steps that count as recent."""
 
 
 class Batch(NamedTuple):
-    """Transitions as the learner takes them; B rows."""
+    """A batch of B transitions for the learner."""
 
     obs: Tensor
     """(B, obs_dim)."""
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     reward: Tensor
     """(B,)."""
     terminated: Tensor
-    """(B,) 1 where the next state has no value; a truncated step has 0."""
+    """(B,), 1 if the step terminated the episode; 0 otherwise, also if it was truncated."""
     next_obs: Tensor
     """(B, obs_dim)."""
 
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 class Transitions(NamedTuple):
-    """One step of N environments, as they gave it."""
+    """One step of N environments."""
 
     obs: Any
     """Flat observations (N, obs_dim), or a goal Dict of them."""
@@ -49,25 +49,24 @@ class Transitions(NamedTuple):
     reward: NDArray[np.floating]
     """(N,)."""
     terminated: NDArray[np.bool_]
-    """(N,) not set by a truncation."""
+    """(N,), False for a truncation."""
     next_obs: Any
-    """What the step led to, before any reset."""
+    """Observations after the step, before any reset."""
 
 
 class Shares(NamedTuple):
-    """What part of a batch comes from where; the rest is drawn from all alike."""
+    """Shares of a batch that are drawn from a part of the transitions; the rest is uniform over all."""
 
     recent: float = 0.0
-    """Share from the last `RECENT_STEPS` steps: what the policy does now is where its critics err, and what
-    it did there is known soon. With goals the half from eventful episodes is mixed in after it. Source of the
-    idea: Wang & Ross 2019, "Boosting soft actor-critic: emphasizing recent experience without forgetting
-    the past"."""
+    """Share from the last `RECENT_STEPS` steps, since the critics are least accurate where the policy acts
+    now. With goals, half of the batch is then replaced by draws from eventful episodes. After Wang & Ross
+    2019, "Boosting soft actor-critic: emphasizing recent experience without forgetting the past"."""
     kept: float = 0.0
-    """Least share from the rows that `ReplayBuffer.keep` keeps: the other draws meet them, too."""
+    """Minimum share from the rows that `ReplayBuffer.keep` protects. The other draws may include them too."""
 
 
 class ReplayBuffer(ABC):
-    """A ring of transitions in one tensor, one transition a row."""
+    """A ring buffer of transitions in one tensor, with one transition per row."""
 
     def __init__(self, capacity: int, columns: list[int], shares: Shares) -> None:
         self.capacity = capacity
@@ -76,39 +75,39 @@ class ReplayBuffer(ABC):
         self.size = 0
         self.position = 0
         self.kept = 0
-        """Rows at the front that are never overwritten, see `keep`."""
+        """Number of rows at the front that are never overwritten (see `keep`)."""
         self.shares = shares
 
     @abstractmethod
     def add(self, step: Transitions) -> None:
-        """Take one transition of every environment."""
+        """Add one transition of every environment."""
 
     @abstractmethod
     def end_episode(self, env: int) -> None:
-        """The episode of environment number `env` is over, terminated, truncated or cut."""
+        """Note that the episode of environment number `env` has ended, for whatever reason."""
 
     @abstractmethod
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
-        """Draw transitions by `shares`, with replacement."""
+        """Draw a batch with replacement, in the proportions of `shares`."""
 
     def _append(self, rows: Tensor) -> Tensor:
-        """Write rows at the ring's head; returns their row numbers."""
-        index = self._around(torch.arange(len(rows)) + self.position)
+        """Write rows at the current position of the ring; returns their row numbers."""
+        index = self._wrap(torch.arange(len(rows)) + self.position)
         self.rows[index] = rows
-        self.position = int(self._around(index[-1] + 1))
+        self.position = int(self._wrap(index[-1] + 1))
         self.size = min(self.size + len(rows), self.capacity)
         return index
 
-    def _around(self, index: Tensor) -> Tensor:
-        """Row numbers that went past the ring's end, on the ring; rows that are kept are no part of it."""
+    def _wrap(self, index: Tensor) -> Tensor:
+        """Wrap row numbers beyond the ring's end; the ring begins behind the rows that are kept."""
         return torch.where(index < self.capacity, index, index - (self.capacity - self.kept))
 
     def keep(self) -> None:
-        """Never overwrite what is here now, and draw at least `shares.kept` of every batch from it."""
+        """Never overwrite the present rows, and draw at least `shares.kept` of every batch from them."""
         self.kept = self.size
 
-    def _mixed(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """Row numbers (B,), uniform over all rows, or for a share over recent ones."""
+    def _draw_mixed(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Draw row numbers (B,): a share from the recent rows, the rest uniformly from all rows."""
         index = torch.randint(self.size, (batch_size,), generator=generator)
         recent = min(self.size - self.kept, RECENT_STEPS)
         if not self.shares.recent or not recent:
@@ -118,7 +117,7 @@ class ReplayBuffer(ABC):
         return _mix(index, place, self.shares.recent, generator)
 
     def _with_kept(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Row numbers (B,), a share of them replaced by ones of rows that are kept."""
+        """Replace a share of the row numbers (B,) by draws from the rows that are kept."""
         if not self.kept:
             return index
         place = torch.randint(self.kept, index.shape, generator=generator)
@@ -129,13 +128,13 @@ class ReplayBuffer(ABC):
         return {"rows": self.rows[: self.size]}
 
     def restore(self, tensors: dict[str, Tensor], position: int, kept: int) -> None:
-        """Load what `tensors()` returned, with the `position` and the `kept` rows that there were."""
+        """Load what `tensors()` returned, with the values of `position` and `kept` at that time."""
         self.size, self.position, self.kept = len(tensors["rows"]), position, kept
         self.rows[: self.size] = tensors["rows"]
 
 
 class FlatReplayBuffer(ReplayBuffer):
-    """Transitions of an environment with a flat observation; each is usable at once."""
+    """Transitions of an environment with a flat observation; each can be sampled at once."""
 
     def __init__(self, spec: EnvSpec, capacity: int, shares: Shares) -> None:
         super().__init__(capacity, [spec.obs_dim, spec.action_dim, 1, 1, spec.obs_dim], shares)
@@ -143,57 +142,58 @@ class FlatReplayBuffer(ReplayBuffer):
     def add(self, step: Transitions) -> None:
         """See `ReplayBuffer.add`."""
         outcome = np.stack([step.reward, step.terminated], 1)
-        self._append(torch.from_numpy(_rows(step.obs, step.action, outcome, step.next_obs)))
+        self._append(torch.from_numpy(_concatenate(step.obs, step.action, outcome, step.next_obs)))
 
     def end_episode(self, env: int) -> None:
-        """Nothing to do: transitions do not depend on how their episode goes on."""
+        """Do nothing: transitions do not depend on the rest of their episode."""
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
         """See `ReplayBuffer.sample`."""
-        index = self._with_kept(self._mixed(batch_size, generator), generator)
+        index = self._with_kept(self._draw_mixed(batch_size, generator), generator)
         rows = self.rows.index_select(0, index)
         obs, action, reward, terminated, next_obs = torch.split(rows, self.columns, 1)
         return Batch(obs, action, reward[:, 0], terminated[:, 0], next_obs)
 
 
 class HindsightReplayBuffer(ReplayBuffer):
-    """Goal-conditioned transitions; a share of each batch gets a goal that was reached later on.
+    """Goal-conditioned transitions; a share of each batch gets goals that were reached later in the episode.
 
-    'Future' relabelling: the goal of a drawn step t becomes the achieved goal after a step drawn
-    uniformly from t to the episode's end. The reward is the environment's own `compute_reward`, as is
-    `compute_terminated` where it has one; else the recorded termination stays. Either is called row by row
-    where it takes one pair of goals only. The outermost wrapper that has one is asked: a wrapper that
-    changes rewards has to change `compute_reward` alike, or relabelled steps keep the rewards it was to
-    change. An episode becomes usable when it is over: before that its future is not known.
+    Hindsight relabelling with the strategy "future": the goal of a step t becomes the goal that was achieved
+    after a step drawn uniformly from t to the episode's end. The new reward comes from the environment's
+    `compute_reward`, and the new termination from its `compute_terminated`; without the latter the recorded
+    termination stays. Functions that take a single pair of goals are called row by row. The function of the
+    outermost wrapper that has one is called, so a wrapper that changes rewards must also override
+    `compute_reward`, or else relabelled steps get the unchanged rewards. An episode can be sampled once it is
+    over, when its later goals are known.
     Source: Andrychowicz et al. 2017, "Hindsight Experience Replay", section 4.5.
 
-    Where an object is to be moved, most early episodes leave it where it is, and any goal of theirs is
-    reached by doing nothing. So a share of each batch comes from eventful episodes: those whose last achieved
-    goal was not yet reached after their first step, by the environment's own reward.
-    Source of the idea: Zhao & Tresp 2018, "Energy-based hindsight experience prioritization".
+    If an object is to be moved, most early episodes leave it in place, and every goal that they achieve is
+    reached by doing nothing. Therefore `EVENTFUL_SHARE` of each batch is drawn from eventful episodes: those
+    whose last achieved goal was not reached yet after their first step, by the environment's own reward.
+    After Zhao & Tresp 2018, "Energy-based hindsight experience prioritization".
     """
 
     def __init__(self, spec: EnvSpec, capacity: int, shares: Shares, env: Any, ratio: float) -> None:
         observation, goal = spec.observation_dim, spec.goal_dim
         columns = [observation, spec.action_dim, 1, 1, observation, goal, goal]
         super().__init__(capacity, columns, shares)
-        self.remaining = torch.zeros(capacity, dtype=torch.long)  # steps after this one in its episode
+        self.remaining = torch.zeros(capacity, dtype=torch.long)  # number of later steps of the same episode
         self.eventful = torch.zeros(capacity, dtype=torch.bool)
         self._eventful_rows = torch.zeros(0, dtype=torch.long)
         self.ratio = ratio
-        self._compute_reward = _of_rows(env.get_wrapper_attr("compute_reward"), goal)
+        self._compute_reward = _vectorised(env.get_wrapper_attr("compute_reward"), goal)
         terminates = env.has_wrapper_attr("compute_terminated")
         self._compute_terminated = (
-            _of_rows(env.get_wrapper_attr("compute_terminated"), goal) if terminates else None
+            _vectorised(env.get_wrapper_attr("compute_terminated"), goal) if terminates else None
         )
         self._running: dict[int, list[FloatArray]] = {}
 
     def add(self, step: Transitions) -> None:
-        """See `ReplayBuffer.add`; the transitions are held back until their episodes end."""
+        """See `ReplayBuffer.add`; transitions cannot be sampled before their episodes end."""
         obs, next_obs = step.obs, step.next_obs
         outcome = np.stack([step.reward, step.terminated], 1)
         parts = (obs["observation"], step.action, outcome, next_obs["observation"])
-        for env, row in enumerate(_rows(*parts, next_obs["achieved_goal"], obs["desired_goal"])):
+        for env, row in enumerate(_concatenate(*parts, next_obs["achieved_goal"], obs["desired_goal"])):
             self._running.setdefault(env, []).append(row)
 
     def end_episode(self, env: int) -> None:
@@ -209,24 +209,24 @@ class HindsightReplayBuffer(ReplayBuffer):
         return torch.split(self.rows.index_select(0, index), self.columns, 1)[column]
 
     def _is_eventful(self, achieved: FloatArray) -> bool:
-        """Whether an episode's last achieved goal (T, goal_dim) was not yet reached after its first step."""
+        """Whether the last of the achieved goals (T, goal_dim) was not reached after the first step yet."""
         ends = achieved[[0, -1]]
         first, last = np.asarray(self._compute_reward(ends, ends[[1, 1]], {})).tolist()
         return bool(first < last)
 
     def _draw(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        """Row numbers (B,): as `_mixed`, or for a share uniform over those of eventful episodes."""
-        index = self._mixed(batch_size, generator)
+        """Draw row numbers (B,): a share from eventful episodes, the rest as `_draw_mixed`."""
+        index = self._draw_mixed(batch_size, generator)
         if len(self._eventful_rows):
             place = torch.randint(len(self._eventful_rows), index.shape, generator=generator)
             index = _mix(index, self._eventful_rows[place], EVENTFUL_SHARE, generator)
         return self._with_kept(index, generator)
 
     def future_rows(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Row numbers drawn uniformly from each row to its episode's end, (B,)."""
+        """For each row number (B,), draw one uniformly from that row to its episode's end."""
         remaining = self.remaining[index] + 1
         ahead = (torch.rand(len(index), generator=generator) * remaining).long()
-        return self._around(index + torch.minimum(ahead, remaining - 1))
+        return self._wrap(index + torch.minimum(ahead, remaining - 1))
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
         """See `ReplayBuffer.sample`; the first `ratio` of the rows are relabelled."""
@@ -260,15 +260,15 @@ class HindsightReplayBuffer(ReplayBuffer):
         self._eventful_rows = self.eventful[: self.size].nonzero()[:, 0]
 
 
-def _of_rows(function: Callable[..., Any], goal_dim: int) -> RewardFunction:
-    """A function of two goals as one of rows of them, (n, goal_dim) twice -> (n,).
+def _vectorised(function: Callable[..., Any], goal_dim: int) -> RewardFunction:
+    """Make a function of two goals a function of rows of goals, (n, goal_dim) twice -> (n,).
 
-    One number for all rows may be a constant, or be made of all of them: it is not taken for each row's.
+    If the function returns a single number for many rows, it is called for every row separately.
     """
-    rows = np.zeros((goal_dim + 1, goal_dim), np.float32)  # never as many as a goal has numbers
+    rows = np.zeros((goal_dim + 1, goal_dim), np.float32)  # a count of rows that differs from goal_dim
     try:
         takes_rows = np.shape(function(rows, rows, {})) == (len(rows),)
-    except Exception:  # the environment's own, which may say in any way that it takes one pair
+    except Exception:  # a function that takes a single pair may fail with any error
         takes_rows = False
     return function if takes_rows else functools.partial(_row_by_row, function)
 
@@ -281,18 +281,18 @@ def _row_by_row(
 
 
 def _mix(index: Tensor, others: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Row numbers (B,), a share of them replaced by `others` (B,)."""
+    """Replace a share of the row numbers (B,), chosen at random, by `others` (B,)."""
     return torch.where(torch.rand(index.shape, generator=generator) < share, others, index)
 
 
-def _rows(*parts: NDArray[Any]) -> FloatArray:
+def _concatenate(*parts: NDArray[Any]) -> FloatArray:
     return np.concatenate(parts, 1, dtype=np.float32, casting="same_kind")
 
 
 def make_replay(
     spec: EnvSpec, capacity: int, env: Any, *, hindsight_ratio: float, shares: Shares
 ) -> ReplayBuffer:
-    """The replay memory that fits the environment."""
+    """Make the replay memory for the environment: with hindsight if it has goals."""
     if spec.goal_dim:
         return HindsightReplayBuffer(spec, capacity, shares, env, hindsight_ratio)
     return FlatReplayBuffer(spec, capacity, shares)
