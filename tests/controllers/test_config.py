@@ -1,4 +1,4 @@
-"""Settings: ranges, what follows from the environment, the file."""
+"""Settings: their ranges, the defaults that depend on the environment, and the settings file."""
 
 import dataclasses
 

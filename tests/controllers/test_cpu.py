@@ -1,4 +1,4 @@
-"""The process is set up for training, and put back."""
+"""The process's settings for training are restored afterwards."""
 
 import sys
 

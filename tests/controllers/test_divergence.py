@@ -1,4 +1,4 @@
-"""A training that diverges ends with a line that says what did; large rewards are no divergence."""
+"""A diverged training ends with an error that names the quantity; large rewards are not divergence."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_divergence_names_quantity_and_step(tmp_path):
             return super().step(action)
 
         def compute_reward(self, achieved, desired, info):
-            """Relabelled goals alone, which come in rows, lose their rewards."""
+            """Gives NaN as the reward of relabelled goals only, which come in rows."""
             reward = super().compute_reward(achieved, desired, info)
             return reward * np.nan if Broken.steps > 250 and reward.ndim else reward
 
@@ -29,7 +29,7 @@ def test_divergence_names_quantity_and_step(tmp_path):
 
 
 class Drop(Flat):
-    """Rewards of the order of 10,000."""
+    """Gives rewards of about 10,000."""
 
     def __init__(self):
         super().__init__(Box(-1, 1, (1,)), Box(-np.inf, np.inf, (1,)))

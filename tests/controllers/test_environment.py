@@ -1,4 +1,4 @@
-"""Environments that are made by their id: what is unknown, lacking or not to be learned is told."""
+"""Making environments, and the errors for those that are unknown, incomplete or cannot be trained on."""
 
 import functools
 
@@ -19,7 +19,7 @@ def test_unknown_environment_names_near_misses(tmp_path):
 
 
 class EngineMissingError(ImportError):
-    """As an environment's own package may raise."""
+    """An error that an environment's own package might raise."""
 
 
 def test_parts_of_an_observation_are_made_one_vector(monkeypatch):
@@ -99,7 +99,7 @@ def test_unsupported_spaces_are_named(env, message, tmp_path):
 
 
 class Misshapen(Flat):
-    """Gives another observation than its space says."""
+    """Returns observations that do not have the shape of their space."""
 
     def __init__(self, observation_space, obs):
         super().__init__(Box(-1, 1, (1,)), observation_space)

@@ -1,4 +1,4 @@
-"""Random actions among the policy's own."""
+"""Random actions in place of a share of the policy's."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ POLICY = np.full((8, 2), 0.25, np.float32)
 
 
 def mixed(share, hold, steps, seed=0):
-    """What becomes of the policy's actions, (steps, 8, 2)."""
+    """Actions after the replacement, (steps, 8, 2)."""
     generator, actions = torch.Generator().manual_seed(seed), HeldRandomActions(8, 2, hold)
     return np.stack([actions.mix(POLICY, share, generator) for _ in range(steps)])
 

@@ -44,7 +44,7 @@ def test_log_density_is_the_mixture_pushed_through_tanh(mixture, u):
 
 
 def test_scaled_noise_has_the_kernels_covariance(mixture):
-    """The square root, applied to the unit vectors, times its own transpose."""
+    """The square root applied to the unit vectors, times its own transpose, is the covariance."""
     basis = torch.eye(A, dtype=mixture.mean.dtype).view(A, 1, 1, A)
     root = flow.scale_noise(basis, mixture.log_std, mixture.stretch)  # (A, B, K, A)
     assert torch.allclose(
@@ -87,7 +87,7 @@ def test_velocity_is_the_gradient_of_value_minus_tau_log_density(mixture, u):
 
 
 def test_velocity_vanishes_where_the_policy_is_the_gibbs_density():
-    """For `Q = τ log π` of a Gaussian policy nothing is left to move."""
+    """With `Q = τ log π` a Gaussian policy is already the Gibbs density."""
     zeros = torch.zeros(1, 1, 2, dtype=torch.float64)
     mixture = flow.Mixture(zeros, zeros - 0.3, zeros + 0.6)
     u = torch.tensor([[0.4, -1.1]], dtype=torch.float64)

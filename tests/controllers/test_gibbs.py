@@ -1,4 +1,4 @@
-"""The fit to densities that are known on a grid."""
+"""Fits to densities that are known on a grid."""
 
 import itertools
 import math
@@ -71,7 +71,7 @@ def test_same_seed_same_fit_and_observations_can_be_sampled():
 
 
 def test_gain_of_a_move_is_the_change_in_likelihood_unless_it_may_be_chance():
-    """Against brute force: every particle put where every other is, the likelihood taken anew."""
+    """Against brute force: move every particle to every other one and compute the likelihood again."""
     generator = torch.Generator().manual_seed(0)
     density = torch.rand(2, 400, 4, generator=generator) + 0.1  # of every particle at every sample
     weight = density[..., 0] / density[..., 0].sum(-1, keepdim=True)
@@ -91,7 +91,7 @@ def test_gain_of_a_move_is_the_change_in_likelihood_unless_it_may_be_chance():
 
 
 def test_a_particle_leaves_an_overcrowded_mode():
-    """Three particles share a mode of a fifth of the mass, one has the rest."""
+    """Three particles share a mode with a fifth of the mass; one particle has the rest."""
     posterior = torch.tensor([[1 / 3, 1 / 3, 1 / 3, 0]] * 3 + [[0, 0, 0, 1.0]]).repeat(1, 2, 1)
     weight = torch.tensor([0.2 / 3] * 3 + [0.8]).repeat(1, 2) / 2
     gains = move_gains(posterior, weight)

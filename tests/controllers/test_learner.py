@@ -17,7 +17,7 @@ from wpg.controllers.replay import Batch
 
 ROWS, OBS, ACTION, K = 32, 5, 3, 4
 STILL = BatchUse(0.0, False)
-"""Running statistics stay as they are, so that the same gradient can be taken twice."""
+"""Leaves the running statistics unchanged, so that the same gradient can be computed twice."""
 
 
 def make_learner():
@@ -147,7 +147,7 @@ def test_an_update_of_the_actor_takes_effect_with_the_next(learner):
 
 
 def test_each_half_of_the_update_is_one_graph(learner):
-    """What `compiled` needs; what a compiler makes of it is left to `benchmarks/update_speed.py`."""
+    """`compiled` needs this; the compiled code is tested by `benchmarks/update_speed.py`."""
     batch = make_batch(torch.Generator().manual_seed(1))
     components, noise = torch.randint(K, (ROWS, ACTOR_SAMPLES)), torch.randn(ROWS, ACTOR_SAMPLES, ACTION)
     other, use = make_learner(), BatchUse(torch.tensor(0.5), False)

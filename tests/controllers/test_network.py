@@ -1,4 +1,4 @@
-"""The hand-written gradient and the folded form against plain autograd on the textbook form."""
+"""The hand-written gradient and the folded form against autograd on the textbook form."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a policy was trained with."""
+"""The recorded versions of packages and code."""
 
 import subprocess
 

@@ -55,7 +55,7 @@ def test_a_share_of_a_batch_is_recent(monkeypatch, steps, kept):
 
 
 def fill(replay, env, episodes, lengths):
-    """Random episodes; returns their achieved goals by the observation's first entry, a running number."""
+    """Add random episodes; returns the achieved goals by the observation's first entry, a counter."""
     rng = np.random.default_rng(0)
     number, futures = 0, {}
     for _ in range(episodes):
@@ -128,7 +128,7 @@ def test_terminations_are_recomputed_where_the_environment_can():
 
 
 def together(achieved, desired, info):
-    """One bool, whatever it is given, as of a maze that is written for one pair of goals."""
+    """Returns one bool for any input, as a maze written for one pair of goals does."""
     return bool(np.linalg.norm(achieved - desired) <= 0.1)
 
 
@@ -138,7 +138,7 @@ def one_pair(achieved, desired, info):
 
 
 def first_coordinates(achieved, desired, info):
-    """An array as long as a goal where it is given rows."""
+    """Returns an array as long as a goal if it is given rows."""
     return np.hypot(achieved[0] - desired[0], achieved[1] - desired[1]) <= 0.1
 
 
@@ -163,7 +163,7 @@ def test_what_the_environment_computes_of_one_pair_is_computed_row_by_row(reache
 
 
 class InOtherUnits(gym.Wrapper):
-    """Ten times the reward, of relabelled goals too; an episode ends at its goal."""
+    """Multiplies all rewards by ten, also of relabelled goals; an episode ends at its goal."""
 
     def compute_reward(self, achieved, desired, info):
         return 10 * self.env.unwrapped.compute_reward(achieved, desired, info)
@@ -195,7 +195,7 @@ def test_a_wrapper_alone_may_compute_the_reward():
 
 
 def test_half_a_batch_comes_from_episodes_that_changed_something():
-    """Nine episodes leave the goal's place alone, the tenth moves it."""
+    """Nine episodes leave the achieved goal in place, the tenth moves it."""
     env = ReachToy()
     replay = HindsightReplayBuffer(inspect_env(env), 200, Shares(), env, ratio=0.8)
     for number in range(10):

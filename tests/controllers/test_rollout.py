@@ -1,4 +1,4 @@
-"""Episodes on their way into the replay: what an environment may not return."""
+"""Episode statistics, and the errors for numbers that an environment must not return."""
 
 import numpy as np
 import pytest
@@ -88,7 +88,7 @@ def test_a_checkpoint_from_before_is_as_it_was(tmp_path):
 
 def test_episodes_that_report_nothing_beside_ones_that_do_are_failures():
     class Winning(Fading):
-        """Every fourth step ends an episode; the first environment's are successes, and told."""
+        """Every fourth step ends an episode; only the first environment succeeds and reports it."""
 
         def step(self, action):
             obs, reward, *_ = super().step(action)

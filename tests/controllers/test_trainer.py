@@ -88,7 +88,7 @@ def test_resumed_equals_uninterrupted(config, factory, tmp_path, kill_at):
 
 
 def test_all_of_a_run_rounds_alike(tmp_path, monkeypatch):
-    """What a checkpoint holds is folded on its way in, by products that must round as in training."""
+    """Loading a checkpoint folds its networks by products, which must round as in training."""
     flushing = []
 
     def watched(method):
@@ -107,7 +107,7 @@ def test_all_of_a_run_rounds_alike(tmp_path, monkeypatch):
 
 @pytest.fixture
 def rates(monkeypatch):
-    """Every learning rate that is set, in order."""
+    """All learning rates that are set, in order."""
     seen = []
     set_rate = Learner.set_learning_rate
 
@@ -227,7 +227,7 @@ def test_existing_folder_is_left_alone(tmp_path):
 
 
 def no_space(above):
-    """A disk with room for so many bytes."""
+    """A disk with space for this many bytes."""
 
     def sync(descriptor):
         if os.fstat(descriptor).st_size > above:

@@ -1,4 +1,4 @@
-"""Environments and the policy in processes of their own: the same results and errors, none left behind."""
+"""Environments and policy in forked processes: same results and errors, and no process left behind."""
 
 import multiprocessing
 import os
@@ -50,7 +50,7 @@ def test_training_is_the_same_bit_for_bit(settings, factory, tmp_path):
     ],
 )
 def test_what_has_a_process_of_its_own(kwargs, cores, expected, tmp_path, monkeypatch):
-    """The environments, and where one thread moves it the policy."""
+    """The environments run in a process, and so does the policy if it is updated by one thread."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
     monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", ReachToy))
     settings = {"env": "Toy-v0"} | kwargs
@@ -148,7 +148,7 @@ def test_an_environment_that_cannot_be_made(error, tmp_path):
 
 @pytest.mark.parametrize("settings", [{}, {"overlap": True}, {"replay_capacity": 10**15}])
 def test_environments_are_closed_where_training_cannot_begin(settings, tmp_path):
-    """The run folder cannot be made there, or so many transitions not be held."""
+    """The run folder cannot be made, or the memory for the transitions cannot be allocated."""
     opened = []
 
     class Closing(ReachToy):
@@ -168,7 +168,7 @@ def test_environments_are_closed_where_training_cannot_begin(settings, tmp_path)
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_process_is_left_behind(number, tmp_path):
-    """The environments hold one end of a socket: it is closed when their process is gone."""
+    """The environments hold one end of a socket, which closes when their process has ended."""
     ours, theirs = socket.socketpair()
 
     class Telling(ReachToy):

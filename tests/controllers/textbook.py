@@ -7,7 +7,7 @@ from wpg.controllers.normalisation import BatchUse
 
 
 def textbook(network: FoldedMlp, x: Tensor, use: BatchUse | None) -> Tensor:
-    """Normalise, then multiply, layer by layer, with nothing folded and autograd all the way."""
+    """Normalise and multiply layer by layer, without folding, with gradients by autograd."""
     layers = network.own_layers()
     h = x.expand(len(layers[0].weight), -1, -1)
     for index, layer in enumerate(layers):
