@@ -176,8 +176,15 @@ def prepare_outputs(*paths: Path | None, inputs: Sequence[Path | str | None] = (
 
 
 def write_json(path: Path | None, result: Any) -> None:
-    """Write ``result`` (a msgspec struct, dataclass or plain data) as indented JSON, if a path was given."""
+    """Write ``result`` (a msgspec struct, dataclass or plain data) as indented JSON, if a path was given.
+
+    Raises:
+        CommandError: the disk is full, or not writable; so commands print their result first.
+    """
     if path is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be written: {error.strerror}") from error

@@ -22,7 +22,7 @@ from wpg.cli.robots import robot_at, stoppable
 from wpg.cli.sources import SourceKeyFile, SourceOption, link_sources
 from wpg.cli.terminal import remark, terminal
 from wpg.export.interface import PolicyInterface
-from wpg.hardware_bridge.control.checks import check_interface
+from wpg.hardware_bridge.control.checks import check_interface, check_stop
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.motions.joint_check import JointCheck, check_joints
@@ -75,13 +75,13 @@ def check(
     description = load_description(robot)
     console = terminal()
     driver = robot_at(link, description, key=key, calibration=calibration)
-    if set_limits:
-        _set_limits(driver, console)
     interface = None if policy is None else load_policy(policy).contract.interface
     terms = (
         [] if interface is None else _check_policy(interface, description, link_sources(source, source_key))
     )
     _show_terms(terms, console)
+    if set_limits:
+        _set_limits(driver, StopMode[stop.upper()], console)
     with stoppable(console) as (emergency, should_stop):
         checks = check_joints(
             driver,
@@ -91,12 +91,12 @@ def check(
             emergency=emergency,
             final_stop=StopMode[stop.upper()],
         )
-    write_json(json, {"joints": checks, "sources": terms, "notices": notices_of(driver)})
     _show_joints(checks, console)
     if description.gripper is not None:
         console.print("The gripper was left as it is: try it by hand, with nothing between its fingers.")
     for notice in notices_of(driver):
         console.print(remark("notice", notice))
+    write_json(json, {"joints": checks, "sources": terms, "notices": notices_of(driver)})
     if not all(joint.ok for joint in checks):
         raise CommandError(f"{robot} does not do what its description says; no policy should move it")
     for term in terms:
@@ -111,9 +111,11 @@ def _check_policy(
     return watch_sources(interface, sources, stale_s=SafetyConfig().source_stale_s)
 
 
-def _set_limits(driver: Robot, console: Console) -> None:
+def _set_limits(driver: Robot, stop: StopMode, console: Console) -> None:
     if not isinstance(driver, ServoRobot):
         raise CommandError("--set-limits: expected an arm on a servo bus, this one has a controller")
+    # What would end the check afterwards ends it before anything is written for good.
+    check_stop(driver, stop)
     driver.connect()
     try:
         changed = driver.keep_limits()

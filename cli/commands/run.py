@@ -112,10 +112,13 @@ def run(
             sources=sources,
             put_back=put_back_by(put_back, keys, console),
         )
-        # Before the terminal's mode is restored, which fails if the terminal is gone.
-        write_json(json, report)
+        faults = []
+        try:
+            # Before the terminal's mode is restored, which fails if the terminal is gone.
+            write_json(json, report)
+        except CommandError as error:
+            faults.append(str(error))
     _show(report, console)
-    faults = []
     if not report.completed:
         faults.append(f"the run ended by {report.end_reason}: {report.message}")
     if report.log_error:

@@ -107,16 +107,12 @@ def transfer(
         say=console.print,
     )
     result = summarise(studies, from_, to, actuators)
-    page = None
+    _show(result, console)
+    write_json(json, result)
     if html is not None:
         from wpg.cli.transfer.report import render  # noqa: PLC0415  matplotlib takes its time
 
-        page = render(studies, result)
-    write_json(json, result)
-    if html is not None and page is not None:
-        html.write_text(page)
-    _show(result, console)
-    if html is not None:
+        html.write_text(render(studies, result))
         console.print(f"report: {html.resolve()}", soft_wrap=True)
 
 

@@ -61,6 +61,19 @@ def test_limits_are_written_when_asked(check):
     assert "notice" not in said
 
 
+@pytest.mark.parametrize("wrong", [("--policy", "nowhere.onnx"), ("--stop", "damp")])
+def test_nothing_is_written_where_the_check_cannot_go_on(check, driver, monkeypatch, wrong):
+    monkeypatch.setattr(driver, "keep_limits", lambda: pytest.fail("written"))
+    assert check("--set-limits", *wrong)[0] == 1
+
+
+def test_the_result_is_shown_though_its_file_cannot_be_written(check):
+    code, said = check("--json", "/dev/full")
+    assert code == 1
+    assert "joint4" in said
+    assert "wpg: /dev/full: cannot be written: No space left on device" in said
+
+
 def test_limits_are_not_written_into_a_held_arm(check):
     assert check()[0] == 0
     code, said = check("--set-limits")

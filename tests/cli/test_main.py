@@ -323,6 +323,12 @@ def test_a_run_says_what_its_log_lacks(found, code, said, capsys, monkeypatch):
     printed = capsys.readouterr()
     assert said in (printed.err if code else printed.out)
     assert ("607" in printed.out) == (code == 0)
+    # A report that cannot be written hides nothing of it.
+    assert run("run", "p.onnx", *TO_ARM, "--duration", "1", "--json", "/dev/full") == 1
+    printed = capsys.readouterr()
+    assert "/dev/full: cannot be written: No space left on device" in printed.err
+    assert "ended by" in printed.out
+    assert not code or said in printed.err
 
 
 def test_an_emulator_without_a_simulator(capsys, monkeypatch):
