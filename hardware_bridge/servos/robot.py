@@ -1,4 +1,4 @@
-"""Driver of an arm whose joints are servos on one bus; what the two protocols share."""
+"""Driver of an arm whose joints are servos on one bus; base of the drivers of both protocols."""
 
 import contextlib
 from abc import ABC, abstractmethod
@@ -24,40 +24,40 @@ from wpg.hardware_bridge.servos.models import RAD_PER_COUNT, servo_bus
 from wpg.hardware_bridge.servos.readings import Measurement, ServoReadings
 
 HOLD_COUNTS = 65
-"""An arm that stands as far as this from its last goal, 0.1 rad, holds where it stands instead."""
+"""An arm that is this far (0.1 rad) from its last goal holds where it stands, not at the goal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServoRobotConfig:
-    """How patient a driver is with its servos."""
+    """How many missing answers a driver accepts, and how it reads."""
 
     missing_max: int = 1
-    """More servos than this without an answer make a state stale."""
+    """A state is stale if more servos than this have not answered."""
     patience: int = 3
-    """So does one that has missed more often than this in a row."""
+    """A state is stale, too, if a servo has missed more often than this in a row."""
     margin_s: float = 0.003
-    """What adapter and operating system may add to the wire's time."""
+    """Time that adapter and operating system may add to that of the wire."""
     fast_read: bool = True
-    """Read Dynamixel servos by one packet from all."""
+    """Read Dynamixel servos by fast sync reads, which all servos answer in one packet."""
 
 
 class ServoRobot(ABC):
     """An arm on a servo bus.
 
-    One servo that misses its answer does not stop the arm: its last value stands in, but only ``patience``
-    times in a row. So does one that reports a position that it cannot have come to. Servos that missed are
-    asked last, so that they hold nobody up.
+    A servo that does not answer does not stop the arm: its last value stands in, at most ``patience`` times
+    in a row. A servo that reports an implausible position is treated in the same way. Servos that missed are
+    asked last, so that they delay no other.
 
-    Positions travel as counts, 1.5 mrad each: :meth:`write` returns what it sent before rounding, clipped to
-    the counts inside the limits. The feed-forward velocity is not sent. A gripper whose servo the description
-    tells how to move is read and commanded in the same transactions.
+    Positions travel as counts of 1.5 mrad. :meth:`write` returns what it sent before rounding, clipped to the
+    counts inside the limits. The feed-forward velocity is not sent. If the description tells how to move the
+    gripper's servo, it is read and commanded in the same transactions.
 
     Args:
         description: the arm; its ``[bus]`` table names the servos. Its position limits are narrowed to those
             of the calibration, and by :meth:`connect` to those of the servos.
-        link: URL, or what opens the link.
-        config: how patient to be.
-        calibration: which count is which angle; by default the middle of the turn is zero.
+        link: URL, or a function that opens the link.
+        config: how many missing answers to accept.
+        calibration: maps counts to angles; by default the middle of the turn is zero.
     """
 
     protocol: ServoProtocol
@@ -108,7 +108,7 @@ class ServoRobot(ABC):
         )
         self._goal: Vector | None = None
         self._opening_m: float | None = None
-        """Where the gripper was sent last."""
+        """Last commanded opening of the gripper."""
         self._held: dict[int, int] = {}
         """Goals at which the servos were last ordered to hold; empty once they do something else."""
         self._sequence = 0
@@ -117,42 +117,42 @@ class ServoRobot(ABC):
         """What the servos complain of; empty when nothing is."""
 
     def _narrow(self, spans: Mapping[int, Span]) -> None:
-        """Describe the arm with limits that :meth:`write` sends unclipped."""
+        """Narrow the described limits to those that :meth:`write` sends unclipped."""
         self._low, self._high = self._calibration.ends_rad(tuple(spans.values()))
         self._description = narrowed(self._described, self._low, self._high)
 
     @property
     def misses(self) -> dict[str, int]:
-        """How often each servo that moves did not answer, or not plausibly."""
+        """How often each servo that moves gave no answer or an implausible one."""
         return self._readings.misses
 
     @property
     def description(self) -> RobotDescription:
-        """Joints, limits that calibration and servos let pass, home, rates."""
+        """Joints, limits that calibration and servos allow, home, rates."""
         return self._description
 
     @property
     def stop_modes(self) -> frozenset[StopMode]:
-        """Servos cannot damp."""
+        """Hold and release, because servos cannot damp."""
         return frozenset({StopMode.HOLD, StopMode.RELEASE})
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Where servos do not keep their joints' limits by themselves, or narrower ones."""
+        """Servos that do not keep their joints' limits by themselves, or keep narrower ones."""
         return () if self._limits is None else self._limits.notices
 
     @property
     def frames_bad(self) -> int:
-        """Packets received that were damaged."""
+        """Number of damaged packets received."""
         return self._connected.decoder.packets_bad
 
     def connect(self) -> None:
-        """Open the link, and make sure that the expected servos answer. Enables no torque.
+        """Open the link, and check that the expected servos answer. Enables no torque.
 
         Raises:
             LinkError: the link cannot be opened, or no servo answers.
             StaleStateError: some servos do not answer; names them.
-            ProtocolError: other servos, in another mode, or calibrated otherwise.
+            ProtocolError: the servos are others, in another mode, or calibrated differently.
         """
         self.close()
         self._forget()
@@ -221,7 +221,7 @@ class ServoRobot(ABC):
         """
         asked_s = self._clock.now()
         complaints = []
-        # Each answer is dealt with while the next one is on the wire.
+        # Each answer is processed while the next one is on the wire.
         for answer in self._ask(self._readings.order):
             if answer.error and (complaint := self._complaint(answer)):
                 complaints.append(f"servo {answer.servo} ({self._names[answer.servo]}): {complaint}")
@@ -250,7 +250,7 @@ class ServoRobot(ABC):
         return JointCommand(joint_pos=joint_pos, joint_vel=np.zeros_like(joint_pos), gripper_m=opening_m)
 
     def stop(self, mode: StopMode) -> None:
-        """Hold or release, and make sure of it by reading the servos back.
+        """Hold or release, confirmed by reading the servos back.
 
         Raises:
             ProtocolError: the servos have not stopped in this mode; they cannot damp.
@@ -290,30 +290,30 @@ class ServoRobot(ABC):
 
     @abstractmethod
     def _ask(self, servos: tuple[int, ...]) -> Iterator[Status]:
-        """Measurements of the servos that answer, as they come.
+        """Yield the measurements of the servos that answer, as they come.
 
-        Notices servos that no longer do what :attr:`_status` says.
+        Updates :attr:`_status` if servos no longer do what it says.
         """
 
     @abstractmethod
     def _measurement(self, data: bytes) -> Measurement:
-        """What one servo measured."""
+        """Decode one servo's measurement."""
 
     @abstractmethod
     def _complaint(self, status: Status) -> str:
-        """What is wrong with a servo; empty when nothing is."""
+        """What is wrong with a servo; empty if nothing is."""
 
     def _configure(self) -> None:  # noqa: B027
-        """Bring the servos into the state that the driver expects; torque may be on."""
+        """Set the servos up as the driver expects; torque may be on."""
 
     def _before_torque(self) -> None:  # noqa: B027
-        """Whatever must be set before torque is enabled."""
+        """Set what must be set before torque is enabled."""
 
     def _after_torque(self) -> None:  # noqa: B027
-        """Whatever must be set once an arm that is being armed has torque."""
+        """Set what must be set after an arm that is being armed has got torque."""
 
     def _check_home(self) -> None:
-        """An arm that cannot get home would head for it without end; its home may be off by a count."""
+        """Refuse an arm that cannot get home, because homing would never end; one count is tolerated."""
         home = self._described.limits("home_rad")
         for index in np.flatnonzero(np.abs(home - self._description.limits("home_rad")) > RAD_PER_COUNT):
             raise ProtocolError(
