@@ -7,15 +7,15 @@ differences of pairs. ``noise`` is what the sampler's noise is multiplied by. ``
 action, in [-1, 1] a joint, moves from one step to the next: an arm that chatters has a large one.
 """
 
-import argparse
 import json
 import tempfile
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import numpy as np
+import tyro
 from gymnasium.spaces import Box
 from untrained import NOWHERE
 
@@ -72,44 +72,53 @@ def line(row: dict[str, Any], first: dict[str, Any]) -> str:
     )
 
 
-def main() -> None:
-    """Print the table as Markdown."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, required=True, help="run folder of `wpg train`")
-    parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--particles", type=int, nargs="+", default=[16, 1, 8, 32])
-    parser.add_argument("--refine", type=int, nargs="+", default=[0, 1, 4])
-    parser.add_argument("--choices", nargs="+", default=list(get_args(ActionChoice)))
-    parser.add_argument("--noise-scales", type=float, nargs="*", default=[0.5, 0.0])
-    parser.add_argument("--step-size", type=float, default=0.05)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    run = load_run(arguments.run)
-    interface = interface_of(run)
-    env = make_env(run.config.env, **run.config.env_kwargs)
+def main(
+    *,
+    run: Path,
+    episodes: int = 100,
+    particles: tuple[int, ...] = (16, 1, 8, 32),
+    refine: tuple[int, ...] = (0, 1, 4),
+    choices: tuple[str, ...] = tuple(get_args(ActionChoice)),
+    noise_scales: tuple[float, ...] = (0.5, 0.0),
+    step_size: float = 0.05,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
+    """Print the table as Markdown.
+
+    Args:
+        run: Run folder of `wpg train`.
+        episodes: Episodes of each line.
+        particles: Numbers of particles K.
+        refine: Numbers of refinement steps M.
+        choices: Rules that choose the action.
+        noise_scales: Further factors on the noise, for the first K without refinement.
+        step_size: Step size of the refinement.
+        json_file: Also write the lines to this file.
+    """
+    trained = load_run(run)
+    interface = interface_of(trained)
+    env = make_env(trained.config.env, **trained.config.env_kwargs)
     assert isinstance(env.action_space, Box)
-    source = policy_source(run.policy, run.critic, temperature=run.metadata["tau"])
+    source = policy_source(trained.policy, trained.critic, temperature=trained.metadata["tau"])
     print("| M | choice | K | noise | success | return | gain | 95 % | change |")
     print("|---|---|---|---|---|---|---|---|---|")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for steps, choice in product(arguments.refine, arguments.choices):
+        for steps, choice in product(refine, choices):
             artifact = write_artifact(
                 Path(folder) / "policy.onnx",
                 source,
                 interface=interface,
                 provenance=NOWHERE,
-                options=SamplerOptions(refinement_steps=steps, step_size=arguments.step_size, choice=choice),
+                options=SamplerOptions(refinement_steps=steps, step_size=step_size, choice=choice),
             )
-            counts = arguments.particles
-            scaled = [(counts[0], scale) for scale in arguments.noise_scales] if steps == 0 else []
+            counts = particles
+            scaled = [(counts[0], scale) for scale in noise_scales] if steps == 0 else []
             for num_particles, scale in [*product(counts, [1.0]), *scaled]:
                 if choice == "sample" and num_particles % artifact.contract.sampler.num_components:
                     continue
                 acting = Acting(artifact, num_particles, scale, env.action_space)
-                found = evaluate(acting, FreshEpisodes(env, acting), arguments.episodes, seed=10_000)
+                found = evaluate(acting, FreshEpisodes(env, acting), episodes, seed=10_000)
                 rows.append(
                     {
                         "M": steps,
@@ -121,9 +130,9 @@ def main() -> None:
                     }
                 )
                 print(line(rows[-1], rows[0]), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+    if json_file:
+        json_file.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -8,7 +8,6 @@ and whatever onnxruntime makes of nonsense must end in one line too. A mutant co
 accepted, golden vectors included, and answers a probe otherwise than the original.
 """
 
-import argparse
 import collections
 import multiprocessing
 import random
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import tyro
 
 from wpg.export import Artifact, ArtifactError
 from wpg.export.digest import SEAL_SIZE, seal
@@ -147,20 +147,18 @@ def campaign(path: Path, number: int, seed: int, resealed: bool) -> collections.
     return total
 
 
-def main() -> int:
+def main(
+    file: tyro.conf.Positional[Path],
+    *,
+    mutants: int = 10_000,
+    seed: int = 0,
+) -> int:
     """Print the verdicts; 1 if a plain mutant was misread or any mutant crashed the reader."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--mutants", type=int, default=10000)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
     failed = False
     for resealed in (False, True):
-        number = arguments.mutants // 10 if resealed else arguments.mutants
+        number = mutants // 10 if resealed else mutants
         start = time.perf_counter()
-        found = campaign(arguments.file, number, arguments.seed, resealed)
+        found = campaign(file, number, seed, resealed)
         print(
             f"\n{number} {'resealed' if resealed else 'plain'} mutants, {time.perf_counter() - start:.0f} s"
         )
@@ -172,4 +170,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tyro.cli(main, description=__doc__))

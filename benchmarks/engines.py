@@ -6,12 +6,13 @@ Free motion: every half second another target within ±0.8 rad of home. Contact:
 tool 5 mm into the table. For scale, the tracking error (setpoint to joint) stands beside the difference.
 """
 
-import argparse
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import tyro
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
@@ -71,21 +72,19 @@ def play(
     return np.array(sent), np.array(done)
 
 
-def main() -> None:
+def main(
+    *,
+    seconds: float = 10.0,
+    sequences: int = 5,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--sequences", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
     description = load_description("panda")
     rows: dict[str, list[float]] = {}
-    free = [play(description, options.seconds, seed, contact=False) for seed in range(options.sequences)]
+    free = [play(description, seconds, seed, contact=False) for seed in range(sequences)]
     sent, done = (np.stack(arrays, axis=1) for arrays in zip(*free, strict=True))  # (T, S, J), (T, S, 2, J)
     joints = description.num_joints
-    for first in range(0, round(options.seconds), 2):
+    for first in range(0, round(seconds), 2):
         window = slice(*(round(time / description.servo_dt_s) for time in (first, first + 2)))
         apart = (done[window, :, 0] - done[window, :, 1]).reshape(-1, joints)
         rows[f"apart, {first} to {first + 2} s"] = joint_rmse(apart).tolist()
@@ -98,9 +97,9 @@ def main() -> None:
     print(f"{'':32}" + "".join(f"{name.removeprefix('panda_'):>9}" for name in description.joint_names))
     for name, row in rows.items():
         print(f"{name:32}" + "".join(f"{value:9.2g}" for value in row))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2))
+    if json_file:
+        json_file.write_text(json.dumps(rows, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

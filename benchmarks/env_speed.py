@@ -9,17 +9,17 @@ that the bare engine takes to simulate as long. The last lines are the wall-cloc
 once, in Gymnasium's SyncVectorEnv and in what ``gymnasium.make_vec`` gives.
 """
 
-import argparse
 import importlib
 import importlib.util
 import json
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
+import tyro
 
 import wpg.sim_envs  # noqa: F401  registers ours
 from wpg.sim_envs.registration import TASKS
@@ -99,20 +99,18 @@ def vectorised(env_id: str, rounds: int) -> dict[str, float]:
     return {name: 1.0 / seconds for name, seconds in best.items()}
 
 
-def main() -> None:
+def main(
+    *,
+    rounds: int = 8,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
     names = list(OURS)
     for module, ids in PEERS.items():
         if importlib.util.find_spec(module) is not None:
             gymnasium.register_envs(importlib.import_module(module))
             names += ids
-    steps, engines = single(names, options.rounds)
+    steps, engines = single(names, rounds)
     print(f"mujoco {version('mujoco')}, pybullet {version('pybullet')}")
     print(f"{'':28}{'steps/s':>10}{'sim s/s':>10}{'engine':>10}")
     for name, seconds in steps.items():
@@ -120,15 +118,15 @@ def main() -> None:
         print(f"{name:28}{1 / seconds:10.0f}{step_s(name) / seconds:10.1f}{share}")
     vector = {}
     for name in OURS[:2]:
-        vector[name] = vectorised(name, options.rounds)
+        vector[name] = vectorised(name, rounds)
         print(f"{name:28}" + "".join(f"   {kind} {rate:.0f}/s" for kind, rate in vector[name].items()))
-    if options.json:
+    if json_file:
         rates = {name: 1 / seconds for name, seconds in steps.items()}
         shares = {name: engines[name] / steps[name] for name in engines}
-        options.json.write_text(
+        json_file.write_text(
             json.dumps({"steps_per_s": rates, "engine_share": shares, "vector": vector}, indent=2)
         )
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

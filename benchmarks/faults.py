@@ -10,13 +10,13 @@ moment with SIGKILL: the bridge, the emulator, or the logger. One line of JSON a
 a run was not safe.
 """
 
-import argparse
 import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import tyro
 from fault_processes import PROCESS_KINDS, ProcessRuns
 from fault_runs import KINDS, PROTOCOLS, run_in_process
 from rows import write
@@ -67,33 +67,40 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def main() -> int:
-    """Run the campaign."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--processes", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="of all runs; by default each in turn")
-    parser.add_argument("--kind", choices=KINDS, help="of the runs in one process; by default each in turn")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+def main(
+    *,
+    runs: int = 1000,
+    processes: int = 40,
+    seed: int = 0,
+    protocol: Literal[*PROTOCOLS] | None = None,
+    kind: Literal[*KINDS] | None = None,
+    out: Path | None = None,
+) -> int:
+    """Run the campaign.
+
+    Args:
+        runs: All runs.
+        processes: Runs of real processes among them.
+        seed: Seed of the first run; it increases by one per run.
+        protocol: Protocol of all runs; by default each in turn.
+        kind: Fault of the runs in one process; by default each in turn.
+        out: File of JSON lines to write.
+    """
     began_s = time.monotonic()
     rows = []
-    protocols = (options.protocol,) if options.protocol else PROTOCOLS
-    kinds = (options.kind,) if options.kind else tuple(KINDS)
-    for number in range(options.runs - options.processes):
-        protocol = protocols[number % len(protocols)]
-        kind = kinds[number // len(protocols) % len(kinds)]
-        rows.append(run_in_process(protocol, kind, seed=options.seed + number))
-    with ProcessRuns() as processes:
-        for number in range(options.processes):
-            protocol = protocols[number % len(protocols)]
-            kind = PROCESS_KINDS[number // len(protocols) % len(PROCESS_KINDS)]
-            rows.append(processes.run(protocol, kind, seed=options.seed + number))
+    protocols = (protocol,) if protocol else PROTOCOLS
+    kinds = (kind,) if kind else tuple(KINDS)
+    for number in range(runs - processes):
+        chosen = protocols[number % len(protocols)], kinds[number // len(protocols) % len(kinds)]
+        rows.append(run_in_process(*chosen, seed=seed + number))
+    with ProcessRuns() as real:
+        for number in range(processes):
+            fault = PROCESS_KINDS[number // len(protocols) % len(PROCESS_KINDS)]
+            rows.append(real.run(protocols[number % len(protocols)], fault, seed=seed + number))
     for row in rows:
         row["unsafe"] = unsafe(row)
-    if options.out is not None:
-        write(options.out, rows)
+    if out is not None:
+        write(out, rows)
     print("\n".join(table(rows)))
     for row in rows:
         if row["unsafe"]:
@@ -104,4 +111,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tyro.cli(main, description=__doc__))

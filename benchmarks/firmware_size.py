@@ -9,13 +9,14 @@ Then the sketch of firmware/example is linked with Arduino's core for the Mega 2
 does nothing, where Debian's arduino-core-avr is installed.
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+import tyro
 
 FIRMWARE = Path(__file__).parents[1] / "firmware"
 ARDUINO = Path("/usr/share/arduino/hardware/arduino/avr")
@@ -131,7 +132,6 @@ def sketch_size(folder: Path) -> tuple[int, int]:
 
 def main() -> None:
     """Compile, size, and print a table."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
     print("| core, 8 joints at most | compiler | flash | RAM | stack |")
     print("|---|---|---|---|---|")
     for target in TARGETS:
@@ -148,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

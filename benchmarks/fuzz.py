@@ -8,7 +8,6 @@ of n bits lets 2**-n of random damage pass, which no decoder can help; more than
 then.
 """
 
-import argparse
 import json
 import random
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 from cobs import cobs
 from rows import machine, write
 
@@ -218,20 +218,20 @@ def _with_another_tag(frame: Frame, draw: random.Random) -> bytes:
     return b"\0" + cobs.encode(body + zlib.crc32(body).to_bytes(4, "little")) + b"\0"
 
 
-def main() -> int:
+def main(
+    *,
+    frames: int = 1_000_000,
+    datagrams: int = 100_000,
+    seed: int = 0,
+    out: Path | None = None,
+) -> int:
     """Fuzz everything, print it, and say whether it held."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--frames", type=int, default=1_000_000)
-    parser.add_argument("--datagrams", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    rows = [fuzz_codec(name, options.frames, options.seed) for name in CHECK_BITS]
-    rows.append(forge(options.datagrams, options.seed))
+    rows = [fuzz_codec(name, frames, seed) for name in CHECK_BITS]
+    rows.append(forge(datagrams, seed))
     for row in rows:
         print(json.dumps(row), flush=True)
-    if options.out is not None:
-        write(options.out, (row | machine() | {"seed": options.seed} for row in rows))
+    if out is not None:
+        write(out, (row | machine() | {"seed": seed} for row in rows))
     held = all(not row.get("crashes") and not row.get("accepted") for row in rows)
     held &= all(row["false"] <= row["false_allowed"] for row in rows if "false" in row)
     print("held" if held else "NOT held")
@@ -239,4 +239,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tyro.cli(main, description=__doc__))

@@ -11,7 +11,6 @@ simulation moves. Friction is Coulomb's and viscous on both sides: real arms hav
 Writes one line a set, and prints the table of docs/identify.md.
 """
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import tyro
 from rows import append
 from wpg_process import emulated, run_command
 
@@ -175,33 +175,33 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(
+    *,
+    sets: int = 10,
+    real: int = 2,
+    out: Path = Path("benchmarks/results/identification.jsonl"),
+) -> None:
     """Hide, identify, compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sets", type=int, default=10)
-    parser.add_argument("--real", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/identification.jsonl"))
-    options = parser.parse_args()
-    options.out.unlink(missing_ok=True)
+    out.unlink(missing_ok=True)
     rows: list[dict[str, Any]] = []
-    for number in range(options.sets):
+    for number in range(sets):
         engine: EngineName = "mujoco" if number % 2 == 0 else "pybullet"
-        real = number < 2 * options.real
+        in_real_time = number < 2 * real
         effects = hidden_arm(number)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             actuators = folder / "hidden.toml"
             actuators.write_text(effects_toml(effects))
-            found = over_udp(engine, actuators, folder) if real else in_process(engine, effects, folder)
-        row = {"set": number, "engine": engine, "route": "udp" if real else "in process"}
+            found = (
+                over_udp(engine, actuators, folder) if in_real_time else in_process(engine, effects, folder)
+            )
+        row = {"set": number, "engine": engine, "route": "udp" if in_real_time else "in process"}
         row |= {"quantities": compare(found, effects), "unknown": found["unknown"]}
         row |= {"errors": found["errors"]}
         rows.append(row)
-        append(options.out, row)
+        append(out, row)
     print(table(rows))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -10,7 +10,6 @@ particle, in [-1, 1] a joint, over the observations that float32 has met. Int8 p
 are not worse by their intervals, and a draw takes less time.
 """
 
-import argparse
 import gc
 import json
 import re
@@ -19,11 +18,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+import tyro
 from gymnasium.spaces import Box
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -211,17 +211,15 @@ def show(row: Line) -> None:
     )
 
 
-def main() -> None:
+def main(
+    file: tyro.conf.Positional[Path],
+    *,
+    episodes: int = 400,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
     """Print the table as Markdown."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--episodes", type=int, default=400)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    exact = load_artifact(arguments.file)
-    with tempfile.TemporaryDirectory() as name, acting(arguments.file, None, "best", seed=0) as (_, env):
+    exact = load_artifact(file)
+    with tempfile.TemporaryDirectory() as name, acting(file, None, "best", seed=0) as (_, env):
         assert isinstance(env.action_space, Box)
         watched = Watched(artifact_act(exact, env.action_space, "best", seed=0))
         evaluate(watched, env, CALIBRATION_EPISODES, seed=CALIBRATION_SEED)
@@ -234,14 +232,14 @@ def main() -> None:
         base = None
         for (graph, artifact), taken in zip(graphs.items(), durations, strict=True):
             act = artifact_act(artifact, env.action_space, "best", seed=0)
-            found = evaluate(act, env, arguments.episodes, seed=SEED)
+            found = evaluate(act, env, episodes, seed=SEED)
             base = base or found
             error = errors(artifact, exact, observations)
             rows.append(line(graph, found, base, error, [taken, durations[0]]))
             show(rows[-1])
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    if json_file:
+        json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

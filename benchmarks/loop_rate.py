@@ -9,7 +9,6 @@ are, where the loop would otherwise hold the arm. The last is a bare loop of ``t
 period, which is what the others are to be held against.
 """
 
-import argparse
 import json
 import multiprocessing
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import tyro
 from rows import machine, write
 from untrained import untrained
 
@@ -131,21 +131,21 @@ def plain_sleep(seconds: float) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(
+    *,
+    seconds: float = 600.0,
+    out: Path | None = None,
+) -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder, process(be_busy, announces=False):
         artifact = policy_for(Path(folder), panda_at_1_khz())
         for rights in (True, False):
             with process(serve, announces=True) as url:
-                rows.append(loop(artifact, url, options.seconds, rights=rights))
-        rows.append(plain_sleep(options.seconds))
-    if options.out is not None:
-        write(options.out, (row | {"seconds": options.seconds} | machine() for row in rows))
+                rows.append(loop(artifact, url, seconds, rights=rights))
+        rows.append(plain_sleep(seconds))
+    if out is not None:
+        write(out, (row | {"seconds": seconds} | machine() for row in rows))
     print("| loop | rate Hz | late p50 µs | p99 | p99.9 | max | missed |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
@@ -159,4 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

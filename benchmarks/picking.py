@@ -7,14 +7,14 @@ native frames over UDP, the OpenMANIPULATOR-X by Dynamixel packets over a pseudo
 sources.py.
 """
 
-import argparse
 import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
+import tyro
 from rows import append
 from wpg_process import emulated
 
@@ -32,19 +32,19 @@ LINKS = {"panda": "udp://127.0.0.1:0", "omx": "pty:"}
 CAMERA = "rate_hz=60,delay_ms=20,noise_mm=0.5,noise_deg=0.5"
 
 
-def main() -> None:
+def main(
+    *,
+    robots: tuple[Literal[*list(LINKS)], ...] = tuple(LINKS),
+    goals: int = 20,
+    seed: int = 0,
+    out: Path,
+) -> None:
     """Every arm; a line of JSON each."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--robots", nargs="+", choices=list(LINKS), default=list(LINKS))
-    parser.add_argument("--goals", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    for robot in options.robots:
+    for robot in robots:
         row = {"benchmark": "picking", "time": time.strftime("%Y-%m-%d"), "robot": robot}
-        row |= {"by": "script", "camera": CAMERA, **picked(robot, options.goals, options.seed)}
+        row |= {"by": "script", "camera": CAMERA, **picked(robot, goals, seed)}
         print(json.dumps(row), flush=True)
-        append(options.out, row)
+        append(out, row)
 
 
 def picked(robot: str, goals: int, seed: int) -> dict[str, Any]:
@@ -87,4 +87,4 @@ def play(robot: str, hello: dict[str, Any], goals: int, seed: int) -> RunReport:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -7,13 +7,13 @@ of what Gaz et al. (RA-L 2019) identified on a Panda: half the range of their si
 At zero the arm is as the environment has it without effects. Bars are Wilson's 95 % intervals.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+import tyro
 from identification import FRICTION_NM
 from rows import append
 
@@ -57,16 +57,14 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
+def main(
+    policy: tyro.conf.Positional[Path],
+    *,
+    env: tuple[str, ...] = ("wpg/PandaReach-v0",),
+    episodes: int = 100,
+    out: Path = Path("robustness"),
+) -> None:
     """Measure, write, draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("policy", type=Path)
-    parser.add_argument("--env", nargs="+", default=["wpg/PandaReach-v0"])
-    parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=Path("robustness"))
-    options = parser.parse_args()
     settings: list[tuple[dict[str, float], Effects]] = [
         ({"delay_ms": delay}, Effects(action_delay_s=delay / 1000)) for delay in DELAYS_MS
     ]
@@ -75,16 +73,16 @@ def main() -> None:
         for factor in FRICTION_FACTORS
     ]
     rows = []
-    out = options.out.with_suffix(".jsonl")
-    out.unlink(missing_ok=True)
-    for env_id in options.env:
+    lines = out.with_suffix(".jsonl")
+    lines.unlink(missing_ok=True)
+    for env_id in env:
         for setting, effects in settings:
-            row = {"env": env_id, **setting, **success(options.policy, env_id, effects, options.episodes)}
+            row = {"env": env_id, **setting, **success(policy, env_id, effects, episodes)}
             rows.append(row)
             print(json.dumps(row))
-            append(out, row)
-    plot(rows, options.out.with_suffix(".png"))
+            append(lines, row)
+    plot(rows, out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -7,7 +7,6 @@ matrix products alone, which onnxruntime runs as a graph of their own. The netwo
 training uses, with untrained weights.
 """
 
-import argparse
 import gc
 import json
 import platform
@@ -16,11 +15,12 @@ import time
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import onnxruntime as ort
 import torch
+import tyro
 from untrained import untrained
 
 from wpg.export import ActionTerm, Artifact, ObservationTerm, PolicyInterface
@@ -124,14 +124,12 @@ def row(artifact: Artifact, num_particles: int, draws: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(
+    *,
+    draws: int = 3000,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
     """Print the table as Markdown."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--draws", type=int, default=3000)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{platform.processor() or platform.machine()}, onnxruntime {ort.__version__}, one thread; µs\n")
     print("| K | M | choice | draw p50 | p99 | onnxruntime alone | matrix products alone | draw / products |")
@@ -154,17 +152,17 @@ def main() -> None:
             for num_particles in (1, 8, 16, 32, 256):
                 if choice == "sample" and num_particles % COMPONENTS:
                     continue
-                draws = arguments.draws if num_particles * (1 + steps) <= 64 else arguments.draws // 10
-                line = row(artifact, num_particles, draws)
+                fewer = 1 if num_particles * (1 + steps) <= 64 else 10
+                line = row(artifact, num_particles, draws // fewer)
                 rows.append(line)
                 print(
                     "| {K} | {M} | {choice} | {draw_p50_us:.0f} | {draw_p99_us:.0f} | {bound_p50_us:.0f} "
                     "| {products_p50_us:.0f} | {ratio:.2f} |".format(**line),
                     flush=True,
                 )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+    if json_file:
+        json_file.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

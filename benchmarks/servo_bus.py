@@ -8,7 +8,6 @@ of all servos and writes all goals. The SDKs' rows need environments that ``serv
     python benchmarks/servo_bus.py [--cycles 2000] [--environments DIR]
 """
 
-import argparse
 import itertools
 import multiprocessing
 import platform
@@ -19,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import tyro
 from servo_clients import BAUDRATE, cycle
 from servo_sdks import MODELS, PROTOCOLS, Tap, make_environment, run_client, six_servo_arm
 
@@ -105,15 +105,15 @@ def row(name: str, times: dict[str, float]) -> str:
     )
 
 
-def main() -> None:
+def main(
+    *,
+    cycles: int = 2000,
+    environments: Path = Path("runs/servo_sdks"),
+    ours_only: bool = False,
+) -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--cycles", type=int, default=2000)
-    parser.add_argument("--environments", type=Path, default=Path("runs/servo_sdks"))
-    parser.add_argument("--ours-only", action="store_true")
-    options = parser.parse_args()
     python = sys.version.split()[0]
-    print(f"{platform.machine()}, {platform.release()}, Python {python}, {options.cycles} cycles\n")
+    print(f"{platform.machine()}, {platform.release()}, Python {python}, {cycles} cycles\n")
     print("| | wire µs | cycle mean µs | p50 | p99 | share of the wire's limit | CPU µs a cycle | failed |")
     print("|---|---|---|---|---|---|---|---|")
     for protocol, fast, link in itertools.product(MODELS, (False, True), ("pty:", "udp://127.0.0.1:0")):
@@ -121,18 +121,18 @@ def main() -> None:
             continue
         name = f"wpg, {protocol}{', fast sync read' if fast else ''}, {link.partition(':')[0]}"
         with emulated(protocol, link) as url:
-            print(row(name, driver_cycle(protocol, url, options.cycles, fast=fast)), flush=True)
-    if options.ours_only:
+            print(row(name, driver_cycle(protocol, url, cycles, fast=fast)), flush=True)
+    if ours_only:
         return
     for sdk, protocol in PROTOCOLS.items():
         for fast in (False, True) if protocol == "dynamixel" else (False,):
             name = f"{sdk}-fast" if fast else sdk
-            client = make_environment(sdk, options.environments)
+            client = make_environment(sdk, environments)
             with emulated(protocol) as url:
                 port = url.removeprefix("serial://")
-                times = run_client(client, name, port, "cycle", str(options.cycles))
+                times = run_client(client, name, port, "cycle", str(cycles))
             print(row(name, times | {"wire_us": sdk_wire_us(protocol, fast=fast)}), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

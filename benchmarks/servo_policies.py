@@ -10,12 +10,12 @@ over a pseudo-terminal against ``wpg emulate``, MuJoCo behind the servos' regist
 more sudden than they were sent, so its own lateness stands beside what it found outside limits.
 """
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
+import tyro
 from rows import machine, write
 from wpg_process import emulated, run_command
 
@@ -83,27 +83,38 @@ def run(artifact: Path, robot: str, goals: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Measure the arms and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--goals", type=int, default=50)
-    parser.add_argument("--episodes", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=30_000)
-    parser.add_argument("--robots", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("--target-history", type=int, help="0: steps count from the measured position")
-    parser.add_argument("--folder", type=Path, default=Path("runs/servo_policies"))
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--prepare", action="store_true", help="train and simulate only")
-    options = parser.parse_args()
-    register(options.target_history)
-    artifacts = {robot: trained(robot, options.folder, options.steps) for robot in options.robots}
-    rows = [simulated(artifact, robot, options.episodes) for robot, artifact in artifacts.items()]
-    if options.prepare:
+def main(
+    *,
+    goals: int = 50,
+    episodes: int = 200,
+    steps: int = 30_000,
+    robots: tuple[Literal[*list(ARMS)], ...] = tuple(ARMS),
+    target_history: int | None = None,
+    folder: Path = Path("runs/servo_policies"),
+    out: Path | None = None,
+    prepare: bool = False,
+) -> None:
+    """Measure the arms and print a table.
+
+    Args:
+        goals: Goals of each run.
+        episodes: Episodes in simulation.
+        steps: Environment steps of each training.
+        robots: Arms to train and run.
+        target_history: Past targets in the observation; 0 lets steps count from the measured position.
+        folder: Folder of the trainings.
+        out: File of JSON lines to write.
+        prepare: Train and simulate only.
+    """
+    register(target_history)
+    artifacts = {robot: trained(robot, folder, steps) for robot in robots}
+    rows = [simulated(artifact, robot, episodes) for robot, artifact in artifacts.items()]
+    if prepare:
         return
     for row, (robot, artifact) in zip(rows, artifacts.items(), strict=True):
-        row |= {"robot": robot, **run(artifact, robot, options.goals, options.folder), **machine()}
-    if options.out is not None:
-        write(options.out, rows)
+        row |= {"robot": robot, **run(artifact, robot, goals, folder), **machine()}
+    if out is not None:
+        write(out, rows)
     print("\n| arm | in simulation | 95 % | over the bus | 95 % | outside limits | emulator late, ms |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
@@ -117,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -7,7 +7,6 @@ line, which tests hold our codecs and emulated servos against.
     python benchmarks/servo_sdks.py [--environments DIR] [--record FILE]
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import tyro
 
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.emulator import Emulator
@@ -108,24 +108,24 @@ def run_client(python: Path, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
+def main(
+    *,
+    environments: Path = Path("runs/servo_sdks"),
+    record: Path | None = None,
+) -> None:
     """Exercise every SDK, print a table, and keep the bytes if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--environments", type=Path, default=Path("runs/servo_sdks"))
-    parser.add_argument("--record", type=Path)
-    options = parser.parse_args()
     captures = {}
     for sdk, protocol in (PROTOCOLS | LEROBOT).items():
-        python = make_environment(sdk, options.environments)
+        python = make_environment(sdk, environments)
         with serving(protocol) as (port, tap):
             found = run_client(python, sdk, port, "exercise")
         captures[sdk] = {"protocol": protocol, "passed": tap.passed}
         print(f"\n{sdk}: {len(tap.passed)} pieces on the line")
         for what, value in found.items():
             print(f"  {what:36} {value}")
-    if options.record:
-        options.record.write_text(json.dumps(captures, indent=1) + "\n")
+    if record:
+        record.write_text(json.dumps(captures, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

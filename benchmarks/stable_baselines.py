@@ -8,7 +8,6 @@ imported for that. Each zip is exported by ``wpg export``, evaluated by ``wpg ev
 ``wpg run`` against ``wpg emulate`` in another process. A zip that DIR holds already is not trained again.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -22,7 +21,10 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"this benchmark needs {error.name}: pip install stable-baselines3")
 
+from typing import Annotated, Literal
+
 import torch
+import tyro
 from wpg_process import emulated, run_command
 
 from wpg.controllers.statistics import wilson_interval
@@ -104,30 +106,28 @@ def trial(zip_path: Path, env: str, episodes: int, goals: int, seed: int) -> dic
     }
 
 
-def main() -> None:
+def main(
+    *,
+    out: Path = Path("runs/stable_baselines"),
+    sac_steps: int = 40_000,
+    ppo_steps: int = 200_000,
+    episodes: int = 100,
+    goals: int = 20,
+    seed: int = 0,
+    only: tuple[Literal[*tuple(POLICIES)], ...] = tuple(POLICIES),
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
     """Print the table as Markdown."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/stable_baselines"))
-    parser.add_argument("--sac-steps", type=int, default=40_000)
-    parser.add_argument("--ppo-steps", type=int, default=200_000)
-    parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--goals", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", choices=tuple(POLICIES), default=tuple(POLICIES))
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     rows = []
-    for name in arguments.only:
+    for name in only:
         env, train = POLICIES[name]
-        zip_path = arguments.out / f"{name}.zip"
+        zip_path = out / f"{name}.zip"
         if not zip_path.exists():
-            steps = arguments.sac_steps if train is train_sac else arguments.ppo_steps
-            train(zip_path, env, steps, arguments.seed)
-        rows.append(trial(zip_path, env, arguments.episodes, arguments.goals, arguments.seed))
+            steps = sac_steps if train is train_sac else ppo_steps
+            train(zip_path, env, steps, seed)
+        rows.append(trial(zip_path, env, episodes, goals, seed))
     print("| policy | success in simulation | 95 % | over the link | 95 % |\n|---|---|---|---|---|")
     for row in rows:
         (low, high), (least, most) = row["success_sim_ci95"], row["success_link_ci95"]
@@ -135,9 +135,9 @@ def main() -> None:
             f"| {row['policy']} | {row['success_sim']:.2f} | {low:.2f} to {high:.2f} "
             f"| {row['success_link']:.2f} | {least:.2f} to {most:.2f} |"
         )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+    if json_file:
+        json_file.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -3,11 +3,11 @@
 python benchmarks/task_pictures.py [--out docs/images/tasks.png]
 """
 
-import argparse
 from pathlib import Path
 
 import gymnasium
 import numpy as np
+import tyro
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
@@ -30,20 +30,18 @@ def picture(env_id: str) -> NDArray[np.uint8]:
     return blocks.mean(axis=(1, 3)).astype(np.uint8)
 
 
-def main() -> None:
+def main(
+    *,
+    out: Path = Path("docs/images/tasks.png"),
+) -> None:
     """Write the strip."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs/images/tasks.png"))
-    options = parser.parse_args()
     rows = [
         np.concatenate([picture(f"wpg/{task}{engine}-v0") for task in TASKS], axis=1)
         for engine in ("", "Bullet")
     ]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    imsave(options.out, np.concatenate(rows, axis=0))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    imsave(out, np.concatenate(rows, axis=0))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)
