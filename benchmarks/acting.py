@@ -1,6 +1,6 @@
-"""What to evaluate and deploy: the policy or its average, and which of its particles.
+"""Which policy to evaluate and deploy: the last one or its running average, and by which particle.
 
-Trains once and at every evaluation lets all of them act, so that they are compared on the same training.
+Trains once and evaluates all variants at every evaluation, so that they are compared on the same training.
 
     python benchmarks/acting.py run --env Hopper-v5 --seed 1 --steps 20000
     python benchmarks/acting.py table
@@ -66,7 +66,7 @@ def table(*, results: Path = RESULTS, last: int = 3) -> None:
 
     Args:
         results: File of JSON lines.
-        last: How many evaluations.
+        last: Number of evaluations.
     """
     cells: dict[str, list[str]] = defaultdict(list)
     records = [json.loads(line) for line in results.read_text().splitlines()]

@@ -2,9 +2,9 @@
 
     python benchmarks/action_choice.py --run FOLDER [--episodes 100] [--json FILE]
 
-All lines meet the same episodes, so that ``gain``, the return beyond that of the first line, is a mean of
-differences of pairs. ``noise`` is what the sampler's noise is multiplied by. ``change`` is how far the
-action, in [-1, 1] a joint, moves from one step to the next: an arm that chatters has a large one.
+All lines use the same episodes, so that ``gain``, the return beyond that of the first line, is a mean of
+paired differences. ``noise`` is the factor on the sampler's noise. ``change`` is the mean distance between
+the actions of successive steps, in [-1, 1] for each joint; it is large for an arm that chatters.
 """
 
 import json
@@ -39,7 +39,7 @@ class Acting:
         self._sampler = artifact.sampler(num_particles)
         self._noise_scale = np.full(self._sampler.noise_shape[1], noise_scale, np.float32)
         if artifact.contract.sampler.choice == "sample":
-            self._noise_scale[-1] = 1.0  # the lots
+            self._noise_scale[-1] = 1.0  # the random number of the choice `sample`
         self._rng = np.random.default_rng(0)
         term = artifact.contract.interface.action
         self._scale, self._offset = np.array(term.scale), np.array(term.offset)

@@ -3,8 +3,8 @@
     python benchmarks/artifact_mutations.py FILE [--mutants 10000] [--seed 0]
 
 Plain mutants are files as damage or a careless edit leaves them; all must be refused. Resealed mutants carry
-a right digest again, as only someone who means to would make them: here the golden vectors are what is left,
-and whatever onnxruntime makes of nonsense must end in one line too. A mutant counts as misread if it is
+a right digest again, as only an intentional change has it. Only the golden vectors can detect them then, and
+every error of onnxruntime must still end in one line. A mutant counts as misread if it is
 accepted, golden vectors included, and answers a probe otherwise than the original.
 """
 
@@ -69,7 +69,7 @@ def swap_blocks(data: bytearray, rng: random.Random) -> None:
 
 
 def zero_block(data: bytearray, rng: random.Random) -> None:
-    """As a file system leaves after a crash."""
+    """A block of zeros, as a file system may leave after a crash."""
     start = rng.randrange(len(data))
     stop = min(start + rng.randrange(1, 4096), len(data))
     data[start:stop] = bytes(stop - start)

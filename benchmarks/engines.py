@@ -2,8 +2,8 @@
 
     python benchmarks/engines.py [--seconds 10] [--sequences 5] [--json FILE]
 
-Free motion: every half second another target within ±0.8 rad of home. Contact: the arm is told to put its
-tool 5 mm into the table. For scale, the tracking error (setpoint to joint) stands beside the difference.
+In free motion the arm gets another target within ±0.8 rad of home every half second. In contact it is told to
+press its tool 5 mm into the table. The tracking error (setpoint to joint) is printed for comparison.
 """
 
 import json
@@ -47,7 +47,7 @@ def inverse_kinematics(description: RobotDescription, place: NDArray[np.float64]
 def play(
     description: RobotDescription, seconds: float, seed: int, *, contact: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """One sequence on both engines; setpoints (T, J) and joints (T, 2, J), rad."""
+    """Run one sequence on both engines; returns setpoints (T, J) and joint positions (T, 2, J), rad."""
     rng = np.random.default_rng(seed)
     home = description.limits("home_rad")
     robots = [make_robot(description, engine) for engine in ENGINES]

@@ -2,11 +2,11 @@
 
     python benchmarks/env_speed.py [--rounds 8] [--json FILE]
 
-Random actions, resets included. The environments take turns, and the best round of each counts; for one core
-the clock is that of the process, so that other work on the machine costs little. A step simulates 50 ms with
-ours, 40 ms with the others; they are measured where they are installed. ``engine`` is the share of the time
-that the bare engine takes to simulate as long. The last lines are the wall-clock speed of 16 environments at
-once, in Gymnasium's SyncVectorEnv and in what ``gymnasium.make_vec`` gives.
+Actions are random, and resets are included. The environments take turns, and the best round of each counts.
+The clock is the processor time, so that other work on the machine matters little. A step simulates 50 ms in
+our environments and 40 ms in the others, which are measured if they are installed. ``engine`` is the share of
+the time that the bare engine takes to simulate as long. The last lines are the wall-clock speed of 16
+environments at once, in Gymnasium's SyncVectorEnv and in what ``gymnasium.make_vec`` gives.
 """
 
 import importlib

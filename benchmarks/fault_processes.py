@@ -22,7 +22,7 @@ from wpg.sim_envs.tasks.reach import reach_interface
 PROCESS_KINDS = ("bridge killed", "emulator killed", "logger killed")
 DURATION_S = 3.0
 HANG_S = 30.0
-"""A process that has not ended by then hangs."""
+"""A process that has not ended by then counts as hanging."""
 RELOAD_S = 0.3
 
 
@@ -41,7 +41,7 @@ class ProcessRuns:
         self._temporary.cleanup()
 
     def run(self, protocol: str, kind: str, seed: int) -> dict[str, Any]:
-        """One run; what the emulator, the bridge and the log say of it."""
+        """One run, as the emulator, the bridge and the log report it."""
         folder = self._folder / str(seed)
         folder.mkdir()
         random = np.random.default_rng(seed)
@@ -83,7 +83,7 @@ class ProcessRuns:
 
 
 def wait_for(path: Path) -> None:
-    """Until a file is there."""
+    """Wait until a file exists."""
     deadline_s = time.monotonic() + HANG_S
     while not path.exists() and time.monotonic() < deadline_s:
         time.sleep(0.01)
@@ -99,7 +99,7 @@ def logger_of(bridge: "subprocess.Popen[bytes]") -> int:
 
 
 def ends(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether a process ends by itself in time; it has ended afterwards."""
+    """Whether a process ends by itself in time; if not, it is killed."""
     try:
         process.wait(HANG_S)
     except subprocess.TimeoutExpired:
@@ -125,7 +125,7 @@ def whole_log(path: Path, kind: str) -> bool:
 
 
 def reported(folder: Path) -> dict[str, Any]:
-    """Figures of the emulator, where it lived to tell, and of the bridge."""
+    """Counts of the bridge, and of the emulator if it was not killed."""
     found: dict[str, Any] = {
         "commands_ok": 0,
         "commands_outside_limits": 0,

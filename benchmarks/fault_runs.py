@@ -1,4 +1,4 @@
-"""One run of the fault campaign in one process, on a clock that is moved by hand."""
+"""One run of the fault campaign in one process, on a simulated clock."""
 
 import dataclasses
 from typing import Any
@@ -29,7 +29,7 @@ PROTOCOLS = tuple(ARMS)
 DRIVERS = {"native": NativeRobot, "feetech": FeetechRobot, "dynamixel": DynamixelRobot}
 DURATION_S = 2.5
 DEADLINE_S = 30.0
-"""In the run's time: a run that is not over by then hangs."""
+"""A run that has not ended by then, in its simulated time, counts as hanging."""
 START_S = 100.0
 ARMED_S = 0.3
 WATCHED_TICKS = 10
@@ -37,11 +37,11 @@ WATCHED_TICKS = 10
 
 
 class HangError(Exception):
-    """The run's time is over, and the run is not."""
+    """The run has not ended in its time."""
 
 
 class LimitedClock(EmulationClock):
-    """Ends a run that would never end."""
+    """Simulated clock that ends a run which would never end."""
 
     def sleep_until(self, deadline_s: float) -> None:
         """Move on, unless there is no time left."""
@@ -51,7 +51,7 @@ class LimitedClock(EmulationClock):
 
 
 class WildPolicy:
-    """Commands steps of the full size in directions of its own; may keep the loop waiting, or fail."""
+    """Policy of full-size steps in random directions; it may also delay the loop, or fail."""
 
     def __init__(
         self, description: RobotDescription, seed: int, clock: EmulationClock, *, stalls: bool
@@ -70,7 +70,7 @@ class WildPolicy:
         )
 
     def act(self, obs: Floats) -> Decision:
-        """Keep to a direction for a while, then to another."""
+        """Keep a direction for a while, then change to another."""
         random = self._generator
         if random.random() < 0.1:
             self._drift = random.choice((-1.0, 1.0), len(self._drift))
@@ -82,7 +82,7 @@ class WildPolicy:
         return Decision(action.astype(np.float32))
 
     def reset(self) -> None:
-        """Nothing is remembered."""
+        """Do nothing: the policy has no memory."""
 
 
 def _at(random: np.random.Generator) -> float:
@@ -169,7 +169,7 @@ class StepWatch:
 
 
 def run_in_process(protocol: str, kind: str, seed: int) -> dict[str, Any]:
-    """One run; what bridge and emulator say of it."""
+    """One run, as bridge and emulator report it."""
     random = np.random.default_rng(seed)
     description = load_description(ARMS[protocol])
     clock = LimitedClock(START_S)
@@ -197,12 +197,12 @@ def run_in_process(protocol: str, kind: str, seed: int) -> dict[str, Any]:
             "rearmed": report.safety_events.get("rearmed", 0),
         }
     except BridgeError as error:
-        # Before torque: the line was too bad for the robot to be found or armed.
+        # Before torque: with so many faults the robot could not be found or armed.
         found["end_reason"] = f"refused: {type(error).__name__}"
     except HangError:
         found["hang"] = True
     found |= {"holds": watch.holds, "recoveries": watch.recoveries}
-    # Half a second later, the bridge long gone.
+    # Half a second after the bridge has ended.
     EmulationClock.sleep_until(clock, clock.now() + 0.5)
     witness = arm.witness
     reach = float((description.limits("velocity_max_rad_s") * description.servo_dt_s).min())

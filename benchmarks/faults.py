@@ -3,8 +3,8 @@
     python benchmarks/faults.py [--runs 1000] [--processes 40] [--out benchmarks/results/faults.jsonl]
     python benchmarks/faults.py --runs 600 --processes 0 --protocol feetech --kind truncate [--out ...]
 
-Most runs join the real driver, loop, safety filter and emulated device in one process, in the time of a
-clock that is moved by hand; a policy that acts wildly moves the arm. ``--processes`` of them are real
+Most runs join the real driver, loop, safety filter and emulated device in one process, on a
+simulated clock; a policy of random full steps moves the arm. ``--processes`` of them are real
 processes over a pseudo-terminal, ``wpg emulate`` and ``wpg run --log``, of which one is killed at a random
 moment with SIGKILL: the bridge, the emulator, or the logger. One line of JSON a run; a table; exit code 1 if
 a run was not safe.
@@ -25,8 +25,8 @@ HOLD_MS = 100.0
 
 
 def unsafe(row: dict[str, Any]) -> list[str]:
-    """What a run did that it must not."""
-    # Wrong goals that a sum of eight bits lets pass are the line's: there the servos keep the arm inside.
+    """The rules that a run broke."""
+    # Feetech's eight-bit checksum lets some damaged goals pass; then the servos' own limits hold the arm.
     wrong = 0 if row["protocol"] == "feetech" else row["commands_outside_limits"]
     checks = {
         "commands outside limits": wrong == 0 and row["limit_violations"] == 0,
@@ -42,7 +42,7 @@ def unsafe(row: dict[str, Any]) -> list[str]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """One line a fault kind."""
+    """Table with one line for each kind of fault."""
     lines = [
         "| fault | runs | outside limits | arm outside | hangs | hold ms max | held | went on "
         "| largest step after a hold | sudden by arrival | not safe |",

@@ -52,19 +52,19 @@ def make_environment(folder: Path) -> str:
 
 
 class Disturbed(FrankaRobot):
-    """Something goes wrong a while after it was armed first."""
+    """A disturbance some time after the robot was first armed."""
 
     disturbance: threading.Timer | None = None
 
     def arm(self) -> None:
-        """As always."""
+        """No disturbance."""
         super().arm()
         if self.disturbance is not None and self.disturbance.ident is None:
             self.disturbance.start()
 
 
 class Served:
-    """The robot's process, and what it has seen once it ended."""
+    """The robot's process, and its report once it has ended."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -95,7 +95,7 @@ def drive(
     seconds: float,
     fault: Callable[[FrankaRobot, Served], None] | None = None,
 ) -> dict[str, Any]:
-    """One run on a robot of its own, and what each of the three ends says of it."""
+    """One run on a new robot, as bridge, gateway and robot report it."""
     gateway = (python, "-m", "wpg.hardware_bridge.franka.gateway")
     robot = Disturbed(load_description("panda"), URL + options.options, gateway=gateway)
     with serving(python, options.robot_cpu) as served:
@@ -122,12 +122,12 @@ def pause_gateway(robot: FrankaRobot, served: Served) -> None:
 
 
 def press_user_stop(robot: FrankaRobot, served: Served) -> None:
-    """Press it, and leave it pressed."""
+    """Press the user stop, and leave it pressed."""
     served.process.send_signal(signal.SIGUSR1)
 
 
 def simulated(policy: Path, episodes: int) -> dict[str, Any]:
-    """What ``wpg evaluate`` says of the policy in MuJoCo."""
+    """Result of ``wpg evaluate`` for the policy in MuJoCo."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "evaluation.json"
         run_command("evaluate", policy, "--episodes", str(episodes), "--json", path, quiet=True)
@@ -136,7 +136,7 @@ def simulated(policy: Path, episodes: int) -> dict[str, Any]:
 
 
 def show(name: str, found: dict[str, Any]) -> None:
-    """One run as a few lines."""
+    """One run as text."""
     report: RunReport = found["bridge"]
     robot, gateway = found["robot"], found["gateway"]
     moving = max(robot["moving"], 1)

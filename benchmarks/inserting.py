@@ -1,11 +1,11 @@
-"""Inserting over the bridge: one run a hole, the block where another seed of the emulator puts it.
+"""Inserting over the bridge: one run for each hole, whose place follows from the emulator's seed.
 
     wpg demonstrate wpg/PandaInsert-v0 --episodes 200 --out inserting.npz
     wpg train wpg/PandaInsert-v0 --demonstrations inserting.npz --out runs/insert
     python benchmarks/inserting.py runs/insert/policy.onnx --holes 20 --out inserting.jsonl
 
-An emulated Panda with a peg before a block in one process, `wpg run` in another, commands over UDP. The place
-of the hole is told, as after a measurement; the block does not give way.
+An emulated Panda holds a peg before a block in one process, and `wpg run` commands it from another over UDP.
+The run is given the place of the hole, as after a measurement; the block does not move.
 """
 
 import json
@@ -32,9 +32,9 @@ def main(
 
     Args:
         policy: An exported policy.
-        holes: How many.
+        holes: Number of holes.
         engine: Physics of the emulated arm.
-        out: Also write a line of JSON a hole to the end of this file.
+        out: Also append one line of JSON for each hole to this file.
     """
     rows = []
     for seed in range(holes):

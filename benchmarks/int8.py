@@ -2,12 +2,12 @@
 
     python benchmarks/int8.py FILE.onnx [--episodes 400] [--json FILE]
 
-Three ways: ``dynamic`` measures every layer's input at run time; ``static`` knows its range from observations
-of 20 episodes; ``critics`` is dynamic in the critics' hidden layers alone: most of the work, where rounding
-moves no particle but ranks them otherwise. All graphs meet the same episodes with the same noise; ``gain`` is
-the mean difference of pairs from float32, with its 95 % interval. An action's error is that of the chosen
-particle, in [-1, 1] a joint, over the observations that float32 has met. Int8 passes where success and return
-are not worse by their intervals, and a draw takes less time.
+There are three ways. ``dynamic`` measures the range of every layer's input at run time. ``static`` takes it
+from observations of 20 episodes. ``critics`` is dynamic in the critics' hidden layers only, which are most of
+the work; rounding there moves no particle, it only changes their order. All graphs use the same episodes and
+noise; ``gain`` is the mean difference of pairs from float32, with its 95 % interval. An action's error is
+that of the chosen particle, in [-1, 1] a joint, over the observations that float32 has met. Int8 passes where
+success and return are not worse by their intervals, and a draw takes less time.
 """
 
 import gc
@@ -49,7 +49,7 @@ EXACT = "float32"
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """What one graph showed."""
+    """Result of one graph."""
 
     graph: str
     error_p50: float
@@ -65,7 +65,7 @@ class Line:
 
 
 class Watched:
-    """A controller that keeps the observations that it has met."""
+    """A controller that stores its observations."""
 
     def __init__(self, act: Callable[[np.ndarray], np.ndarray]) -> None:
         self._act = act
@@ -154,7 +154,7 @@ def errors(found: Artifact, exact: Artifact, observations: np.ndarray) -> tuple[
 
 
 def latencies(artifacts: list[Artifact], obs: np.ndarray) -> list[np.ndarray]:
-    """Durations in µs of draws, taken in turns so that the machine's moods meet all alike."""
+    """Durations of draws in µs; graphs take turns, so that other load on the machine affects all alike."""
     samplers = [artifact.sampler() for artifact in artifacts]
     noise = np.random.default_rng(0).standard_normal(samplers[0].noise_shape)
     taken: list[list[float]] = [[] for _ in samplers]
@@ -169,7 +169,7 @@ def latencies(artifacts: list[Artifact], obs: np.ndarray) -> list[np.ndarray]:
 
 
 def gain(found: Any, base: Any) -> tuple[float, float, float]:
-    """Mean of the differences of pairs and its interval; none where there is nothing to compare."""
+    """Mean of the paired differences with its interval, or nothing if there is no pair."""
     difference = np.array(found, float) - np.array(base, float)
     if not difference.size:
         return 0.0, 0.0, 0.0

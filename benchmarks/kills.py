@@ -1,4 +1,4 @@
-"""A training that is killed again and again, and resumed, against one that never was.
+"""Compares a training that is killed and resumed again and again with one that never is.
 
 Both trainings run the same settings in processes of their own. The second is killed (SIGKILL) at random
 moments, in the middle of whatever it does, and resumed from its last checkpoint, until it is done. Its
@@ -30,7 +30,7 @@ def metrics(folder: Path) -> list[dict[str, str]]:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Everything that the checkpoint holds."""
+    """The whole content of the checkpoint."""
     found: dict[str, torch.Tensor] = {}
     for path in sorted((folder / "checkpoint").rglob("*.safetensors")):
         found |= load_file(path)

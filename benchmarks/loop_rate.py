@@ -4,9 +4,9 @@
 
 A Panda described with a servo rate of 1 kHz stands behind UDP in another process (``KinematicRobot``); the
 policy, K = 32 particles of an untrained network of the usual size, acts at 100 Hz; a third process keeps the
-other core busy. Each row lasts ``--seconds``: missed deadlines are skipped and counted, however many they
-are, where the loop would otherwise hold the arm. The last is a bare loop of ``time.sleep`` at the same
-period, which is what the others are to be held against.
+other core busy. Each row lasts ``--seconds``. All missed deadlines are skipped and counted, where the
+loop would normally hold the arm after some of them. The last row is a bare loop of ``time.sleep`` at the same
+period, as a baseline for the others.
 """
 
 import json
@@ -42,7 +42,7 @@ PARTICLES = 32
 HIDDEN = 128
 LOOP_CPU, OTHER_CPU = 1, 0
 GO_ON = SafetyConfig(stale_s=60.0, overrun_s=60.0, tracking_error_max_rad=10.0, holds_max=1_000_000)
-"""A loop that is late is what is measured. The arm's own watchdog still holds it, and it is armed anew."""
+"""Lateness is measured here, so it ends no run. If the arm's own watchdog holds it, it is armed again."""
 
 
 def panda_at_1_khz() -> RobotDescription:
@@ -110,7 +110,7 @@ def loop(artifact: Artifact, url: str, seconds: float, *, rights: bool) -> dict[
 
 
 def plain_sleep(seconds: float) -> dict[str, Any]:
-    """What a loop of relative sleeps does: nothing but wait."""
+    """A loop of relative sleeps that does nothing else."""
     period_s, late = 1 / SERVO_RATE_HZ, LatencyHistogram()
     began_s = last_s = time.monotonic()
     missed = ticks = 0

@@ -1,4 +1,4 @@
-"""What a training has written down of itself."""
+"""Reads the metrics of a training."""
 
 import csv
 from pathlib import Path
@@ -14,9 +14,9 @@ class Trained(Protocol):
 
 
 def evaluations(result: Trained, column: str) -> list[tuple[int, float, float]]:
-    """Of every evaluation in metrics.csv: steps before it, the column's value, and seconds of training.
+    """Steps, value of the column, and seconds of training, for every evaluation in metrics.csv.
 
-    metrics.csv counts all seconds; those of training are taken to be the same share of them throughout.
+    metrics.csv counts all seconds; the share of training in them is taken to be constant.
     """
     share = result.train_seconds / (result.train_seconds + result.eval_seconds)
     with (result.folder / "metrics.csv").open() as file:

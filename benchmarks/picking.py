@@ -1,10 +1,10 @@
-"""Picking over emulated links by the script of the demonstrations: without a policy's errors.
+"""Picking over emulated links by the script of the demonstrations, and so without errors of a policy.
 
     python benchmarks/picking.py --goals 20 --out benchmarks/results/picking.jsonl
 
-The arm at its table in one process, the loop in another, the cube seen by an emulated camera: the Panda by
-native frames over UDP, the OpenMANIPULATOR-X by Dynamixel packets over a pseudo-terminal. For policies see
-sources.py.
+The arm and its table run in one process, the loop in another, and an emulated camera observes the cube. The
+Panda speaks native frames over UDP, the OpenMANIPULATOR-X Dynamixel packets over a pseudo-terminal.
+sources.py does the same with policies.
 """
 
 import json
@@ -39,7 +39,7 @@ def main(
     seed: int = 0,
     out: Path,
 ) -> None:
-    """Every arm; a line of JSON each."""
+    """Run every arm, and append one line of JSON for each."""
     for robot in robots:
         row = {"benchmark": "picking", "time": time.strftime("%Y-%m-%d"), "robot": robot}
         row |= {"by": "script", "camera": CAMERA, **picked(robot, goals, seed)}
@@ -48,7 +48,7 @@ def main(
 
 
 def picked(robot: str, goals: int, seed: int) -> dict[str, Any]:
-    """What both ends saw of a run."""
+    """A run, as loop and emulator report it."""
     with tempfile.TemporaryDirectory() as folder:
         seen = Path(folder) / "seen.json"
         scene = ["--task", "PandaPickAndPlace", "--camera", CAMERA, "--seed", str(seed)]

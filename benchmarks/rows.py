@@ -15,13 +15,13 @@ def append(path: Path, row: dict[str, Any]) -> None:
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write a file of these rows, in place of the one before."""
+    """Write these rows, replacing the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def machine() -> dict[str, str]:
-    """What a row says of where it was measured: the machine, with what decides most about its speed."""
+    """Columns for the machine that a row was measured on, with the features that matter most for speed."""
     flags = Path("/proc/cpuinfo")
     bfloat16 = flags.exists() and "avx512_bf16" in flags.read_text()
     return {

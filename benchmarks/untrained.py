@@ -1,4 +1,4 @@
-"""A policy that has learned nothing, for what only its size matters."""
+"""An untrained policy, for benchmarks in which only its size matters."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from wpg.export.writing.writer import write_artifact
 NOWHERE = Provenance(
     env_id="benchmark", seed=0, env_steps=0, git_commit=None, packages={}, config_sha256="0" * 64
 )
-"""Provenance of what was not trained."""
+"""Provenance of an untrained policy."""
 
 
 def untrained(
@@ -24,7 +24,7 @@ def untrained(
     hidden: int,
     options: SamplerOptions = AS_TRAINED,
 ) -> Artifact:
-    """Write and load the artifact of a policy as its random start has it."""
+    """Write and load the artifact of a randomly initialised policy."""
     generator = torch.Generator().manual_seed(0)
     size = interface.action.size
     policy = ParticlePolicy(

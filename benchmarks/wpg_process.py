@@ -1,4 +1,4 @@
-"""`wpg` in other processes, as a user runs it."""
+"""Runs `wpg` in other processes, as a user does."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ def run_command(*arguments: str | Path, check: bool = True, quiet: bool = False)
 
     Args:
         arguments: the command line after `wpg`.
-        check: raise CalledProcessError where that is not 0.
+        check: raise CalledProcessError if the exit code is not 0.
         quiet: drop what it prints.
     """
     stdout = subprocess.DEVNULL if quiet else None
@@ -34,7 +34,7 @@ def run_command(*arguments: str | Path, check: bool = True, quiet: bool = False)
 
 @contextmanager
 def emulated(robot: str, *options: str | Path) -> Iterator[Emulated]:
-    """`wpg emulate` for as long as the block lasts; what it writes with `--json` is there afterwards."""
+    """Run `wpg emulate` during the block; its `--json` file exists afterwards."""
     command = [*WPG, "emulate", robot, *map(str, options)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
