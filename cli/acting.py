@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from wpg.cli.observations import ContractObservations
-from wpg.cli.options import CommandError
+from wpg.cli.options import CommandError, require_policy
 from wpg.controllers import load_run
 from wpg.controllers.config import Select
 from wpg.controllers.environment import inspect_env, make_env
@@ -69,10 +69,7 @@ def acting(
         ContractError: it was trained for another robot.
     """
     known: dict[str, Any] = {}
-    if not policy.exists():
-        raise CommandError(
-            f"{policy}: no such file or folder; expected a run folder or an exported .onnx file"
-        )
+    require_policy(policy)
     if policy.is_dir():
         known = load_run(policy).config.env_kwargs
         with tempfile.TemporaryDirectory() as folder:

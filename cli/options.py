@@ -140,6 +140,18 @@ def refuse_existing(path: Path, option: str) -> None:
         raise CommandError(f"{path} exists already: choose another with {option}")
 
 
+def require_policy(policy: Path) -> None:
+    """Check that there is a policy at this path.
+
+    Raises:
+        CommandError: there is nothing.
+    """
+    if not policy.exists():
+        raise CommandError(
+            f"{policy}: no such file or folder; expected a run folder or an exported .onnx file"
+        )
+
+
 def prepare_outputs(*paths: Path | None, inputs: Sequence[Path | str | None] = (), kind: str = "") -> None:
     """Check before the work that its results can be written; existing files will be replaced.
 
@@ -166,7 +178,9 @@ def prepare_outputs(*paths: Path | None, inputs: Sequence[Path | str | None] = (
         if path.is_dir():
             raise CommandError(f"{path}: expected the name of a file, found a folder")
         if path.suffix in PRECIOUS and path.suffix != kind and path.exists():
-            raise CommandError(f"{path} exists already, and is a {path.suffix} file: choose another name")
+            raise CommandError(
+                f"{path} exists already, and {path.suffix} files are never replaced: choose another name"
+            )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:

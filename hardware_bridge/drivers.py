@@ -90,7 +90,8 @@ def find_driver(description: RobotDescription, url: str) -> Driver:
     scheme = url.partition(":")[0]
     if scheme not in _schemes():
         known = (*LINK_SCHEMES, *(name for name in protocol_names() if name not in OVER_LINKS))
-        raise LinkUrlError(f"link {url!r}: expected one of the schemes {', '.join(known)}")
+        meant = f"; did you mean serial://{url}?" if url.startswith("/") else ""
+        raise LinkUrlError(f"link {url!r}: expected one of the schemes {', '.join(known)}{meant}")
     name = scheme if scheme in protocol_names() else description.protocol
     if name in _SHIPPED:
         return partial(_open, name)

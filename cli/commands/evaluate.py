@@ -15,6 +15,7 @@ from wpg.cli.options import (
     naming,
     prepare_outputs,
     require_at_least,
+    require_policy,
     write_json,
 )
 from wpg.cli.terminal import terminal
@@ -96,11 +97,12 @@ def evaluate_policy(
     actuators: Path | None = None,
 ) -> "Evaluation":
     """Evaluate a run folder or an artifact in the environment it was trained in, or in ``env``."""
+    require_at_least(1, episodes=episodes)
+    require_at_least(0, seed=seed)
+    require_policy(policy)  # before the imports, which take seconds
     from wpg.cli.acting import acting  # noqa: PLC0415  torch and gymnasium are not part of the bare bridge
     from wpg.controllers import evaluate as evaluate_act  # noqa: PLC0415
 
-    require_at_least(1, episodes=episodes)
-    require_at_least(0, seed=seed)
     kwargs = env_kwargs(robot=robot, actuators=actuators)
     with naming(actuators), acting(policy, env, select, seed=seed, **kwargs) as (act, opened):
         return evaluate_act(act, opened, episodes, seed=seed)

@@ -132,14 +132,18 @@ def _resume(folder: Path, settings: dict[str, Any]) -> None:
     from wpg.controllers import resume  # noqa: PLC0415  torch: not in the bare bridge
 
     _config("", settings)  # checks the values; its error names the option
-    result = _run(folder, lambda bar: resume(folder, **settings, on_progress=bar))
+    result = _run(folder, lambda bar: resume(folder, **settings, on_progress=bar), " in all, since resuming")
     if result.stopped_by == "steps":
         terminal().print(f"to train on: --resume {shlex.quote(str(folder))} --steps N", soft_wrap=True)
 
 
-def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> "TrainResult":
-    """Train the run in ``folder`` by calling ``work``, export it, and print how it ended."""
+def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str = "") -> "TrainResult":
+    """Train the run in ``folder`` by calling ``work``, export it, and print how it ended.
+
+    ``since`` says from when on the seconds count, if that is not the first step.
+    """
     from wpg.controllers import ProgressBar  # noqa: PLC0415  torch: not in the bare bridge
+    from wpg.controllers.checkpoint import read  # noqa: PLC0415
     from wpg.controllers.run_folder import CHECKPOINT_NAME  # noqa: PLC0415
     from wpg.export import export_run  # noqa: PLC0415
 
@@ -152,11 +156,16 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]") -> "TrainRe
             raise
         if not (folder / CHECKPOINT_NAME).exists():
             raise KeyboardInterrupt(f"{folder} has no checkpoint yet, it may be removed") from None
-        command = shlex.join(("wpg", "train", "--resume", str(folder)))
-        raise KeyboardInterrupt(f"to go on from the last checkpoint: {command}") from None
+        _, saved = read(folder / CHECKPOINT_NAME, lambda name: False)
+        at = shlex.quote(str(folder))
+        raise KeyboardInterrupt(
+            f"the last checkpoint is of step {saved['step']:,}: go on from there by "
+            f"wpg train --resume {at}, or export its policy by wpg export {at}"
+        ) from None
     artifact = export_run(result.folder, result.folder / POLICY_NAME)
     console.print(
-        f"{result.steps:,} steps in {result.train_seconds:.0f} s, stopped by {result.stopped_by}; "
+        f"{result.steps:,} steps{since}: {result.train_seconds:.0f} s of training and "
+        f"{result.eval_seconds:.0f} s of evaluation, stopped by {result.stopped_by}; "
         f"{_last_evaluation(result)}",
         soft_wrap=True,
     )

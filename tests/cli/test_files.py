@@ -96,7 +96,9 @@ def test_no_result_replaces_what_is_of_another_kind(name, run_folder, tmp_path, 
     precious = tmp_path / name
     precious.write_text("precious")
     assert cli.main(["evaluate", str(run_folder), "--episodes", "1", "--json", str(precious)]) == 1
-    assert f"{precious} exists already, and is a {precious.suffix} file" in only_line(capsys.readouterr().err)
+    assert f"{precious} exists already, and {precious.suffix} files are never replaced" in only_line(
+        capsys.readouterr().err
+    )
     assert precious.read_text() == "precious"
     if precious.suffix != ".onnx":
         assert cli.main(["export", str(run_folder), "--out", str(precious)]) == 1

@@ -79,7 +79,10 @@ def test_what_was_interrupted_can_go_on(run, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("wpg.controllers.train", interrupted)
     monkeypatch.setattr("wpg.controllers.resume", interrupted)
     line = failure(capsys, "train", "--resume", run, code=130)
-    assert line == f"wpg: interrupted; to go on from the last checkpoint: wpg train --resume {run}"
+    assert line == (
+        "wpg: interrupted; the last checkpoint is of step 80: go on from there by "
+        f"wpg train --resume {run}, or export its policy by wpg export {run}"
+    )
     line = failure(capsys, "train", REACH, "--steps", 80, "--out", tmp_path / "begun", code=130)
     assert line.endswith("begun has no checkpoint yet, it may be removed")
     assert failure(capsys, "train", REACH, "--out", tmp_path / "none", code=130) == "wpg: interrupted"
