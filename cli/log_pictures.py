@@ -24,6 +24,8 @@ LEFT_IN = 0.57
 CHARACTER_IN = 0.068
 FLOOR_US = 0.5
 PAUSE_S = 0.5
+ROOM = 0.01
+"""Axes of positions show this much at least, rad or m, so that noise at rest does not look like motion."""
 PHASE_COLOURS = {
     "armed": "#dfe7ef",
     "homing": "#efe6c9",
@@ -31,6 +33,10 @@ PHASE_COLOURS = {
     "holding": "#f3cfc4",
     "stopping": "#dcdcdc",
 }
+
+
+COMMANDED: dict[str, Any] = {"color": ORANGE, "linewidth": 2.4, "alpha": 0.45}
+LIMIT: dict[str, Any] = {"color": GREY, "linewidth": 1.0, "linestyle": "--"}
 
 
 @styled
@@ -65,16 +71,18 @@ def _joints(figure: FigureBase, recording: RunRecording) -> None:
     shown = _axes(recording)
     panels = figure.subplots(-(-len(shown) // COLUMNS), COLUMNS, squeeze=False, sharex=True).ravel()
     for axes, axis in zip(panels, shown, strict=False):
-        axes.plot(recording.command.time_s, axis.commanded, color=ORANGE, linewidth=1.6)
+        axes.plot(recording.command.time_s, axis.commanded, **COMMANDED)
         axes.plot(recording.state.time_s, axis.measured, color=BLUE, linewidth=0.8)
         axes.set_title(axis.name)
         axes.tick_params(labelsize=7, labelbottom=True)
+        _widen(axes)
         _draw_limits(axes, axis.limits)
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
     panels[0].set_ylabel("rad")
-    handles = [panels[0].plot([], [], color=colour)[0] for colour in (ORANGE, BLUE)]
-    figure.legend(handles, ["commanded", "measured"], loc="outside lower right", ncols=2, frameon=False)
+    looks: dict[str, dict[str, Any]] = {"commanded": COMMANDED, "measured": {"color": BLUE}, "limit": LIMIT}
+    handles = [panels[0].plot([], [], **look)[0] for look in looks.values()]
+    figure.legend(handles, list(looks), loc="outside lower right", ncols=len(looks), frameon=False)
 
 
 class _Axis(NamedTuple):
@@ -113,7 +121,15 @@ def _draw_limits(axes: Axes, limits: tuple[float, ...]) -> None:
     room = high - low
     for limit in limits:
         if low - room < limit < high + room:
-            axes.axhline(limit, color=GREY, linewidth=1, linestyle="--")
+            axes.axhline(limit, **LIMIT)
+
+
+def _widen(axes: Axes) -> None:
+    """Show at least ``ROOM`` of the vertical axis, around what is drawn."""
+    low, high = axes.get_ylim()
+    if high - low < ROOM:
+        middle = (low + high) / 2
+        axes.set_ylim(middle - ROOM / 2, middle + ROOM / 2)
 
 
 def _tool(figure: FigureBase, recording: RunRecording) -> None:
@@ -188,8 +204,8 @@ def _goals(recording: RunRecording) -> NDArray[np.float64]:
 
 
 def _timing(figure: FigureBase, recording: RunRecording) -> None:
-    """Draw lateness of ticks as a histogram and over time, and the time from sensing to acting."""
-    histogram, over_time = figure.subplots(1, 2)
+    """Draw the lateness of ticks, the time from sensing to acting, and how far the joints are behind."""
+    histogram, over_time, behind = figure.subplots(1, 3)
     timing = recording.timing
     late, acted = (np.maximum(timing[name], FLOOR_US) for name in ("lateness_us", "sense_to_act_us"))
     edges = np.geomspace(FLOOR_US, max(late.max(), acted.max(), 10 * FLOOR_US), 60).tolist()
@@ -203,6 +219,19 @@ def _timing(figure: FigureBase, recording: RunRecording) -> None:
     _phases(over_time, recording)
     over_time.plot(timing.time_s, late, ".", color=BLUE, markersize=2)
     over_time.set(yscale="log", xlabel="s", ylabel="µs", title="lateness over the run")
+    _phases(behind, recording)
+    behind.plot(recording.state.time_s, 1e3 * _tracking_error(recording), color=BLUE, linewidth=0.8)
+    behind.set(xlabel="s", ylim=(0, None), title="largest tracking error of a joint, mrad")
+
+
+def _tracking_error(recording: RunRecording) -> Vector:
+    """Largest difference of a measured joint from its setpoint at that time, (N,) rad, for N states."""
+    command, state = recording.command, recording.state
+    if not len(state) or not len(command):
+        return np.zeros(len(state))
+    setpoints = [np.interp(state.time_s, command.time_s, joint) for joint in command["joint_pos_rad"].T]
+    error: Vector = np.abs(state["joint_pos_rad"] - np.stack(setpoints, axis=1)).max(axis=1)
+    return error
 
 
 def _events(figure: FigureBase, recording: RunRecording) -> None:

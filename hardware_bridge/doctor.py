@@ -16,6 +16,12 @@ from wpg.hardware_bridge.links.serial_port import serial_ports
 from wpg.hardware_bridge.realtime import RealtimeConfig
 
 PACKAGES = ("wpg", "numpy", "onnxruntime", "pyserial", "ruckig", "mcap", "msgspec")
+EXTRAS = {
+    "wpg[train]": ("torch", "mujoco", "pybullet", "gymnasium", "onnx"),
+    "wpg[franka]": ("pylibfranka",),
+    "lerobot": ("lerobot",),
+}
+"""Packages that not every machine needs, by what installs them."""
 LATENCY_TIMER_MS = 1
 WAKE_UPS = 300
 LATE_US = 500.0
@@ -149,7 +155,16 @@ def _latency_timers(root: Path) -> list[Finding]:
 
 
 def _packages(_: Path) -> list[Finding]:
-    return [_package(name) for name in PACKAGES]
+    needed = [_package(name) for name in PACKAGES]
+    return needed + [_extra(name, packages) for name, packages in EXTRAS.items()]
+
+
+def _extra(name: str, packages: tuple[str, ...]) -> Finding:
+    """What is there of a set of packages that the bridge itself does without."""
+    found = [_package(package) for package in packages]
+    there = ", ".join(f"{one.name} {one.detail}" for one in found if one.ok)
+    fix = "" if all(one.ok for one in found) else f"where it is needed: `pip install '{name}'`"
+    return Finding(name=f"extra {name}", ok=True, detail=there or "not installed", fix=fix)
 
 
 def _package(name: str) -> Finding:

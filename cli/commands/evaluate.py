@@ -99,10 +99,11 @@ def evaluate_policy(
     """Evaluate a run folder or an artifact in the environment it was trained in, or in ``env``."""
     require_at_least(1, episodes=episodes)
     require_at_least(0, seed=seed)
-    require_policy(policy)  # before the imports, which take seconds
-    from wpg.cli.acting import acting  # noqa: PLC0415  torch and gymnasium are not part of the bare bridge
+    kwargs = env_kwargs(robot=robot, actuators=actuators)
+    require_policy(policy)
+    # Not part of the bare bridge, and they take seconds: after the checks.
+    from wpg.cli.acting import acting  # noqa: PLC0415
     from wpg.controllers import evaluate as evaluate_act  # noqa: PLC0415
 
-    kwargs = env_kwargs(robot=robot, actuators=actuators)
     with naming(actuators), acting(policy, env, select, seed=seed, **kwargs) as (act, opened):
         return evaluate_act(act, opened, episodes, seed=seed)

@@ -9,6 +9,14 @@ from wpg.cli.terminal import terminal
 from wpg.hardware_bridge.description import brought_robots, load_description, shipped_robots
 from wpg.hardware_bridge.drivers import protocol_names
 
+TASKS = {
+    "PandaReach": "reach a point",
+    "PandaPush": "push a cube",
+    "PandaPickAndPlace": "grasp a cube",
+    "PandaInsert": "peg in hole",
+}
+"""What each task is about, by its name."""
+ENGINES = {"mujoco": "MuJoCo", "pybullet": "PyBullet"}
 LINKS = {
     "pty:": "a pseudo-terminal that the emulator opens",
     "serial:///dev/ttyUSB0?baudrate=1000000": "a serial port",
@@ -43,19 +51,31 @@ def list_names(*, json: bool = False) -> None:
     if json:
         print(msgspec.json.encode(listing).decode())
         return
-    table = Table(show_header=False, box=None, padding=(0, 2))
-    table.add_column()
-    table.add_column(no_wrap=True, overflow="ignore")  # a truncated name would be useless
-    table.add_column()
-    for name in listing.envs or ["(none: pip install 'wpg[train]')"]:
-        table.add_row("env", name, "")
-    for name in listing.robots:
-        table.add_row("robot", name, load_description(name).title if name in shipped_robots() else "")
-    for name, meaning in LINKS.items():
-        table.add_row("link", name, meaning)
-    for name in listing.protocols:
-        table.add_row("protocol", name, "")
-    terminal().print(table)
+    about = {
+        "env": {name: _about(name) for name in listing.envs} or {"(none: pip install 'wpg[train]')": ""},
+        "robot": {
+            name: load_description(name).title if name in shipped_robots() else "" for name in listing.robots
+        },
+        "link": LINKS,
+        "protocol": dict.fromkeys(listing.protocols, ""),
+    }
+    for kind, names in about.items():
+        table = Table(show_header=False, box=None, padding=(0, 2))
+        table.add_column(min_width=len("protocol"))
+        table.add_column(no_wrap=True, overflow="ignore")  # a truncated name would be useless
+        table.add_column()
+        for name, meaning in names.items():
+            table.add_row(kind, name, meaning)
+        terminal().print(table)
+
+
+def _about(env_id: str) -> str:
+    """Task, engine and reward of one of our environments."""
+    import gymnasium  # noqa: PLC0415  the bare bridge has none
+
+    task = next(about for name, about in TASKS.items() if env_id.startswith(f"wpg/{name}"))
+    kwargs = gymnasium.spec(env_id).kwargs
+    return f"{task}; {ENGINES[kwargs['engine']]}, {kwargs['reward']}"
 
 
 def _environments() -> list[str]:

@@ -141,8 +141,8 @@ def _show(result: "TransferResult", console: Console) -> None:
         agreement = policy.agreement
         p = agreement.mcnemar_p_anytime if policy.stopped_early else agreement.mcnemar_p
         console.print(
-            f"  {policy.trials} trials, a test of fixed size takes {policy.plan.fixed_trials}; "
-            f"same success p = {p:.3g}, same error p = {agreement.error_wilcoxon_p:.3g}"
+            f"  {policy.trials} trials, where a test of fixed size takes {policy.plan.fixed_trials}; goal by "
+            f"goal, p = {p:.3g} for equal success, p = {agreement.error_wilcoxon_p:.3g} for equal error"
         )
     if len(result.policies) > 1:
         r = "cannot be told" if result.pearson_r is None else f"= {result.pearson_r:.3f}"

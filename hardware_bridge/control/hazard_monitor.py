@@ -38,7 +38,10 @@ def find_hazard(
         dt_s: servo period.
     """
     if missed_in_a_row * dt_s >= max(config.overrun_s, PERIODS_MIN * dt_s):
-        return Hazard("overrun", f"{missed_in_a_row} deadlines missed in a row")
+        return Hazard(
+            "overrun",
+            f"{missed_in_a_row} deadlines missed in a row: this machine is too busy, see `wpg doctor`",
+        )
     if state_age_s > max(config.stale_s, PERIODS_MIN * dt_s):
         return Hazard("stale_state", f"the last state is {state_age_s * 1e3:.0f} ms old")
     if state is None:
