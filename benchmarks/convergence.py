@@ -1,12 +1,12 @@
-"""Global convergence, seen: the flow of the theory, its discretisation bias, and the form that trains.
+"""Shows global convergence: of the theory's flow, of its discretisation, and of the learner.
 
 On the decision process of `mdp.py`, three things are run:
 
-- the Wasserstein gradient flow itself, `∂_t π = −∂_a(π ∂_a Q^π) + τ ∂_a² π`, on the grid with the soft
-  value of the policy solved anew at every step (arXiv 2605.26078), from the uniform policy, for several
-  temperatures: its optimality gap falls geometrically, at a rate that is fitted;
-- the same flow as Langevin particles with a step size, from the Gibbs policy: the bias that the step sets;
-- the learner of `wpg` with 16 particles, and with 1, which is the projection on Gaussians.
+- The Wasserstein gradient flow itself, `∂_t π = −∂_a(π ∂_a Q^π) + τ ∂_a² π` (arXiv 2605.26078), on the grid.
+  It starts from the uniform policy, and the soft value of the policy is solved anew at every step. For each
+  of several temperatures its optimality gap falls geometrically, and the rate is fitted.
+- The same flow as Langevin particles with a step size, from the Gibbs policy. It shows the bias of the step.
+- The learner of `wpg` with 16 particles, and with 1, which is the projection on Gaussians.
 
     python benchmarks/convergence.py --figure docs/images/convergence.png
 """

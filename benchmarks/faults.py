@@ -5,9 +5,9 @@
 
 Most runs join the real driver, loop, safety filter and emulated device in one process, on a
 simulated clock; a policy of random full steps moves the arm. ``--processes`` of them are real
-processes over a pseudo-terminal, ``wpg emulate`` and ``wpg run --log``, of which one is killed at a random
-moment with SIGKILL: the bridge, the emulator, or the logger. One line of JSON a run; a table; exit code 1 if
-a run was not safe.
+processes over a pseudo-terminal, ``wpg emulate`` and ``wpg run --log``. In each run one process (the bridge,
+the emulator or the logger) is killed with SIGKILL at a random moment. Writes one line of JSON for each run
+and prints a table. The exit code is 1 if a run was not safe.
 """
 
 import json

@@ -1,11 +1,14 @@
-"""franky-sim's Research 3, made as strict as the robot; :mod:`franka_fci` runs it in its own environment.
+"""Serves franky-sim's Research 3 as strictly as the robot; :mod:`franka_fci` runs it in its own environment.
 
-The simulated robot accepts any command at any time. Here it keeps an absolute millisecond as far as its
-host lets it, counts the commands that came in time, goes on as it did where one is missing, stops after 20
-missing ones, and refuses commands that leave its velocity, acceleration and jerk limits, or those of torque
-and torque rate. Positions are followed with damping against the desired velocity, where the simulated robot
-has it against rest. SIGUSR1 presses its user stop, SIGUSR2 lets it go. On SIGTERM it prints what it has seen,
-as JSON.
+The simulated robot accepts any command at any time. This server
+
+- keeps an absolute cycle of 1 ms as far as its host lets it, and counts the commands that came in time;
+- continues the motion where a command is missing, and stops after 20 missing ones;
+- refuses commands that leave the limits of velocity, acceleration and jerk, or of torque and torque rate;
+- damps the velocity relative to the desired one when it follows positions. The simulated robot damps it
+  relative to rest.
+
+SIGUSR1 presses the user stop, SIGUSR2 releases it. On SIGTERM the server prints what it has seen, as JSON.
 
 python fci_server.py [--host HOST] [--cpu CORE]
 """

@@ -1,12 +1,12 @@
-"""What the reference firmware takes on boards: cross-compiled with warnings as errors, then sized.
+"""Cross-compiles the reference firmware for boards with warnings as errors, and measures its size.
 
     apt install gcc-avr avr-libc gcc-arm-none-eabi libnewlib-arm-none-eabi arduino-core-avr
     python benchmarks/firmware_size.py
 
-The core is compiled alone, `-Os`. A device's RAM is one ``wpg_device``; the stack is the deepest way through
-the core's own functions, without return addresses, the hooks and what the maths library takes.
-Then the sketch of firmware/example is linked with Arduino's core for the Mega 2560, over a Servo library that
-does nothing, where Debian's arduino-core-avr is installed.
+The core is compiled alone with `-Os`. A device's RAM is one ``wpg_device``. The stack is the deepest way
+through the core's own functions, without return addresses, hooks and the maths library. If Debian's
+arduino-core-avr is installed, the sketch of firmware/example is then linked with Arduino's core for the Mega
+2560, with a Servo library that does nothing.
 """
 
 import shutil

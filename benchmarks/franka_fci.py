@@ -1,8 +1,8 @@
 """A trained policy drives franky-sim's Research 3 over the Franka control interface, at 1 kHz.
 
 Makes an environment with wpg[franka] and franky-sim (about 0.7 GB, once), serves the robot there with a
-strict layer (fci_server.py), runs the policy on it as ``wpg run`` does, and then makes things go wrong: a
-gateway that is stopped for 40 ms, and a user stop that is pressed in motion.
+strict layer (fci_server.py), and runs the policy on it as ``wpg run`` does. It then makes things go wrong:
+the gateway is stopped for 40 ms, and the user stop is pressed in motion.
 
     python benchmarks/franka_fci.py runs/reach/policy.onnx [--seconds 60] [--environment DIR] [--json FILE]
 """

@@ -1,11 +1,11 @@
-"""Damaged frames against every codec, and forged datagrams against the keyed device.
+"""Feeds damaged frames to every codec, and forged datagrams to the keyed device.
 
     python benchmarks/fuzz.py [--frames 1000000] [--datagrams 100000] [--out benchmarks/results/fuzz.jsonl]
 
-Each frame is mutated (bytes changed, cut out, put in, ends cut, two spliced), cut into pieces anywhere and
-fed to a decoder. Nothing may raise. A frame that comes out and was not sent is a false acceptance: a checksum
-of n bits lets 2**-n of random damage pass, which no decoder can help; more than that is a fault. Exit code 1
-then.
+Each frame is mutated (bytes changed, removed or inserted, ends cut off, two frames spliced), cut into pieces
+anywhere and fed to a decoder. Nothing may raise. A frame that comes out but was not sent is a false
+acceptance. A checksum of n bits lets 2**-n of random damage pass, which no decoder can prevent. If more is
+accepted, that is a fault, and the exit code is 1.
 """
 
 import json

@@ -1,9 +1,10 @@
-"""How exactly the particle policy fits Gibbs densities that are known.
+"""Measures how exactly the particle policy fits known Gibbs densities.
 
 Every target is a density on the box [−1, 1]^A, given to `fit_gibbs` as `q = τ log p` or by its own q. In one
-and two dimensions it is normalised on a grid; above, it is a mixture of truncated Gaussians, whose density
-and samples are exact. Forward and reverse KL in nat, W2 against the distance of two sets of the target's own
-samples (its sampling floor), both averaged over 24 draws, and the largest error of a mode's mass.
+and two dimensions it is normalised on a grid. In more dimensions it is a mixture of truncated Gaussians,
+whose density and samples are exact. The errors are forward and reverse KL in nat, W2, and the largest error
+of a mode's mass. W2 is compared with the distance of two sets of the target's own samples (the sampling
+floor); both are averaged over 24 draws.
 
     python benchmarks/gibbs.py --out benchmarks/results/gibbs.jsonl
 """

@@ -1,11 +1,11 @@
-"""Tasks with goals, learned from sparse reward: ours beside SAC with hindsight of Stable-Baselines3.
+"""Compares learning from sparse reward on tasks with goals: `wpg`, and SAC with hindsight (SB3).
 
 One call trains one algorithm on one environment with one seed, on one core, and appends one JSON line to
-`--out`. `wpg` has its defaults; SAC has the settings of RL Zoo for reaching (64 × 64, one critic, an update
-a step) without its time feature, and for moving objects those of `stable_baselines.py` with 10,000 random
-steps at first, cheaper by far than the Zoo's batches of 2,048 through three layers of 512. Success is what
-`info["is_success"]` says at the last step. Seconds are wall-clock time without evaluations; run it on a
-core that is free, or read them as upper bounds.
+`--out`. `wpg` has its default settings. For reaching, SAC has the settings of RL Zoo (64 × 64, one critic, an
+update a step) without its time feature. For moving objects it has those of `stable_baselines.py` with 10,000
+random steps at first, which is far cheaper than the Zoo's batches of 2,048 through three layers of 512.
+Success is what `info["is_success"]` says at the last step. Seconds are wall-clock time without evaluations.
+Run it on a core that is free, or read them as upper bounds.
 
     pip install stable-baselines3 panda-gym gymnasium-robotics 'mujoco<4'
     python benchmarks/hindsight.py run --algorithm wpg --env wpg/PandaPush-v0 --steps 300000

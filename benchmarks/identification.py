@@ -1,14 +1,14 @@
-"""Hidden robots: what ``wpg identify`` finds of arms whose effects it is not told.
+"""Measures what ``wpg identify`` finds out about hidden robots, whose effects it is not told.
 
     python benchmarks/identification.py [--sets 10] [--real 2] [--out benchmarks/results/identification.jsonl]
 
 Every set is an emulated Panda with delay, lag, friction, gains, payload, offsets and noise drawn by a seed
-that only the emulator sees; sets take turns between MuJoCo, the engine that identification simulates with,
-and PyBullet, which is another. The first --real sets of each engine run behind UDP in another process in real
-time, by the commands that a user types; the others make the same motion in this process, on a clock that the
-simulation moves. Friction is Coulomb's and viscous on both sides: real arms have more than that.
+that only the emulator sees. The sets alternate between MuJoCo, which identification simulates with, and
+PyBullet. The first --real sets of each engine run behind UDP in another process in real time, by the commands
+that a user types. The others make the same motion in this process, on a clock that the simulation advances.
+Both sides have Coulomb and viscous friction only; real arms have more than that.
 
-Writes one line a set, and prints the table of docs/identify.md.
+Writes one line for each set, and prints the table of docs/identify.md.
 """
 
 import json

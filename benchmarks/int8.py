@@ -2,12 +2,17 @@
 
     python benchmarks/int8.py FILE.onnx [--episodes 400] [--json FILE]
 
-There are three ways. ``dynamic`` measures the range of every layer's input at run time. ``static`` takes it
-from observations of 20 episodes. ``critics`` is dynamic in the critics' hidden layers only, which are most of
-the work; rounding there moves no particle, it only changes their order. All graphs use the same episodes and
-noise; ``gain`` is the mean difference of pairs from float32, with its 95 % interval. An action's error is
-that of the chosen particle, in [-1, 1] a joint, over the observations that float32 has met. Int8 passes where
-success and return are not worse by their intervals, and a draw takes less time.
+Three ways of quantising are compared:
+
+- ``dynamic`` measures the range of every layer's input at run time.
+- ``static`` takes it from observations of 20 episodes.
+- ``critics`` is dynamic in the critics' hidden layers only, which are most of the work. Rounding there moves
+  no particle; it only changes their order.
+
+All graphs use the same episodes and noise. ``gain`` is the mean difference of pairs from float32, with its
+95 % interval. An action's error is that of the chosen particle, in [-1, 1] for each joint, over the
+observations that float32 has met. Int8 passes if success and return are not worse by their intervals and a
+draw takes less time.
 """
 
 import gc

@@ -1,8 +1,8 @@
 """Compares a training that is killed and resumed again and again with one that never is.
 
-Both trainings run the same settings in processes of their own. The second is killed (SIGKILL) at random
-moments, in the middle of whatever it does, and resumed from its last checkpoint, until it is done. Its
-metrics, timings left out, and its last checkpoint must equal the first's, bit for bit.
+Both trainings run the same settings in separate processes. The second is killed (SIGKILL) at random moments,
+in the middle of whatever it does, and resumed from its last checkpoint, until it is done. Its metrics,
+without timings, and its last checkpoint must equal those of the first training, bit for bit.
 
     python benchmarks/kills.py --kills 20
 """

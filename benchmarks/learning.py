@@ -1,10 +1,10 @@
-"""Returns against steps and seconds on Gymnasium's locomotion, one core each: ours and its peers.
+"""Measures returns over steps and seconds on Gymnasium's locomotion, one core each, for `wpg` and its peers.
 
 One call trains one algorithm on one environment with one seed and appends one JSON line to `--out`;
-`--algorithm wpg` needs this package, the others `pip install sbx-rl sb3-contrib` (in an environment of
-their own if need be). Every algorithm runs with its library's defaults; CrossQ also with a critic as
-wide as the others' (`crossq256`), since its default is four times wider. Seconds are the process's
-processor time without evaluations, so that other work on the machine counts little.
+`--algorithm wpg` needs this package, the others need `pip install sbx-rl sb3-contrib` (in a separate
+environment if necessary). Every algorithm runs with its library's defaults. CrossQ, whose default critic is
+four times wider than the others', also runs with a critic as wide as theirs (`crossq256`). Seconds are the
+process's processor time without evaluations, so that other work on the machine matters little.
 
     python benchmarks/learning.py run --algorithm wpg --env HalfCheetah-v5 --seed 0
     python benchmarks/learning.py run --algorithm crossq256 --env HalfCheetah-v5 --seed 0

@@ -1,8 +1,8 @@
-"""The learner on a decision process that is solved on a grid: errors of its soft Q-function and policy.
+"""Measures the learner's errors in soft Q-function and policy on a decision process that is solved on a grid.
 
-One state dimension on a circle, one action dimension, three modes of unequal reward that shift with the
-state. Soft value iteration on the grid gives `Q*_τ` and the Gibbs policy to rounding; the learner sees
-transitions of uniform states and actions, at a fixed temperature.
+The process has one state dimension on a circle, one action dimension, and three modes of unequal reward that
+shift with the state. Soft value iteration on the grid gives `Q*_τ` and the Gibbs policy to rounding. The
+learner sees transitions of uniform states and actions, at a fixed temperature.
 
     python benchmarks/mdp.py --out benchmarks/results/mdp.jsonl
 """

@@ -1,4 +1,4 @@
-"""Picking over emulated links by the script of the demonstrations, and so without errors of a policy.
+"""Picks over emulated links by the script of the demonstrations, so that no policy adds errors.
 
     python benchmarks/picking.py --goals 20 --out benchmarks/results/picking.jsonl
 

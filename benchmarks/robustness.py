@@ -1,10 +1,10 @@
-"""Where a policy breaks: its success in simulation over delay and over joint friction.
+"""Finds where a policy breaks: its success in simulation over delay and over joint friction.
 
     python benchmarks/robustness.py policy.onnx [--episodes 100] [--out benchmarks/results/robustness]
 
-Writes OUT.jsonl, one line a setting, and OUT.png. Delay is from setpoint to effect. Friction is a multiple
-of what Gaz et al. (RA-L 2019) identified on a Panda: half the range of their sigmoid, taken as dry friction.
-At zero the arm is as the environment has it without effects. Bars are Wilson's 95 % intervals.
+Writes OUT.jsonl, with one line for each setting, and OUT.png. Delay is from setpoint to effect. Friction is a
+multiple of what Gaz et al. (RA-L 2019) identified on a Panda: half the range of their sigmoid, taken as dry
+friction. At zero the arm has no effects, as in the environment. Bars are Wilson's 95 % intervals.
 """
 
 import json

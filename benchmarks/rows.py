@@ -1,4 +1,4 @@
-"""Results as rows, a line of JSON each, and the machine that they were measured on."""
+"""Writes results as rows, one line of JSON each, with the machine that they were measured on."""
 
 import json
 import platform

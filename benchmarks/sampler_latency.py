@@ -1,10 +1,10 @@
-"""How long an artifact takes for one observation: particles × refinement steps × choice, on one thread.
+"""Measures how long an artifact takes for one observation on one thread, by particles, refinement and choice.
 
     python benchmarks/sampler_latency.py [--draws 3000] [--json FILE]
 
-Beside the time of a draw stand two floors from the same run: onnxruntime alone on the bound buffers, and the
-matrix products alone, which onnxruntime runs as a graph of their own. The networks have the sizes that
-training uses, with untrained weights.
+Two lower bounds from the same run are shown beside the time of a draw: onnxruntime alone on the bound
+buffers, and the matrix products alone, which onnxruntime runs as a separate graph. The networks have the
+sizes that training uses, with untrained weights.
 """
 
 import gc

@@ -1,9 +1,9 @@
-"""How close a cycle on a servo bus comes to what the wire allows, and what it costs in processor time.
+"""Measures how close a cycle on a servo bus comes to what the wire allows, and its processor time.
 
-Six emulated servos at 1 Mbaud, in another process; answers leave no earlier than the wire would carry them.
-The kernel passes a pseudo-terminal's bytes on by a worker thread that waits its turn on a busy machine;
-over loopback datagrams it does not, so those rows show the bridge alone. A cycle reads position and speed
-of all servos and writes all goals. The SDKs' rows need environments that ``servo_sdks.py`` has made.
+Six servos at 1 Mbaud are emulated in another process; answers leave no earlier than the wire would carry
+them. A cycle reads position and speed of all servos and writes all goals. A worker thread of the kernel
+passes on a pseudo-terminal's bytes and has to wait on a busy machine. Loopback datagrams need no such thread,
+so those rows show the bridge alone. The SDKs' rows need environments that ``servo_sdks.py`` has made.
 
     python benchmarks/servo_bus.py [--cycles 2000] [--environments DIR]
 """

@@ -1,4 +1,4 @@
-"""What a servo maker's own SDK, or LeRobot, does with a bus; run by :mod:`servo_sdks` in its environment.
+"""Uses a bus through a servo maker's own SDK or LeRobot; :mod:`servo_sdks` runs it in that one's environment.
 
 python servo_clients.py SDK PORT exercise          every kind of access once; prints what came back, as JSON
 python servo_clients.py SDK PORT cycle COUNT       read position and speed, write goals; prints times, as JSON

@@ -1,13 +1,14 @@
-"""Policies trained in simulation, run over emulated servo buses, beside their success in simulation.
+"""Runs policies over emulated servo buses and compares their success with that in simulation.
 
     python benchmarks/servo_policies.py [--goals 50] [--episodes 200] [--folder runs/servo_policies]
                                         [--out benchmarks/results/servo_policies.jsonl] [--prepare]
 
-Trains a reach policy for each arm, measures the exported file in the environment (both unless FOLDER has
-them; ``--prepare`` ends there, so that the rest can have a machine for itself), and runs it with ``wpg run``
-over a pseudo-terminal against ``wpg emulate``, MuJoCo behind the servos' registers. Intervals are Wilson's,
-95 %. Goals on a bus carry no number: an emulator that its host keeps waiting takes those that pile up for
-more sudden than they were sent, so its own lateness stands beside what it found outside limits.
+Trains a reach policy for each arm and measures the exported file in the environment. It does both only if
+FOLDER does not hold them. ``--prepare`` ends there, so that the rest can have a machine to itself. It then
+runs the file with ``wpg run`` over a pseudo-terminal against ``wpg emulate``, which has MuJoCo behind the
+servos' registers. Intervals are Wilson's, 95 %. Goals on a bus carry no number. If the emulator's host keeps
+it waiting, goals pile up and look more sudden than they were sent. Its own lateness is therefore shown beside
+what it found outside limits.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""The servo makers' own SDKs and LeRobot's bus drivers, unmodified, against our emulated buses.
+"""Runs the servo makers' own SDKs and LeRobot's bus drivers, unmodified, against our emulated buses.
 
 Makes an environment for each of them with pip (LeRobot is large), lets it ping, read and write six emulated
 servos over a pseudo-terminal, and reports what came back. ``--record`` writes the bytes that crossed the
-line, which tests hold our codecs and emulated servos against.
+line; tests compare our codecs and emulated servos with them.
 
     python benchmarks/servo_sdks.py [--environments DIR] [--record FILE]
 """

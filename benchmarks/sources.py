@@ -1,11 +1,11 @@
-"""Pushing, or picking, over the bridge: success by how well the cube is seen, beside that in simulation.
+"""Measures success of pushing or picking over the bridge, by how well the cube is seen, and in simulation.
 
     wpg train wpg/PandaPush-v0 --seed 0 --out runs/push
     python benchmarks/sources.py runs/push/policy.onnx --out benchmarks/results/sources.jsonl
     python benchmarks/sources.py runs/pick/policy.onnx --task PandaPickAndPlace --goals 20 --episodes 100
         --only simulation good ordinary --out benchmarks/results/picking.jsonl
 
-An emulated Panda at its table in one process, `wpg run` in another, poses and commands over UDP.
+One process emulates a Panda at its table, `wpg run` is another, and poses and commands travel over UDP.
 """
 
 import argparse

@@ -1,11 +1,12 @@
-"""Policies of Stable-Baselines3 through the bridge: trained, exported, run over an emulated serial line.
+"""Trains policies with Stable-Baselines3, exports them, and runs them over an emulated serial line.
 
     pip install stable-baselines3
     python benchmarks/stable_baselines.py [--out DIR] [--sac-steps 40000] [--ppo-steps 200000] [--goals 20]
 
-SAC with hindsight learns wpg/PandaReach-v0 and wpg/PandaReachBullet-v0, PPO the dense form; nothing of wpg is
-imported for that. Each zip is exported by ``wpg export``, evaluated by ``wpg evaluate``, and run by
-``wpg run`` against ``wpg emulate`` in another process. A zip that DIR holds already is not trained again.
+SAC with hindsight learns wpg/PandaReach-v0 and wpg/PandaReachBullet-v0, and PPO learns the dense form.
+Nothing of wpg is imported for that. Each zip is exported by ``wpg export``, evaluated by ``wpg evaluate``,
+and run by ``wpg run`` against ``wpg emulate`` in another process. A zip that DIR already holds is not trained
+again.
 """
 
 import json

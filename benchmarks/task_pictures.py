@@ -1,4 +1,4 @@
-"""A strip with a picture of every task, MuJoCo above and PyBullet below.
+"""Makes a strip with a picture of every task, MuJoCo above and PyBullet below.
 
 python benchmarks/task_pictures.py [--out docs/images/tasks.png]
 """

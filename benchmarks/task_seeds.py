@@ -1,9 +1,9 @@
-"""Training on a task as ``wpg train`` does it, over several seeds: seconds, and success of the exported file.
+"""Trains on a task as ``wpg train`` does, over several seeds: seconds, and success of the exported file.
 
     python benchmarks/task_seeds.py [--task PandaPush] [--seeds 5] [--out benchmarks/results/PandaPush.jsonl]
     python benchmarks/task_seeds.py --task PandaPickAndPlace --demonstrations 200 --seeds 3
 
-The file is evaluated on both engines; training has seen MuJoCo alone. A line is written after each seed.
+The file is evaluated on both engines; training uses MuJoCo only. A line is written after each seed.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What ``wpg transfer`` is worth: predictions on hidden robots, trials that are saved, and the gap closed.
+"""Measures what ``wpg transfer`` is worth: predictions on hidden robots, trials saved, and the gap closed.
 
     python benchmarks/transfer_policies.py --out runs/transfer_policies
     python benchmarks/transfer.py rank runs/transfer_policies/*.onnx
@@ -9,11 +9,11 @@
     python benchmarks/transfer.py show [--picture docs/images/ranking.png]
 
 Hidden robots are Pandas in PyBullet with delay, lag, friction, gains, payload, offsets and noise drawn by the
-seed of `identification.py`, which neither training nor identification sees; prediction is by MuJoCo. Success
-on a hidden robot is what its engine says, and goals and starts are those of the prediction.
+seed of `identification.py`, which neither training nor identification sees. MuJoCo predicts. Success on a
+hidden robot is what its engine reports, and goals and starts are those of the prediction.
 
-Every step appends lines of JSON to --out and leaves out what stands there already; `show` prints the tables
-of docs/transfer.md from it.
+Every step appends lines of JSON to --out and skips what is already there. `show` prints the tables of
+docs/transfer.md from it.
 """
 
 import functools

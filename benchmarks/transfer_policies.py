@@ -1,4 +1,4 @@
-"""Policies of varied quality for the transfer benchmark: few runs, each exported at several ages.
+"""Trains policies of varied quality for the transfer benchmark: a few runs, each exported at several ages.
 
     python benchmarks/transfer_policies.py --out runs/transfer_policies
 

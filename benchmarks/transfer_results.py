@@ -1,4 +1,4 @@
-"""Results of `transfer.py`: the file that holds them, and the tables and the picture of docs/transfer.md."""
+"""Reads and shows the results of `transfer.py`: the file, and tables and picture of docs/transfer.md."""
 
 import json
 from collections.abc import Sequence

@@ -1,13 +1,13 @@
-"""What several modes are worth: a panda that reaches past an obstacle in one of two ways.
+"""Measures what several modes are worth: a Panda reaches past an obstacle in one of two ways.
 
-The policy says once, before the arm moves, by which via-point the tool goes to its goal. In training, starts
-lie in front of the obstacle and goals behind it; in the tests both ways are about as long, and one may be
-closed, which training never saw. The obstacle is a wall with two windows, one on the left and high, one on
-the right and low, or a column, which leaves more room.
+The policy chooses once, before the arm moves, by which via-point the tool goes to its goal. In training,
+starts lie in front of the obstacle and goals behind it. In the tests both ways are about as long, and one may
+be closed, which training never saw. The obstacle is a wall with two windows, one on the left and high, one on
+the right and low. Alternatively it is a column, which leaves more room.
 
-Of 16 via-points drawn from the policy the one with the best value is driven. A guard that knows what is
-closed plays all 16 in a kinematic model of the arm and takes the best of those that touch nothing; where none
-is left the arm stays. A policy that kept both ways has one left.
+Of 16 via-points drawn from the policy, the arm drives the one with the best value. A guard that knows what is
+closed plays all 16 in a kinematic model of the arm and takes the best of those that touch nothing. If none is
+left, the arm stays where it is. A policy that kept both ways still has one left.
 
 The task is in `two_ways_env.py`. `particles` is this package's policy with K = 16, `gaussian` the same with
 K = 1, `sac` Stable-Baselines3's SAC (`pip install stable-baselines3`).

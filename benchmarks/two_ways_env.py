@@ -1,7 +1,7 @@
-"""A panda's way past an obstacle by one via-point: the task of `two_ways.py`, and its geometry.
+"""The task of `two_ways.py` and its geometry: a Panda passes an obstacle by one via-point.
 
-Obstacles are for the tool's point alone. Reward: minus the seconds it takes, and −2 where the obstacle is
-met.
+Obstacles block only the tool's point. The reward is minus the seconds that the motion takes, and −2 if it
+meets the obstacle.
 """
 
 from typing import Any, Literal
