@@ -83,7 +83,10 @@ def identify(
             driver = robot_at(link, description, key=key, calibration=calibration)
             _record(driver, recorded, seed, console)
         recording = recording_of(read_log(recorded), description)
-    console.print(f"fitting {recording.time_s[-1]:.0f} s of {description.title} …")
+    console.print(
+        f"fitting the simulator to {recording.time_s[-1]:.0f} s of {description.title}; takes minutes …",
+        soft_wrap=True,
+    )
     found, comparison = identify_recording(description, recording)
     _show(found, console)
     if html is not None:

@@ -65,7 +65,7 @@ def run(
             fci://HOST, lerobot:TYPE?port=/dev/ttyACM0; `wpg list` shows every kind.
         duration: End after this many seconds.
         goals: Number of goals to try, drawn from the box that the policy was trained on.
-        goal: A single goal to try: x y z of the tool or the object in the base frame, m.
+        goal: The goal to try, x y z of the tool or the object in the base frame, m: once, or --goals times.
         seed: Seed of the goals and of the sampler's noise.
         particles: Particles drawn at each policy step; by default the contract's number.
         stop: How the arm is left: holding, sinking slowly, or without torque; refused if the robot cannot do
