@@ -144,7 +144,7 @@ def test_configuration_is_checked(name, value):
 
 def test_a_run_may_hold_never_but_not_less_often():
     assert SafetyConfig(holds_max=0).holds_max == 0
-    with pytest.raises(ValueError, match="holds_max: expected at least 0, found -1"):
+    with pytest.raises(ValueError, match="holds_max: expected 0 to 1000000, found -1"):
         SafetyConfig(holds_max=-1)
 
 

@@ -192,7 +192,7 @@ class TestConfig:
         [
             ("holds = 3", "unknown 'holds': expected some of stale_s"),
             ("holds_max = 'many'", "holds_max"),
-            ("holds_max = -1", "holds_max: expected at least 0, found -1"),
+            ("holds_max = -1", "holds_max: expected 0 to 1000000, found -1"),
             ("spread_slow = 1", "both or neither"),
             ("= 3", "safety.toml"),
         ],
