@@ -53,7 +53,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         axis.set(xlabel=label, ylim=(-0.03, 1.03))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("success")
-    axes[0].legend()
+    if len(axes[0].get_legend_handles_labels()[0]) > 1:
+        axes[0].legend()
     figure.savefig(path, dpi=120)
 
 

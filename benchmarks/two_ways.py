@@ -282,7 +282,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
         front.set_title(TITLES[record["policy"]], loc="left", fontweight="bold")
         front.set_ylabel("above the middle, m")
         front.set(xlim=(0.16, -0.16), ylim=(-0.12, 0.12), aspect="equal", facecolor="0.6")
-        front.set_xlabel(f"16 draws; of all draws {record['good_draws']:.1%} pass")
+        front.set_xlabel(f"to the left, m\n16 draws; of all draws {record['good_draws']:.1%} pass")
         for side in (1, -1):
             corner = side * WINDOW_M - WINDOW_HALF_M
             front.add_patch(plt.Rectangle(corner, 2 * WINDOW_HALF_M, 2 * WINDOW_HALF_M, color="white"))
@@ -301,7 +301,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
             cell.plot(START_M[1], START_M[0], "o", color="0.35", ms=5)
             cell.plot(GOAL_M[1], GOAL_M[0], "*", color="tab:green", ms=12)
             cell.set(xlim=(0.16, -0.16), ylim=(0.32, 0.53), aspect="equal")
-            cell.set_xlabel(f"{test}: {record[test]:.0%} succeed")
+            cell.set_xlabel(f"to the left, m\n{test}: {record[test]:.0%} succeed")
         cells[0].set_ylabel("away from the base, m")
     figure.savefig(path, dpi=100)
     plt.close(figure)
