@@ -1,5 +1,6 @@
 """``wpg run``: an exported policy in the real-time control loop, on a robot."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +30,9 @@ from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.realtime import RealtimeConfig
 from wpg.hardware_bridge.robot import StopMode
 from wpg.hardware_bridge.session import run_policy
+
+ENOUGH = 0.9
+"""Share of the goals; if a run reaches fewer, it is told how to find out why."""
 
 
 def run(
@@ -119,6 +123,10 @@ def run(
         except CommandError as error:
             faults.append(str(error))
     _show(report, console)
+    if report.successes < ENOUGH * report.goals:
+        ours = artifact.contract.provenance.env_id
+        told = shlex.join(("wpg", "transfer", str(policy), "--from", ours, "--to", str(log or link)))
+        console.print(f"what limits it: {told}", soft_wrap=True)
     if not report.completed:
         faults.append(f"the run ended by {report.end_reason}: {report.message}")
     if report.log_error:

@@ -223,8 +223,9 @@ class NativeRobot:
                         return frame.message
         if num_bytes == 0:
             raise LinkError(
-                f"link {self._connected.url}: nobody answers within {self._connect_timeout_s:g} s; "
-                f"is the robot powered, and is this its port? {self._about_key()}"
+                f"link {self._connected.url}: nobody answers native frames within "
+                f"{self._connect_timeout_s:g} s; is the robot powered, and is this its port? "
+                f"{self._about_key()}"
             )
         if foreign := self._decoder.frames_unauthenticated:
             raise ProtocolError(

@@ -5,6 +5,7 @@ import errno
 import importlib.util
 import itertools
 import json
+import types
 from importlib import metadata
 
 import pytest
@@ -284,6 +285,33 @@ def test_a_run_is_reported_although_its_terminal_is_gone(tmp_path, monkeypatch):
     assert json.loads(report.read_text()) == {"ticks": 3}
 
 
+def report_of(**found):
+    """The report of a run in good order, but for what was ``found``."""
+    no_time = LatencyHistogram().summary()
+    plain = {
+        "rate_hz": 200.0,
+        "ticks": 3,
+        "duration_s": 0.015,
+        "missed_deadlines": 0,
+        "lateness_us": no_time,
+        "policy_us": no_time,
+        "sense_to_act_us": no_time,
+        "lateness_bars": [],
+        "safety_events": {},
+        "homings": 0,
+        "put_backs": 0,
+        "sources": [],
+        "limit_violations": 0,
+        "goals": 0,
+        "successes": 0,
+        "goal_results": [],
+        "end_reason": "duration",
+        "message": "",
+        "final_phase": "parked",
+    }
+    return RunReport(**plain | found)
+
+
 @pytest.mark.parametrize(
     ("found", "code", "said"),
     [
@@ -297,26 +325,7 @@ def test_a_run_is_reported_although_its_terminal_is_gone(tmp_path, monkeypatch):
     ],
 )
 def test_a_run_says_what_its_log_lacks(found, code, said, capsys, monkeypatch):
-    no_time = LatencyHistogram().summary()
-    report = RunReport(
-        rate_hz=200.0,
-        ticks=3,
-        duration_s=0.015,
-        missed_deadlines=0,
-        lateness_us=no_time,
-        policy_us=no_time,
-        sense_to_act_us=no_time,
-        lateness_bars=[],
-        safety_events={},
-        homings=0,
-        put_backs=0,
-        sources=[],
-        limit_violations=0,
-        goals=0,
-        successes=0,
-        goal_results=[],
-        **({"end_reason": "duration", "message": "", "final_phase": "parked"} | found),
-    )
+    report = report_of(**found)
     monkeypatch.setattr("wpg.cli.commands.run.load_policy", lambda *_: None)
     monkeypatch.setattr("wpg.cli.commands.run.run_policy", lambda *_, **options: report)
     assert run("run", "p.onnx", *TO_ARM, "--duration", "1") == code
@@ -329,6 +338,19 @@ def test_a_run_says_what_its_log_lacks(found, code, said, capsys, monkeypatch):
     assert "/dev/full: cannot be written: No space left on device" in printed.err
     assert "ended by" in printed.out
     assert not code or said in printed.err
+
+
+def test_a_run_that_misses_goals_says_how_to_find_out_why(tmp_path, capsys, monkeypatch):
+    provenance = types.SimpleNamespace(env_id="wpg/PandaReach-v0")
+    artifact = types.SimpleNamespace(contract=types.SimpleNamespace(provenance=provenance))
+    monkeypatch.setattr("wpg.cli.commands.run.load_policy", lambda *_: artifact)
+    monkeypatch.setattr(
+        "wpg.cli.commands.run.run_policy", lambda *_, **options: report_of(goals=4, successes=1)
+    )
+    log = tmp_path / "run.mcap"
+    assert run("run", "p.onnx", *TO_ARM, "--goals", "4", "--log", str(log)) == 0
+    hint = f"what limits it: wpg transfer p.onnx --from wpg/PandaReach-v0 --to {log}"
+    assert hint in capsys.readouterr().out.splitlines()
 
 
 def test_an_emulator_without_a_simulator(capsys, monkeypatch):

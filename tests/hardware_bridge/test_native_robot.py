@@ -43,7 +43,7 @@ class TestConnect:
 
     def test_nobody_answers(self, bench):
         bench.link.silent = True
-        with pytest.raises(LinkError, match="nobody answers within 2 s"):
+        with pytest.raises(LinkError, match="nobody answers native frames within 2 s"):
             bench.robot.connect()
 
     def test_garbage_answers(self, bench):
