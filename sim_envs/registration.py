@@ -15,18 +15,21 @@ TASKS = {
 """Class and time limit in steps of each task, by its name."""
 TRAIN_STEPS = {
     "PandaReach": 18_000,
+    "PandaReachDense": 54_000,
     "PandaPush": 300_000,
     "PandaPickAndPlace": 450_000,
     "PandaInsert": 60_000,
 }
-"""Default number of environment steps in a training, by the task's name."""
+"""Default number of environment steps in a training, by the task's name; also with its reward's, where that
+one takes more."""
 
 
 def train_steps(env_id: str) -> int | None:
     """The steps of ``TRAIN_STEPS`` for an id with any engine and reward; None: it is no task of wpg."""
     namespace, _, name = env_id.rpartition("/")
-    task = name.partition("-")[0].removesuffix("Bullet").removesuffix("Dense")
-    return TRAIN_STEPS.get(task) if namespace == "wpg" else None
+    task = name.partition("-")[0].removesuffix("Bullet")
+    steps = TRAIN_STEPS.get(task, TRAIN_STEPS.get(task.removesuffix("Dense")))
+    return steps if namespace == "wpg" else None
 
 
 def register_envs() -> None:
