@@ -175,4 +175,4 @@ def test_many_at_once():
 )
 def test_every_task_says_how_long_it_takes_to_learn(env_id, steps):
     assert train_steps(env_id) == steps
-    assert TRAIN_STEPS.keys() >= TASKS.keys()
+    assert {name.removesuffix("Dense") for name in TRAIN_STEPS} == TASKS.keys()

@@ -1,0 +1,96 @@
+"""What ``wpg run`` says of a run, and that nothing hides it."""
+
+import contextlib
+import errno
+import json
+import types
+
+import pytest
+
+from wpg.cli import main as cli
+from wpg.hardware_bridge.control.report import RunReport
+from wpg.hardware_bridge.latency import LatencyHistogram
+
+RUN = ("run", "p.onnx", "--robot", "panda", "--link", "udp://127.0.0.1:1")
+
+
+def test_a_run_is_reported_although_its_terminal_is_gone(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def closed_meanwhile(console):
+        yield None
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("wpg.cli.commands.run.keys_of_terminal", closed_meanwhile)
+    monkeypatch.setattr("wpg.cli.commands.run.load_policy", lambda *_: None)
+    monkeypatch.setattr("wpg.cli.commands.run.run_policy", lambda *_, **options: {"ticks": 3})
+    report = tmp_path / "run.json"
+    cli.main((*RUN, "--goals", "1", "--json", str(report)))
+    assert json.loads(report.read_text()) == {"ticks": 3}
+
+
+def report_of(**found):
+    """The report of a run in good order, but for what was ``found``."""
+    no_time = LatencyHistogram().summary()
+    plain = {
+        "rate_hz": 200.0,
+        "ticks": 3,
+        "duration_s": 0.015,
+        "missed_deadlines": 0,
+        "lateness_us": no_time,
+        "policy_us": no_time,
+        "sense_to_act_us": no_time,
+        "lateness_bars": [],
+        "safety_events": {},
+        "homings": 0,
+        "put_backs": 0,
+        "sources": [],
+        "limit_violations": 0,
+        "goals": 0,
+        "successes": 0,
+        "goal_results": [],
+        "end_reason": "duration",
+        "message": "",
+        "final_phase": "parked",
+    }
+    return RunReport(**plain | found)
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        ({"log_dropped": 607, "log_error": "r.mcap: File too large"}, 1, "not whole: r.mcap: File too large"),
+        ({"log_dropped": 607}, 0, "the run log could not take 607 records"),
+        (
+            {"log_error": "r.mcap: its writer died", "final_phase": "fault", "message": "not confirmed"},
+            1,
+            "by duration: not confirmed; the run log is not whole: r.mcap: its writer died",
+        ),
+    ],
+)
+def test_a_run_says_what_its_log_lacks(found, code, said, capsys, monkeypatch):
+    report = report_of(**found)
+    monkeypatch.setattr("wpg.cli.commands.run.load_policy", lambda *_: None)
+    monkeypatch.setattr("wpg.cli.commands.run.run_policy", lambda *_, **options: report)
+    assert cli.main((*RUN, "--duration", "1")) == code
+    printed = capsys.readouterr()
+    assert said in (printed.err if code else printed.out)
+    assert ("607" in printed.out) == (code == 0)
+    # A report that cannot be written hides nothing of it.
+    assert cli.main((*RUN, "--duration", "1", "--json", "/dev/full")) == 1
+    printed = capsys.readouterr()
+    assert "/dev/full: cannot be written: No space left on device" in printed.err
+    assert "ended by" in printed.out
+    assert not code or said in printed.err
+
+
+def test_a_run_that_misses_goals_says_how_to_find_out_why(tmp_path, capsys, monkeypatch):
+    provenance = types.SimpleNamespace(env_id="wpg/PandaReach-v0")
+    artifact = types.SimpleNamespace(contract=types.SimpleNamespace(provenance=provenance))
+    monkeypatch.setattr("wpg.cli.commands.run.load_policy", lambda *_: artifact)
+    monkeypatch.setattr(
+        "wpg.cli.commands.run.run_policy", lambda *_, **options: report_of(goals=4, successes=1)
+    )
+    log = tmp_path / "run.mcap"
+    assert cli.main((*RUN, "--goals", "4", "--log", str(log))) == 0
+    hint = f"what limits it: wpg transfer p.onnx --from wpg/PandaReach-v0 --to {log}"
+    assert hint in capsys.readouterr().out.splitlines()
