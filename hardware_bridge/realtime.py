@@ -32,6 +32,9 @@ class RealtimeConfig:
 def realtime(config: RealtimeConfig) -> Iterator[tuple[str, ...]]:
     """Take real-time rights for this thread while open, as far as they are granted.
 
+    All of it is given back at the end as far as the kernel permits. Giving back never raises: the run that it
+    follows has been done.
+
     Yields:
         What was not granted, each with the line that grants it.
     """
@@ -55,8 +58,9 @@ def realtime(config: RealtimeConfig) -> Iterator[tuple[str, ...]]:
         gc.enable()
         gc.unfreeze()
         libc.munlockall()
-        os.sched_setscheduler(0, scheduler, parameter)
-        os.sched_setaffinity(0, affinity)
+        _give_back_priority(scheduler, parameter)
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, affinity)
         libc.prctl(_PR_SET_TIMERSLACK, 0, 0, 0, 0)
 
 
@@ -85,6 +89,16 @@ def _take_priority(priority: int, warnings: list[str]) -> None:
             "sudo usermod -aG realtime $USER`, put `@realtime - rtprio 90` into "
             "/etc/security/limits.d/wpg.conf, and log in again"
         )
+
+
+def _give_back_priority(scheduler: int, parameter: os.sched_param) -> None:
+    with contextlib.suppress(OSError):
+        try:
+            os.sched_setscheduler(0, scheduler, parameter)
+        except PermissionError:
+            # Only with CAP_SYS_NICE may the flag be cleared that taking the priority has set. A user with an
+            # rtprio limit does not have it, and the flag does no harm at an ordinary priority.
+            os.sched_setscheduler(0, scheduler | os.SCHED_RESET_ON_FORK, parameter)
 
 
 def _lock_memory(libc: ctypes.CDLL, warnings: list[str]) -> None:

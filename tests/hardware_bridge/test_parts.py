@@ -1,8 +1,6 @@
 """The loop's small parts, each alone."""
 
-import gc
 import math
-import os
 import re
 import signal
 from importlib import resources
@@ -23,7 +21,6 @@ from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.faults import FaultSpecError, parse_faults
 from wpg.hardware_bridge.errors import DescriptionError, LifecycleError
 from wpg.hardware_bridge.latency import LatencyHistogram
-from wpg.hardware_bridge.realtime import RealtimeConfig, realtime, unpin
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 from wpg.hardware_bridge.signals import stop_on_signals
 from wpg.hardware_bridge.testing.clocks import ManualClock
@@ -261,46 +258,6 @@ def test_setpoint_pace_slows_and_never_jumps(description):
     fast = np.array([setpoints.step().joint_vel for _ in range(60)])
     assert np.abs(fast).max() > 0.5 * limit.max()
     assert np.abs(fast[0] - slow[-1]).max() < 0.1
-
-
-def test_realtime_is_taken_and_given_back():
-    before = os.sched_getscheduler(0), os.sched_getaffinity(0)
-    with realtime(RealtimeConfig(priority=1, cpu=max(before[1]))) as warnings:
-        inside = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
-        assert inside == os.SCHED_FIFO or any("no real-time priority" in text for text in warnings)
-        assert os.sched_getaffinity(0) == {max(before[1])}
-        assert not gc.isenabled()
-    assert (os.sched_getscheduler(0), os.sched_getaffinity(0)) == before
-    assert gc.isenabled()
-
-
-def test_realtime_leaves_the_core_that_the_caller_stays_on():
-    cores = sorted(os.sched_getaffinity(0))
-    with realtime(RealtimeConfig(priority=None, cpu=cores[0])):
-        with realtime(RealtimeConfig(priority=None, cpu=cores[-1])) as warnings:
-            assert os.sched_getaffinity(0) == {cores[-1]}
-            assert warnings == ()
-        unpin()
-        assert os.sched_getaffinity(0) >= set(cores)
-
-
-def test_cores_that_were_chosen_are_kept():
-    cores = os.sched_getaffinity(0)
-    unpin()
-    assert os.sched_getaffinity(0) == cores or len(cores) == 1
-
-
-@pytest.mark.parametrize("cpu", [4095, 2**40])
-def test_realtime_on_a_core_that_is_not_there(cpu):
-    with realtime(RealtimeConfig(priority=None, cpu=cpu)) as warnings:
-        assert any(f"not pinned to core {cpu}" in text for text in warnings)
-
-
-def test_realtime_settings_that_cannot_be():
-    with pytest.raises(ValueError, match="priority"):
-        RealtimeConfig(priority=100)
-    with pytest.raises(ValueError, match="cpu"):
-        RealtimeConfig(cpu=-1)
 
 
 def test_a_hangup_that_is_ignored_stays_so():
