@@ -106,6 +106,7 @@ class ServoBusDescription(Record, frozen=True, kw_only=True):
     """Servos that turn no joint. They are held where they stand, except one named ``gripper`` if there is
     a ``[gripper.servo]`` table that tells how to move it."""
     baudrate: Annotated[int, msgspec.Meta(gt=0)] = 1_000_000
+    """Rate of the bus, at which a serial port is opened, and from which the deadlines of answers follow."""
 
     def __post_init__(self) -> None:
         ids = (*self.servos, *self.others.values())

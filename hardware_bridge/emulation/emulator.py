@@ -80,7 +80,8 @@ class Emulator:
             raise LinkError(f"link {url}: {reason} only this machine may be served, e.g. at 127.0.0.1")
         if faults is not None:
             self._device = FaultyDevice(self._device, faults, self._clock.now())
-        self._link = serve_link(url)
+        bus = None if protocol == "native" else robot.description.bus
+        self._link = serve_link(url, baudrate=bus.baudrate if bus is not None else None)
         self.url = self._link.url
         """What a client opens."""
         # A kernel worker forwards a pseudo-terminal's bytes; polling would keep it off the core.

@@ -2,7 +2,8 @@
 
 ::
 
-    serial:///dev/ttyUSB0?baudrate=1000000      a port; baudrate is 1000000 unless given
+    serial:///dev/ttyUSB0?baudrate=1000000      a port; without a baudrate that of the description's servo
+                                                bus, else 1000000
     udp://192.168.1.10:7700                     datagrams
     tcp://192.168.1.10:7700                     a stream
     pty:                                        the robot's end opens a pseudo-terminal and says where
@@ -19,14 +20,19 @@ from wpg.hardware_bridge.links.url import LINK_SCHEMES, LinkUrl, parse_link_url
 __all__ = ["LINK_SCHEMES", "Link", "LinkUrl", "open_link", "parse_link_url", "serve_link"]
 
 
-def open_link(url: str) -> Link:
+def open_link(url: str, *, baudrate: int | None = None) -> Link:
     """Open the bridge's end of a link.
 
+    Args:
+        url: the link.
+        baudrate: described rate of the robot's bus; a serial port's URL need not give it, but may not
+            give another.
+
     Raises:
-        LinkUrlError: the URL cannot be read.
+        LinkUrlError: the URL cannot be read, or gives another baudrate.
         LinkError: nothing there, not permitted, or in use; the message says how to mend it.
     """
-    parsed = parse_link_url(url)
+    parsed = parse_link_url(url, baudrate=baudrate)
     match parsed.scheme:
         case "serial":
             return SerialLink(parsed)
@@ -39,16 +45,18 @@ def open_link(url: str) -> Link:
     )
 
 
-def serve_link(url: str) -> Link:
+def serve_link(url: str, *, baudrate: int | None = None) -> Link:
     """Open the robot's end of a link; its ``url`` is what the bridge's end is to open.
 
-    Port 0 takes any free port.
+    Args:
+        url: where to serve; port 0 takes any free port.
+        baudrate: as in :func:`open_link`.
 
     Raises:
-        LinkUrlError: the URL cannot be read.
+        LinkUrlError: the URL cannot be read, or gives another baudrate.
         LinkError: the address is in use, or the port cannot be opened.
     """
-    parsed = parse_link_url(url)
+    parsed = parse_link_url(url, baudrate=baudrate)
     match parsed.scheme:
         case "serial":
             return SerialLink(parsed)

@@ -43,11 +43,16 @@ class LinkUrl:
         return LinkUrlError(f"link {self.text!r}: {reason}")
 
 
-def parse_link_url(text: str) -> LinkUrl:
+def parse_link_url(text: str, *, baudrate: int | None = None) -> LinkUrl:
     """Read a link's URL.
 
+    Args:
+        text: the URL.
+        baudrate: described rate of the robot's bus, for the ports of URLs that give none.
+
     Raises:
-        LinkUrlError: unknown scheme, missing part or unknown option; shows a URL that would do.
+        LinkUrlError: unknown scheme, missing part or unknown option; shows a URL that would do. Or the URL
+            gives another baudrate than the description.
     """
 
     def refuse(reason: str) -> LinkUrlError:
@@ -63,15 +68,21 @@ def parse_link_url(text: str) -> LinkUrl:
     if parts.scheme not in LINK_SCHEMES:
         raise refuse(f"expected one of the schemes {', '.join(LINK_SCHEMES)}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    baudrate = options.pop("baudrate", str(DEFAULT_BAUDRATE)) if parts.scheme == "serial" else "1"
+    described = str(baudrate or DEFAULT_BAUDRATE)
+    rate = options.pop("baudrate", described) if parts.scheme == "serial" else described
     if options:
         raise refuse(f"unknown option {', '.join(sorted(options))}")
-    if not baudrate.isdecimal() or int(baudrate) == 0:
-        raise refuse(f"baudrate must be a positive number, found {baudrate!r}")
+    if not rate.isdecimal() or int(rate) == 0:
+        raise refuse(f"baudrate must be a positive number, found {rate!r}")
+    if baudrate is not None and int(rate) != baudrate:
+        raise LinkUrlError(
+            f"link {text!r}: the robot's description says [bus] baudrate = {baudrate}, the link {rate}: "
+            "correct the description, or leave the link's out"
+        )
     if parts.scheme == "serial":
         if parts.netloc or not parts.path.startswith("/") or parts.path == "/":
             raise refuse("expected the path of a port after serial://")
-        return LinkUrl(text=text, scheme="serial", path=parts.path, baudrate=int(baudrate))
+        return LinkUrl(text=text, scheme="serial", path=parts.path, baudrate=int(rate))
     if parts.scheme == "pty":
         if parts.netloc or parts.path:
             raise refuse("a pty has no address of its own")

@@ -72,9 +72,12 @@ class ServoRobot(ABC):
         clock: Clock | None = None,
     ) -> None:
         self._described = description
-        self._open: Callable[[], Link] = partial(open_link, link) if isinstance(link, str) else link
         self._config = config or ServoRobotConfig()
         self._servo_bus, self._model = servo_bus(description, self.protocol.name)
+        rate = self._servo_bus.baudrate
+        self._open: Callable[[], Link] = (
+            partial(open_link, link, baudrate=rate) if isinstance(link, str) else link
+        )
         self._calibration = calibration or default_calibration(description)
         spans = self._calibration.spans(description)
         self._spans = dict(zip(self._servo_bus.servos, spans, strict=True))
@@ -151,6 +154,7 @@ class ServoRobot(ABC):
 
         Raises:
             LinkError: the link cannot be opened, or no servo answers.
+            LinkUrlError: the link gives another baudrate than the description.
             StaleStateError: some servos do not answer; names them.
             ProtocolError: the servos are others, in another mode, or calibrated differently.
         """

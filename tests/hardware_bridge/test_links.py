@@ -1,5 +1,6 @@
 import os
 import socket
+import termios
 import threading
 
 import pytest
@@ -138,6 +139,18 @@ class TestOpening:
         client.close()
         open_link(server.url).close()
         server.close()
+
+    def test_a_port_has_the_described_baudrate(self):
+        master, slave = os.openpty()
+        url = f"serial://{os.ttyname(slave)}"
+        open_link(url, baudrate=57_600).close()
+        assert termios.tcgetattr(slave)[4:6] == [termios.B57600] * 2
+        open_link(f"{url}?baudrate=115200").close()
+        assert termios.tcgetattr(slave)[4:6] == [termios.B115200] * 2
+        with pytest.raises(LinkUrlError, match=r"says \[bus\] baudrate = 57600, the link 115200: correct"):
+            open_link(f"{url}?baudrate=115200", baudrate=57_600)
+        os.close(master)
+        os.close(slave)
 
     def test_no_serial_port_at_all(self, tmp_path):
         path = tmp_path / "file"

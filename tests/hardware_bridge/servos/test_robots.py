@@ -7,6 +7,7 @@ from wpg.hardware_bridge.control.checks import check_stance
 from wpg.hardware_bridge.errors import (
     BridgeError,
     LinkError,
+    LinkUrlError,
     NotConnectedError,
     ProtocolError,
     StaleStateError,
@@ -52,6 +53,11 @@ class TestConnect:
             LinkError, match="none of the servos 1, 2, 3, 4, 5, 6 answers; is the arm powered"
         ):
             bench.robot.connect()
+
+    def test_a_link_of_another_baudrate_than_described(self, bench):
+        robot = type(bench.robot)(bench.description, "serial:///dev/nonesuch?baudrate=57600")
+        with pytest.raises(LinkUrlError, match=r"\[bus\] baudrate = 1000000, the link 57600"):
+            robot.connect()
 
     def test_one_servo_is_absent(self, bench):
         bench.servo("elbow_flex").is_dead = True

@@ -16,6 +16,7 @@ from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import (
     BridgeError,
     LinkError,
+    LinkUrlError,
     StaleStateError,
 )
 from wpg.hardware_bridge.motions.joint_check import check_joints
@@ -156,6 +157,12 @@ def test_is_not_served_to_other_machines_since_nothing_is_authenticated():
     description = load_description("so101")
     with pytest.raises(LinkError, match="protocol feetech knows no key: only this machine"):
         Emulator(KinematicRobot(description), "udp://0.0.0.0:0", protocol="feetech", key=b"secret")
+
+
+def test_is_served_at_the_described_baudrate_alone():
+    description = load_description("so101")
+    with pytest.raises(LinkUrlError, match="baudrate = 1000000, the link 57600"):
+        Emulator(KinematicRobot(description), "serial:///dev/nonesuch?baudrate=57600", protocol="feetech")
 
 
 class TestDeadServoFault:
