@@ -30,6 +30,7 @@ def robot_at(
 
     Raises:
         KeyFileError, DescriptionError, LinkUrlError: one of them cannot be used.
+        LinkError: the robot is on another machine, and there is no key.
     """
     secret = None if key is None else read_key(key)
     return open_robot(description, link, key=secret, calibration=calibration)

@@ -40,7 +40,8 @@ def open_robot(
 
     Raises:
         DescriptionError: the calibration is not this arm's, or there is no such protocol.
-        LinkUrlError: a link whose scheme names a protocol cannot be read.
+        LinkUrlError: the link cannot be read.
+        LinkError: a robot of native frames is on another machine, and there is no key.
     """
     return find_driver(description, url)(description, url, key=key, calibration=calibration)
 

@@ -14,7 +14,7 @@ from wpg.hardware_bridge.axes import as_command, axis_limits, axis_names, positi
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import LinkError, NotConnectedError, ProtocolError, StaleStateError
-from wpg.hardware_bridge.links import Link, open_link
+from wpg.hardware_bridge.links import Link, open_link, parse_link_url
 from wpg.hardware_bridge.protocols.framing import next_sequence, steps_between
 from wpg.hardware_bridge.protocols.native import (
     Arm,
@@ -65,9 +65,14 @@ class NativeRobot:
     Args:
         description: the robot that is expected to answer.
         link: URL, or a function that opens the link.
-        key: shared secret; frames are tagged with it, and answers without its tag are dropped.
+        key: shared secret; frames are tagged with it, and answers without its tag are dropped. A robot on
+            another machine needs one.
         read_timeout_s: how long :meth:`read` waits; by default half a servo period.
         connect_timeout_s: how long :meth:`connect` waits for an answer.
+
+    Raises:
+        LinkUrlError: the URL cannot be read.
+        LinkError: it leads to another machine, and there is no key.
     """
 
     def __init__(
@@ -80,6 +85,11 @@ class NativeRobot:
         connect_timeout_s: float = 2.0,
         clock: Clock | None = None,
     ) -> None:
+        if isinstance(link, str) and key is None and not parse_link_url(link).is_local:
+            raise LinkError(
+                f"link {link}: a robot on another machine needs a key on both ends, because anyone on the "
+                "network could command it: make one by `wpg key FILE`, give it by --key FILE"
+            )
         self._description = description
         self._open: Callable[[], Link] = partial(open_link, link) if isinstance(link, str) else link
         self._key = key

@@ -12,7 +12,7 @@ from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError, NotConnectedError, ProtocolError
-from wpg.hardware_bridge.links import Link, open_link
+from wpg.hardware_bridge.links import Link, open_link, parse_link_url
 from wpg.hardware_bridge.protocols.servo import ServoProtocol, Status
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 from wpg.hardware_bridge.servos.bus import ServoBus
@@ -78,6 +78,7 @@ class ServoRobot(ABC):
         self._open: Callable[[], Link] = (
             partial(open_link, link, baudrate=rate) if isinstance(link, str) else link
         )
+        self._on_network = isinstance(link, str) and not parse_link_url(link).is_local
         self._calibration = calibration or default_calibration(description)
         spans = self._calibration.spans(description)
         self._spans = dict(zip(self._servo_bus.servos, spans, strict=True))
@@ -141,8 +142,10 @@ class ServoRobot(ABC):
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Servos that do not keep their joints' limits by themselves, or keep narrower ones."""
-        return () if self._limits is None else self._limits.notices
+        """Says if the bus is open to a network, and which servos do not keep their joints' limits exactly."""
+        open_bus = "anyone on the network can command the servos, because their protocol has no key"
+        exposed = (open_bus,) if self._on_network else ()
+        return exposed if self._limits is None else (*exposed, *self._limits.notices)
 
     @property
     def frames_bad(self) -> int:

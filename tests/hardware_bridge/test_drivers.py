@@ -8,10 +8,11 @@ import pytest
 from wpg.hardware_bridge import drivers
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
-from wpg.hardware_bridge.errors import DescriptionError, LinkUrlError
+from wpg.hardware_bridge.errors import DescriptionError, LinkError, LinkUrlError
 from wpg.hardware_bridge.franka.robot import FrankaRobot
 from wpg.hardware_bridge.lerobot_robot import LeRobotRobot
 from wpg.hardware_bridge.native.robot import NativeRobot
+from wpg.hardware_bridge.robot import notices_of
 from wpg.hardware_bridge.session import open_robot
 
 
@@ -99,6 +100,20 @@ def test_package_that_is_broken(description, brought, monkeypatch):
     monkeypatch.setattr(EntryPoint, "load", load)
     with pytest.raises(DescriptionError, match="protocol 'can': gone:open_can cannot be loaded: No module"):
         open_robot(description, "can://can0")
+
+
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+def test_another_machine_needs_a_key(description, scheme):
+    url = f"{scheme}://192.0.2.1:7700"
+    with pytest.raises(LinkError, match=r"make one by `wpg key FILE`, give it by --key FILE"):
+        open_robot(description, url)
+    assert isinstance(open_robot(description, url, key=b"k" * 32), NativeRobot)
+
+
+def test_servos_on_another_machine_are_noticed_since_they_know_no_key():
+    arm = load_description("so101")
+    assert notices_of(open_robot(arm, "serial:///dev/ttyUSB0")) == ()
+    assert "anyone on the network" in notices_of(open_robot(arm, "tcp://192.0.2.1:7700"))[0]
 
 
 @pytest.mark.parametrize(
