@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _PR_SET_TIMERSLACK = 29
+_IN_CONTAINER = "this root lacks the capability, as in a container by default: start it with {}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,7 @@ def realtime(config: RealtimeConfig) -> Iterator[tuple[str, ...]]:
     if config.cpu is not None:
         _pin(config.cpu, warnings)
     if config.priority is not None:
-        _take_priority(config.priority, warnings)
-        _lock_memory(libc, warnings)
+        warnings.extend(filter(None, (take_priority(config.priority), lock_memory())))
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -62,6 +62,34 @@ def realtime(config: RealtimeConfig) -> Iterator[tuple[str, ...]]:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, affinity)
         libc.prctl(_PR_SET_TIMERSLACK, 0, 0, 0, 0)
+
+
+def take_priority(priority: int) -> str:
+    """Give this thread a SCHED_FIFO priority; returns what is missing and the line that grants it, or ""."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+    except PermissionError:
+        soft, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
+        remedy = (
+            "`sudo groupadd -f realtime && sudo usermod -aG realtime $USER`, put "
+            "`@realtime - rtprio 90` into /etc/security/limits.d/wpg.conf, and log in again"
+        )
+        if os.geteuid() == 0:
+            remedy = _IN_CONTAINER.format("`--cap-add SYS_NICE` or `--ulimit rtprio=90`")
+        return f"no real-time priority (limit {soft}): {remedy}"
+    return ""
+
+
+def lock_memory() -> str:
+    """Lock this process's memory; returns what is missing and the line that grants it, or ""."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) == 0:
+        return ""
+    reason = os.strerror(ctypes.get_errno())
+    remedy = "put `@realtime - memlock unlimited` into /etc/security/limits.d/wpg.conf and log in again"
+    if os.geteuid() == 0:
+        remedy = _IN_CONTAINER.format("`--cap-add IPC_LOCK` or `--ulimit memlock=-1`")
+    return f"memory not locked ({reason}): {remedy}"
 
 
 def unpin() -> None:
@@ -79,18 +107,6 @@ def _pin(cpu: int, warnings: list[str]) -> None:
         warnings.append(f"not pinned to core {cpu}: cores of this process are {cores}")
 
 
-def _take_priority(priority: int, warnings: list[str]) -> None:
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
-    except PermissionError:
-        soft, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
-        warnings.append(
-            f"no real-time priority (limit {soft}): `sudo groupadd -f realtime && "
-            "sudo usermod -aG realtime $USER`, put `@realtime - rtprio 90` into "
-            "/etc/security/limits.d/wpg.conf, and log in again"
-        )
-
-
 def _give_back_priority(scheduler: int, parameter: os.sched_param) -> None:
     with contextlib.suppress(OSError):
         try:
@@ -99,11 +115,3 @@ def _give_back_priority(scheduler: int, parameter: os.sched_param) -> None:
             # Only with CAP_SYS_NICE may the flag be cleared that taking the priority has set. A user with an
             # rtprio limit does not have it, and the flag does no harm at an ordinary priority.
             os.sched_setscheduler(0, scheduler | os.SCHED_RESET_ON_FORK, parameter)
-
-
-def _lock_memory(libc: ctypes.CDLL, warnings: list[str]) -> None:
-    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
-        warnings.append(
-            f"memory not locked ({os.strerror(ctypes.get_errno())}): put `@realtime - memlock unlimited` "
-            "into /etc/security/limits.d/wpg.conf and log in again"
-        )
