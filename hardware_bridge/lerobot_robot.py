@@ -132,7 +132,8 @@ class LeRobotRobot:
         joint_pos = np.array([observed[key] for key in self._keys]) * self._rad_per_unit
         self._sequence += 1
         velocity = self._velocity(observed, joint_pos, now_s)
-        self._last = (now_s, joint_pos, velocity)
+        if np.isfinite(velocity).all():  # the smoothing would keep NaN for ever
+            self._last = (now_s, joint_pos, velocity)
         return RobotState(
             joint_pos=joint_pos,
             joint_vel=velocity,

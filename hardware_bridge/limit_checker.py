@@ -68,7 +68,7 @@ class LimitChecker:
         outside = []
         if (joint_pos < self._low).any() or (joint_pos > self._high).any():
             outside.append("position")
-        # Written so that NaN, from an arm whose position was not finite, counts as a violation.
+        # Both are written so that NaN, from an arm whose position was not finite, counts as a violation.
         if not (np.maximum(np.abs(velocity) - rounding, np.abs(joint_vel)) <= self._velocity).all():
             outside.append("velocity")
         if last.tick is not None:
@@ -77,7 +77,7 @@ class LimitChecker:
             if last.starting:
                 before = np.clip(velocity, np.minimum(before, 0), np.maximum(before, 0))
             rounding += self._resolution_rad / (last.periods * self._dt_s)
-            if (np.abs(velocity - before) - rounding > self._acceleration * between_s).any():
+            if not (np.abs(velocity - before) - rounding <= self._acceleration * between_s).all():
                 outside.append("acceleration")
         return tuple(outside)
 

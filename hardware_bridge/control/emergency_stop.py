@@ -50,7 +50,7 @@ def halt(robot: Robot, clock: Clock) -> StopResult:
     """Hold the arm at once and watch that it comes to rest; if it does not, damp it, so that it sinks slowly.
 
     The device brakes by itself, harder than setpoints would. That it accepted the order is not enough: its
-    state must say so, and its joints must be seen at rest. Never raises, whatever the driver does.
+    state must say so, and every joint must be measured at rest. Never raises, whatever the driver does.
     """
     trouble = ""
     for mode in (StopMode.HOLD, StopMode.DAMP):
@@ -85,7 +85,8 @@ def _still_after(robot: Robot, clock: Clock, began_s: float) -> float:
         if state.sequence == sequence:
             continue
         sequence = state.sequence
-        if last is None or np.abs(state.joint_pos - last).max() > STILL_RAD:
+        # Written so that NaN, from a joint that cannot be measured, counts as motion.
+        if last is None or not np.abs(state.joint_pos - last).max() <= STILL_RAD:
             last, since_s = state.joint_pos, clock.now()
         elif clock.now() - since_s >= STILL_S:
             return since_s - began_s

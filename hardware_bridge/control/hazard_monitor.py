@@ -42,7 +42,8 @@ def find_hazard(
             "overrun",
             f"{missed_in_a_row} deadlines missed in a row: this machine is too busy, see `wpg doctor`",
         )
-    if state_age_s > max(config.stale_s, PERIODS_MIN * dt_s):
+    # Comparisons are written so that NaN is a hazard.
+    if not state_age_s <= max(config.stale_s, PERIODS_MIN * dt_s):
         return Hazard("stale_state", f"the last state is {state_age_s * 1e3:.0f} ms old")
     if state is None:
         return None
@@ -57,7 +58,7 @@ def find_hazard(
 def tracking_error(config: SafetyConfig, state: RobotState, sent: Vector) -> Hazard | None:
     """A hazard if a joint is too far from ``sent`` (num_joints,) rad, its last commanded position."""
     error = float(np.max(np.abs(state.joint_pos - sent)))
-    if error > config.tracking_error_max_rad:
+    if not error <= config.tracking_error_max_rad:
         return Hazard("tracking_error", f"a joint is {error:.2f} rad from its setpoint")
     return None
 

@@ -150,9 +150,13 @@ class Motion:
         sent = self._robot.write(command)
         if sent.gripper_m is None:
             sent = replace(sent, gripper_m=command.gripper_m)
+        position = positions(sent)
+        if not np.isfinite(position).all():
+            # The filter bounds the next command by the last one sent: from NaN it would let everything pass.
+            self.limit_violations += 1
+            sent, position = command, positions(command)
         self._filter.sent(sent)
         self._tick += 1
-        position = positions(sent)
         if self._checker.check(position, velocities(sent), self._tick):
             self.limit_violations += 1
         self._checker.accept(position, self._tick)

@@ -39,7 +39,7 @@ class StateReader:
             return None
         # A sum is finite only if all its terms are, and costs a third of three calls of isfinite.
         total = float(state.joint_pos.sum() + state.joint_vel.sum() + state.joint_torque.sum())
-        total += state.gripper_m or 0.0
+        total += (state.gripper_m or 0.0) + state.age_s
         if total - total != 0.0:
             self.stale_reads += 1
             return None

@@ -219,7 +219,7 @@ class FciArm:
     def _check_flange(self) -> None:
         expected = flange_position(self._description, self._sample.joint_pos)
         found = self._connection.flange_position()
-        if np.abs(expected - found).max() > FLANGE_TOLERANCE_M:
+        if not np.abs(expected - found).max() <= FLANGE_TOLERANCE_M:  # NaN is refused, too
             where = (np.round(position, 3).tolist() for position in (expected, found))
             raise ProtocolError(
                 "fci: the flange of {} is expected at {} m, the robot has it at {} m".format(

@@ -138,9 +138,11 @@ def test_from_another_thread(run):
 class Deceiver:
     """A robot that takes every order, says so, and does what it likes."""
 
-    def __init__(self, clock, *, status=RobotStatus.HOLDING, speed=0.0, refuses=(), numbers=None):
+    def __init__(
+        self, clock, *, status=RobotStatus.HOLDING, speed=0.0, refuses=(), numbers=None, blind_until_s=0.0
+    ):
         self.clock, self.status, self.speed, self.refuses = clock, status, speed, refuses
-        self.numbers = numbers or itertools.count()
+        self.numbers, self.blind_until_s = numbers or itertools.count(), blind_until_s
         self.stops = []
 
     def stop(self, mode):
@@ -152,6 +154,8 @@ class Deceiver:
         from wpg.hardware_bridge.robot import RobotState
 
         place = np.full(3, self.speed * self.clock.now())
+        if self.clock.now() < self.blind_until_s:
+            place[0] = np.nan
         return RobotState(
             joint_pos=place,
             joint_vel=np.zeros(3),
@@ -169,6 +173,19 @@ class TestReadBack:
         assert robot.stops == [StopMode.HOLD, StopMode.DAMP]
         assert not stopped.confirmed
         assert "cut the power: the joints are not seen to rest within 1 s" in stopped.trouble
+
+    @pytest.mark.parametrize("speed", [0.0, 0.5])
+    def test_a_joint_that_cannot_be_measured_is_no_rest(self, bench, speed):
+        robot = Deceiver(bench.clock, speed=speed, blind_until_s=np.inf)
+        stopped = halt(robot, bench.clock)
+        assert robot.stops == [StopMode.HOLD, StopMode.DAMP]
+        assert not stopped.confirmed
+        assert "cut the power: the joints are not seen to rest within 1 s" in stopped.trouble
+
+    def test_a_joint_that_is_measured_again_may_rest(self, bench):
+        stopped = halt(Deceiver(bench.clock, blind_until_s=0.5), bench.clock)
+        assert (stopped.confirmed, stopped.trouble) == (True, "")
+        assert stopped.detail == "at rest 500 ms later"
 
     def test_a_measurement_that_is_repeated_is_no_rest(self, bench):
         stopped = halt(Deceiver(bench.clock, numbers=itertools.repeat(42)), bench.clock)

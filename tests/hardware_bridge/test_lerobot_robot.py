@@ -193,6 +193,16 @@ def test_positions_that_are_no_numbers_are_nowhere_to_hold(robot, device):
     assert device.sent == []
 
 
+def test_velocities_are_known_again_once_positions_are(robot, device):
+    key, place = next(iter(device.place.items()))
+    velocities = []
+    for seen in (place, float("nan"), place):
+        device.place[key] = seen
+        robot.clock.advance(0.01)
+        velocities.append(robot.read().joint_vel[0])
+    np.testing.assert_array_equal(velocities, [0.0, np.nan, 0.0])
+
+
 def test_robot_that_is_gone_is_a_dead_link(robot, device):
     device.is_connected = False
     with pytest.raises(LinkError, match="no status packet"):

@@ -70,6 +70,8 @@ def test_numbers_that_jump_buy_no_way(checker):
 def test_an_arm_that_stands_at_no_number_follows_nothing(checker):
     checker.start(np.full(7, np.nan))
     assert checker.check(HOME, REST, 1) == ("velocity",)
+    checker.accept(HOME, 1)
+    assert checker.check(HOME, REST, 2) == ("acceleration",)
 
 
 def test_position(checker):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from wpg.export.errors import ContractError
+from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
@@ -153,19 +154,44 @@ class TestRobotFails:
         assert trace.names[3:6] == ["running", "stale_state", "holding"]
         assert report.safety_events == {"stale_state": 1}
 
-    def test_states_that_are_not_finite_are_no_states(self, run, bench, trace):
+    @pytest.mark.parametrize("unknown", [{"joint_vel": np.full(7, np.nan)}, {"age_s": np.nan}])
+    def test_states_that_are_not_finite_are_no_states(self, run, bench, trace, unknown):
         real_read = bench.robot.read
 
         def read():
             state = real_read()
             if 100 < len(trace.ticks) < 103:
-                return dataclasses.replace(state, joint_vel=np.full(7, np.nan))
+                return dataclasses.replace(state, **unknown)
             return state
 
         bench.robot.read = read
         report = run(LoopConfig(goals=1))
         assert report.safety_events == {"stale_read": 2}
         assert report.successes == 1
+
+    def test_a_driver_that_does_not_know_what_it_sent_changes_no_command(
+        self, bench, make_bench, reach_policy, trace
+    ):
+        def run_on(bench, recorder):
+            config = LoopConfig(duration_s=2.0)
+            return ControlLoop(bench.robot, reach_policy, config, clock=bench.clock, recorder=recorder).run()
+
+        write = bench.robot.write
+
+        def unknowing(command):
+            sent = write(command)
+            if len(trace.ticks) == 100:
+                return dataclasses.replace(sent, joint_pos=np.full(7, np.nan))
+            return sent
+
+        bench.robot.write = unknowing
+        report = run_on(bench, trace)
+        assert report.limit_violations == 1
+        assert (report.end_reason, report.safety_events) == ("duration", {})
+        assert bench.witness.commands_outside_limits == 0
+        usual = type(trace)()
+        run_on(make_bench(), usual)
+        np.testing.assert_allclose(trace.commands(), usual.commands(), atol=1e-6)
 
     def test_unconfirmed_hold_is_damped(self, run, bench):
         real_stop = bench.arm.stop

@@ -22,9 +22,10 @@ class TestConnect:
         assert state.status is RobotStatus.IDLE
         assert bench.fci.sent == []
 
-    def test_another_arm(self, make_bench):
+    @pytest.mark.parametrize("flange_error_m", [0.01, float("nan")])
+    def test_another_arm(self, make_bench, flange_error_m):
         with pytest.raises(ProtocolError, match="flange of panda is expected at"):
-            make_bench(flange_error_m=0.01)
+            make_bench(flange_error_m=flange_error_m)
 
     def test_nothing_answers(self, make_bench):
         with pytest.raises(LinkError, match="link fci://fake: UDP receive: Timeout"):
