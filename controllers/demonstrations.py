@@ -6,7 +6,7 @@ steps each, concatenated:
 | array | shape | content |
 |---|---|---|
 | `observation`; with goals also `achieved_goal`, `desired_goal` | (Σ (T+1), size) | the environment's own |
-| `action` | (Σ T, action_dim) | in the environment's units |
+| `action` | (Σ T, action_dim) | in the environment's units, within its action box |
 | `reward` | (Σ T,) | |
 | `steps` | (E,) | T of each episode |
 | `terminated` | (E,) | whether the last step terminated the episode; otherwise it was truncated |
@@ -20,11 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import GOAL_KEYS, Env, EnvSpec, FloatArray
+from wpg.controllers.environment import GOAL_KEYS, Env, EnvSpec, FloatArray, env_name
 from wpg.controllers.errors import DemonstrationError
+from wpg.controllers.evaluation import max_steps, unending_episode
 from wpg.controllers.replay import Transitions
+
+ROUNDING = 1e-3
+"""Share of an action box's largest end by which actions may lie outside, as rounded numbers do."""
 
 Observations = dict[str, NDArray[np.floating]]
 """From the name of each part of an observation to its rows. A flat observation has the part `observation`."""
@@ -63,29 +68,59 @@ def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple
 
     Args:
         env: a Gymnasium environment.
-        policy: from the environment's observation to an action in the environment's units.
+        policy: from the environment's observation to an action in the environment's units, within its box.
         seed: of the reset.
 
     Returns:
         The episode, and `is_success` of its last step, None if the environment does not report it.
+
+    Raises:
+        DemonstrationError: an action has another shape than the environment's action box, or lies outside.
+        FaultyEnvError: the episode does not end within 100,000 steps, or its time limit if that is longer.
     """
     obs, _ = env.reset(seed=seed)
     seen, actions, rewards = [_copied(obs)], [], []
-    terminated = truncated = False
-    info: dict[str, Any] = {}
-    while not (terminated or truncated):
+    for _ in range(max_steps(env)):
         actions.append(np.array(policy(obs), np.float32))
         obs, reward, terminated, truncated, info = env.step(actions[-1].copy())
         seen.append(_copied(obs))
         rewards.append(float(reward))
+        if terminated or truncated:
+            break
+    else:
+        raise unending_episode(env)
+    taken, box = np.array(actions), env.action_space
+    if isinstance(box, Box):
+        _check_box("the policy", env_name(env), taken, box.low, box.high)
     demonstration = Demonstration(
         observations={name: np.array([part[name] for part in seen]) for name in seen[0]},
-        actions=np.array(actions),
+        actions=taken,
         rewards=np.array(rewards),
         terminated=bool(terminated),
     )
     success = info.get("is_success")
     return demonstration, None if success is None else bool(success)
+
+
+def _check_box(
+    source: str, env_id: str, actions: NDArray[Any], low: NDArray[Any], high: NDArray[Any]
+) -> None:
+    """Check that actions (T, action_dim) lie between `low` and `high` (action_dim,), except for rounding.
+
+    Raises:
+        DemonstrationError: they do not. It names the action that lies farthest outside.
+    """
+    if actions.shape[1:] != low.shape:
+        raise DemonstrationError(
+            f"{source}: {env_id} takes actions of the shape {low.shape}, found {actions.shape[1:]}"
+        )
+    excess = np.maximum(actions - high, low - actions) - ROUNDING * np.maximum(np.abs(low), np.abs(high))
+    step, index = np.unravel_index(excess.argmax(), excess.shape)
+    if excess[step, index] > 0:
+        raise DemonstrationError(
+            f"{source}: {env_id} takes actions from {low[index]:g} to {high[index]:g} in dimension {index}, "
+            f"found {actions[step, index]:g}; give actions in the environment's units, within its box"
+        )
 
 
 def _copied(obs: Any) -> dict[str, NDArray[Any]]:
@@ -117,11 +152,12 @@ def save_demonstrations(path: str | Path, demonstrations: Sequence[Demonstration
 def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
     """Read episodes for the environment that `spec` describes.
 
-    Sizes, types and finiteness are checked. Environment and units cannot be, since files do not name them.
+    Sizes, types and finiteness are checked, and that the actions lie in the environment's box. The
+    environment itself cannot be checked, since files do not name it.
 
     Raises:
         DemonstrationError: the file is missing or not of this format, or its arrays do not have the
-            environment's sizes, or not finite real numbers.
+            environment's sizes, not finite real numbers, or actions outside the environment's box.
     """
     try:
         with Path(path).open("rb") as file:
@@ -154,6 +190,7 @@ def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
             raise DemonstrationError(f"{path}: {name} must be real numbers, found {arrays[name].dtype}")
         if not np.isfinite(arrays[name]).all():
             raise DemonstrationError(f"{path}: {name} has entries that are not finite")
+    _check_box(str(path), spec.env_id, arrays["action"].astype(np.float32), spec.action_low, spec.action_high)
     ends = np.cumsum(steps)[:-1]
     rows = {name: np.split(arrays[name], np.cumsum(steps + 1)[:-1]) for name in names}
     return [

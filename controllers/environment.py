@@ -65,7 +65,7 @@ class EnvSpec:
     def normalise_action(self, action: FloatArray) -> FloatArray:
         """Scale actions (..., action_dim) from the environment's action box to [−1, 1].
 
-        Dimensions in which the box has no width become 0.
+        Actions outside the box are clipped. Dimensions in which the box has no width become 0.
         """
         half = (self.action_high - self.action_low) / 2
         share = (action - self.action_low) / np.where(half > 0, half, 1)

@@ -41,7 +41,7 @@ class ForkedProcessError(ControllersError, RuntimeError):
 
 
 class DemonstrationError(ControllersError, ValueError):
-    """Demonstrations cannot be read, or do not have the environment's sizes."""
+    """Demonstrations cannot be read, or do not have the environment's sizes, or leave its action box."""
 
 
 class RunFolderError(ControllersError, OSError):

@@ -92,19 +92,24 @@ def run_episodes(act: Act, env: Env, seeds: Sequence[int]) -> Evaluation:
 def _episode(act: Act, env: Env, seed: int) -> tuple[float, bool | None]:
     """Return and success of one episode; the success is None if it was not reported."""
     obs, _ = env.reset(seed=seed)
-    total, limit = 0.0, _most_steps(env)
-    for _ in range(limit):
+    total = 0.0
+    for _ in range(max_steps(env)):
         obs, reward, terminated, truncated, info = env.step(act(flatten_obs(obs)))
         total += float(reward)
         if terminated or truncated:
             return total, bool(info["is_success"]) if "is_success" in info else None
-    raise FaultyEnvError(
-        f"{env_name(env)}: an episode did not end within {limit:,} steps; make the environment with "
-        "max_episode_steps, or wrap it in gymnasium.wrappers.TimeLimit"
-    )
+    raise unending_episode(env)
 
 
-def _most_steps(env: Env) -> int:
+def max_steps(env: Env) -> int:
     """Number of steps within which an episode must end."""
     limit = None if env.spec is None else env.spec.max_episode_steps
     return max(limit or 0, MAX_EPISODE_STEPS)
+
+
+def unending_episode(env: Env) -> FaultyEnvError:
+    """The error for an episode that did not end within `max_steps`."""
+    return FaultyEnvError(
+        f"{env_name(env)}: an episode did not end within {max_steps(env):,} steps; make the environment with "
+        "max_episode_steps, or wrap it in gymnasium.wrappers.TimeLimit"
+    )

@@ -38,7 +38,7 @@ def train(
         RunFolderError: `out` exists.
         UnknownEnvError, UnsupportedEnvError: the environment cannot be made, or cannot be trained on.
         DivergenceError: a quantity stopped being finite; the last checkpoint is intact.
-        DemonstrationError: the demonstrations cannot be read, or do not have the environment's sizes.
+        DemonstrationError: the demonstrations cannot be read, or do not fit the environment.
         CheckpointWriteError: the disk is full; the last checkpoint is intact.
         ConfigError: this machine lacks something that the settings require.
         FaultyEnvError: the environment returned a number that is not finite, or an evaluated episode does not

@@ -7,7 +7,9 @@ from toy import Flat, ReachToy
 from wpg.controllers import (
     Demonstration,
     DemonstrationError,
+    FaultyEnvError,
     TrainConfig,
+    evaluation,
     load_demonstrations,
     record,
     save_demonstrations,
@@ -152,6 +154,11 @@ def archive(path, **changes):
         ({"action": None}, "the array 'action' is missing"),
         ({"steps": np.array([0])}, r"steps must be whole numbers from 1, one an episode, found \[0\]"),
         ({"action": np.zeros((3, 7))}, r"3 steps in 1 episodes has action \(3, 1\), found \(3, 7\)"),
+        (
+            {"action": np.array([[0.0], [-114.6], [57.3]])},
+            "bad.npz: flat takes actions from -2 to 4 in dimension 0, found -114.6; give actions in the",
+        ),
+        ({"action": np.array([[0.0], [-1.0], [4.02]])}, "from -2 to 4 in dimension 0, found 4.02"),
         ({"reward": np.array([0.0, np.nan, 0.0])}, "reward has entries that are not finite"),
         ({"reward": np.array(["a", "b", "c"])}, "reward must be real numbers, found <U1"),
         ({"reward": np.zeros(3, complex)}, "reward must be real numbers, found complex128"),
@@ -162,6 +169,30 @@ def test_bad_files_are_refused_by_name(tmp_path, changes, message):
     path = archive(tmp_path / "bad.npz", **changes)
     with pytest.raises(DemonstrationError, match=message):
         load_demonstrations(path, FLAT)
+
+
+def test_actions_that_rounding_moved_out_of_the_box_are_clipped(tmp_path):
+    actions = np.array([[-2.0005], [0.0], [4.001]])
+    (one,) = load_demonstrations(archive(tmp_path / "rounded.npz", action=actions), FLAT)
+    assert [float(step.action[0, 0]) for step in one.transitions(FLAT)] == [-1, pytest.approx(-1 / 3), 1]
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        ([1.0, -9.0], "the policy: ReachToy takes actions from -1 to 1 in dimension 1, found -9;"),
+        (0.5, r"the policy: ReachToy takes actions of the shape \(2,\), found \(\)"),
+    ],
+)
+def test_actions_that_do_not_fit_are_not_recorded(action, message):
+    with pytest.raises(DemonstrationError, match=message):
+        record(ReachToy(), lambda obs: np.array(action), seed=0)
+
+
+def test_an_episode_that_does_not_end_is_not_recorded(monkeypatch):
+    monkeypatch.setattr(evaluation, "MAX_EPISODE_STEPS", 50)
+    with pytest.raises(FaultyEnvError, match=r"^ReachToy: an episode did not end within 50 steps"):
+        record(ReachToy(horizon=51), towards_goal, seed=0)
 
 
 def test_no_file_and_another_kind_of_file(tmp_path):
