@@ -7,6 +7,7 @@ import tyro
 
 from wpg.cli.options import CommandError
 from wpg.export.artifact import Artifact
+from wpg.export.interface import PolicyInterface
 from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.keys import read_key
 
@@ -37,3 +38,13 @@ def load_policy(path: Path, key: Path | None = None) -> Artifact:
     if path.is_dir() and not file.exists():
         raise CommandError(f"{path}: no {POLICY_NAME} in this folder; if it is a run: wpg export {path}")
     return load_artifact(file, None if key is None else read_key(key))
+
+
+def why_not_on_robot(interface: PolicyInterface) -> str:
+    """Why `wpg transfer` cannot compare a policy on a robot with its simulator; empty if it can."""
+    goal = interface.goal
+    if goal is None:
+        return "has no goals"
+    if goal.object_term is not None:
+        return f"has goals for {goal.object_term}"
+    return "needs its goals given" if goal.given else ""

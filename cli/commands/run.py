@@ -1,6 +1,7 @@
 """``wpg run``: an exported policy in the real-time control loop, on a robot."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,10 +20,11 @@ from wpg.cli.options import (
     usage_error,
     write_json,
 )
-from wpg.cli.policies import PolicyPath, load_policy
+from wpg.cli.policies import PolicyPath, load_policy, why_not_on_robot
 from wpg.cli.robots import keys_of_terminal, robot_at, stop_by
 from wpg.cli.sources import PutBackMode, SourceKeyFile, SourceOption, link_sources, put_back_by
 from wpg.cli.terminal import remark, terminal
+from wpg.export.contract import Contract
 from wpg.hardware_bridge.control.loop_config import LoopConfig, load_safety
 from wpg.hardware_bridge.control.report import RunReport
 from wpg.hardware_bridge.control.safety import SafetyConfig
@@ -124,9 +126,10 @@ def run(
             faults.append(str(error))
     _show(report, console)
     if report.successes < ENOUGH * report.goals:
-        ours = artifact.contract.provenance.env_id
-        told = shlex.join(("wpg", "transfer", str(policy), "--from", ours, "--to", str(log or link)))
-        console.print(f"what limits it: {told}", soft_wrap=True)
+        options = {} if log else {"--key": key, "--calibration": calibration, "--safety": safety}
+        given = {"--robot": robot, "--to": log or link, **options}
+        if told := _transfer(policy, artifact.contract, given):
+            console.print(f"what limits it: {told}", soft_wrap=True)
     if not report.completed:
         faults.append(f"the run ended by {report.end_reason}: {report.message}")
     if report.log_error:
@@ -135,6 +138,15 @@ def run(
         raise CommandError("; ".join(faults))
     if report.end_reason == "stopped":
         raise KeyboardInterrupt(f"the run ended before its time: {report.message}")
+
+
+def _transfer(policy: Path, contract: Contract, options: Mapping[str, Path | str | None]) -> str:
+    """The command that finds out what limits a policy on a robot; empty if there is none."""
+    own_id, interface = contract.provenance.env_id, contract.interface
+    if not own_id.startswith("wpg/") or why_not_on_robot(interface):
+        return ""
+    words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    return shlex.join(("wpg", "transfer", str(policy), "--from", own_id, *words))
 
 
 def _show(report: RunReport, console: Console) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wpg.cli.options import CommandError, refuse_existing
+from wpg.cli.policies import why_not_on_robot
 from wpg.cli.robots import emergency_stop
 from wpg.cli.terminal import terminal
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
@@ -40,12 +41,18 @@ class Destination(ABC):
     is_robot: bool = True
     """Whether trials begin where the arm stands, not where the seed says, and sensors measure success."""
 
-    def prepare(self, artifacts: Sequence[Artifact]) -> None:  # noqa: B027  most have nothing to prepare
+    def prepare(self, artifacts: Sequence[Artifact]) -> None:
         """Check before anything moves that the trials can be run.
 
         Raises:
             CommandError: these policies cannot run there, or their results could not be stored.
         """
+        for artifact in artifacts:
+            if self.is_robot and (reason := why_not_on_robot(artifact.contract.interface)):
+                raise CommandError(
+                    f"{artifact.path}: on a robot, and from its log, `wpg transfer` compares only policies "
+                    f"with goals drawn for the tool; this one {reason}. --to another environment compares any"
+                )
 
     @abstractmethod
     def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
@@ -110,9 +117,12 @@ class LinkedRobot(Destination):
         """Check that the link has a driver and that every log has a name of its own.
 
         Raises:
-            CommandError: two logs have the same name, or one would overwrite another.
-            LinkUrlError, DescriptionError: the link is invalid, or does not fit this robot.
+            CommandError: two logs have the same name, or one would overwrite another; or a policy's goals
+                are not for the tool.
+            LinkUrlError, LinkError, DescriptionError: the link is invalid, needs a key, or does not fit this
+                robot.
         """
+        super().prepare(artifacts)
         for artifact in artifacts:
             assert artifact.contract.interface.robot is not None  # or there were no simulator of it
             self._driver(load_description(self._options.robot or artifact.contract.interface.robot.name))
@@ -173,8 +183,10 @@ class LoggedRobot(Destination):
         """Read the logs.
 
         Raises:
+            CommandError: a policy's goals are not for the tool.
             LogError: a log is missing, or belongs to another robot or policy.
         """
+        super().prepare(artifacts)
         self._read = {artifact.digest: self._recording(artifact) for artifact in artifacts}
 
     def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:

@@ -183,18 +183,16 @@ def logged_trials(
     Args:
         recording: the run's log.
         results: how its goals ended.
-        artifact: the policy that ran.
+        artifact: the policy that ran; its goals are for the tool.
         simulator: rewards what was achieved.
         name: of the log, for errors.
 
     Raises:
-        LogError: records are missing within a trial, or goals were for an object.
+        LogError: records are missing within a trial.
     """
     robot, goals = artifact.contract.interface.robot, artifact.contract.interface.goal
     assert robot is not None
     assert goals is not None
-    if goals.object_term is not None:
-        raise LogError(f"{name}: expected goals for the tool, found goals for {goals.object_term}")
     kinematics = ForwardKinematics(robot.kinematics)
     dt_s = simulator.arm.robot.description.servo_dt_s
     trials = []

@@ -3,15 +3,23 @@
 import contextlib
 import errno
 import json
+import shutil
 import types
+from importlib.resources import files
 
+import gymnasium
 import pytest
 
+import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli import main as cli
 from wpg.hardware_bridge.control.report import RunReport
+from wpg.hardware_bridge.description import load_description
+from wpg.hardware_bridge.keys import write_key
 from wpg.hardware_bridge.latency import LatencyHistogram
+from wpg.sim_envs.tasks.reach import reach_interface
 
-RUN = ("run", "p.onnx", "--robot", "panda", "--link", "udp://127.0.0.1:1")
+LINK = ("--link", "udp://127.0.0.1:1")
+RUN = ("run", "p.onnx", "--robot", "panda", *LINK)
 
 
 def test_a_run_is_reported_although_its_terminal_is_gone(tmp_path, monkeypatch):
@@ -83,14 +91,41 @@ def test_a_run_says_what_its_log_lacks(found, code, said, capsys, monkeypatch):
     assert not code or said in printed.err
 
 
-def test_a_run_that_misses_goals_says_how_to_find_out_why(tmp_path, capsys, monkeypatch):
-    provenance = types.SimpleNamespace(env_id="wpg/PandaReach-v0")
-    artifact = types.SimpleNamespace(contract=types.SimpleNamespace(provenance=provenance))
-    monkeypatch.setattr("wpg.cli.commands.run.load_policy", lambda *_: artifact)
-    monkeypatch.setattr(
-        "wpg.cli.commands.run.run_policy", lambda *_, **options: report_of(goals=4, successes=1)
+def hint_of(interface, capsys, monkeypatch, *args, env_id="wpg/PandaReach-v0", robot="panda"):
+    """What a run that misses most goals says of the way to find out why."""
+    provenance = types.SimpleNamespace(env_id=env_id)
+    artifact = types.SimpleNamespace(
+        contract=types.SimpleNamespace(provenance=provenance, interface=interface)
     )
-    log = tmp_path / "run.mcap"
-    assert cli.main((*RUN, "--goals", "4", "--log", str(log))) == 0
-    hint = f"what limits it: wpg transfer p.onnx --from wpg/PandaReach-v0 --to {log}"
-    assert hint in capsys.readouterr().out.splitlines()
+    report = report_of(goals=4, successes=1)
+    monkeypatch.setattr("wpg.cli.commands.run.load_policy", lambda *_: artifact)
+    monkeypatch.setattr("wpg.cli.commands.run.run_policy", lambda *_, **options: report)
+    assert cli.main(("run", "p.onnx", "--robot", robot, *LINK, "--goals", "4", *args)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return [line.removeprefix("what limits it: wpg transfer ") for line in lines if "transfer" in line]
+
+
+def test_a_run_that_misses_goals_says_how_to_find_out_why(tmp_path, capsys, monkeypatch):
+    reach = reach_interface(load_description("panda"))
+    log = str(tmp_path / "run.mcap")
+    found = hint_of(reach, capsys, monkeypatch, "--log", log)
+    assert found == [f"p.onnx --from wpg/PandaReach-v0 --robot panda --to {log}"]
+
+    key, arm = tmp_path / "robot.key", tmp_path / "arm.toml"
+    write_key(key)
+    shutil.copy(files("wpg.hardware_bridge").joinpath("robots", "panda.toml"), arm)
+    found = hint_of(reach, capsys, monkeypatch, "--key", str(key), robot=str(arm))
+    there = "--to udp://127.0.0.1:1"
+    assert found == [f"p.onnx --from wpg/PandaReach-v0 --robot {arm} {there} --key {key}"]
+
+
+@pytest.mark.parametrize("task", ["PandaPush", "PandaInsert"])
+def test_no_comparison_is_recommended_that_would_be_refused(task, capsys, monkeypatch):
+    with contextlib.closing(gymnasium.make(f"wpg/{task}-v0")) as env:
+        interface = env.unwrapped.interface
+    assert hint_of(interface, capsys, monkeypatch, env_id=f"wpg/{task}-v0") == []
+
+
+def test_no_comparison_with_an_environment_of_the_users_own(capsys, monkeypatch):
+    reach = reach_interface(load_description("panda"))
+    assert hint_of(reach, capsys, monkeypatch, env_id="my_module:My/Env-v0") == []

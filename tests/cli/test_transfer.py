@@ -355,6 +355,20 @@ class TestCommand:
         assert self.run(str(path), str(other), *places) == 1
         assert "policies for one robot, found some for panda, so101" in only_line(capsys.readouterr().err)
 
+    @pytest.mark.parametrize(
+        ("task", "reason"),
+        [("PandaPush", "has goals for object_pos"), ("PandaInsert", "needs its goals given")],
+    )
+    def test_goals_that_are_not_drawn_for_the_tool(self, task, reason, tmp_path, capsys):
+        env_id = f"wpg/{task}-v0"
+        with closing(gymnasium.make(env_id)) as env:
+            write_untrained(tmp_path / "moves.onnx", env.unwrapped.interface, env_id=env_id)
+        for place in ("udp://127.0.0.1:9", str(tmp_path / "none.mcap")):
+            assert self.run(str(tmp_path / "moves.onnx"), "--from", env_id, "--to", place) == 1
+            printed = capsys.readouterr()
+            assert f"goals drawn for the tool; this one {reason}" in only_line(printed.err)
+            assert not printed.out  # nothing has been tried
+
     def test_log_of_another_robot(self, path, artifact, tmp_path, capsys):
         file = tmp_path / "other.mcap"
         record = RunLog(file, {"robot": "so101", "policy_sha256": artifact.digest}, {})
