@@ -81,12 +81,14 @@ class Mover:
             self._arm()
             try:
                 self._start()
-                with self._braked():
-                    yield
+                yield
+            except BridgeError as error:
+                self._park(error, self._brake())
+                raise
             except BaseException as error:
                 self._park(error)
                 raise
-            self._park()
+            self._park(None, self._brake())
         finally:
             self._robot.close()
 
@@ -159,45 +161,62 @@ class Mover:
         self.joint_pos = state.joint_pos
         self._timer.restart()
 
-    @contextlib.contextmanager
-    def _braked(self) -> Iterator[None]:
-        """Brake to rest if the motion ends by an error, except after an emergency stop."""
-        try:
-            yield
-        except BridgeError:
-            with contextlib.suppress(BridgeError):
-                self._brake()
-            raise
+    def _brake(self) -> Hazard | None:
+        """Brake to rest, as long as setpoints may be sent; returns what was found wrong meanwhile."""
+        found = None
+        with contextlib.suppress(BridgeError):
+            for _ in range(round(BRAKING_MAX_S / self.dt_s)):
+                if self._emergency.source or self._modes.silent:
+                    break
+                self._timer.wait()
+                found = self._braking_hazard(self._reader.read()) or found
+                # Asked after reading, so that an arm which rests already is looked at once more as well.
+                if self._emergency.source or self._modes.silent or self.motion.at_rest:
+                    break
+                self.motion.brake()
+        return found
 
-    def _brake(self) -> None:
-        for _ in range(round(BRAKING_MAX_S / self.dt_s)):
-            if self._emergency.source or self._modes.silent:
-                return
-            self._timer.wait()
-            self.motion.brake()
-            if self.motion.at_rest:
-                return
+    def _braking_hazard(self, state: RobotState | None) -> Hazard | None:
+        """What is wrong with the robot while it brakes; lateness of either side no longer matters."""
+        if state is None:
+            return None
+        hazard = self._modes.stop_elsewhere(state) or find_hazard(
+            self._safety,
+            state,
+            state_age_s=0.0,
+            missed_in_a_row=0,
+            sent=self.motion.joint_pos,
+            dt_s=self.dt_s,
+        )
+        self._modes.silent |= hazard is not None and hazard.name == "tracking_error"
+        return hazard
 
-    def _park(self, error: BaseException | None = None) -> None:
+    def _park(self, error: BaseException | None = None, found: Hazard | None = None) -> None:
         """Stop the arm as configured.
 
+        Args:
+            error: what has ended the motion.
+            found: what was found wrong since.
+
         Raises:
-            BridgeError: stopping went wrong, or there was an emergency stop; names what ended the motion.
+            BridgeError: something was found, stopping went wrong, or there was an emergency stop; names what
+                ended the motion.
         """
         stopped = self._modes.leave(self._final_stop)
-        source = self._emergency.source
-        if source:
-            said = f"emergency stop by {source}: {stopped.trouble or stopped.detail}"
+        said = [str(error)] if isinstance(error, BridgeError) else []
+        if source := self._emergency.source:
+            said = [f"emergency stop by {source}: {stopped.trouble or stopped.detail}"]
         else:
-            said = stopped.trouble
-            if not stopped.confirmed:
-                said = f"holding is not confirmed, cut the power: {said}"
-            if not said:
-                return
-            said = f"{error}; {said}" if isinstance(error, BridgeError) else said
-        if error is None or isinstance(error, BridgeError):
-            raise BridgeError(said) from error
-        error.add_note(said)
+            if found is not None and found.name not in str(error):
+                said.append(f"{found.name}: {found.detail}")
+            if stopped.trouble:
+                unconfirmed = "" if stopped.confirmed else "holding is not confirmed, cut the power: "
+                said.append(unconfirmed + stopped.trouble)
+        message = "; ".join(said)
+        if not isinstance(error, BridgeError | None):
+            error.add_note(message)
+        elif message and message != str(error):
+            raise BridgeError(message) from error
 
 
 def _because(hazard: Hazard, state: RobotState | None) -> str:

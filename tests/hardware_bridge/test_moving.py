@@ -14,6 +14,9 @@ from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.robot import STATUS_AFTER_STOP, RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.recorder import NoRecorder
 
+LAST = 301
+"""Number of commands of a motion that begins at home: homing, resting, and the path."""
+
 
 def _play(robot, **options):
     """From where the arm stands to its home, and a second there."""
@@ -23,16 +26,16 @@ def _play(robot, **options):
 
 @pytest.fixture(params=[check_joints, _play], ids=["check", "play"])
 def move(request, bench, description):
-    """Moves the arm of the bench; while it moves fast, ``act`` is called once."""
+    """Moves the arm of the bench; ``act`` is called while it moves fast, ``then`` two commands later."""
     bench.simulated._place(description.limits("home_rad") + 0.3)
     bench.arm.begin(0.0)
     write, last = bench.robot.write, []
 
-    def move(act=lambda: None, **options):
+    def move(act=lambda: None, then=lambda: None, **options):
         def writing(command):
             last.append(command.joint_pos)
-            if len(last) == 50:
-                act()
+            if len(last) in (50, 52):
+                (act if len(last) == 50 else then)()
             return write(command)
 
         bench.robot.write = writing
@@ -173,6 +176,86 @@ def test_what_another_client_has_stopped_is_left_as_it_is(move, bench, mode):
         move(lambda: other.stop(mode))
     assert bench.witness.stops == {mode.name.lower(): 1}
     assert bench.arm.status is STATUS_AFTER_STOP[mode]
+
+
+@pytest.fixture
+def brake(move):
+    """Moves the arm of the bench, brakes it because of SIGINT, and calls ``then`` while it brakes."""
+    reasons = []
+
+    def brake(then):
+        move(lambda: reasons.append("SIGINT"), then, should_stop=lambda: "".join(reasons))
+
+    return brake
+
+
+@pytest.mark.parametrize("mode", StopMode)
+def test_what_is_stopped_by_another_client_while_it_brakes_is_left_as_it_is(brake, move, bench, mode):
+    other = NativeRobot(bench.description, lambda: bench.link, clock=bench.clock)
+    other.connect()
+    with pytest.raises(BridgeError, match=r"^stopped by SIGINT; device_stop: somebody else has stopped"):
+        brake(lambda: other.stop(mode))
+    assert len(move.commands) == 52
+    assert bench.witness.stops == {mode.name.lower(): 1}
+    assert bench.arm.status is STATUS_AFTER_STOP[mode]
+
+
+def test_an_arm_that_is_blocked_while_it_brakes_is_not_pressed_on(brake, move, bench):
+    read = bench.robot.read
+
+    def block():
+        stuck = read().joint_pos + 0.6
+        bench.robot.read = lambda: dataclasses.replace(read(), joint_pos=stuck)
+
+    with pytest.raises(BridgeError, match=r"^stopped by SIGINT; tracking_error: a joint is 0\.\d\d rad"):
+        brake(block)
+    assert len(move.commands) == 52
+    assert bench.arm.status is RobotStatus.HOLDING
+
+
+def test_a_fault_while_it_brakes_is_told(brake, bench):
+    read = bench.robot.read
+
+    def fail():
+        bench.robot.read = lambda: dataclasses.replace(read(), status=RobotStatus.FAULT, fault="too hot")
+
+    with pytest.raises(BridgeError, match=r"^stopped by SIGINT; device_fault: .*too hot$"):
+        brake(fail)
+    assert bench.witness.stops == {"hold": 1}
+
+
+def test_what_is_released_while_it_rests_is_not_held_afterwards(bench):
+    other = NativeRobot(bench.description, lambda: bench.link, clock=bench.clock)
+    other.connect()
+    asked = []
+
+    def release_and_stop():
+        asked.append("SIGINT")
+        if len(asked) == 100:
+            other.stop(StopMode.RELEASE)
+        return asked[0] if len(asked) >= 100 else ""
+
+    with pytest.raises(BridgeError, match=r"^stopped by SIGINT; device_stop: "):
+        _play(bench.robot, clock=bench.clock, should_stop=release_and_stop)
+    assert bench.witness.stops == {"release": 1}
+
+
+def test_what_is_released_after_the_last_command_is_not_held_afterwards(bench):
+    other = NativeRobot(bench.description, lambda: bench.link, clock=bench.clock)
+    other.connect()
+    write, sent = bench.robot.write, []
+
+    def writing(command):
+        sent.append(write(command))
+        if len(sent) == LAST:
+            other.stop(StopMode.RELEASE)
+        return sent[-1]
+
+    bench.robot.write = writing
+    with pytest.raises(BridgeError, match=r"^device_stop: somebody else has stopped the robot"):
+        _play(bench.robot, clock=bench.clock)
+    assert len(sent) == LAST
+    assert bench.witness.stops == {"release": 1}
 
 
 def test_what_is_no_trouble_of_the_robot_holds_too(move, bench):
