@@ -34,6 +34,10 @@ class SerialLink(DescriptorLink):
         try:
             # pyserial leaves VMIN at 0, where "nothing yet" and "hung up" read alike.
             tty.setraw(self._descriptor, termios.TCSANOW)
+            # DTR stays up when the port is closed: its next rise would restart some boards (Arduino Mega).
+            attributes = termios.tcgetattr(self._descriptor)
+            attributes[2] &= ~termios.HUPCL
+            termios.tcsetattr(self._descriptor, termios.TCSANOW, attributes)
             termios.tcflush(self._descriptor, termios.TCIOFLUSH)
         except termios.error as error:
             self.close()

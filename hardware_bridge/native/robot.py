@@ -68,7 +68,8 @@ class NativeRobot:
         key: shared secret; frames are tagged with it, and answers without its tag are dropped. A robot on
             another machine needs one.
         read_timeout_s: how long :meth:`read` waits; by default half a servo period.
-        connect_timeout_s: how long :meth:`connect` waits for an answer.
+        connect_timeout_s: how long :meth:`connect` waits for an answer; by default long enough for a board
+            that restarts when its port is opened.
 
     Raises:
         LinkUrlError: the URL cannot be read.
@@ -82,7 +83,7 @@ class NativeRobot:
         *,
         key: bytes | None = None,
         read_timeout_s: float | None = None,
-        connect_timeout_s: float = 2.0,
+        connect_timeout_s: float = 4.0,
         clock: Clock | None = None,
     ) -> None:
         if isinstance(link, str) and key is None and not parse_link_url(link).is_local:

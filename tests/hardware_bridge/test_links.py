@@ -152,6 +152,17 @@ class TestOpening:
         os.close(master)
         os.close(slave)
 
+    def test_closing_a_port_restarts_no_board(self):
+        master, slave = os.openpty()
+        attributes = termios.tcgetattr(slave)
+        attributes[2] |= termios.HUPCL
+        termios.tcsetattr(slave, termios.TCSANOW, attributes)
+        assert termios.tcgetattr(slave)[2] & termios.HUPCL
+        open_link(f"serial://{os.ttyname(slave)}").close()
+        assert not termios.tcgetattr(slave)[2] & termios.HUPCL
+        os.close(master)
+        os.close(slave)
+
     def test_no_serial_port_at_all(self, tmp_path):
         path = tmp_path / "file"
         path.write_text("")

@@ -43,8 +43,16 @@ class TestConnect:
 
     def test_nobody_answers(self, bench):
         bench.link.silent = True
-        with pytest.raises(LinkError, match="nobody answers native frames within 2 s"):
+        with pytest.raises(LinkError, match="nobody answers native frames within 4 s"):
             bench.robot.connect()
+
+    def test_a_board_that_restarts_when_its_port_is_opened(self, bench):
+        """It hears nothing until its bootloader has ended."""
+        feed, running_s = bench.device.feed, bench.clock.now() + 2.5
+        bench.device.feed = lambda data, now_s: b"" if now_s < running_s else feed(data, now_s)
+        bench.robot.connect()
+        assert running_s <= bench.clock.now() < running_s + 0.2
+        assert bench.robot.read().status is RobotStatus.IDLE
 
     def test_garbage_answers(self, bench):
         bench.link.receive = lambda timeout_s: bench.clock.advance(timeout_s) or b"login: \0\xff"
