@@ -3,6 +3,7 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wpg.controllers.environment import EnvSpec, FloatArray, RewardFunction
+from wpg.controllers.environment import GOAL_KEYS, EnvSpec, FloatArray, RewardFunction, env_name
+from wpg.controllers.errors import UnsupportedEnvError
 
 ACHIEVED = 5
 """Index of the achieved goal among the columns of a row."""
@@ -161,16 +163,20 @@ class HindsightReplayBuffer(ReplayBuffer):
     Hindsight relabelling with the strategy "future": the goal of a step t becomes the goal that was achieved
     after a step drawn uniformly from t to the episode's end. The new reward comes from the environment's
     `compute_reward`, and the new termination from its `compute_terminated`; without the latter the recorded
-    termination stays. Functions that take a single pair of goals are called row by row. The function of the
-    outermost wrapper that has one is called, so a wrapper that changes rewards must also override
-    `compute_reward`, or else relabelled steps get the unchanged rewards. An episode can be sampled once it is
-    over, when its later goals are known.
+    termination stays. Functions that take a single pair of goals are called row by row. Their `info` is an
+    empty dictionary, since a step that never happened has none. The function of the outermost wrapper that
+    has one is called, so a wrapper that changes rewards must also override `compute_reward`, or else
+    relabelled steps get the unchanged rewards. An episode can be sampled once it is over, when its later
+    goals are known.
     Source: Andrychowicz et al. 2017, "Hindsight Experience Replay", section 4.5.
 
     If an object is to be moved, most early episodes leave it in place, and every goal that they achieve is
     reached by doing nothing. Therefore `EVENTFUL_SHARE` of each batch is drawn from eventful episodes: those
     whose last achieved goal was not reached yet after their first step, by the environment's own reward.
     After Zhao & Tresp 2018, "Energy-based hindsight experience prioritization".
+
+    Raises:
+        UnsupportedEnvError: one of these functions cannot be computed from goals alone.
     """
 
     def __init__(self, spec: EnvSpec, capacity: int, shares: Shares, env: Any, ratio: float) -> None:
@@ -181,11 +187,10 @@ class HindsightReplayBuffer(ReplayBuffer):
         self.eventful = torch.zeros(capacity, dtype=torch.bool)
         self._eventful_rows = torch.zeros(0, dtype=torch.long)
         self.ratio = ratio
-        self._compute_reward = _vectorised(env.get_wrapper_attr("compute_reward"), goal)
+        obs, _ = env.reset(seed=0)
+        self._compute_reward = _vectorised(env, "compute_reward", obs)
         terminates = env.has_wrapper_attr("compute_terminated")
-        self._compute_terminated = (
-            _vectorised(env.get_wrapper_attr("compute_terminated"), goal) if terminates else None
-        )
+        self._compute_terminated = _vectorised(env, "compute_terminated", obs) if terminates else None
         self._running: dict[int, list[FloatArray]] = {}
 
     def add(self, step: Transitions) -> None:
@@ -260,17 +265,32 @@ class HindsightReplayBuffer(ReplayBuffer):
         self._eventful_rows = self.eventful[: self.size].nonzero()[:, 0]
 
 
-def _vectorised(function: Callable[..., Any], goal_dim: int) -> RewardFunction:
-    """Make a function of two goals a function of rows of goals, (n, goal_dim) twice -> (n,).
+def _vectorised(env: Any, name: str, obs: Any) -> RewardFunction:
+    """Make the function `name` of two goals a function of rows of goals, (n, goal_dim) twice -> (n,).
 
-    If the function returns a single number for many rows, it is called for every row separately.
+    It is tried with the goals of the observation `obs`. If it does not return one number for each of many
+    rows, it is called for every row separately.
+
+    Raises:
+        UnsupportedEnvError: it does not return a number for a single pair of goals either.
     """
-    rows = np.zeros((goal_dim + 1, goal_dim), np.float32)  # a count of rows that differs from goal_dim
+    function: Callable[..., Any] = env.get_wrapper_attr(name)
+    achieved, desired = (np.asarray(obs[key], np.float32) for key in GOAL_KEYS[1:])
+    rows = len(achieved) + 1, 1  # a count of rows that differs from goal_dim
+    with suppress(Exception):  # a function that takes a single pair may fail with any error
+        if np.shape(function(np.tile(achieved, rows), np.tile(desired, rows), {})) == rows[:1]:
+            return function
+    needs = (
+        f"{env_name(env)}: {name}(achieved, desired, info) must give a number for any two goals; where goals "
+        "are relabelled in hindsight, info is empty. For the goals of the first observation it "
+    )
     try:
-        takes_rows = np.shape(function(rows, rows, {})) == (len(rows),)
-    except Exception:  # a function that takes a single pair may fail with any error
-        takes_rows = False
-    return function if takes_rows else functools.partial(_row_by_row, function)
+        outcome = function(achieved, desired, {})
+    except Exception as error:
+        raise UnsupportedEnvError(f"{needs}raised {error!r}") from error
+    if np.size(outcome) != 1:
+        raise UnsupportedEnvError(f"{needs}returned {outcome!r}")
+    return functools.partial(_row_by_row, function)
 
 
 def _row_by_row(

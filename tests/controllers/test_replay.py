@@ -4,9 +4,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from toy import ReachToy
+from toy import ReachToy, small
 
-from wpg.controllers import UnsupportedEnvError
+from wpg.controllers import UnsupportedEnvError, train
 from wpg.controllers.environment import EnvSpec, inspect_env
 from wpg.controllers.replay import FlatReplayBuffer, HindsightReplayBuffer, Shares, Transitions
 
@@ -179,6 +179,46 @@ def test_a_wrapper_computes_what_it_changes():
     batch = replay.sample(500, torch.Generator().manual_seed(0))
     assert set(batch.reward.tolist()) == {-10, 0}
     assert torch.equal(batch.terminated, 1 + batch.reward / 10)
+
+
+class NeedsEffort(ReachToy):
+    def compute_reward(self, achieved, desired, info):
+        return super().compute_reward(achieved, desired, info) - info["effort"]
+
+
+class RewardsEachAxis(ReachToy):
+    def compute_reward(self, achieved, desired, info):
+        return achieved - desired
+
+
+class TerminatesByInfo(ReachToy):
+    def compute_terminated(self, achieved, desired, info):
+        return info["over"]
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (NeedsEffort, r"NeedsEffort: compute_reward\(.* it raised KeyError\('effort'\)$"),
+        (RewardsEachAxis, r"RewardsEachAxis: compute_reward\(.* it returned array"),
+        (TerminatesByInfo, r"TerminatesByInfo: compute_terminated\(.* it raised KeyError"),
+    ],
+)
+def test_rewards_that_need_more_than_goals_are_refused(env, message, tmp_path):
+    with pytest.raises(UnsupportedEnvError, match=message):
+        train(small(), out=tmp_path / "run", env_factory=env)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_function_that_fails_on_goals_of_zero_is_tried_with_real_ones():
+    class NeverAtZero(ReachToy):
+        def compute_reward(self, achieved, desired, info):
+            if not achieved.any():
+                raise ZeroDivisionError
+            return super().compute_reward(achieved, desired, info)
+
+    env = NeverAtZero()
+    HindsightReplayBuffer(inspect_env(env), 100, Shares(), env, ratio=1.0)
 
 
 def test_a_wrapper_alone_may_compute_the_reward():
