@@ -68,7 +68,7 @@ def keys_of_terminal(console: Console) -> Iterator[Keys | None]:
     with terminal_keys() as keys:
         if keys is not None:
             console.print(
-                Text.assemble(("space bar: emergency stop", "bold"), "; Ctrl-C: stop in good order")
+                Text.assemble(("space bar: emergency stop", "bold"), "; Ctrl-C or Ctrl-Z: stop in good order")
             )
         yield keys
 

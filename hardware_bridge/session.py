@@ -63,8 +63,8 @@ def run_policy(
 ) -> RunReport:
     """Run an exported policy on a robot, from connecting to leaving it parked.
 
-    Replays the artifact's golden vectors first. SIGINT, SIGTERM and SIGHUP end the run in good order, unless
-    ``should_stop`` is given, which is then asked instead; SIGQUIT and a second SIGINT stop the arm at once.
+    Replays the artifact's golden vectors first. SIGINT, SIGTERM, SIGHUP and SIGTSTP end the run in good
+    order. SIGQUIT and a second SIGINT stop the arm at once. If ``should_stop`` is given, it is asked instead.
 
     Args:
         artifact: the loaded file.

@@ -1,4 +1,4 @@
-"""Turns Ctrl-C and SIGTERM into a request to stop, instead of an exception in the middle of a tick."""
+"""Turns Ctrl-C, Ctrl-Z and SIGTERM into a request to stop: a tick is neither interrupted nor suspended."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -10,14 +10,18 @@ from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EMERGENCY = signal.SIGQUIT
 """Ctrl-\\ on a terminal."""
+SUSPENSION = signal.SIGTSTP
+"""Ctrl-Z on a terminal."""
+SUSPENDED = "SIGTSTP, a stop in good order: a run that moves an arm cannot be suspended"
 
 
 @contextmanager
 def stop_on_signals(emergency: EmergencyStop | None = None) -> Iterator[Callable[[], str]]:
     """Keep signals that would end the process; yields a function that names the first one, or returns "".
 
-    If ``emergency`` is given, SIGQUIT and a second SIGINT trigger it. A SIGHUP that is ignored, as under
-    nohup, stays ignored. To be used in the main thread.
+    If ``emergency`` is given, an arm is being moved: SIGQUIT and a second SIGINT trigger it, and SIGTSTP is
+    kept as well, because a suspended process would leave the arm to itself. A SIGHUP that is ignored, as
+    under nohup, stays ignored. To be used in the main thread.
     """
     received: list[str] = []
 
@@ -25,9 +29,9 @@ def stop_on_signals(emergency: EmergencyStop | None = None) -> Iterator[Callable
         name = signal.Signals(number).name
         if emergency is not None and (number == EMERGENCY or (number == signal.SIGINT and name in received)):
             emergency.trigger(name)
-        received.append(name)
+        received.append(SUSPENDED if number == SUSPENSION else name)
 
-    kept = {*SIGNALS} if emergency is None else {*SIGNALS, EMERGENCY}
+    kept = {*SIGNALS} if emergency is None else {*SIGNALS, EMERGENCY, SUSPENSION}
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         kept.remove(signal.SIGHUP)
     previous = {number: signal.signal(number, keep) for number in kept}

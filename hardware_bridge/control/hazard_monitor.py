@@ -14,8 +14,22 @@ from wpg.hardware_bridge.sources.source import Feed
 
 PERIODS_MIN = 3
 """A state that is late by fewer servo periods than this is no hazard, however long the period is."""
-FINAL = ("device_fault", "device_stop")
+FINAL = ("device_fault", "device_stop", "suspended")
 """Names of the hazards that end a run, even if they pass."""
+STANDING = ("tracking_error", "suspended")
+"""Names of the hazards after which the device holds the arm in place, because setpoints would move it."""
+
+
+def suspension(config: SafetyConfig, late_s: float) -> Hazard | None:
+    """A hazard if this tick is later than a hold may last: the process or the whole machine was suspended.
+
+    Nobody has watched the arm meanwhile, and whoever continues the process may not think of the arm. So the
+    run ends, as it does after too long a hold, instead of moving the arm again.
+    """
+    if late_s <= max(config.hold_timeout_s, config.overrun_s):
+        return None
+    detail = f"this process was suspended for {late_s:.1f} s: it does not move the arm again by itself"
+    return Hazard("suspended", detail)
 
 
 def find_hazard(

@@ -7,7 +7,7 @@ from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.control.checks import check_gripper, check_interface, check_stance, check_stop
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.control.goals import GoalResult
-from wpg.hardware_bridge.control.hazard_monitor import FINAL, HazardMonitor, HoldCounter
+from wpg.hardware_bridge.control.hazard_monitor import FINAL, STANDING, HazardMonitor, HoldCounter, suspension
 from wpg.hardware_bridge.control.homing import Homing, PutBack
 from wpg.hardware_bridge.control.lifecycle import Lifecycle
 from wpg.hardware_bridge.control.loop_config import LoopConfig, make_goals
@@ -207,6 +207,8 @@ class ControlLoop:
         if state is not None and (hazard := self._modes.stop_elsewhere(state)):
             self._motion.start(state.joint_pos, state.gripper_m)
             self._hold(hazard)
+        elif hazard := suspension(self._config.safety, self._timer.last_lateness_s):
+            self._hold(hazard)
         match self._lifecycle.phase:
             case Phase.ARMED | Phase.HOMING | Phase.WAITING | Phase.RUNNING:
                 self._watch(state)
@@ -267,7 +269,7 @@ class ControlLoop:
         else:
             self._held_phase = self._lifecycle.phase
             self._lifecycle.enter(Phase.HOLDING, hazard.name)
-        if hazard.name == "tracking_error":
+        if hazard.name in STANDING:
             self._stand(hazard)
 
     def _stand(self, hazard: Hazard) -> None:

@@ -7,7 +7,7 @@ from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.control.checks import check_gripper, check_stance, check_stop
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
-from wpg.hardware_bridge.control.hazard_monitor import find_hazard
+from wpg.hardware_bridge.control.hazard_monitor import STANDING, find_hazard, suspension
 from wpg.hardware_bridge.control.mode_commander import ModeCommander
 from wpg.hardware_bridge.control.motion import Motion
 from wpg.hardware_bridge.control.rate_timer import RateTimer
@@ -103,8 +103,8 @@ class Mover:
         state = self._reader.read()
         self._heed_stops()
         if hazard := self._hazard(state):
-            # Setpoints for braking would go on pressing the arm against the obstacle.
-            self._modes.silent |= hazard.name == "tracking_error"
+            # Setpoints for braking would move an arm that an obstacle or a pause has stopped.
+            self._modes.silent |= hazard.name in STANDING
             raise BridgeError(f"stopped by {hazard.name}: {hazard.detail}{_because(hazard, state)}")
         if state is not None:
             self.joint_pos = state.joint_pos
@@ -122,7 +122,7 @@ class Mover:
     def _hazard(self, state: RobotState | None) -> Hazard | None:
         if state is not None and (hazard := self._modes.stop_elsewhere(state)):
             return hazard
-        return find_hazard(
+        return suspension(self._safety, self._timer.last_lateness_s) or find_hazard(
             self._safety,
             state,
             state_age_s=self._reader.age_s(),

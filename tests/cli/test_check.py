@@ -100,7 +100,11 @@ def test_a_stop_that_the_robot_cannot_do_is_refused_before_it_is_armed(check, dr
 
 @pytest.mark.parametrize(
     ("number", "reason", "expected"),
-    [(signal.SIGTERM, "stopped by SIGTERM", 130), (signal.SIGQUIT, "emergency stop by SIGQUIT: at rest", 1)],
+    [
+        (signal.SIGTERM, "stopped by SIGTERM", 130),
+        (signal.SIGTSTP, "cannot be suspended", 130),
+        (signal.SIGQUIT, "emergency stop by SIGQUIT: at rest", 1),
+    ],
 )
 def test_a_signal_ends_it_with_the_arm_held(check, driver, number, reason, expected):
     write, sent, modes = driver.write, [], []

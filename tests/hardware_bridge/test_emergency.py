@@ -320,12 +320,21 @@ def test_while_the_arm_is_rearmed_arming_is_not_ordered_again(run, bench):
     assert bench.arm.status is RobotStatus.HOLDING
 
 
-def test_one_ctrl_c_is_a_stop_in_good_order(run):
-    emergency = EmergencyStop()
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (signal.SIGINT, "SIGINT"),
+        (signal.SIGTSTP, "SIGTSTP, a stop in good order: a run that moves an arm cannot be suspended"),
+    ],
+    ids=["Ctrl-C", "Ctrl-Z"],
+)
+def test_one_ctrl_c_or_ctrl_z_is_a_stop_in_good_order(run, number, told):
+    emergency, before = EmergencyStop(), signal.getsignal(number)
     with stop_on_signals(emergency) as stopped:
-        report, _ = run(emergency, lambda: signal.raise_signal(signal.SIGINT), should_stop=stopped)
+        report, _ = run(emergency, lambda: signal.raise_signal(number), should_stop=stopped)
     assert emergency.source == ""
-    assert (report.end_reason, report.message) == ("stopped", "SIGINT")
+    assert (report.end_reason, report.message) == ("stopped", told)
+    assert signal.getsignal(number) is before
 
 
 def test_rearmed_after_an_emergency_stop_without_a_jump(bench, reach_policy):

@@ -268,6 +268,25 @@ class TestLateness:
         armed_again = [r["phase"] for r in trace.ticks].index("armed", 160)
         np.testing.assert_allclose(commands[armed_again], states[armed_again].joint_pos, atol=1e-5)
 
+    @pytest.mark.parametrize("config", [LoopConfig(goals=2), LoopConfig(duration_s=2.0)])
+    def test_a_run_that_was_suspended_does_not_move_again(self, run, bench, trace, config):
+        write, written = bench.robot.write, []
+        bench.robot.write = lambda command: written.append(command) or write(command)
+        trace.at_tick = {150: lambda: bench.clock.advance(2.1)}
+        report = run(config)
+        assert len(written) == 150
+        assert report.safety_events["suspended"] == 1
+        assert report.end_reason == ("suspended" if config.goals else "duration")
+        assert bench.witness.arms == 1
+        assert bench.arm.status is RobotStatus.HOLDING
+
+    def test_a_hold_that_was_suspended_is_not_recovered_from(self, run, bench, trace):
+        trace.at_tick = {150: lambda: bench.clock.advance(0.2), 160: lambda: bench.clock.advance(2.1)}
+        report = run(LoopConfig(goals=2))
+        assert trace.names[3:] == ["running", "overrun", "holding", "suspended", "stopping", "parked"]
+        told = "this process was suspended for 2.1 s: it does not move the arm again by itself"
+        assert report.message == told
+
     def test_stalls_without_end_end_the_run(self, run, bench, trace):
         real_read = bench.robot.read
 

@@ -100,6 +100,13 @@ def test_asked_for_before_arming_torque_stays_off(move, bench, asked):
     assert bench.witness.stops == {}
 
 
+def test_a_suspended_process_does_not_move_the_arm_again(move, bench):
+    with pytest.raises(BridgeError, match=r"^stopped by suspended: this process was suspended for 2\.1 s"):
+        move(lambda: bench.clock.advance(2.1))
+    assert len(move.commands) == 50
+    assert bench.arm.status is RobotStatus.HOLDING
+
+
 def test_a_blocked_arm_ends_it(move, bench):
     read = bench.robot.read
 
