@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -220,6 +221,13 @@ class _Direction:
         return piece + overtaken
 
 
+class BusServo(Protocol):
+    """A servo on a bus, as far as it can fail."""
+
+    is_dead: bool
+    """Whether it neither hears nor answers."""
+
+
 class Device(Protocol):
     """The device's side of a protocol, without I/O."""
 
@@ -240,12 +248,9 @@ class Device(Protocol):
         """The supply dips: everything that is not kept without it is lost, torque first."""
         ...
 
-    def kill(self, servo: int) -> None:
-        """Take a servo off the bus; does nothing on a device without a bus.
-
-        Raises:
-            BridgeError: the bus has no such servo.
-        """
+    @property
+    def servos(self) -> Mapping[int, BusServo]:
+        """Servos on the bus, by identifier; empty for a device without a bus."""
         ...
 
 
@@ -264,6 +269,10 @@ class FaultyDevice:
     def __init__(self, inner: Device, spec: FaultSpec, now_s: float) -> None:
         self._inner = inner
         self._servo = round(spec.dead_servo)
+        if self._servo and self._servo not in inner.servos:
+            known = ", ".join(map(str, inner.servos))
+            expected = f"expected one of {known}" if known else "this arm has no servos on a bus"
+            raise BridgeError(f"dead_servo: {expected}, found {self._servo}")
         self._death_s = now_s + spec.dead_after_s if self._servo else math.inf
         self._dip_s = now_s + spec.brownout_after_s if spec.brownout_after_s else math.inf
         self._happen(now_s)
@@ -287,14 +296,15 @@ class FaultyDevice:
         """The device's supply dips."""
         self._inner.brown_out(now_s)
 
-    def kill(self, servo: int) -> None:
-        """Take a servo off the bus."""
-        self._inner.kill(servo)
+    @property
+    def servos(self) -> Mapping[int, BusServo]:
+        """The device's."""
+        return self._inner.servos
 
     def _happen(self, now_s: float) -> None:
         if now_s >= self._death_s:
             self._death_s = math.inf
-            self._inner.kill(self._servo)
+            self._inner.servos[self._servo].is_dead = True
         if now_s >= self._dip_s:
             self._dip_s = math.inf
             self._inner.brown_out(now_s)

@@ -9,7 +9,6 @@ import numpy as np
 from wpg.hardware_bridge.axes import GRIPPER
 from wpg.hardware_bridge.emulation.arm import EmulatedArm
 from wpg.hardware_bridge.emulation.emulated_servo import EmulatedServo
-from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.protocols.servo import (
     BITS_PER_BYTE,
     BROADCAST,
@@ -79,17 +78,6 @@ class ServoDevice:
         self._measure()
         for servo in self.servos.values():
             servo.set(self.model.goal_position, servo.get(self.model.present_position))
-
-    def kill(self, servo: int) -> None:
-        """Take a servo off the bus.
-
-        Raises:
-            BridgeError: there is no such servo.
-        """
-        if servo not in self.servos:
-            known = ", ".join(map(str, self.servos))
-            raise BridgeError(f"dead_servo: expected one of {known}, found {servo}")
-        self.servos[servo].is_dead = True
 
     def brown_out(self, now_s: float) -> None:
         """Restart every servo, without torque."""

@@ -3,7 +3,8 @@
 import math
 import secrets
 from collections import OrderedDict
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from wpg.hardware_bridge.axes import axis_names, in_row
 from wpg.hardware_bridge.description import RobotDescription
@@ -113,8 +114,10 @@ class NativeDevice:
         self._commander = None
         self._arm.stop(StopMode.RELEASE)
 
-    def kill(self, servo: int) -> None:
-        """Does nothing, because there are no servos on a bus."""
+    @property
+    def servos(self) -> Mapping[int, Any]:
+        """Empty, because there is no bus."""
+        return {}
 
     def _answer(self, frame: Frame, now_s: float) -> bytes:
         if isinstance(frame.message, Identify):

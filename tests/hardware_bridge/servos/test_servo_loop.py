@@ -10,8 +10,9 @@ from wpg.export.interface import ObservationTerm
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.description import load_description
-from wpg.hardware_bridge.emulation.emulator import Emulator
-from wpg.hardware_bridge.emulation.faults import parse_faults
+from wpg.hardware_bridge.emulation.arm import EmulatedArm
+from wpg.hardware_bridge.emulation.emulator import Emulator, make_device
+from wpg.hardware_bridge.emulation.faults import FaultyDevice, parse_faults
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import (
     BridgeError,
@@ -166,23 +167,21 @@ def test_is_served_at_the_described_baudrate_alone():
 
 
 class TestDeadServoFault:
-    def emulator(self, spec: str, robot: str = "so101") -> Emulator:
-        faults, description = parse_faults(spec), load_description(robot)
-        return Emulator(
-            KinematicRobot(description),
-            "udp://127.0.0.1:0",
-            protocol=description.protocol,
-            faults=faults,
-        )
+    def device(self, spec: str, robot: str = "so101") -> FaultyDevice:
+        description = load_description(robot)
+        arm = EmulatedArm(KinematicRobot(description), 0.0)
+        return FaultyDevice(make_device(description.protocol, arm), parse_faults(spec), 0.0)
 
-    def test_by_its_specification(self):
-        emulator = self.emulator("dead_servo=3")
-        assert [number for number, servo in emulator._device._inner.servos.items() if servo.is_dead] == [3]
-        emulator.close()
+    def test_dies_at_its_time(self):
+        device = self.device("dead_servo=3,dead_after_s=5")
+        assert not any(servo.is_dead for servo in device.servos.values())
+        device.due(5.0)
+        assert [number for number, servo in device.servos.items() if servo.is_dead] == [3]
 
     def test_no_such_servo(self):
         with pytest.raises(BridgeError, match="dead_servo: expected one of 1, 2, 3, 4, 5, 6, found 9"):
-            self.emulator("dead_servo=9")
+            self.device("dead_servo=9,dead_after_s=5")
 
-    def test_arms_without_servos_have_none(self):
-        self.emulator("dead_servo=3", "panda").close()
+    def test_arms_without_a_bus_have_none(self):
+        with pytest.raises(BridgeError, match="dead_servo: this arm has no servos on a bus, found 3"):
+            self.device("dead_servo=3", "panda")
