@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 import tyro
 
+from wpg.hardware_bridge.description import copy_description
+
 PRECIOUS = (".onnx", ".mcap", ".npz", ".toml", ".zip")
 """Suffixes of files that are not replaced silently: a training, a robot or a person made them."""
 
@@ -83,15 +85,18 @@ def env_kwargs(
 
     Args:
         robot: a robot's name or the path of its description.
-        actuators: an ``actuators.toml``; its content is copied, so that the run does not need the file.
+        actuators: an ``actuators.toml``.
         control: what actions move.
 
+    The content of both files is copied, so that a run neither needs them nor follows their changes.
+
     Raises:
-        CommandError: the file is missing or holds no effects.
+        CommandError: the file of actuators is missing or holds no effects.
+        DescriptionError: the robot's description is invalid.
     """
     kwargs: dict[str, Any] = {}
     if robot is not None:
-        kwargs["robot"] = str(Path(robot).resolve()) if Path(robot).is_file() else robot
+        kwargs["robot"] = copy_description(Path(robot)) if Path(robot).is_file() else robot
     if control is not None:
         kwargs["control"] = control
     if actuators is not None:

@@ -1,11 +1,13 @@
 """The folder of a training run: its settings, and its last checkpoint's networks."""
 
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
@@ -14,7 +16,7 @@ from wpg.controllers.acting import make_act
 from wpg.controllers.checkpoint import under
 from wpg.controllers.config import ResolvedConfig, Select
 from wpg.controllers.critic import Critic
-from wpg.controllers.environment import EnvSpec
+from wpg.controllers.environment import Env, EnvSpec
 from wpg.controllers.errors import CheckpointFormatError, RunFolderError
 from wpg.controllers.evaluation import Act
 from wpg.controllers.policy import ParticlePolicy
@@ -36,7 +38,7 @@ class Run:
     spec: EnvSpec
     """Sizes and ranges of the environment."""
     metadata: dict[str, Any]
-    """`env, seed, steps, updates, episodes, gamma, tau, success_rate, git_commit, packages`."""
+    """`env, interface, seed, steps, updates, episodes, gamma, tau, success_rate, git_commit, packages`."""
 
     def act(self, select: Select | None = None, *, seed: int = 0) -> Act:
         """Controller for `evaluate`: observation (obs_dim,) -> action in the environment's units."""
@@ -79,6 +81,46 @@ def read_config(folder: Path) -> ResolvedConfig:
         raise RunFolderError(f"{folder} is no run folder: it has no {CONFIG_NAME}")
     checkpoint.read(folder / CHECKPOINT_NAME, lambda name: False)
     return ResolvedConfig.load(folder / CONFIG_NAME)
+
+
+def declared_interface(env: Env) -> Any:
+    """What the environment declares as its `interface`, as JSON values; None if it declares nothing.
+
+    The tasks of wpg declare the robot, the observations and the actions that an exported policy relies on.
+    """
+    declared = getattr(env.unwrapped, "interface", None)
+    if not isinstance(declared, msgspec.Struct):
+        return None
+    return msgspec.json.decode(msgspec.json.encode(declared, enc_hook=str))
+
+
+def check_interface(trained: Any, env: Env) -> None:
+    """Check that an environment declares the interface that a run was trained with.
+
+    Args:
+        trained: what `declared_interface` returned at the training.
+        env: the environment as it is made now.
+
+    Raises:
+        CheckpointFormatError: it declares another one; names the first field that differs.
+    """
+    found = declared_interface(env)
+    if found != trained:
+        field, before, now = _first_difference("interface", trained, found)
+        raise CheckpointFormatError(
+            f"{field}: the policy was trained with {reprlib.repr(before)}, its environment now declares "
+            f"{reprlib.repr(now)}: restore the robot or the task of the training, or train again"
+        )
+
+
+def _first_difference(name: str, trained: Any, found: Any) -> tuple[str, Any, Any]:
+    """Name and both values of the innermost field in which two JSON values differ."""
+    if isinstance(trained, list) and isinstance(found, list) and len(trained) == len(found):
+        trained, found = (dict(enumerate(values)) for values in (trained, found))
+    if isinstance(trained, dict) and isinstance(found, dict) and trained.keys() == found.keys():
+        key = next(key for key in trained if trained[key] != found[key])
+        return _first_difference(f"{name}.{key}", trained[key], found[key])
+    return name, trained, found
 
 
 @contextmanager

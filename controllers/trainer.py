@@ -41,7 +41,14 @@ from wpg.controllers.monitor import Monitor
 from wpg.controllers.provenance import checkout_commit, installed_versions
 from wpg.controllers.replay import Shares, make_replay
 from wpg.controllers.rollout import Rollout
-from wpg.controllers.run_folder import CHECKPOINT_NAME, build_networks, fitting, spec_to_json
+from wpg.controllers.run_folder import (
+    CHECKPOINT_NAME,
+    build_networks,
+    check_interface,
+    declared_interface,
+    fitting,
+    spec_to_json,
+)
 from wpg.controllers.training_envs import ForkedEnvs, LocalEnvs, TrainingEnvs
 
 
@@ -103,7 +110,11 @@ class Trainer:
         self.last_eval: tuple[float | None, float | None] = (None, None)
         """Mean return and success rate of the last evaluation; None if there was none."""
         self._checkpoint_due = False
-        self._made_with = {"git_commit": checkout_commit(), "packages": installed_versions()}
+        self._made_with = {
+            "interface": declared_interface(self.eval_env),
+            "git_commit": checkout_commit(),
+            "packages": installed_versions(),
+        }
 
     def __enter__(self) -> Self:
         return self
@@ -298,6 +309,7 @@ class Trainer:
         tensors, state = checkpoint.read(self.folder / CHECKPOINT_NAME)
         if state["spec"] != spec_to_json(self.spec):
             raise CheckpointFormatError(f"{self.folder} was trained on {state['spec']}, not on {self.spec}")
+        check_interface(state["metadata"]["interface"], self.eval_env)
         with fitting(self.folder):
             self.learner.restore(tensors, state["metadata"]["updates"])
             self.replay.restore(under(tensors, "replay."), state["position"], state["kept"])

@@ -10,10 +10,11 @@ A package adds a robot by an entry point with the robot's name, which leads to t
 import importlib.util
 import math
 import operator
+from collections.abc import Mapping
 from importlib import resources
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -29,6 +30,8 @@ GROUP = "wpg.robots"
 MJCF_READER = "wpg.sim_envs.models.mjcf_description"
 ProtocolName = Literal["native", "dynamixel", "feetech"]
 """Protocols that work over any link of bytes; these can be emulated."""
+RobotSource = str | Mapping[str, Any]
+"""A robot's name, the path of its description, or the content of one."""
 
 
 class JointDescription(Record, frozen=True, kw_only=True):
@@ -251,16 +254,22 @@ def brought_robots() -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in entry_points(group=GROUP)))
 
 
-def load_description(robot: str) -> RobotDescription:
-    """Description of a robot by name or by file.
+def load_description(robot: RobotSource) -> RobotDescription:
+    """Description of a robot by name, by file or by the file's content.
 
     Args:
-        robot: a name that ships with wpg or that another package brings; the path of a TOML file; or, for
-            simulation, the path of an MJCF file (``.xml``) or ``menagerie:NAME``.
+        robot: a name that ships with wpg or that another package brings; the path of a TOML file; for
+            simulation, the path of an MJCF file (``.xml``) or ``menagerie:NAME``; or plain values as
+            :func:`copy_description` returns them.
 
     Raises:
-        DescriptionError: there is no such robot, or the file is invalid; names file and field.
+        DescriptionError: there is no such robot, or the description is invalid; names file and field.
     """
+    if not isinstance(robot, str):
+        try:
+            return msgspec.convert(robot, RobotDescription)
+        except msgspec.ValidationError as error:
+            raise DescriptionError(f"robot: {error}") from error
     if robot in shipped_robots():
         text = (resources.files("wpg.hardware_bridge") / "robots" / f"{robot}.toml").read_text()
         return _decode(text, f"{robot}.toml")
@@ -279,6 +288,18 @@ def load_description(robot: str) -> RobotDescription:
         f"unknown robot {robot!r}: expected one of {', '.join((*shipped_robots(), *brought_robots()))}, "
         "the path of a .toml file, or for simulation that of an MJCF file (.xml) or menagerie:NAME"
     )
+
+
+def copy_description(file: Path) -> dict[str, Any]:
+    """Content of a robot's file as plain values, with the absolute path of its model.
+
+    Whoever keeps the copy needs the file no longer, and does not follow its changes.
+
+    Raises:
+        DescriptionError: as :func:`load_description`.
+    """
+    content: dict[str, Any] = msgspec.to_builtins(load_description(str(file.resolve())))
+    return content
 
 
 def _decode(text: str, origin: str) -> RobotDescription:

@@ -76,7 +76,7 @@ def transfer(
         logs: Save the run's log in this folder, for `wpg identify` and --to.
         html: Write a page with pictures.
     """
-    from wpg.cli.transfer.robots import RobotOptions  # noqa: PLC0415  needs a simulator
+    from wpg.cli.transfer.robots import RobotOptions, robot_of_runs  # noqa: PLC0415  needs a simulator
     from wpg.cli.transfer.study import StudyConfig  # noqa: PLC0415
     from wpg.cli.transfer.transfers import run_studies, summarise  # noqa: PLC0415
 
@@ -95,14 +95,15 @@ def transfer(
         )
     except ValueError as mistake:
         raise UsageError(str(mistake)) from mistake
-    options = RobotOptions(robot=robot, key=key, calibration=calibration, safety=safety, logs=logs)
+    arm = robot_of_runs(policies) if robot is None else robot
+    options = RobotOptions(robot=arm, key=key, calibration=calibration, safety=safety, logs=logs)
     console = terminal()
     studies = run_studies(
         policies,
         from_,
         _destination(to, options),
         config,
-        robot=robot,
+        robot=arm,
         actuators=actuators,
         say=console.print,
     )

@@ -11,10 +11,12 @@ from wpg.cli.policies import why_not_on_robot
 from wpg.cli.robots import emergency_stop
 from wpg.cli.terminal import terminal
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
+from wpg.controllers import TrainConfig
+from wpg.controllers.run_folder import CONFIG_NAME
 from wpg.export.artifact import Artifact
 from wpg.hardware_bridge.control.loop_config import LoopConfig, load_safety
 from wpg.hardware_bridge.control.safety import SafetyConfig
-from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.description import RobotDescription, RobotSource, load_description
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.keys import read_key
 from wpg.hardware_bridge.policy import SampledPolicy
@@ -32,6 +34,13 @@ class Tried:
 
     trials: list[Trial]
     safety_events: dict[str, int]
+
+
+def robot_of_runs(policies: Sequence[Path]) -> RobotSource | None:
+    """The robot that the first run folder among the policies was told to use; None if none was told."""
+    configs = [path / CONFIG_NAME for path in policies if (path / CONFIG_NAME).is_file()]
+    told = (TrainConfig.load(config).env_kwargs.get("robot") for config in configs)
+    return next((robot for robot in told if robot is not None), None)
 
 
 class Destination(ABC):
@@ -72,7 +81,7 @@ class OtherEnvironment(Destination):
 
     is_robot = False
 
-    def __init__(self, env_id: str, robot: str | None) -> None:
+    def __init__(self, env_id: str, robot: RobotSource | None) -> None:
         self.name = env_id
         self._robot = robot
 
@@ -96,7 +105,7 @@ class OtherEnvironment(Destination):
 class RobotOptions:
     """Options of running a robot, as in `wpg run`."""
 
-    robot: str | None
+    robot: RobotSource | None
     key: Path | None
     calibration: Path | None
     safety: Path | None

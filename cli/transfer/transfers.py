@@ -12,6 +12,7 @@ from wpg.cli.transfer.result import PolicyTransfer, TransferResult
 from wpg.cli.transfer.robots import Destination
 from wpg.cli.transfer.study import Study, StudyConfig, side, study
 from wpg.cli.transfer.trials import Simulator
+from wpg.hardware_bridge.description import RobotSource
 
 FITTED, UNFITTED = "fitted simulator", "unfitted simulator"
 
@@ -22,7 +23,7 @@ def run_studies(
     destination: Destination,
     config: StudyConfig,
     *,
-    robot: str | None = None,
+    robot: RobotSource | None = None,
     actuators: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Study]:

@@ -14,9 +14,12 @@ from wpg.cli.observations import ContractObservations
 from wpg.cli.options import CommandError
 from wpg.controllers.environment import make_env
 from wpg.export.artifact import Artifact
+from wpg.export.errors import ContractError
 from wpg.export.interface import PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.control.checks import check_robot
 from wpg.hardware_bridge.control.goals import GoalResult
+from wpg.hardware_bridge.description import RobotSource
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.pipeline import ActionPipeline
 from wpg.hardware_bridge.policy import SampledPolicy
@@ -63,11 +66,12 @@ class Simulator:
     Args:
         env_id: Gymnasium id of one of wpg's environments.
         artifact: the policy.
-        robot: name or file of the robot; by default the policy's.
+        robot: name, file or description of the robot; by default the policy's.
         effects: how the arm differs from its model.
 
     Raises:
-        CommandError: the environment has no simulated arm, another robot's, or another task's observations.
+        CommandError: the environment has no simulated arm, or another task's observations.
+        ContractError: the policy was trained for another robot.
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class Simulator:
         env_id: str,
         artifact: Artifact,
         *,
-        robot: str | None = None,
+        robot: RobotSource | None = None,
         effects: Effects | Path | None = None,
     ) -> None:
         self.env_id = env_id
@@ -86,14 +90,10 @@ class Simulator:
         assert isinstance(self._env.unwrapped, GoalEnv)
         self.arm = self._env.unwrapped
         found = self.arm.robot.description
-        if found.name != interface.robot.name:
-            self.close()
-            raise CommandError(
-                f"robot: {artifact.path} was trained for {interface.robot.name}, not {found.name}"
-            )
         try:
+            check_robot(interface, found)
             self._observe = ContractObservations(self._env, interface)
-        except CommandError:
+        except (CommandError, ContractError):
             self.close()
             raise
         self._action = interface.action
@@ -166,7 +166,7 @@ class Simulator:
 
 
 def _open(
-    env_id: str, interface: PolicyInterface, robot: str, effects: Effects | Path | None
+    env_id: str, interface: PolicyInterface, robot: RobotSource, effects: Effects | Path | None
 ) -> gymnasium.Env[Any, Any]:
     """The environment with what the policy knows of its task."""
     if not env_id.startswith(OURS):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.controllers.environment import make_env
-from wpg.controllers.run_folder import CONFIG_NAME, Run, load_run
+from wpg.controllers.run_folder import CONFIG_NAME, Run, check_interface, load_run
 from wpg.export.contract import Provenance, read_interface
 from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
 from wpg.export.options import ExportOptions
@@ -25,7 +25,8 @@ def export_run(folder: Path, out: Path, options: ExportOptions | None = None) ->
         options: None exports the policy as it was trained.
 
     Raises:
-        ControllersError: the folder holds no run that can be read.
+        ControllersError: the folder holds no run that can be read, or its environment no longer declares the
+            robot, observations and actions of the training.
         ArtifactError: the policy cannot be written with these options.
     """
     options = options or ExportOptions()
@@ -50,9 +51,14 @@ def export_run(folder: Path, out: Path, options: ExportOptions | None = None) ->
 
 
 def interface_of(run: Run) -> PolicyInterface:
-    """The interface that the run's environment declares, or a bare one if it declares none."""
+    """The interface that the run's environment declares, or a bare one if it declares none.
+
+    Raises:
+        CheckpointFormatError: the environment declares another interface than at the training.
+    """
     env = make_env(run.config.env, **run.config.env_kwargs)
     try:
+        check_interface(run.metadata["interface"], env)
         declared = getattr(env.unwrapped, "interface", None)
         if isinstance(declared, PolicyInterface):
             return declared

@@ -5,7 +5,7 @@ from typing import Unpack
 import numpy as np
 
 from wpg.export.interface import GoalSpec, PolicyInterface
-from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.description import RobotDescription, RobotSource, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import load_effects, spread_of
 from wpg.sim_envs.models.scene import Peg, Scene
@@ -83,7 +83,7 @@ class InsertEnv(GoalEnv):
     in front of the arm and cannot be moved.
 
     Args:
-        robot: a shipped robot's name or the path of a TOML file.
+        robot: a robot's name, the path of its description, or the content of one.
         control: what actions move: the ``tool`` or the ``joints``.
         clearance_m: side of the hole minus diameter of the peg.
         options: see :class:`~wpg.sim_envs.tasks.goal_env.EnvOptions`.
@@ -95,7 +95,7 @@ class InsertEnv(GoalEnv):
     def __init__(
         self,
         *,
-        robot: str = "panda",
+        robot: RobotSource = "panda",
         control: ControlName = "tool",
         clearance_m: float = 0.004,
         **options: Unpack[EnvOptions],

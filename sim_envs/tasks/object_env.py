@@ -8,7 +8,7 @@ import numpy as np
 
 from wpg.export.interface import ObservationTerm, PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.description import RobotDescription, RobotSource, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.tool_motion import ToolMotion
 from wpg.sim_envs.effects import Effects, load_effects, spread_of
@@ -34,7 +34,7 @@ class ObjectEnv(GoalEnv):
     """A task whose goal is a position of the cube's centre.
 
     Args:
-        robot: a shipped robot's name or the path of a TOML file.
+        robot: a robot's name, the path of its description, or the content of one.
         control: what actions move: the ``tool`` or the ``joints``.
         options: see :class:`~wpg.sim_envs.tasks.goal_env.EnvOptions`.
 
@@ -52,7 +52,7 @@ class ObjectEnv(GoalEnv):
     def __init__(
         self,
         *,
-        robot: str = "panda",
+        robot: RobotSource = "panda",
         control: ControlName = "tool",
         **options: Unpack[EnvOptions],
     ) -> None:

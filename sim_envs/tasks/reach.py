@@ -7,7 +7,7 @@ import numpy as np
 
 from wpg.export.interface import GoalSpec, PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.description import RobotDescription, load_description
+from wpg.hardware_bridge.description import RobotDescription, RobotSource, load_description
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.registration import REACH_STEPS
 from wpg.sim_envs.tasks.goal_env import EnvOptions, GoalEnv, given_vector
@@ -92,7 +92,7 @@ class ReachEnv(GoalEnv):
     returns it to its home between two goals.
 
     Args:
-        robot: a shipped robot's name or the path of a TOML file.
+        robot: a robot's name, the path of its description, or the content of one.
         control: what actions move: the ``joints`` or the ``tool``.
         options: see :class:`~wpg.sim_envs.tasks.goal_env.EnvOptions`.
     """
@@ -103,7 +103,7 @@ class ReachEnv(GoalEnv):
     def __init__(
         self,
         *,
-        robot: str = "panda",
+        robot: RobotSource = "panda",
         control: ControlName = "joints",
         **options: Unpack[EnvOptions],
     ) -> None:

@@ -3,7 +3,8 @@
 import json
 import os
 import signal
-from dataclasses import fields
+from dataclasses import fields, replace
+from importlib import resources
 
 import msgspec
 import pytest
@@ -141,6 +142,46 @@ def test_a_run_remembers_what_its_actions_move(tmp_path, capsys):
     assert TrainConfig.load(run / "config.yaml").env_kwargs == {"control": "tool"}
     assert load_artifact(run / "policy.onnx").contract.interface.action.mode == "tool_position_delta"
     assert wpg("evaluate", run / "policy.onnx", "--episodes", 2, "--env", "wpg/PandaReachBullet-v0") == 0
+
+
+@pytest.fixture(scope="module")
+def run_of_my_arm(tmp_path_factory):
+    """A run of a few steps with an arm whose description, with a model beside it, is gone."""
+    folder = tmp_path_factory.mktemp("arm")
+    shipped = resources.files("wpg.hardware_bridge") / "robots"
+    (folder / "so101.urdf").write_text((shipped / "so101.urdf").read_text())
+    description = folder / "my_arm.toml"
+    description.write_text((shipped / "so101.toml").read_text().replace('name = "so101"', 'name = "my_arm"'))
+    run = folder / "run"
+    args = ("--robot", description, "--steps", 48, "--eval-period", 0, "--out", run)
+    assert wpg("train", REACH, *args) == 0
+    description.unlink()
+    return run
+
+
+def test_a_run_does_not_need_the_file_of_its_arm(run_of_my_arm, tmp_path):
+    run, trained = run_of_my_arm, load_artifact(run_of_my_arm / "policy.onnx").contract.interface
+    assert wpg("export", run, "--out", tmp_path / "again.onnx") == 0
+    assert load_artifact(tmp_path / "again.onnx").contract.interface == trained
+    assert wpg("evaluate", run, "--episodes", 1, "--env", "wpg/PandaReachBullet-v0") == 0
+    assert wpg("play", run, "--episodes", 1, "--out", tmp_path / "film.gif") == 0
+    args = ("--from", REACH, "--to", "wpg/PandaReachBullet-v0", "--trials", 2)
+    assert wpg("transfer", run, *args) == 0
+    assert wpg("train", "--resume", run, "--steps", 64) == 0
+
+
+@pytest.mark.parametrize("command", [("export",), ("evaluate",), ("train", "--resume")])
+def test_a_run_vouches_for_no_other_arm(command, run_of_my_arm, capsys):
+    config = TrainConfig.load(run_of_my_arm / "config.yaml")
+    x, y, z = config.env_kwargs["robot"]["tool"]["xyz_m"]
+    longer = config.env_kwargs["robot"] | {"tool": {"xyz_m": [x, y, z + 0.07]}}
+    replace(config, env_kwargs={"robot": longer}).save(run_of_my_arm / "config.yaml")
+    line = failure(capsys, *command, run_of_my_arm)
+    config.save(run_of_my_arm / "config.yaml")
+    assert line.startswith(
+        f"wpg: interface.robot.kinematics.tool.xyz_m.2: the policy was trained with {z}, its environment now "
+        f"declares {z + 0.07}: "
+    )
 
 
 def test_only_our_environments_take_an_arm(capsys, tmp_path):

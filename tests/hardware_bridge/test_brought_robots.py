@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from wpg.hardware_bridge.description import brought_robots, load_description
+from wpg.hardware_bridge.description import brought_robots, copy_description, load_description
 from wpg.hardware_bridge.errors import DescriptionError
 
 MODULE = """
@@ -79,6 +79,15 @@ def test_they_are_known_by_name():
 def test_what_cannot_be_had_is_named(name, message):
     with pytest.raises(DescriptionError, match=message):
         load_description(name)
+
+
+def test_a_copy_does_not_follow_its_file(package):
+    file = package / "shed_arm.toml"
+    description, content = load_description(str(file)), copy_description(file)
+    file.unlink()
+    assert load_description(content) == description
+    with pytest.raises(DescriptionError, match=r"^robot: .*float.* at `\$\.watchdog_s`"):
+        load_description(content | {"watchdog_s": "long"})
 
 
 def test_wpg_list_names_them(package):
