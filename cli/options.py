@@ -26,6 +26,13 @@ CalibrationFile = Annotated[
     Path | None,
     tyro.conf.arg(metavar="FILE", help="LeRobot's calibration file of an arm on a servo bus."),
 ]
+SafetyFile = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="FILE.toml",
+        help="Thresholds and workspace instead of the defaults; docs/safety.md lists their names.",
+    ),
+]
 ActuatorsFile = Annotated[
     Path | None,
     tyro.conf.arg(metavar="FILE.toml", help="How the arm differs from its model (see `wpg identify`)."),

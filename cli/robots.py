@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
+from wpg.hardware_bridge.control.loop_config import load_safety
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.keyboard import Keys, terminal_keys
@@ -34,6 +36,15 @@ def robot_at(
     """
     secret = None if key is None else read_key(key)
     return open_robot(description, link, key=secret, calibration=calibration)
+
+
+def safety_of(file: Path | None) -> SafetyConfig:
+    """Thresholds and workspace from a file; the defaults if there is none.
+
+    Raises:
+        DescriptionError: the file cannot be used.
+    """
+    return SafetyConfig() if file is None else load_safety(file)
 
 
 @contextmanager

@@ -13,19 +13,20 @@ from wpg.cli.options import (
     CommandError,
     JsonFile,
     KeyFile,
+    SafetyFile,
     UsageError,
     prepare_outputs,
     write_json,
 )
 from wpg.cli.policies import load_policy
-from wpg.cli.robots import robot_at, stoppable
+from wpg.cli.robots import robot_at, safety_of, stoppable
 from wpg.cli.sources import SourceKeyFile, SourceOption, link_sources
 from wpg.cli.terminal import remark, terminal
 from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.control.checks import check_interface, check_stop
-from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.motions.joint_check import JointCheck, check_joints
+from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
 from wpg.hardware_bridge.robot import Robot, StopMode, notices_of
 from wpg.hardware_bridge.servos.robot import ServoRobot
 from wpg.hardware_bridge.sources.check import TermCheck, watch_sources
@@ -45,14 +46,16 @@ def check(
     source_key: SourceKeyFile = None,
     key: KeyFile = None,
     calibration: CalibrationFile = None,
+    safety: SafetyFile = None,
     stop: Literal["hold", "damp", "release"] = "hold",
     set_limits: bool = False,
     json: JsonFile = None,
 ) -> None:
     """Move every joint a little and back, and compare order, sign, scale, lag and noise with the description.
 
-    A gripper does not move. On a terminal the space bar is an emergency stop. With a policy, first check
-    whether it fits the robot, and receive the sources that it needs.
+    Nothing moves where `wpg run` would refuse to arm the robot. A gripper does not move. On a terminal the
+    space bar is an emergency stop. With a policy, first check whether it fits the robot, and receive the
+    sources that it needs.
 
     Args:
         robot: A robot's name or the path of its .toml file.
@@ -71,22 +74,25 @@ def check(
         )
     if policy is None and source:
         raise UsageError("--source: for which policy? give --policy")
-    prepare_outputs(json, inputs=(robot, policy, source_key, key, calibration))
+    prepare_outputs(json, inputs=(robot, policy, source_key, safety, key, calibration))
+    limits = safety_of(safety)
     description = load_description(robot)
     console = terminal()
     driver = robot_at(link, description, key=key, calibration=calibration)
     interface = None if policy is None else load_policy(policy).contract.interface
-    terms = (
-        [] if interface is None else _check_policy(interface, description, link_sources(source, source_key))
-    )
+    terms = []
+    if interface is not None:
+        sources = link_sources(source, source_key)
+        terms = _check_policy(interface, description, sources, limits.source_stale_s)
     _show_terms(terms, console)
     if set_limits:
         _set_limits(driver, StopMode[stop.upper()], console)
-    with stoppable(console) as (emergency, should_stop):
+    with stoppable(console) as (emergency, should_stop), realtime(RealtimeConfig()) as warnings:
         checks = check_joints(
             driver,
             travel_rad=travel,
             interface=interface,
+            safety=limits,
             should_stop=should_stop,
             emergency=emergency,
             final_stop=StopMode[stop.upper()],
@@ -94,6 +100,8 @@ def check(
     _show_joints(checks, console)
     if description.gripper is not None:
         console.print("The gripper was left as it is: try it by hand, with nothing between its fingers.")
+    for warning in warnings:
+        console.print(remark("warning", warning))
     for notice in notices_of(driver):
         console.print(remark("notice", notice))
     write_json(json, {"joints": checks, "sources": terms, "notices": notices_of(driver)})
@@ -105,10 +113,10 @@ def check(
 
 
 def _check_policy(
-    interface: PolicyInterface, description: RobotDescription, sources: list[LinkSource]
+    interface: PolicyInterface, description: RobotDescription, sources: list[LinkSource], stale_s: float
 ) -> list[TermCheck]:
     check_interface(interface, description, [name for source in sources for name in source.terms])
-    return watch_sources(interface, sources, stale_s=SafetyConfig().source_stale_s)
+    return watch_sources(interface, sources, stale_s=stale_s)
 
 
 def _set_limits(driver: Robot, stop: StopMode, console: Console) -> None:

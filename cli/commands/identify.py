@@ -15,14 +15,16 @@ from wpg.cli.options import (
     CommandError,
     JsonFile,
     KeyFile,
+    SafetyFile,
     UsageError,
     prepare_outputs,
     refuse_existing,
     require_at_least,
     write_json,
 )
-from wpg.cli.robots import robot_at, stoppable
+from wpg.cli.robots import robot_at, safety_of, stoppable
 from wpg.cli.terminal import remark, terminal
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.drivers import is_link
 from wpg.hardware_bridge.motions.excitation import ExcitationPlan, excitation
@@ -44,6 +46,7 @@ def identify(
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.toml")] = Path("actuators.toml"),
     log: Annotated[Path | None, tyro.conf.arg(metavar="excitation.mcap")] = None,
     seed: int = 0,
+    safety: SafetyFile = None,
     key: KeyFile = None,
     calibration: CalibrationFile = None,
     json: JsonFile = None,
@@ -73,15 +76,18 @@ def identify(
         source, link = None, source
     if (source is None) == (link is None):
         raise UsageError("from what? give a run log, or --link of a robot that shall move")
-    if link is None and any(option is not None for option in (log, key, calibration)):
-        raise UsageError("--log, --key and --calibration are for a robot that shall move: give --link")
+    if link is None and any(option is not None for option in (log, safety, key, calibration)):
+        raise UsageError(
+            "--log, --safety, --key and --calibration are for a robot that shall move: give --link"
+        )
     refuse_existing(out, "--out")
-    prepare_outputs(out, json, html, log, inputs=(source, robot, key, calibration))
+    prepare_outputs(out, json, html, log, inputs=(source, robot, safety, key, calibration))
+    limits = safety_of(safety)
     with tempfile.TemporaryDirectory() as folder:
         recorded = Path(source) if source is not None else log or Path(folder) / "excitation.mcap"
         if link is not None:
             driver = robot_at(link, description, key=key, calibration=calibration)
-            _record(driver, recorded, seed, console)
+            _record(driver, recorded, seed, limits, console)
         recording = recording_of(read_log(recorded), description)
     console.print(
         f"fitting the simulator to {recording.time_s[-1]:.0f} s of {description.title}; takes minutes …",
@@ -100,10 +106,10 @@ def identify(
     console.print(f"wrote {out}; next: {command}", soft_wrap=True)
 
 
-def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
+def _record(robot: Robot, path: Path, seed: int, safety: SafetyConfig, console: Console) -> None:
     """Run the test motion and log it; the log of a failed motion is removed."""
     description = robot.description
-    motion = excitation(description, ExcitationPlan(seed=seed))
+    motion = excitation(description, ExcitationPlan(seed=seed), safety)
     seconds = len(motion.joint_pos) * description.servo_dt_s
     run_log = RunLog(
         path,
@@ -120,7 +126,9 @@ def _record(robot: Robot, path: Path, seed: int, console: Console) -> None:
             stoppable(console) as (emergency, should_stop),
             realtime(RealtimeConfig()) as warnings,
         ):
-            violations = play_path(robot, motion, run_log, should_stop=should_stop, emergency=emergency)
+            violations = play_path(
+                robot, motion, run_log, safety=safety, should_stop=should_stop, emergency=emergency
+            )
     except BaseException:
         run_log.close()
         path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from wpg.cli.options import (
     CommandError,
     JsonFile,
     KeyFile,
+    SafetyFile,
     UsageError,
     prepare_outputs,
     require_at_least,
@@ -21,13 +22,12 @@ from wpg.cli.options import (
     write_json,
 )
 from wpg.cli.policies import PolicyPath, load_policy, why_not_on_robot
-from wpg.cli.robots import keys_of_terminal, robot_at, stop_by
+from wpg.cli.robots import keys_of_terminal, robot_at, safety_of, stop_by
 from wpg.cli.sources import PutBackMode, SourceKeyFile, SourceOption, link_sources, put_back_by
 from wpg.cli.terminal import remark, terminal
 from wpg.export.contract import Contract
-from wpg.hardware_bridge.control.loop_config import LoopConfig, load_safety
+from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.control.report import RunReport
-from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.realtime import RealtimeConfig
 from wpg.hardware_bridge.robot import StopMode
@@ -52,7 +52,7 @@ def run(
     source: SourceOption = (),
     source_key: SourceKeyFile = None,
     put_back: PutBackMode | None = None,
-    safety: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None,
+    safety: SafetyFile = None,
     key: KeyFile = None,
     calibration: CalibrationFile = None,
     artifact_key: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
@@ -80,7 +80,6 @@ def run(
         put_back: What to do when the object is where no goal can begin and the arm has moved out of the way:
             ask the operator to put it back, wait without asking, or end the run; by default ask on a
             terminal, else end.
-        safety: Thresholds and workspace instead of the defaults; docs/safety.md lists their names.
         artifact_key: Refuse a policy that was not signed with this key (`wpg export --sign-key`).
         log: Write a run log, which Foxglove and PlotJuggler can open.
     """
@@ -88,7 +87,7 @@ def run(
         raise UsageError("how long? give --goals, --goal or --duration")
     require_at_least(0, seed=seed, cpu=cpu)
     require_at_least(1, particles=particles)
-    limits = SafetyConfig() if safety is None else load_safety(safety)
+    limits = safety_of(safety)
     try:
         config = LoopConfig(
             goals=goals,

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from wpg.cli.options import CommandError, refuse_existing
 from wpg.cli.policies import why_not_on_robot
-from wpg.cli.robots import emergency_stop
+from wpg.cli.robots import emergency_stop, safety_of
 from wpg.cli.terminal import terminal
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
 from wpg.controllers import TrainConfig
 from wpg.controllers.run_folder import CONFIG_NAME
 from wpg.export.artifact import Artifact
-from wpg.hardware_bridge.control.loop_config import LoopConfig, load_safety
-from wpg.hardware_bridge.control.safety import SafetyConfig
+from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.description import RobotDescription, RobotSource, load_description
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.keys import read_key
@@ -120,7 +119,7 @@ class LinkedRobot(Destination):
         self.name = url
         self._options = options
         self._key = None if options.key is None else read_key(options.key)
-        self._safety = SafetyConfig() if options.safety is None else load_safety(options.safety)
+        self._safety = safety_of(options.safety)
 
     def prepare(self, artifacts: Sequence[Artifact]) -> None:
         """Check that the link has a driver and that every log has a name of its own.

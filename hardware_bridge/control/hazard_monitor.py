@@ -85,11 +85,16 @@ class HazardMonitor:
         reader: tells how old the last state is.
         motion: tells what was commanded.
         limiter: tells whether the tool will leave its box.
-        feed: tells how old the readings from outside the robot are.
+        feed: tells how old the readings from outside the robot are; None if none are needed.
     """
 
     def __init__(
-        self, config: SafetyConfig, reader: StateReader, motion: Motion, limiter: TargetLimiter, feed: Feed
+        self,
+        config: SafetyConfig,
+        reader: StateReader,
+        motion: Motion,
+        limiter: TargetLimiter,
+        feed: Feed | None = None,
     ) -> None:
         self._config = config
         self._reader = reader
@@ -124,7 +129,7 @@ class HazardMonitor:
 
     def stale_source(self) -> Hazard | None:
         """A hazard if a reading from outside the robot is too old."""
-        return self._feed.hazard(self._config.source_stale_s)
+        return None if self._feed is None else self._feed.hazard(self._config.source_stale_s)
 
     def blocked(self, state: RobotState | None) -> Hazard | None:
         """A hazard if an arm that follows commands does not get to where they send it."""

@@ -103,7 +103,11 @@ class SafetyFilter:
     @property
     def stop_pos(self) -> Vector:
         """Where braking from now on ends, (num_joints,) rad."""
-        return self._pos + self._vel * np.abs(self._vel) / (2 * self._brake)
+        return self.stop_from(self._pos, self._vel)
+
+    def stop_from(self, joint_pos: Vector, joint_vel: Vector) -> Vector:
+        """Where braking ends that begins with these positions and velocities, (…, num_joints) each."""
+        return joint_pos + joint_vel * np.abs(joint_vel) / (2 * self._brake)
 
     @property
     def at_rest(self) -> bool:

@@ -44,10 +44,14 @@ class TargetLimiter:
         Raises:
             BridgeError: it is farther outside; says where it is and where it should be.
         """
-        if self._box is not None and self._outside_m(joint_pos) > margin_m:
+        if self._box is not None and not self.is_inside(joint_pos, margin_m):
             tool = np.round(self._kinematics.tool_position(joint_pos), 3).tolist()
             low, high = self._box.tolist()
             raise BridgeError(f"workspace: expected the tool between {low} and {high} m, found it at {tool}")
+
+    def is_inside(self, joint_pos: Vector, margin_m: float = 0.0) -> bool:
+        """Whether the tool is at most ``margin_m`` outside its box, at ``joint_pos`` (num_joints,) rad."""
+        return self._box is None or self._outside_m(joint_pos) <= margin_m
 
     def shorten(self, target: Vector, joint_pos: Vector, spread: float) -> Vector:
         """The target, or the farthest point on the way to it that is allowed, (num_joints,) rad.
@@ -88,13 +92,13 @@ class TargetLimiter:
 
     def _inside(self, target: Vector, joint_pos: Vector) -> Vector:
         """The farthest point found inside the box on the way from ``joint_pos`` to ``target``."""
-        if self._box is None or self._outside_m(target) <= 0:
+        if self.is_inside(target):
             return target
         self.events["workspace_edge"] += 1
         share, outer = 0.0, 1.0
         for _ in range(CUT_STEPS):
             middle = (share + outer) / 2
-            if self._outside_m(joint_pos + middle * (target - joint_pos)) <= 0:
+            if self.is_inside(joint_pos + middle * (target - joint_pos)):
                 share = middle
             else:
                 outer = middle

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from wpg.export.kinematics import ForwardKinematics
+from wpg.hardware_bridge.control.safety import SafetyConfig, SafetyFilter
+from wpg.hardware_bridge.control.target_limiter import TargetLimiter
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
@@ -33,6 +35,8 @@ LOWEST_M = 0.05
 """The tool stays at least this high over the base. If it is lower than twice this at home, as on an arm that
 hangs, it goes down by at most half its distance from the base's height."""
 AMPLITUDE_MIN_RAD = 1e-3
+LOOK_EVERY_S = 0.02
+"""The tool's position is computed this often along the motion."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +65,35 @@ class ExcitationPlan:
     """Seed of frequencies, phases and targets."""
 
 
-def excitation(description: RobotDescription, plan: ExcitationPlan | None = None) -> MotionPath:
-    """The motion, from home to home.
+def excitation(
+    description: RobotDescription,
+    plan: ExcitationPlan | None = None,
+    safety: SafetyConfig | None = None,
+) -> MotionPath:
+    """The motion, from home to home, so small that the tool stays above the base and inside its box.
+
+    Args:
+        description: the robot.
+        plan: duration and seed.
+        safety: the box of the tool.
 
     Raises:
-        DescriptionError: any motion brings the tool too low.
+        DescriptionError: any motion brings the tool too low, or out of its box.
     """
-    plan = plan or ExcitationPlan()
+    plan, limiter = plan or ExcitationPlan(), TargetLimiter(description, safety or SafetyConfig())
     amplitude = np.minimum(AMPLITUDE_RAD, MARGIN_SHARE * _margin(description))
+    inside = True
     while amplitude.max() > AMPLITUDE_MIN_RAD:
         path = _path(description, plan, amplitude)
-        if _is_high_enough(path, description):
+        inside = _stays_inside(path, description, limiter)
+        if inside and _is_high_enough(path, description):
             return path
         amplitude = 0.8 * amplitude
+    if not inside:
+        raise DescriptionError(
+            f"workspace: robot {description.name} at home has its tool outside its box, or so near its edge "
+            "that any motion leaves it: choose another home_rad or a larger box"
+        )
     raise DescriptionError(
         f"robot {description.name}: at home its tool is as high as its base, and any motion brings it lower: "
         "choose another home_rad"
@@ -174,9 +194,21 @@ def _margin(description: RobotDescription) -> Vector:
     return margin
 
 
+def _stays_inside(path: MotionPath, description: RobotDescription, limiter: TargetLimiter) -> bool:
+    """Whether the tool stays in its box, and would even if the arm had to brake on the way."""
+    stops = SafetyFilter(description, description.servo_dt_s).stop_from(path.joint_pos, path.joint_vel)
+    rows = zip(_thin(path.joint_pos, description), _thin(stops, description), strict=True)
+    return all(limiter.is_inside(row) and limiter.hazard(row, stop) is None for row, stop in rows)
+
+
+def _thin(rows: Vector, description: RobotDescription) -> Vector:
+    """One row every ``LOOK_EVERY_S``."""
+    return rows[:: max(1, round(LOOK_EVERY_S / description.servo_dt_s))]
+
+
 def _is_high_enough(path: MotionPath, description: RobotDescription) -> bool:
     kinematics = ForwardKinematics(description.kinematics())
     home_m = kinematics.tool_position(description.limits("home_rad"))[2]
-    thin = path.joint_pos[:: max(1, round(0.02 / description.servo_dt_s))]
+    thin = _thin(path.joint_pos, description)
     lowest_m = min(float(kinematics.tool_position(row)[2]) for row in thin)
     return lowest_m >= min(LOWEST_M, float(home_m - abs(home_m) / 2.0))

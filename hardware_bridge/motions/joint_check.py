@@ -12,7 +12,9 @@ from wpg.export.interface import PolicyInterface
 from wpg.export.kinematics import Record
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription
+from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.motions.moving import Mover
 from wpg.hardware_bridge.robot import Robot, StopMode, Vector
 
@@ -56,6 +58,7 @@ def check_joints(
     *,
     travel_rad: float = 0.05,
     interface: PolicyInterface | None = None,
+    safety: SafetyConfig | None = None,
     clock: Clock | None = None,
     should_stop: Callable[[], str] = lambda: "",
     emergency: EmergencyStop | None = None,
@@ -68,28 +71,63 @@ def check_joints(
 
     Args:
         robot: not yet connected; closed at the end.
-        travel_rad: length of the move, away from the nearer limit.
+        travel_rad: length of the move, away from the nearer limit unless that leads out of the tool's box.
         interface: of the policy that is to run; the gripper that it needs is looked for first.
+        safety: thresholds, and the box of the tool.
         clock: clock of the motion.
         should_stop: asked at every period; any answer but "" ends the check and says why.
         emergency: asked at every period; a request holds the arm at once, before any braking by setpoints.
         final_stop: how the arm is left; after an emergency stop it is left holding instead.
 
     Raises:
-        BridgeError: the robot cannot be reached, or the check was ended; the arm was brought to rest and
-            stopped as configured. If that is not confirmed, the message says so.
+        BridgeError: the robot cannot be reached, or a move would bring the tool out of its box, before
+            anything moved; or the check was ended, and the arm was brought to rest and stopped as
+            configured. If that is not confirmed, the message says so.
         ContractError: the policy needs a gripper, and the robot reports none.
     """
-    mover = Mover(robot, clock=clock, should_stop=should_stop, emergency=emergency, final_stop=final_stop)
+    mover = Mover(
+        robot,
+        clock=clock,
+        safety=safety,
+        should_stop=should_stop,
+        emergency=emergency,
+        final_stop=final_stop,
+    )
     checks: list[JointCheck] = []
-    with mover.armed(interface):
-        start = mover.joint_pos
-        mover.motion.set_pace(PACE)
-        for index in range(robot.description.num_joints):
-            checks.append(_check_joint(mover, robot.description, start, index, travel_rad))
-            if checks[-1].is_risky:
-                break
+    with mover.connected(interface):
+        moves = _moves(mover, robot.description, travel_rad)
+        with mover.armed():
+            start = mover.joint_pos
+            mover.motion.set_pace(PACE)
+            for index, move in enumerate(moves):
+                checks.append(_check_joint(mover, robot.description, start, index, move))
+                if checks[-1].is_risky:
+                    break
     return checks
+
+
+def _moves(mover: Mover, description: RobotDescription, travel_rad: float) -> list[Vector]:
+    """How far each joint's move takes the joints, (num_joints,) rad each.
+
+    Raises:
+        BridgeError: a joint's move would bring the tool out of its box, either way.
+    """
+    moves = []
+    for index, joint in enumerate(description.joints):
+        place = mover.joint_pos[index]
+        upwards = place - joint.position_min_rad < joint.position_max_rad - place
+        move = np.zeros(description.num_joints)
+        move[index] = travel_rad if upwards else -travel_rad
+        if not mover.limiter.is_inside(mover.joint_pos + move):
+            move = -move
+            is_possible = joint.position_min_rad <= place + move[index] <= joint.position_max_rad
+            if not (is_possible and mover.limiter.is_inside(mover.joint_pos + move)):
+                raise BridgeError(
+                    f"workspace: moving joint {joint.name} by {travel_rad:g} rad brings the tool out of "
+                    "its box: choose a smaller travel, or move the arm away from the edge"
+                )
+        moves.append(move)
+    return moves
 
 
 def _move(mover: Mover, target: Vector) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -107,13 +145,10 @@ def _move(mover: Mover, target: Vector) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def _check_joint(
-    mover: Mover, description: RobotDescription, start: Vector, index: int, travel_rad: float
+    mover: Mover, description: RobotDescription, start: Vector, index: int, move: Vector
 ) -> JointCheck:
-    joint = description.joints[index]
-    upwards = start[index] - joint.position_min_rad < joint.position_max_rad - start[index]
-    target = start.copy()
-    target[index] += travel_rad if upwards else -travel_rad
-    commanded, measured = _move(mover, target)
+    travel_rad = abs(move[index])
+    commanded, measured = _move(mover, start + move)
     _move(mover, start)
     at_rest = measured[-round(REST_S / mover.dt_s) :]
     travel = at_rest.mean(axis=0) - measured[0]
@@ -121,7 +156,7 @@ def _check_joint(
     scale = float(travel[index] / (commanded[-1, index] - start[index]))
     lag = _lag(commanded[:, index] - start[index], measured[:, moved] - measured[0, moved], mover.dt_s)
     return JointCheck(
-        joint=joint.name,
+        joint=description.joint_names[index],
         moved=description.joint_names[moved] if abs(travel[moved]) > STUCK_SHARE * travel_rad else "",
         scale=round(scale, 4),
         lag_s=lag,

@@ -7,20 +7,19 @@ from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.clock import Clock, RealClock
 from wpg.hardware_bridge.control.checks import check_gripper, check_stance, check_stop
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
-from wpg.hardware_bridge.control.hazard_monitor import STANDING, find_hazard, suspension
+from wpg.hardware_bridge.control.hazard_monitor import STANDING, HazardMonitor, find_hazard, suspension
 from wpg.hardware_bridge.control.mode_commander import ModeCommander
 from wpg.hardware_bridge.control.motion import Motion
 from wpg.hardware_bridge.control.rate_timer import RateTimer
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.control.state_reader import StateReader
+from wpg.hardware_bridge.control.target_limiter import TargetLimiter
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.hazard import Hazard
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.recorder import NoRecorder, Recorder
 
 BRAKING_MAX_S = 2.0
-PLANNED = SafetyConfig(stale_s=0.1, overrun_s=0.1)
-"""A planned motion may go on without states for longer than a policy."""
 
 
 class Mover:
@@ -30,7 +29,7 @@ class Mover:
         robot: not yet connected.
         recorder: takes every servo period.
         clock: clock of the motion.
-        safety: thresholds.
+        safety: thresholds, and the box of the tool.
         should_stop: asked at every period; any answer but "" ends the motion and says why.
         emergency: asked at every period; a request holds the arm at once, before any braking by setpoints.
         final_stop: how the arm is left; after an emergency stop it is left holding instead.
@@ -50,7 +49,7 @@ class Mover:
         self._robot = robot
         self._recorder = recorder or NoRecorder()
         self._clock = clock or RealClock()
-        self._safety = safety or PLANNED
+        self._safety = safety or SafetyConfig()
         self._should_stop = should_stop
         self._emergency = emergency or EmergencyStop()
         self._final_stop = final_stop
@@ -60,37 +59,56 @@ class Mover:
         self._start_s = self._clock.now()
         self.dt_s = robot.description.servo_dt_s
         self.motion = Motion(robot)
+        self.limiter = TargetLimiter(robot.description, self._safety)
+        self._monitor = HazardMonitor(self._safety, self._reader, self.motion, self.limiter)
         self.joint_pos = robot.description.limits("home_rad")
-        """Last measured positions, (num_joints,) rad; home before the arm is armed."""
+        """Last measured positions, (num_joints,) rad; home before the robot is connected."""
 
     @contextlib.contextmanager
-    def armed(self, interface: PolicyInterface | None = None) -> Iterator[None]:
-        """Connect and arm the robot where it stands; at the end brake, stop and close, whatever happens.
+    def connected(self, interface: PolicyInterface | None = None) -> Iterator[None]:
+        """Connect the robot and check that it may be armed where it stands; close it at the end.
 
         Args:
-            interface: of a policy; the gripper that it needs is looked for before arming.
+            interface: of a policy; the gripper that it needs is looked for.
 
         Raises:
-            BridgeError: the robot cannot be reached or armed, or cannot stop as asked; something ended the
-                motion; or it is not confirmed that the arm has stopped. Names all of it.
+            BridgeError: the robot cannot be reached, cannot stop as asked, or stands where it must not be
+                armed.
             ContractError: the policy needs a gripper, and the robot reports none.
         """
-        self._robot.connect()
         try:
-            self._check(interface)
-            self._arm()
-            try:
-                self._start()
-                yield
-            except BridgeError as error:
-                self._park(error, self._brake())
-                raise
-            except BaseException as error:
-                self._park(error)
-                raise
-            self._park(None, self._brake())
+            self._robot.connect()
+            check_stop(self._robot, self._final_stop)
+            state, description = self._reader.first(), self._robot.description
+            check_stance(state, description)
+            self.limiter.check_start(state.joint_pos)
+            if interface is not None:
+                check_gripper(interface, description, state)
+            self.joint_pos = state.joint_pos
+            yield
         finally:
             self._robot.close()
+
+    @contextlib.contextmanager
+    def armed(self) -> Iterator[None]:
+        """Arm the connected robot where it stands; at the end brake and stop it, whatever happens.
+
+        Raises:
+            BridgeError: the robot cannot be armed; something ended the motion; or it is not confirmed that
+                the arm has stopped. Names all of it.
+        """
+        self._heed_stops()
+        self._arm()
+        try:
+            self._start()
+            yield
+        except BridgeError as error:
+            self._park(error, self._brake())
+            raise
+        except BaseException as error:
+            self._park(error)
+            raise
+        self._park(None, self._brake())
 
     def tick(self, phase: str, move: Callable[[], JointCommand]) -> JointCommand:
         """Wait for the next period, check for hazards, and move; returns what was sent.
@@ -122,13 +140,8 @@ class Mover:
     def _hazard(self, state: RobotState | None) -> Hazard | None:
         if state is not None and (hazard := self._modes.stop_elsewhere(state)):
             return hazard
-        return suspension(self._safety, self._timer.last_lateness_s) or find_hazard(
-            self._safety,
-            state,
-            state_age_s=self._reader.age_s(),
-            missed_in_a_row=self._timer.missed_in_a_row,
-            sent=self.motion.joint_pos,
-            dt_s=self.dt_s,
+        return suspension(self._safety, self._timer.last_lateness_s) or self._monitor.hazard(
+            state, missed_in_a_row=self._timer.missed_in_a_row, commanded=True, fed=False
         )
 
     def _heed_stops(self) -> None:
@@ -136,14 +149,6 @@ class Mover:
             raise BridgeError(f"emergency stop by {source}")
         if reason := self._should_stop():
             raise BridgeError(f"stopped by {reason}")
-
-    def _check(self, interface: PolicyInterface | None) -> None:
-        check_stop(self._robot, self._final_stop)
-        state, description = self._reader.first(), self._robot.description
-        check_stance(state, description)
-        if interface is not None:
-            check_gripper(interface, description, state)
-        self._heed_stops()
 
     def _arm(self) -> None:
         try:
@@ -178,9 +183,9 @@ class Mover:
 
     def _braking_hazard(self, state: RobotState | None) -> Hazard | None:
         """What is wrong with the robot while it brakes; lateness of either side no longer matters."""
-        if state is None:
-            return None
-        hazard = self._modes.stop_elsewhere(state) or find_hazard(
+        hazard = None if state is None else self._modes.stop_elsewhere(state)
+        hazard = hazard or suspension(self._safety, self._timer.last_lateness_s)
+        hazard = hazard or find_hazard(
             self._safety,
             state,
             state_age_s=0.0,
@@ -188,7 +193,7 @@ class Mover:
             sent=self.motion.joint_pos,
             dt_s=self.dt_s,
         )
-        self._modes.silent |= hazard is not None and hazard.name == "tracking_error"
+        self._modes.silent |= hazard is not None and hazard.name in STANDING
         return hazard
 
     def _park(self, error: BaseException | None = None, found: Hazard | None = None) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.control.safety import SafetyConfig
+from wpg.hardware_bridge.control.target_limiter import WORKSPACE_MARGIN_M
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.motions.excitation import MotionPath
 from wpg.hardware_bridge.motions.moving import Mover
@@ -38,7 +39,7 @@ def play_path(
         path: setpoints from rest to rest.
         recorder: takes every servo period.
         clock: clock of the motion.
-        safety: thresholds.
+        safety: thresholds, and the box of the tool.
         should_stop: asked at every period; any answer but "" ends the motion and says why.
         emergency: asked at every period; a request holds the arm at once, before any braking by setpoints.
 
@@ -46,8 +47,9 @@ def play_path(
         Number of setpoints outside the robot's limits, by a check that is independent of the filter.
 
     Raises:
-        BridgeError: the robot cannot be reached, or the motion was ended; the arm was brought to rest and
-            told to hold. If that is not confirmed, the message says so.
+        BridgeError: the robot cannot be reached, or the path leaves the tool's box, before anything moved;
+            or the motion was ended, and the arm was brought to rest and told to hold. If that is not
+            confirmed, the message says so.
     """
     mover = Mover(
         robot,
@@ -57,7 +59,9 @@ def play_path(
         should_stop=should_stop,
         emergency=emergency,
     )
-    with mover.armed():
+    if not all(mover.limiter.is_inside(joint_pos, WORKSPACE_MARGIN_M) for joint_pos in path.joint_pos):
+        raise BridgeError("workspace: the planned motion brings the tool out of its box")
+    with mover.connected(), mover.armed():
         _go_to(mover, path.joint_pos[0])
         for _ in range(round(REST_S / mover.dt_s)):
             mover.tick("resting", mover.motion.follow)

@@ -126,6 +126,15 @@ def test_a_signal_ends_it_with_the_arm_held(check, driver, number, reason, expec
         driver.read()
 
 
+def test_an_arm_outside_its_box_is_not_armed(check, driver, monkeypatch, tmp_path):
+    monkeypatch.setattr(driver, "arm", lambda: pytest.fail("armed"))
+    file = tmp_path / "safety.toml"
+    file.write_text("workspace_m = [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]")
+    code, said = check("--safety", str(file))
+    assert code == 1
+    assert "workspace: expected the tool between [1.0, 1.0, 1.0] and [2.0, 2.0, 2.0] m" in said
+
+
 def test_limits_of_what_has_no_servos(monkeypatch, capsys):
     assert cli.main(("check", "panda", "--link", "udp://127.0.0.1:1", "--set-limits")) == 1
     assert "--set-limits: expected an arm on a servo bus" in " ".join(capsys.readouterr().err.split())

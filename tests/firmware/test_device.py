@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import BridgeError, ProtocolError
 from wpg.hardware_bridge.motions.joint_check import check_joints
@@ -106,7 +107,8 @@ def test_follows_an_armed_bridge(robot, host):
 
 
 def test_every_joint_is_as_described(host, description):
-    checks = check_joints(NativeRobot(description, host.hello["link"], read_timeout_s=0.5))
+    patient = SafetyConfig(stale_s=0.5, overrun_s=0.5)
+    checks = check_joints(NativeRobot(description, host.hello["link"], read_timeout_s=0.5), safety=patient)
     assert [check.moved for check in checks] == ["base", "shoulder", "elbow"]
     assert all(abs(check.scale - 1) < 0.1 for check in checks)
 

@@ -6,6 +6,7 @@ import pytest
 
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import load_description, shipped_robots
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
 from wpg.hardware_bridge.errors import BridgeError, DescriptionError
@@ -93,6 +94,28 @@ def test_an_arm_that_may_not_go_down_at_all():
     height_m = float(kinematics.tool_position(description.limits("home_rad"))[2])
     with pytest.raises(DescriptionError, match="any motion brings it lower: choose another home_rad"):
         excitation(lowered(height_m), SHORT)
+
+
+@pytest.mark.parametrize("half_m", [0.02, 0.05])
+def test_the_tool_stays_in_its_box(half_m):
+    description = load_description("panda")
+    kinematics, home = ForwardKinematics(description.kinematics()), description.limits("home_rad")
+    tool = kinematics.tool_position(home)
+    low, high = tool - half_m, tool + half_m
+    safety = SafetyConfig(workspace_m=(tuple(low.tolist()), tuple(high.tolist())))
+    path = excitation(description, SHORT, safety)
+    tools = np.array([kinematics.tool_position(row) for row in path.joint_pos])
+    outside_m = np.maximum(low - tools, tools - high).max(axis=1)
+    assert -0.6 * half_m < outside_m.max() < 1e-3, "most of the box is used"
+    robot, ticks = KinematicRobot(description), Ticks()
+    robot.reset(home)
+    assert play_path(robot, path, ticks, clock=LivingClock(robot), safety=safety) == 0
+
+
+def test_a_home_outside_the_box():
+    safety = SafetyConfig(workspace_m=((1.0, 1.0, 1.0), (2.0, 2.0, 2.0)))
+    with pytest.raises(DescriptionError, match=r"workspace: .* at home has its tool outside its box"):
+        excitation(load_description("panda"), SHORT, safety)
 
 
 def test_rounds_differ_and_the_seed_decides():

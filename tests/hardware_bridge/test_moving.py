@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.motions.excitation import MotionPath
 from wpg.hardware_bridge.motions.joint_check import check_joints
@@ -263,6 +265,97 @@ def test_what_is_released_after_the_last_command_is_not_held_afterwards(bench):
         _play(bench.robot, clock=bench.clock)
     assert len(sent) == LAST
     assert bench.witness.stops == {"release": 1}
+
+
+def box_around(description, joint_pos, low_m, high_m):
+    """Thresholds with a box whose corners are this far from where the tool is at ``joint_pos``."""
+    tool = ForwardKinematics(description.kinematics()).tool_position(joint_pos)
+    low, high = (tuple((tool + corner).tolist()) for corner in (low_m, high_m))
+    return SafetyConfig(workspace_m=(low, high))
+
+
+def test_an_arm_outside_its_box_is_not_armed(move, bench):
+    safety = box_around(bench.description, bench.simulated._pos, [0.1] * 3, [0.5] * 3)
+    with pytest.raises(BridgeError, match=r"^workspace: expected the tool between|brings the tool out of"):
+        move(safety=safety)
+    assert bench.witness.arms == 0
+
+
+@pytest.mark.parametrize(("low_y_m", "high_y_m", "expected"), [(-0.01, 0.3, 0.05), (-0.3, 0.01, -0.05)])
+def test_a_check_moves_a_joint_to_where_the_tool_stays_in_its_box(bench, low_y_m, high_y_m, expected):
+    home = bench.description.limits("home_rad")
+    safety = box_around(bench.description, home, [-0.5, low_y_m, -0.5], [0.5, high_y_m, 0.5])
+    write, first_joint = bench.robot.write, []
+    bench.robot.write = lambda command: first_joint.append(command.joint_pos[0]) or write(command)
+    assert all(joint.ok for joint in check_joints(bench.robot, clock=bench.clock, safety=safety))
+    assert max(np.array(first_joint) - home[0], key=abs) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_check_that_cannot_stay_in_the_box_is_refused(bench):
+    home = bench.description.limits("home_rad")
+    safety = box_around(bench.description, home, [-0.5, -0.01, -0.5], [0.5, 0.01, 0.5])
+    with pytest.raises(BridgeError, match=r"^workspace: moving joint panda_joint1 by 0\.05 rad brings"):
+        check_joints(bench.robot, clock=bench.clock, safety=safety)
+    assert bench.witness.arms == 0
+    assert all(
+        joint.ok for joint in check_joints(bench.robot, clock=bench.clock, travel_rad=0.01, safety=safety)
+    )
+
+
+@pytest.fixture
+def aside(bench, description):
+    """Places the arm to the right; where it is then, and the same to the left."""
+    right, left = description.limits("home_rad"), description.limits("home_rad")
+    right[0], left[0] = -0.6, 0.6
+    bench.simulated._place(right)
+    bench.arm.begin(0.0)
+    return right, left
+
+
+def test_a_planned_motion_outside_the_box_is_refused(aside, bench):
+    right, _ = aside
+    safety = box_around(bench.description, right, [-0.1] * 3, [0.1] * 3)
+    with pytest.raises(BridgeError, match=r"^workspace: the planned motion brings the tool out of its box$"):
+        _play(bench.robot, clock=bench.clock, safety=safety)
+    assert bench.witness.arms == 0
+
+
+def test_the_way_to_the_motion_may_not_leave_the_box_either(aside, bench):
+    right, left = aside
+    # On its way the tool goes along an arc, farther forward than it begins and ends.
+    safety = box_around(bench.description, right, [-0.5, -0.1, -0.5], [0.02, 2.0, 0.5])
+    path = np.tile(left, (10, 1))
+    with pytest.raises(BridgeError, match=r"^stopped by workspace: the tool is about to leave its box by"):
+        play_path(
+            bench.robot,
+            MotionPath(joint_pos=path, joint_vel=0 * path),
+            NoRecorder(),
+            clock=bench.clock,
+            safety=safety,
+        )
+    assert bench.arm.status is RobotStatus.HOLDING
+    assert bench.simulated.tool_position()[0] < safety.workspace_m[1][0] + 0.01
+
+
+@pytest.mark.parametrize("stale_s", [None, 0.1])
+def test_thresholds_are_those_of_a_run(move, bench, stale_s):
+    read, asked = bench.robot.read, []
+
+    def late():
+        asked.append(None)
+        if len(asked) <= 8:
+            raise StaleStateError("late")
+        return read()
+
+    def act():
+        bench.robot.read = late
+
+    if stale_s is None:
+        with pytest.raises(BridgeError, match=r"^stopped by stale_state: the last state is 2\d ms old$"):
+            move(act)
+    else:
+        move(act, safety=SafetyConfig(stale_s=stale_s))
+    assert bench.arm.status is RobotStatus.HOLDING
 
 
 def test_what_is_no_trouble_of_the_robot_holds_too(move, bench):
