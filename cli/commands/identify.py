@@ -1,7 +1,8 @@
 """``wpg identify``: how an arm differs from its model, from a run log or from a test motion."""
 
 import shlex
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,6 +28,7 @@ from wpg.cli.terminal import remark, terminal
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.drivers import is_link
+from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.motions.excitation import ExcitationPlan, excitation
 from wpg.hardware_bridge.motions.playing import play_path
 from wpg.hardware_bridge.realtime import RealtimeConfig, realtime
@@ -62,7 +64,7 @@ def identify(
         robot: A robot's name or the path of its .toml file.
         link: Where the robot is, as for `wpg run`; it will move.
         out: The file that `wpg train --actuators` and `wpg emulate --actuators` read; it must not exist.
-        log: Save the log of the motion.
+        log: Where to keep the log of the motion; by default next to --out, as .mcap.
         seed: Seed of the motion.
         html: Write a report that compares the fitted and the unfitted simulator.
     """
@@ -81,29 +83,46 @@ def identify(
             "--log, --safety, --key and --calibration are for a robot that shall move: give --link"
         )
     refuse_existing(out, "--out")
-    prepare_outputs(out, json, html, log, inputs=(source, robot, safety, key, calibration))
+    recorded = Path(source) if source is not None else log or out.with_suffix(".mcap")
+    if link is not None:
+        refuse_existing(recorded, "--log")
+    made = None if link is None else recorded
+    prepare_outputs(out, json, html, made, inputs=(source, robot, safety, key, calibration))
     limits = safety_of(safety)
-    with tempfile.TemporaryDirectory() as folder:
-        recorded = Path(source) if source is not None else log or Path(folder) / "excitation.mcap"
-        if link is not None:
-            driver = robot_at(link, description, key=key, calibration=calibration)
-            _record(driver, recorded, seed, limits, console)
+    if link is not None:
+        driver = robot_at(link, description, key=key, calibration=calibration)
+        _record(driver, recorded, seed, limits, console)
+    again = shlex.join(("wpg", "identify", str(recorded), "--robot", robot, "--out", str(out)))
+    with nullcontext() if link is None else _telling(f"the motion is kept, fit it again: {again}"):
         recording = recording_of(read_log(recorded), description)
-    console.print(
-        f"fitting the simulator to {recording.time_s[-1]:.0f} s of {description.title}; takes minutes …",
-        soft_wrap=True,
-    )
-    found, comparison = identify_recording(description, recording)
-    _show(found, console)
-    if html is not None:
-        from wpg.cli.identify_report import write_identify_report  # noqa: PLC0415  needs matplotlib
+        console.print(
+            f"fitting the simulator to {recording.time_s[-1]:.0f} s of {description.title}; takes minutes …",
+            soft_wrap=True,
+        )
+        found, comparison = identify_recording(description, recording)
+        _show(found, console)
+        if html is not None:
+            from wpg.cli.identify_report import write_identify_report  # noqa: PLC0415  needs matplotlib
 
-        write_identify_report(html, found, comparison, description, origin=source or link or "")
-    write_json(json, found)
-    out.write_text(effects_toml(found.effects))
+            write_identify_report(html, found, comparison, description, origin=source or link or "")
+        write_json(json, found)
+        out.write_text(effects_toml(found.effects))
     other = () if robot == "panda" else ("--robot", robot)
     command = shlex.join(("wpg", "train", "wpg/PandaReach-v0", *other, "--actuators", str(out)))
     console.print(f"wrote {out}; next: {command}", soft_wrap=True)
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """Add something to every error that is reported to the user."""
+    from wpg.sim_envs.errors import IdentificationError  # noqa: PLC0415
+
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(*interrupt.args, what) from interrupt
+    except (IdentificationError, LogError, CommandError, OSError) as error:
+        raise CommandError(f"{error}; {what}") from error
 
 
 def _record(robot: Robot, path: Path, seed: int, safety: SafetyConfig, console: Console) -> None:
@@ -137,8 +156,9 @@ def _record(robot: Robot, path: Path, seed: int, safety: SafetyConfig, console: 
     for warning in warnings:
         console.print(remark("warning", warning))
     if run_log.error or run_log.dropped:
-        raise CommandError(f"the run log is not whole: {run_log.error or f'{run_log.dropped} records lost'}")
-    console.print(f"done; {violations} commands outside the limits")
+        fault = run_log.error or f"{path}: {run_log.dropped} records lost"
+        raise CommandError(f"the run log is not whole: {fault}")
+    console.print(f"recorded in {path}; {violations} commands outside the limits", soft_wrap=True)
 
 
 def _show(found: "Identification", console: Console) -> None:

@@ -1,6 +1,7 @@
 """Identification of arms with known parameters, and logs that it refuses."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from wpg.cli.commands.identify import _record
 from wpg.cli.main import main
+from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.hardware_bridge.run_log.log import RunLog
@@ -318,11 +320,56 @@ def test_what_is_next_names_another_robot(found, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.endswith(said)
 
 
+@pytest.fixture
+def at_a_link(monkeypatch, tmp_path):
+    """Runs ``wpg identify`` on a robot behind a link, whose motion is written in no time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "wpg.cli.commands.identify._record", lambda driver, path, *_: path.write_text("precious")
+    )
+    monkeypatch.setattr("wpg.cli.commands.identify.read_log", lambda _: None)
+    monkeypatch.setattr(
+        "wpg.sim_envs.identification.recording.recording_of",
+        lambda *_: SimpleNamespace(time_s=np.array([30.0])),
+    )
+
+    def run(fit, *options):
+        monkeypatch.setattr("wpg.sim_envs.identification.identify.identify", fit)
+        return main(["identify", "--robot", "panda", "--link", "udp://127.0.0.1:9", *options])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (IdentificationError("too little motion"), "wpg: too little motion; ", 1),
+        (KeyboardInterrupt(), "wpg: interrupted; ", 130),
+    ],
+)
+def test_a_fit_that_fails_names_the_command_that_repeats_it(at_a_link, capsys, error, said, code):
+    def fail(*_):
+        raise error
+
+    assert at_a_link(fail, "--out", "mine.toml") == code
+    again = "wpg identify mine.mcap --robot panda --out mine.toml"
+    assert capsys.readouterr().err == f"{said}the motion is kept, fit it again: {again}\n"
+    assert [path.name for path in Path().iterdir()] == ["mine.mcap"]
+
+
+def test_the_recorded_motion_is_kept(at_a_link, found, tmp_path, capsys):
+    assert at_a_link(lambda *_: found, "--log", "motion.mcap") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["actuators.toml", "motion.mcap"]
+    (tmp_path / "actuators.toml").unlink()
+    assert at_a_link(lambda *_: pytest.fail("fitted"), "--log", "motion.mcap") == 1
+    assert "motion.mcap exists already: choose another with --log" in capsys.readouterr().err
+
+
 def test_nothing_is_said_to_move_without_a_log(description, tmp_path, capsys):
     log = tmp_path / "excitation.mcap"
     log.write_text("precious")
     with pytest.raises(LogError):
-        _record(SimpleNamespace(description=description), log, 0, Console())
+        _record(SimpleNamespace(description=description), log, 0, SafetyConfig(), Console())
     assert "goes home" not in capsys.readouterr().out
     assert log.read_text() == "precious"
 
