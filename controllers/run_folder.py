@@ -1,7 +1,7 @@
 """The folder of a training run: its settings, and its last checkpoint's networks."""
 
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from wpg.controllers.checkpoint import under
 from wpg.controllers.config import ResolvedConfig, Select
 from wpg.controllers.critic import Critic
 from wpg.controllers.environment import Env, EnvSpec
-from wpg.controllers.errors import CheckpointFormatError, RunFolderError
+from wpg.controllers.errors import CheckpointFormatError, RunFolderError, UnknownEnvError
 from wpg.controllers.evaluation import Act
 from wpg.controllers.policy import ParticlePolicy
 
@@ -38,7 +38,8 @@ class Run:
     spec: EnvSpec
     """Sizes and ranges of the environment."""
     metadata: dict[str, Any]
-    """`env, interface, seed, steps, updates, episodes, gamma, tau, success_rate, git_commit, packages`."""
+    """`env, env_factory, interface, seed, steps, updates, episodes, gamma, tau, success_rate, git_commit,
+    packages`. `env_factory` is True if the environment is not registered, but was made by a function."""
 
     def act(self, select: Select | None = None, *, seed: int = 0) -> Act:
         """Controller for `evaluate`: observation (obs_dim,) -> action in the environment's units."""
@@ -67,10 +68,11 @@ def spec_from_json(values: dict[str, Any]) -> EnvSpec:
     return EnvSpec(**{**values, **box})
 
 
-def read_config(folder: Path) -> ResolvedConfig:
-    """Read the settings of the run in `folder`, after checking that this release can read its checkpoint.
+def read_config(folder: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
+    """Read the settings of the run in `folder` and its checkpoint's metadata.
 
-    A run of another release is thus reported as such, and not by an error in its settings.
+    The checkpoint is read first, so that a run of another release is reported as such, and not by an error in
+    its settings.
 
     Raises:
         RunFolderError: the folder is no run folder.
@@ -79,8 +81,21 @@ def read_config(folder: Path) -> ResolvedConfig:
     """
     if not (folder / CONFIG_NAME).is_file():
         raise RunFolderError(f"{folder} is no run folder: it has no {CONFIG_NAME}")
-    checkpoint.read(folder / CHECKPOINT_NAME, lambda name: False)
-    return ResolvedConfig.load(folder / CONFIG_NAME)
+    _, state = checkpoint.read(folder / CHECKPOINT_NAME, lambda name: False)
+    return ResolvedConfig.load(folder / CONFIG_NAME), state["metadata"]
+
+
+def require_factory(metadata: dict[str, Any], env_factory: Callable[[], Env] | None) -> None:
+    """Check that `env_factory` is given if a run with this metadata was trained with one.
+
+    Raises:
+        UnknownEnvError: it is missing, and the environment has no id to make it by.
+    """
+    if metadata["env_factory"] and env_factory is None:
+        raise UnknownEnvError(
+            f"{metadata['env']!r} is only a name: the run was trained with env_factory; give env_factory to "
+            "export_run or resume, too"
+        )
 
 
 def declared_interface(env: Env) -> Any:
@@ -148,7 +163,7 @@ def load_run(folder: str | Path) -> Run:
         CheckpointFormatError: its checkpoint is missing, damaged, of another version or does not fit.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    config, _ = read_config(folder)
     parts = ("average.", "critic.")
     tensors, state = checkpoint.read(folder / CHECKPOINT_NAME, lambda name: name.startswith(parts))
     spec = spec_from_json(state["spec"])

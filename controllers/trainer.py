@@ -111,6 +111,7 @@ class Trainer:
         """Mean return and success rate of the last evaluation; None if there was none."""
         self._checkpoint_due = False
         self._made_with = {
+            "env_factory": env_factory is not None,
             "interface": declared_interface(self.eval_env),
             "git_commit": checkout_commit(),
             "packages": installed_versions(),

@@ -11,7 +11,7 @@ from wpg.controllers.errors import ConfigError, RunFolderError
 from wpg.controllers.metrics import MetricsLog
 from wpg.controllers.monitor import Monitor
 from wpg.controllers.progress import OnProgress
-from wpg.controllers.run_folder import CONFIG_NAME, read_config
+from wpg.controllers.run_folder import CONFIG_NAME, read_config, require_factory
 from wpg.controllers.trainer import Trainer, TrainResult
 from wpg.controllers.training_plot import plot_training
 
@@ -77,7 +77,7 @@ def resume(
         overlap: whether separate processes step the environments and update the policy; None keeps the
             run's own setting.
         on_progress: called about twice a second.
-        env_factory: as for `train`.
+        env_factory: as for `train`; a run that was trained with one needs it.
 
     Raises:
         RunFolderError: `folder` is no run folder.
@@ -88,7 +88,9 @@ def resume(
             CheckpointWriteError, OSError: as for `train`.
     """
     folder = Path(folder)
-    config = replace(read_config(folder), max_seconds=max_seconds)
+    config, metadata = read_config(folder)
+    require_factory(metadata, env_factory)
+    config = replace(config, max_seconds=max_seconds)
     if steps is not None:
         config = replace(config, steps=steps, decay_steps=config.decay_steps or config.steps)
     if overlap is not None:

@@ -1,14 +1,15 @@
 """Run folders as artifacts, and interfaces of environments that declare none."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import make_env
-from wpg.controllers.run_folder import CONFIG_NAME, Run, check_interface, load_run
+from wpg.controllers.environment import Env, make_env
+from wpg.controllers.run_folder import CONFIG_NAME, Run, check_interface, load_run, require_factory
 from wpg.export.contract import Provenance, read_interface
 from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
 from wpg.export.options import ExportOptions
@@ -16,25 +17,36 @@ from wpg.export.writing.sources import policy_source
 from wpg.export.writing.writer import write_artifact
 
 
-def export_run(folder: Path, out: Path, options: ExportOptions | None = None) -> Path:
+def export_run(
+    folder: Path,
+    out: Path,
+    options: ExportOptions | None = None,
+    *,
+    env_factory: Callable[[], Env] | None = None,
+) -> Path:
     """Write a run's policy as an artifact; returns ``out``.
 
     Args:
         folder: the run folder, with a checkpoint.
         out: the .onnx file to write.
         options: None exports the policy as it was trained.
+        env_factory: the one that the run was trained with, if there was one.
 
     Raises:
-        ControllersError: the folder holds no run that can be read, or its environment no longer declares the
-            robot, observations and actions of the training.
+        ControllersError: the folder holds no run that can be read, ``env_factory`` is missing, or the
+            environment no longer declares the robot, observations and actions of the training.
         ArtifactError: the policy cannot be written with these options.
     """
     options = options or ExportOptions()
     run = load_run(folder)
+    if options.interface is None:
+        interface = interface_of(run, env_factory)
+    else:
+        interface = read_interface(options.interface)
     write_artifact(
         out,
         policy_source(run.policy, run.critic, temperature=run.metadata["tau"]),
-        interface=interface_of(run) if options.interface is None else read_interface(options.interface),
+        interface=interface,
         provenance=Provenance(
             env_id=run.config.env,
             seed=run.config.seed,
@@ -50,13 +62,15 @@ def export_run(folder: Path, out: Path, options: ExportOptions | None = None) ->
     return out
 
 
-def interface_of(run: Run) -> PolicyInterface:
+def interface_of(run: Run, env_factory: Callable[[], Env] | None = None) -> PolicyInterface:
     """The interface that the run's environment declares, or a bare one if it declares none.
 
     Raises:
+        UnknownEnvError: the run was trained with ``env_factory``, which is not given.
         CheckpointFormatError: the environment declares another interface than at the training.
     """
-    env = make_env(run.config.env, **run.config.env_kwargs)
+    require_factory(run.metadata, env_factory)
+    env = make_env(run.config.env, **run.config.env_kwargs) if env_factory is None else env_factory()
     try:
         check_interface(run.metadata["interface"], env)
         declared = getattr(env.unwrapped, "interface", None)

@@ -10,7 +10,8 @@ from error_line import only_line
 from wpg.cli import main as cli
 from wpg.cli.options import CommandError, prepare_outputs
 from wpg.cli.policies import load_policy
-from wpg.controllers import TrainConfig, resume, train
+from wpg.controllers import CheckpointFormatError, TrainConfig, UnknownEnvError, resume, train
+from wpg.controllers.environment import make_env
 from wpg.export import CorruptArtifactError, export_run, load_artifact
 
 
@@ -35,6 +36,30 @@ def test_a_file_says_what_its_policy_was_trained_with(run_folder, tmp_path, monk
     provenance = load_artifact(export_run(folder, folder / "policy.onnx")).contract.provenance
     assert (provenance.packages, provenance.git_commit) == ({"wpg": "0.0.9"}, "c0ffee")
     assert (provenance.env_id, provenance.seed, provenance.env_steps) == ("wpg/PandaReach-v0", 0, 72)
+
+
+def test_a_run_with_a_factory_is_exported_with_it(tmp_path, capsys):
+    def tool_reach(robot="panda"):
+        return make_env("wpg/PandaReach-v0", control="tool", robot=robot)
+
+    folder, file = tmp_path / "run", tmp_path / "policy.onnx"
+    config = TrainConfig(env="mine", steps=48, hidden=16, eval_period=0)
+    train(config, out=folder, env_factory=tool_reach)
+    line = "'mine' is only a name: the run was trained with env_factory; give env_factory to "
+    with pytest.raises(UnknownEnvError, match=line):
+        export_run(folder, file)
+    with pytest.raises(UnknownEnvError, match=line):
+        resume(folder)
+    for command in (("export",), ("train", "--resume")):
+        assert cli.main([*command, str(folder)]) == 1
+        assert line in only_line(capsys.readouterr().err)
+    with pytest.raises(
+        CheckpointFormatError, match=r"robot\.name: the policy was trained with 'panda', .* 'xarm6'"
+    ):
+        export_run(folder, file, env_factory=lambda: tool_reach("xarm6"))
+    contract = load_artifact(export_run(folder, file, env_factory=tool_reach)).contract
+    assert (contract.interface.action.mode, contract.provenance.env_id) == ("tool_position_delta", "mine")
+    assert resume(folder, steps=56, env_factory=tool_reach).steps == 56
 
 
 def test_a_run_folder_stands_for_its_policy(run_folder):
