@@ -1,6 +1,6 @@
 """Identified quantities in units that are easy to read."""
 
-from wpg.export.kinematics import Record
+from wpg.export.record import Record
 from wpg.sim_envs.identification.identify import Quantity
 
 

@@ -17,7 +17,7 @@ from wpg.export.interface import (
     PolicyInterface,
     Row,
 )
-from wpg.export.kinematics import Record
+from wpg.export.record import Record
 
 CONTRACT_VERSION = 1
 

@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.export.kinematics import Record, SerialChain, Vector3, require_unit
+from wpg.export.kinematics import SerialChain, Vector3, require_unit
+from wpg.export.record import Record, require_finite
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -207,16 +208,21 @@ class PolicyInterface(Record, frozen=True, kw_only=True):
     """Ranges of other quantities that varied in training, by name with unit, such as ``friction_nm``."""
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not self.observation:
             raise ValueError("the interface has no observation terms")
         _require_distinct("observation", [term.name for term in self.observation])
         if self.goal is not None:
             term, size = self.goal.object_term, len(self.goal.low)
+            if term is None and size != 3:
+                raise ValueError(f"goal: expected 3 numbers for tool_pos, found {size}")
             if term is not None and self.external.get(term) != size:
                 raise ValueError(
                     f"goal is compared with {term}: expected tool_pos, or a term from outside of {size} "
                     f"numbers, found {', '.join(self.external) or 'none'}"
                 )
+        if self.trained_delay_s[0] < 0:
+            raise ValueError(f"trained_delay_s: expected at least 0, found {self.trained_delay_s}")
         for name, (low, high) in {"delay_s": self.trained_delay_s, **self.trained_ranges}.items():
             if not low <= high:
                 raise ValueError(f"trained range of {name} is inverted: {low} to {high}")

@@ -12,14 +12,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from wpg.export.record import Record
+
 Vector3 = tuple[float, float, float]
 Angle = Annotated[float, msgspec.Meta(ge=-2 * math.pi, le=2 * math.pi)]
 CROSS = np.cross(np.eye(3)[:, None], np.eye(3)).transpose(0, 2, 1).reshape(3, 9)
 """Matrix that maps a vector (3,) to the rows (9,) of its cross-product matrix."""
-
-
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of everything that is read from a file: immutable, and strict about unknown fields."""
 
 
 class Frame(Record, frozen=True, kw_only=True):

@@ -8,7 +8,6 @@ A package adds a robot by an entry point with the robot's name, which leads to t
 """
 
 import importlib.util
-import math
 import operator
 from collections.abc import Mapping
 from importlib import resources
@@ -21,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.export.interface import JointSpec, RobotSpec
-from wpg.export.kinematics import Frame, JointFrame, Record, SerialChain, require_unit
+from wpg.export.kinematics import Frame, JointFrame, SerialChain, require_unit
+from wpg.export.record import Record, require_finite
 from wpg.hardware_bridge.errors import DescriptionError
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -49,7 +49,7 @@ class JointDescription(Record, frozen=True, kw_only=True):
     home_rad: float
 
     def __post_init__(self) -> None:
-        _check_finite(self, f"joint {self.name}: ")
+        require_finite(self, f"joint {self.name}: ")
         require_unit(self.axis)
         if not self.position_min_rad < self.position_max_rad:
             raise ValueError(
@@ -61,17 +61,6 @@ class JointDescription(Record, frozen=True, kw_only=True):
                 f"joint {self.name}: home_rad {self.home_rad} lies outside "
                 f"[{self.position_min_rad}, {self.position_max_rad}]"
             )
-
-
-def _check_finite(part: Record, where: str = "") -> None:
-    """Refuse infinite numbers, because computing with them would give NaN."""
-    for field in part.__struct_fields__:
-        value = getattr(part, field)
-        if isinstance(value, Frame):
-            _check_finite(value, f"{where}{field}.")
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float) and not math.isfinite(number):
-                raise ValueError(f"{where}{field}: expected finite numbers, found {value}")
 
 
 def _rises(values: tuple[float, ...]) -> bool:
@@ -154,7 +143,7 @@ class GripperDescription(Record, frozen=True, kw_only=True):
     """Middle of the pads on the finger's link."""
 
     def __post_init__(self) -> None:
-        _check_finite(self, "gripper: ")
+        require_finite(self, "gripper: ")
 
 
 class RobotDescription(Record, frozen=True, kw_only=True):
@@ -182,7 +171,7 @@ class RobotDescription(Record, frozen=True, kw_only=True):
     """The servo bus; None if the joints are not bus servos."""
 
     def __post_init__(self) -> None:
-        _check_finite(self)
+        require_finite(self)
         require_unit(self.approach)
         if not self.joints:
             raise ValueError(f"robot {self.name} has no joints")

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from wpg.export.kinematics import Record
+from wpg.export.record import Record
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.errors import EffectsError

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.export.interface import PolicyInterface
-from wpg.export.kinematics import Record
+from wpg.export.record import Record
 from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.control.safety import SafetyConfig

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wpg.export.kinematics import Record
+from wpg.export.record import Record
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import Effects, JointEffects, Spread, Value

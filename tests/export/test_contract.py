@@ -1,6 +1,7 @@
 """The contract keeps every bit, says what is wrong, and is described in full."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -107,6 +108,7 @@ def test_values_are_normalised_and_fixed_dimensions_are_zero():
 
 def test_refusals_name_what_is_wrong(interface):
     replace = msgspec.structs.replace
+    goal = GoalSpec(achieved="tool_pos", low=(0.0, 0.0), high=(1.0, 1.0), tolerance_m=0.1, horizon_steps=1)
     cases = [
         (lambda: ObservationTerm(name="q", size=7, source="joint_pos", history=2), "no multiple"),
         (lambda: ObservationTerm(name="q", size=1, source="joint_pos", clip=(1.0, -1.0)), "no interval"),
@@ -127,6 +129,12 @@ def test_refusals_name_what_is_wrong(interface):
         (
             lambda: GoalSpec(achieved="tool_pos", low=(1.0,), high=(0.0,), tolerance_m=0.1, horizon_steps=1),
             "goal box",
+        ),
+        (lambda: replace(interface, trained_delay_s=(-0.1, 0.1)), "trained_delay_s: expected at least 0"),
+        (lambda: replace(interface, goal=goal), "goal: expected 3 numbers for tool_pos, found 2"),
+        (
+            lambda: replace(interface, control_dt_s=math.inf),
+            "^control_dt_s: expected finite numbers, found inf",
         ),
     ]
     for build, says in cases:
@@ -186,6 +194,23 @@ def test_documented_interface_is_one(tmp_path):
     (toml,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)
     (tmp_path / "interface.toml").write_text(toml)
     assert read_interface(tmp_path / "interface.toml").obs_dim == 7
+
+
+@pytest.mark.parametrize(
+    ("field", "number", "line"),
+    [
+        ("control_dt_s = 0.05", "control_dt_s = inf", "control_dt_s: expected finite numbers, found inf"),
+        ("scale = [", "scale = [nan, ", "action.scale: expected finite numbers, found (nan, "),
+        ("size = 7\n", "size = 7\nscale = nan\n", "observation.0.scale: expected finite numbers, found nan"),
+    ],
+)
+def test_numbers_of_an_interface_are_finite(field, number, line, tmp_path):
+    (toml,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    file = tmp_path / "interface.toml"
+    file.write_text(toml.replace(field, number, 1).replace("nan, 0.1, ", "nan, "))
+    with pytest.raises(ContractError) as refusal:
+        read_interface(file)
+    assert str(refusal.value).startswith(f"{file}: {line}")
 
 
 def test_reading_needs_neither_torch_nor_onnx(path):
