@@ -14,6 +14,17 @@ from wpg.hardware_bridge.sources.source import SourceReport
 COMPLETED = ("goals_done", "duration", "stopped")
 """End reasons of a run that did what it was asked."""
 
+MISSED_SHARE_MAX = 0.05
+"""A run that misses a larger share of its deadlines gets a warning.
+
+A loop whose ticks take nearly two periods never misses enough deadlines in a row for an ``overrun``. That is
+no hazard: every command still keeps to the limits and comes before the device's watchdog runs out, and on
+average the arm is slower than planned. Holding the arm would not make the machine faster, and it would stop
+runs on machines that are busy only for a moment. But the policy sees a slower arm than it was trained on.
+
+For comparison: without real-time rights, beside a busy core, the share is below 0.01 (``docs/safety.md``).
+"""
+
 
 class RunReport(msgspec.Struct, kw_only=True):
     """Figures of one run; the JSON of this record has stable keys."""
@@ -99,4 +110,13 @@ def report_run(
         end_reason=end_reason,
         message=message,
         final_phase=final_phase,
+        warnings=_lateness_warnings(timer),
     )
+
+
+def _lateness_warnings(timer: RateTimer) -> list[str]:
+    share = timer.missed / max(1, timer.missed + timer.ticks)
+    if share <= MISSED_SHARE_MAX:
+        return []
+    told = "the arm was slower than the policy was trained for; this machine is too busy, see `wpg doctor`"
+    return [f"{100 * share:.0f} % of the deadlines were missed: {told}"]

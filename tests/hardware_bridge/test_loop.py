@@ -250,7 +250,7 @@ class TestLateness:
     def test_is_counted_and_the_grid_stays(self, run, bench, trace):
         trace.at_tick = {100: lambda: bench.clock.advance(0.017), 200: lambda: bench.clock.advance(0.004)}
         report = run(LoopConfig(duration_s=2.0))
-        assert report.missed_deadlines == 2
+        assert (report.missed_deadlines, report.warnings) == (2, [])
         assert report.safety_events == {}
         assert report.lateness_us.max == pytest.approx(12_000, rel=0.05)
         times = np.array([record["time_s"] for record in trace.ticks]) / DT
@@ -267,6 +267,17 @@ class TestLateness:
         commands, states = trace.commands(), [record["state"] for record in trace.ticks]
         armed_again = [r["phase"] for r in trace.ticks].index("armed", 160)
         np.testing.assert_allclose(commands[armed_again], states[armed_again].joint_pos, atol=1e-5)
+
+    def test_ticks_of_nearly_two_periods_are_warned_of(self, run, bench):
+        """They never miss enough deadlines in a row to be an overrun."""
+        read = bench.robot.read
+        bench.robot.read = lambda: bench.clock.advance(1.85 * DT) or read()
+        report = run(LoopConfig(duration_s=3.0))
+        assert (report.end_reason, report.safety_events) == ("duration", {})
+        assert report.warnings == [
+            "46 % of the deadlines were missed: the arm was slower than the policy was trained for; "
+            "this machine is too busy, see `wpg doctor`"
+        ]
 
     @pytest.mark.parametrize("config", [LoopConfig(goals=2), LoopConfig(duration_s=2.0)])
     def test_a_run_that_was_suspended_does_not_move_again(self, run, bench, trace, config):
