@@ -23,7 +23,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import GOAL_KEYS, Env, EnvSpec, FloatArray, env_name
+from wpg.controllers.environment import GOAL_KEYS, Env, EnvSpec, FloatArray, env_name, reported_success
 from wpg.controllers.errors import DemonstrationError
 from wpg.controllers.evaluation import max_steps, unending_episode
 from wpg.controllers.replay import Transitions
@@ -72,7 +72,7 @@ def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple
         seed: of the reset.
 
     Returns:
-        The episode, and `is_success` of its last step, None if the environment does not report it.
+        The episode, and the success of its last step, None if the environment does not report it.
 
     Raises:
         DemonstrationError: an action has another shape than the environment's action box, or lies outside.
@@ -98,8 +98,8 @@ def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple
         rewards=np.array(rewards),
         terminated=bool(terminated),
     )
-    success = info.get("is_success")
-    return demonstration, None if success is None else bool(success)
+    success, reported = reported_success(info)
+    return demonstration, bool(success) if reported else None
 
 
 def _check_box(

@@ -1,5 +1,6 @@
 """Making and inspecting Gymnasium environments, with clear errors for those that cannot be trained on."""
 
+import copy
 import difflib
 import functools
 import importlib
@@ -24,6 +25,8 @@ Env = gym.Env[Any, Any]
 Envs = gym.vector.VectorEnv[Any, Any, Any]
 FloatArray = NDArray[np.float32]
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
+SUCCESS_KEYS = ("is_success", "success")
+"""Entries of a step's info that may say whether the task is done; the first one that there is counts."""
 ELSEWHERE = "`wpg list` shows what there is; one of your own is MODULE:ID, with its folder in PYTHONPATH"
 """End of the error line for an unknown environment."""
 NOT_INSTALLED = (gym.error.DependencyNotInstalled, ImportError, ModuleNotFoundError)
@@ -229,6 +232,12 @@ def _observation_sizes(name: str, env: Env) -> tuple[int, int]:
             f"{name}: observations must be a flat Box or a Dict of {', '.join(GOAL_KEYS)}, not {space}; "
             "gymnasium.wrappers.FlattenObservation makes one vector of others"
         )
+    ignored = sorted(set(space.spaces) - set(GOAL_KEYS))
+    if ignored:
+        raise UnsupportedEnvError(
+            f"{name}: a goal Dict has {', '.join(GOAL_KEYS)}, and the policy would not see its "
+            f"{', '.join(ignored)}; append that to `observation` in a gymnasium.ObservationWrapper"
+        )
     parts = [space[key] for key in GOAL_KEYS]
     sizes = [part.shape[0] for part in parts if isinstance(part, Box) and len(part.shape) == 1]
     if len(sizes) != len(parts) or sizes[1] != sizes[2]:
@@ -260,6 +269,60 @@ def check_first_observation(env: Env) -> None:
                 f"{env_name(env)}: expected {name} of the shape {expected}, as observation_space says, "
                 f"found {found}"
             )
+
+
+class AppendAchievedGoal(gym.ObservationWrapper[Any, Any, Any]):
+    """Appends `achieved_goal` to `observation`, so that the policy sees it."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        assert isinstance(space, Dict)
+        low, high = (
+            np.concatenate([getattr(space[key], end) for key in GOAL_KEYS[:2]]) for end in ("low", "high")
+        )
+        self.observation_space = Dict({**space.spaces, "observation": Box(low, high, dtype=low.dtype.type)})
+
+    def observation(self, observation: Any) -> Any:
+        """The observation with its achieved goal appended; rows of observations (n, size) work as well."""
+        parts = [observation[key] for key in GOAL_KEYS[:2]]
+        return {**observation, "observation": np.concatenate(parts, -1)}
+
+
+def with_achieved_goal(env: Env) -> Env:
+    """`env`, wrapped in `AppendAchievedGoal` if the policy would not see the achieved goal otherwise.
+
+    It does not see it in AntMaze, for example, where `observation` has no position. This is judged by values:
+    each entry of `achieved_goal` must equal the same entry of `observation` over some random steps of two
+    episodes, whose seeds are fixed. Environments without goals are not wrapped, nor are those that declare an
+    `interface`, which says what the policy sees.
+    """
+    if not _has_goal(env.observation_space) or hasattr(env.unwrapped, "interface"):
+        return env
+    actions = copy.deepcopy(env.action_space)  # the environment's own random numbers stay as they are
+    actions.seed(0)
+    seen = []
+    for seed in range(2):
+        obs, _ = env.reset(seed=seed)
+        for _ in range(10):
+            seen.append([np.array(obs[key]) for key in GOAL_KEYS[:2]])
+            obs, _, terminated, truncated, _ = env.step(actions.sample())
+            if terminated or truncated:
+                break
+    observed, achieved = (np.stack(rows) for rows in zip(*seen, strict=True))
+    equal = np.isclose(observed[:, :, None], achieved[:, None, :], atol=1e-6).all(0)
+    return env if equal.any(0).all() else AppendAchievedGoal(env)
+
+
+def reported_success(info: dict[str, Any]) -> tuple[Any, Any]:
+    """The success that a step's `info` reports, and whether it reports any.
+
+    With the infos of N environments side by side both are arrays (N,).
+    """
+    for name in SUCCESS_KEYS:
+        if name in info:
+            return info[name], info.get(f"_{name}", True)
+    return False, False
 
 
 def flatten_obs(obs: Any) -> FloatArray:

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wpg.controllers.environment import Env, FloatArray, env_name, episode_seed, flatten_obs, make_env
+from wpg.controllers.environment import (
+    Env,
+    FloatArray,
+    env_name,
+    episode_seed,
+    flatten_obs,
+    make_env,
+    reported_success,
+    with_achieved_goal,
+)
 from wpg.controllers.errors import FaultyEnvError
 from wpg.controllers.statistics import Interval, bootstrap_interval, wilson_interval
 
@@ -34,7 +43,8 @@ class Evaluation:
     return_ci95: Interval
     """95 % percentile bootstrap interval of the mean return."""
     success_rate: float | None
-    """Share of episodes whose last step had a true `info["is_success"]`; None if no episode reported it."""
+    """Share of episodes whose last step had a true `info["is_success"]`, or `info["success"]` if there is no
+    such entry; None if no episode reported it."""
     success_ci95: Interval | None
     """95 % Wilson interval of the success rate."""
     returns: tuple[float, ...]
@@ -45,6 +55,9 @@ class Evaluation:
 
 def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) -> Evaluation:
     """Run `act` for whole episodes.
+
+    The observation is that of training: where `observation` of a goal environment does not contain the
+    achieved goal, it is appended.
 
     Args:
         act: observation (obs_dim,) -> action (action_dim,), in the environment's units.
@@ -62,9 +75,9 @@ def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) ->
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     seeds = [episode_seed(seed, EVALUATION_STREAM, index) for index in range(episodes)]
     if not isinstance(env, str):
-        return run_episodes(act, env, seeds)
+        return run_episodes(act, with_achieved_goal(env), seeds)
     with closing(make_env(env)) as opened:
-        return run_episodes(act, opened, seeds)
+        return run_episodes(act, with_achieved_goal(opened), seeds)
 
 
 def run_episodes(act: Act, env: Env, seeds: Sequence[int]) -> Evaluation:
@@ -97,7 +110,8 @@ def _episode(act: Act, env: Env, seed: int) -> tuple[float, bool | None]:
         obs, reward, terminated, truncated, info = env.step(act(flatten_obs(obs)))
         total += float(reward)
         if terminated or truncated:
-            return total, bool(info["is_success"]) if "is_success" in info else None
+            success, reported = reported_success(info)
+            return total, bool(success) if reported else None
     raise unending_episode(env)
 
 

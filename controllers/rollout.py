@@ -28,7 +28,7 @@ class Episode:
     length: int
     """Steps."""
     success: bool | None
-    """`info["is_success"]` of the last step; None if the environment does not report it."""
+    """Success of the last step; None if the environment does not report it."""
 
 
 class Rollout:

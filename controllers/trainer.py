@@ -17,6 +17,7 @@ from wpg.controllers.checkpoint import under
 from wpg.controllers.config import TrainConfig, learner_settings
 from wpg.controllers.demonstrations import load_demonstrations
 from wpg.controllers.environment import (
+    AppendAchievedGoal,
     Env,
     FloatArray,
     check_first_observation,
@@ -25,6 +26,7 @@ from wpg.controllers.environment import (
     make_env,
     make_envs,
     versioned_id,
+    with_achieved_goal,
 )
 from wpg.controllers.errors import (
     CheckpointFormatError,
@@ -88,8 +90,10 @@ class Trainer:
             self.eval_env = opened.enter_context(closing(make()))
             if env_factory is None:
                 config = replace(config, env=versioned_id(config.env, self.eval_env))
-            self.spec = inspect_env(self.eval_env)
+            inspect_env(self.eval_env)
             check_first_observation(self.eval_env)
+            self.eval_env = with_achieved_goal(self.eval_env)
+            self.spec = inspect_env(self.eval_env)
             self.config = config.resolve(self.spec)
             self.learner = opened.enter_context(closing(self._make_learner()))
             envs = opened.enter_context(closing(self._make_envs(env_factory)))
@@ -148,18 +152,24 @@ class Trainer:
         break, so they get one only if `overlap` asks for it.
         """
         config = self.config
-        make = partial(make_envs, config.env, config.num_envs, factory, **config.env_kwargs)
         worthwhile = config.overlap or (factory is None and self.spec.goal_dim > 0)
+        if isinstance(self.eval_env, AppendAchievedGoal):
+            one = factory or partial(make_env, config.env, **config.env_kwargs)
+            factory = lambda: AppendAchievedGoal(one())  # noqa: E731  as short as a function
+        make = partial(make_envs, config.env, config.num_envs, factory, **config.env_kwargs)
         return ForkedEnvs(make, config.num_envs) if self._overlaps(worthwhile) else LocalEnvs(make())
 
     def add_demonstrations(self, demonstrations: str) -> None:
         """Put the episodes of this file into the replay memory, which never overwrites them."""
-        episodes = load_demonstrations(demonstrations, self.spec)
+        appended = self.eval_env if isinstance(self.eval_env, AppendAchievedGoal) else None
+        episodes = load_demonstrations(demonstrations, inspect_env(appended.env) if appended else self.spec)
         rows, most = sum(len(episode.actions) for episode in episodes), self.config.replay_capacity // 2
         if rows > most:
             raise DemonstrationError(
                 f"{demonstrations}: expected at most {most:,} steps, half of replay_capacity, found {rows:,}"
             )
+        if appended:
+            episodes = [replace(one, observations=appended.observation(one.observations)) for one in episodes]
         for episode in episodes:
             for step in episode.transitions(self.spec):
                 self.replay.add(step)

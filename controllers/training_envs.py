@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import Envs, FloatArray
+from wpg.controllers.environment import Envs, FloatArray, reported_success
 from wpg.controllers.forked_process import ForkedProcess, RequestHandler
 
 
@@ -30,9 +30,9 @@ class StepResult(NamedTuple):
     truncated: NDArray[np.bool_]
     """(N,)."""
     success: NDArray[np.bool_]
-    """`info["is_success"]`, (N,); False where the environment does not report it."""
+    """`info["is_success"]` or `info["success"]`, (N,); False where the environment does not report it."""
     reported: NDArray[np.bool_]
-    """Whether the environment reported `is_success`, (N,)."""
+    """Whether the environment reported its success, (N,)."""
 
 
 class TrainingEnvs(ABC):
@@ -76,9 +76,9 @@ class LocalEnvs(TrainingEnvs):
     def step_wait(self) -> StepResult:
         """See `TrainingEnvs.step_wait`."""
         obs, reward, terminated, truncated, infos = self.envs.step(self._actions)
-        nothing = np.zeros(self.num_envs, np.bool_)
-        success = np.asarray(infos.get("is_success", nothing), np.bool_)
-        return StepResult(obs, reward, terminated, truncated, success, infos.get("_is_success", nothing))
+        found = reported_success(infos)
+        success, reported = (np.broadcast_to(np.asarray(one, np.bool_), self.num_envs) for one in found)
+        return StepResult(obs, reward, terminated, truncated, success, reported)
 
     def close(self) -> None:
         """See `TrainingEnvs.close`."""

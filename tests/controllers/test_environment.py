@@ -98,6 +98,12 @@ def test_unsupported_spaces_are_named(env, message, tmp_path):
         train(small(), out=tmp_path / "run", env_factory=lambda: env)
 
 
+def test_a_part_of_a_goal_observation_that_would_be_ignored_is_named(tmp_path):
+    space = Dict({**goal_space(3, 2).spaces, "wind": Box(-1, 1, (2,)), "depth": Box(-1, 1, (1,))})
+    with pytest.raises(UnsupportedEnvError, match=r"would not see its depth, wind; append that"):
+        train(small(), out=tmp_path / "run", env_factory=lambda: Flat(Box(-1, 1, (1,)), space))
+
+
 class Misshapen(Flat):
     """Returns observations that do not have the shape of their space."""
 

@@ -181,17 +181,22 @@ def test_a_wrapper_computes_what_it_changes():
     assert torch.equal(batch.terminated, 1 + batch.reward / 10)
 
 
-class NeedsEffort(ReachToy):
+class Resting(ReachToy):
+    def step(self, action):
+        return self.observe(), 0.0, False, False, {"effort": 0.0, "over": False}
+
+
+class NeedsEffort(Resting):
     def compute_reward(self, achieved, desired, info):
         return super().compute_reward(achieved, desired, info) - info["effort"]
 
 
-class RewardsEachAxis(ReachToy):
+class RewardsEachAxis(Resting):
     def compute_reward(self, achieved, desired, info):
         return achieved - desired
 
 
-class TerminatesByInfo(ReachToy):
+class TerminatesByInfo(Resting):
     def compute_terminated(self, achieved, desired, info):
         return info["over"]
 
