@@ -4,86 +4,35 @@ from collections import deque
 
 import numpy as np
 
+from wpg.hardware_bridge.control.mode_commander import ModeCommander
 from wpg.hardware_bridge.control.motion import Motion
+from wpg.hardware_bridge.control.rate_timer import RateTimer
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.control.state_reader import StateReader
 from wpg.hardware_bridge.control.target_limiter import TargetLimiter
 from wpg.hardware_bridge.hazard import Hazard
-from wpg.hardware_bridge.robot import RobotState, RobotStatus, Vector
+from wpg.hardware_bridge.robot import RobotState, RobotStatus
 from wpg.hardware_bridge.sources.source import Feed
 
 PERIODS_MIN = 3
 """A state that is late by fewer servo periods than this is no hazard, however long the period is."""
 FINAL = ("device_fault", "device_stop", "suspended")
 """Names of the hazards that end a run, even if they pass."""
-STANDING = ("tracking_error", "suspended")
-"""Names of the hazards after which the device holds the arm in place, because setpoints would move it."""
-
-
-def suspension(config: SafetyConfig, late_s: float) -> Hazard | None:
-    """A hazard if this tick is later than a hold may last: the process or the whole machine was suspended.
-
-    Nobody has watched the arm meanwhile, and whoever continues the process may not think of the arm. So the
-    run ends, as it does after too long a hold, instead of moving the arm again.
-    """
-    if late_s <= max(config.hold_timeout_s, config.overrun_s):
-        return None
-    detail = f"this process was suspended for {late_s:.1f} s: it does not move the arm again by itself"
-    return Hazard("suspended", detail)
-
-
-def find_hazard(
-    config: SafetyConfig,
-    state: RobotState | None,
-    *,
-    state_age_s: float,
-    missed_in_a_row: int,
-    sent: Vector | None,
-    dt_s: float,
-) -> Hazard | None:
-    """The hazard that is present now; None if all is well. A cause is reported before its consequences.
-
-    Args:
-        config: thresholds.
-        state: this tick's state; None if none came.
-        state_age_s: age of the last state, counted from when it was asked for.
-        missed_in_a_row: number of deadlines missed in a row up to now.
-        sent: (num_joints,) rad, last commanded; None while the arm is not to follow commands.
-        dt_s: servo period.
-    """
-    if missed_in_a_row * dt_s >= max(config.overrun_s, PERIODS_MIN * dt_s):
-        return Hazard(
-            "overrun",
-            f"{missed_in_a_row} deadlines missed in a row: this machine is too busy, see `wpg doctor`",
-        )
-    # Comparisons are written so that NaN is a hazard.
-    if not state_age_s <= max(config.stale_s, PERIODS_MIN * dt_s):
-        return Hazard("stale_state", f"the last state is {state_age_s * 1e3:.0f} ms old")
-    if state is None:
-        return None
-    told = state.fault and f": {state.fault}"
-    if state.status is RobotStatus.FAULT:
-        return Hazard("device_fault", f"the robot reports a fault{told}")
-    if sent is not None and state.status is not RobotStatus.ARMED:
-        return Hazard("device_hold", f"the robot reports {state.status.name} while it is commanded{told}")
-    return None if sent is None else tracking_error(config, state, sent)
-
-
-def tracking_error(config: SafetyConfig, state: RobotState, sent: Vector) -> Hazard | None:
-    """A hazard if a joint is too far from ``sent`` (num_joints,) rad, its last commanded position."""
-    error = float(np.max(np.abs(state.joint_pos - sent)))
-    if not error <= config.tracking_error_max_rad:
-        return Hazard("tracking_error", f"a joint is {error:.2f} rad from its setpoint")
-    return None
+STANDING = ("tracking_error", "suspended", "device_stop")
+"""Names of the hazards after which no setpoints are sent, because they would move an arm that stands."""
 
 
 class HazardMonitor:
     """Looks for hazards of the robot, the loop, the sources, and the tool's workspace.
 
+    A policy's run and a planned motion are watched in the same way; what they do about a hazard differs.
+
     Args:
         config: thresholds.
         reader: tells how old the last state is.
+        timer: tells how late the loop is.
         motion: tells what was commanded.
+        modes: tells whether somebody else has stopped the robot.
         limiter: tells whether the tool will leave its box.
         feed: tells how old the readings from outside the robot are; None if none are needed.
     """
@@ -91,51 +40,86 @@ class HazardMonitor:
     def __init__(
         self,
         config: SafetyConfig,
+        *,
         reader: StateReader,
+        timer: RateTimer,
         motion: Motion,
+        modes: ModeCommander,
         limiter: TargetLimiter,
         feed: Feed | None = None,
     ) -> None:
         self._config = config
         self._reader = reader
+        self._timer = timer
         self._motion = motion
+        self._modes = modes
         self._limiter = limiter
         self._feed = feed
 
-    def hazard(
-        self, state: RobotState | None, *, missed_in_a_row: int, commanded: bool, fed: bool
-    ) -> Hazard | None:
-        """The hazard that is present now; None if all is well.
+    def interruption(self, state: RobotState | None) -> Hazard | None:
+        """A hazard that ends every motion, even one that brakes already.
+
+        Either somebody else has stopped the robot, or this tick is later than a hold may last, because the
+        process or the whole machine was suspended. Nobody has watched the arm meanwhile, and whoever
+        continues the process may not think of the arm. So it is not moved again, as after too long a hold.
+        """
+        if state is not None and (hazard := self._modes.stop_elsewhere(state)):
+            return hazard
+        late_s = self._timer.last_lateness_s
+        if late_s <= max(self._config.hold_timeout_s, self._config.overrun_s):
+            return None
+        detail = f"this process was suspended for {late_s:.1f} s: it does not move the arm again by itself"
+        return Hazard("suspended", detail)
+
+    def hazard(self, state: RobotState | None, *, commanded: bool, fed: bool = False) -> Hazard | None:
+        """The hazard that is present now; None if all is well. A cause is reported before its consequences.
 
         Args:
             state: this tick's state; None if none came.
-            missed_in_a_row: number of deadlines missed in a row up to now.
             commanded: whether the arm is to follow commands.
             fed: whether the policy needs readings from outside the robot now.
         """
-        hazard = find_hazard(
-            self._config,
-            state,
-            state_age_s=self._reader.age_s(),
-            missed_in_a_row=missed_in_a_row,
-            sent=self._motion.joint_pos if commanded else None,
-            dt_s=self._motion.dt_s,
-        )
+        hazard = self._lateness() or self.fault(state, commanded=commanded)
         if hazard is None and fed:
             hazard = self.stale_source()
         if hazard is None and commanded:
             hazard = self._limiter.hazard(self._motion.joint_pos, self._motion.stop_pos)
         return hazard
 
-    def stale_source(self) -> Hazard | None:
-        """A hazard if a reading from outside the robot is too old."""
-        return None if self._feed is None else self._feed.hazard(self._config.source_stale_s)
+    def _lateness(self) -> Hazard | None:
+        dt_s, missed = self._motion.dt_s, self._timer.missed_in_a_row
+        if missed * dt_s >= max(self._config.overrun_s, PERIODS_MIN * dt_s):
+            busy = f"{missed} deadlines missed in a row: this machine is too busy, see `wpg doctor`"
+            return Hazard("overrun", busy)
+        age_s = self._reader.age_s()
+        # Comparisons are written so that NaN is a hazard.
+        if not age_s <= max(self._config.stale_s, PERIODS_MIN * dt_s):
+            return Hazard("stale_state", f"the last state is {age_s * 1e3:.0f} ms old")
+        return None
+
+    def fault(self, state: RobotState | None, *, commanded: bool = True) -> Hazard | None:
+        """A hazard that the robot's state shows: a fault, or that it does not follow commands."""
+        if state is None:
+            return None
+        told = state.fault and f": {state.fault}"
+        if state.status is RobotStatus.FAULT:
+            return Hazard("device_fault", f"the robot reports a fault{told}")
+        if commanded and state.status is not RobotStatus.ARMED:
+            return Hazard("device_hold", f"the robot reports {state.status.name} while it is commanded{told}")
+        return self.blocked(state) if commanded else None
 
     def blocked(self, state: RobotState | None) -> Hazard | None:
         """A hazard if an arm that follows commands does not get to where they send it."""
         if state is None or state.status is not RobotStatus.ARMED:
             return None
-        return tracking_error(self._config, state, self._motion.joint_pos)
+        error = float(np.max(np.abs(state.joint_pos - self._motion.joint_pos)))
+        if not error <= self._config.tracking_error_max_rad:
+            return Hazard("tracking_error", f"a joint is {error:.2f} rad from its setpoint")
+        return None
+
+    def stale_source(self) -> Hazard | None:
+        """A hazard if a reading from outside the robot is too old."""
+        return None if self._feed is None else self._feed.hazard(self._config.source_stale_s)
 
 
 class HoldCounter:

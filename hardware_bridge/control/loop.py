@@ -4,22 +4,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from wpg.hardware_bridge.clock import Clock, RealClock
-from wpg.hardware_bridge.control.checks import check_gripper, check_interface, check_stance, check_stop
+from wpg.hardware_bridge.control.attended_arm import AttendedArm
+from wpg.hardware_bridge.control.checks import check_gripper, check_interface, check_stop
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
 from wpg.hardware_bridge.control.goals import GoalResult
-from wpg.hardware_bridge.control.hazard_monitor import FINAL, STANDING, HazardMonitor, HoldCounter, suspension
+from wpg.hardware_bridge.control.hazard_monitor import FINAL, STANDING, HoldCounter
 from wpg.hardware_bridge.control.homing import Homing, PutBack
 from wpg.hardware_bridge.control.lifecycle import Lifecycle
 from wpg.hardware_bridge.control.loop_config import LoopConfig, make_goals
-from wpg.hardware_bridge.control.mode_commander import ModeCommander
-from wpg.hardware_bridge.control.motion import Motion
 from wpg.hardware_bridge.control.policy_runner import PolicyRunner
-from wpg.hardware_bridge.control.rate_timer import RateTimer
 from wpg.hardware_bridge.control.report import RunReport, report_run
 from wpg.hardware_bridge.control.soft_start import SoftStart
 from wpg.hardware_bridge.control.start_conditions import StartConditions
-from wpg.hardware_bridge.control.state_reader import StateReader
-from wpg.hardware_bridge.control.target_limiter import WORKSPACE_MARGIN_M, TargetLimiter
+from wpg.hardware_bridge.control.target_limiter import WORKSPACE_MARGIN_M
 from wpg.hardware_bridge.errors import BridgeError, LinkError
 from wpg.hardware_bridge.hazard import Hazard
 from wpg.hardware_bridge.latency import LatencyHistogram
@@ -75,7 +72,6 @@ class ControlLoop:
         self._emergency = emergency or EmergencyStop()
         self._enough = enough
         self._recorder = recorder or NoRecorder()
-        self._dt_s = robot.description.servo_dt_s
         self._ticks_per_step = pipelines.ticks_per_step
         self._feed = Feed(policy.interface, sources, self._clock)
         self._runner = PolicyRunner(
@@ -90,11 +86,10 @@ class ControlLoop:
             policy.interface, robot.description, opens=pipelines.action.moves_gripper
         )
         self._lifecycle = Lifecycle(self._clock, self._on_phase)
-        self._motion = Motion(robot)
-        self._limiter = TargetLimiter(robot.description, config.safety)
-        self._reader = StateReader(robot, self._clock)
-        self._monitor = HazardMonitor(config.safety, self._reader, self._motion, self._limiter, self._feed)
-        self._modes = ModeCommander(robot, self._reader, self._emergency, self._clock)
+        self._arm = AttendedArm(
+            robot, config.safety, clock=self._clock, emergency=self._emergency, feed=self._feed
+        )
+        self._motion = self._arm.motion
         self._sense_to_act = LatencyHistogram()
         self._events: Counter[str] = Counter()
         self._holds = HoldCounter(config.safety)
@@ -134,9 +129,9 @@ class ControlLoop:
             check_stop(self._robot, self._config.final_stop)
             # Sources are waited for here, before torque is on.
             self._feed.connect()
-            state = self._reader.first()
+            state = self._arm.reader.first()
             check_gripper(self._interface, self._robot.description, state)
-            self._check_place(state)
+            self._arm.check_place(state)
             self._lifecycle.enter(Phase.CHECKED)
             self._run_armed()
         finally:
@@ -144,29 +139,20 @@ class ControlLoop:
             self._robot.close()
         return self._report()
 
-    def _check_place(self, state: RobotState, margin_m: float = 0.0) -> None:
-        """Check that the arm may be armed where it stands, its tool at most ``margin_m`` outside its box.
-
-        Raises:
-            BridgeError: it may not.
-        """
-        check_stance(state, self._robot.description)
-        self._limiter.check_start(state.joint_pos, margin_m)
-
     def _run_armed(self) -> None:
-        self._timer = RateTimer(self._dt_s, self._clock)
+        self._arming_s = self._clock.now()
         source, reason = self._emergency.source, self._should_stop()
         if source or reason:
             stop = f"emergency stop by {source}" if source else f"stopped by {reason}"
             raise BridgeError(f"{stop} before the arm was armed: torque is not on by our doing")
         try:
-            self._modes.arm_first()
+            self._arm.modes.arm_first()
             self._start_from_here()
             self._tick_until_over()
         except LinkError as error:
             self._end("link_dead", str(error))
         except BridgeError as error:
-            if self._modes.refused:
+            if self._arm.modes.refused:
                 raise
             self._end("arming_failed", str(error))
         except BaseException as error:
@@ -174,22 +160,21 @@ class ControlLoop:
             raise
         finally:
             # A robot that refused to arm may be in somebody else's run, which a stop would end.
-            if not self._modes.refused:
+            if not self._arm.modes.refused:
                 self._park()
 
     def _start_from_here(self) -> None:
         """Begin to command a robot that has just armed, from where it stands."""
-        state = self._reader.first()
-        self._motion.start(state.joint_pos, state.gripper_m)
+        self._arm.start()
         self._soft_start.begin()
         self._runner.reset()
         self._lifecycle.enter(Phase.ARMED)
         # Arming waits for the robot's answer: the periods that pass meanwhile are not missed deadlines.
-        self._timer.restart()
+        self._arm.timer.restart()
 
     def _tick_until_over(self) -> None:
         while True:
-            index = self._timer.wait()
+            index = self._arm.timer.wait()
             if self._emergency.source:
                 return
             self._tick(index)
@@ -200,14 +185,11 @@ class ControlLoop:
 
     def _tick(self, index: int) -> None:
         sense_s = self._clock.now()
-        state = self._reader.read()
+        state = self._arm.reader.read()
         for name, value, age_s in self._feed.poll():
             self._recorder.source(time_s=sense_s - self._start_s, name=name, value=value, age_s=age_s)
         self._end_if_over()
-        if state is not None and (hazard := self._modes.stop_elsewhere(state)):
-            self._motion.start(state.joint_pos, state.gripper_m)
-            self._hold(hazard)
-        elif hazard := suspension(self._config.safety, self._timer.last_lateness_s):
+        if hazard := self._arm.monitor.interruption(state):
             self._hold(hazard)
         match self._lifecycle.phase:
             case Phase.ARMED | Phase.HOMING | Phase.WAITING | Phase.RUNNING:
@@ -227,7 +209,7 @@ class ControlLoop:
             phase=self._lifecycle.phase,
             state=state,
             command=command,
-            lateness_s=self._timer.last_lateness_s,
+            lateness_s=self._arm.timer.last_lateness_s,
             sense_to_act_s=latency_s,
         )
 
@@ -237,7 +219,7 @@ class ControlLoop:
         duration_s = self._config.duration_s
         if reason := self._should_stop():
             self._end("stopped", reason)
-        elif duration_s is not None and self._timer.elapsed_s >= duration_s:
+        elif duration_s is not None and self._clock.now() - self._arming_s >= duration_s:
             self._end("duration", "")
 
     def _watch(self, state: RobotState | None) -> None:
@@ -248,16 +230,11 @@ class ControlLoop:
             if state is not None and self._lifecycle.age_s >= self._config.settle_s:
                 self._homing.begin(state)
         elif self._lifecycle.phase in (Phase.HOMING, Phase.WAITING):
-            self._homing.go_on(state, seen=self._monitor.stale_source() is None)
+            self._homing.go_on(state, seen=self._arm.monitor.stale_source() is None)
 
     def _hazard(self, state: RobotState | None, *, commanded: bool) -> Hazard | None:
         phase = self._held_phase if self._lifecycle.phase is Phase.HOLDING else self._lifecycle.phase
-        return self._monitor.hazard(
-            state,
-            missed_in_a_row=self._timer.missed_in_a_row,
-            commanded=commanded,
-            fed=phase is Phase.RUNNING,
-        )
+        return self._arm.monitor.hazard(state, commanded=commanded, fed=phase is Phase.RUNNING)
 
     def _hold(self, hazard: Hazard) -> None:
         """Brake the arm and hold it; or end the run, if the hazard is final or there were too many holds."""
@@ -273,20 +250,22 @@ class ControlLoop:
             self._stand(hazard)
 
     def _stand(self, hazard: Hazard) -> None:
-        """Let the device hold the arm where it stands: setpoints would go on pressing it somewhere."""
-        state = self._reader.state
+        """Let the device hold the arm where it stands, unless somebody else has stopped it."""
+        state = self._arm.reader.state
         assert state is not None
         self._motion.start(state.joint_pos, state.gripper_m)
+        if hazard.name == "device_stop":
+            return
         try:
-            self._modes.hold()
+            self._arm.modes.hold()
         except BridgeError as error:
             self._end(hazard.name, f"{hazard.detail}; {error}")
         # The order waits for the robot's answer: the periods that pass meanwhile are not missed deadlines.
-        self._timer.restart()
+        self._arm.timer.restart()
 
     def _relieve(self, state: RobotState | None) -> None:
         """Stop pressing: an arm that is braked by setpoints may meet an obstacle, too."""
-        if not self._modes.silent and (hazard := self._monitor.blocked(state)):
+        if not self._arm.modes.silent and (hazard := self._arm.monitor.blocked(state)):
             self._event(hazard.name, hazard.detail)
             self._holds.persists(hazard, self._clock.now())
             self._stand(hazard)
@@ -312,18 +291,18 @@ class ControlLoop:
             self._homing.begin(state, "recovered")
         else:
             # The arm may have come to rest at the edge of the box, and sagged from there if it was released.
-            self._check_place(state, WORKSPACE_MARGIN_M)
-            self._modes.rearm()
+            self._arm.check_place(state, WORKSPACE_MARGIN_M)
+            self._arm.modes.rearm()
             self._event("rearmed", "")
             self._start_from_here()
 
     def _step(self, index: int) -> None:
         """Do a policy step with the newest state; hold instead if a reading from a source is too old."""
-        state = self._reader.state
+        state = self._arm.reader.state
         if state is None:
             return
         # While arming and homing, the object may be out of sight: its reading is first needed here.
-        if hazard := self._monitor.stale_source():
+        if hazard := self._arm.monitor.stale_source():
             self._hold(hazard)
             return
         # Steps stay on their time grid, unless a whole step was missed or the arm was held.
@@ -341,14 +320,14 @@ class ControlLoop:
         target = self._runner.step(state, self._motion.target, time_s)
         if target is not None:
             place, spread = self._motion.joint_pos, self._runner.spread
-            self._motion.set_target(self._limiter.shorten(target, place, spread))
+            self._motion.set_target(self._arm.limiter.shorten(target, place, spread))
             if self._runner.opening_m is not None:
                 self._motion.set_opening(self._runner.opening_m)
         else:
             self._hold(Hazard("non_finite_action", "the policy's action is not finite"))
 
     def _command(self) -> JointCommand:
-        if self._modes.silent:
+        if self._arm.modes.silent:
             return self._motion.stand()
         if self._lifecycle.phase in (Phase.HOLDING, Phase.STOPPING):
             return self._motion.brake()
@@ -362,7 +341,7 @@ class ControlLoop:
             self._lifecycle.enter(Phase.STOPPING, reason)
 
     def _park(self) -> None:
-        stopped = self._modes.leave(self._config.final_stop)
+        stopped = self._arm.modes.leave(self._config.final_stop)
         source = self._emergency.source
         if source:
             seen = stopped.trouble or stopped.detail
@@ -386,12 +365,12 @@ class ControlLoop:
 
     def _report(self) -> RunReport:
         return report_run(
-            self._timer,
-            self._reader,
+            self._arm.timer,
+            self._arm.reader,
             self._runner,
             self._homing,
             self._motion,
-            events={**self._events, **self._motion.events, **self._limiter.events},
+            events={**self._events, **self._motion.events, **self._arm.limiter.events},
             sense_to_act=self._sense_to_act,
             sources=self._feed.report(),
             end_reason=self._end_reason,

@@ -14,7 +14,6 @@ class RateTimer:
     def __init__(self, dt_s: float, clock: Clock) -> None:
         self._dt_s = dt_s
         self._clock = clock
-        self._start_s = clock.now()
         self.lateness = LatencyHistogram()
         self.last_lateness_s = 0.0
         self.ticks = 0
@@ -47,8 +46,3 @@ class RateTimer:
         self._index += behind + 1
         self.ticks += 1
         return self._index
-
-    @property
-    def elapsed_s(self) -> float:
-        """Time since the timer was made."""
-        return self._clock.now() - self._start_s

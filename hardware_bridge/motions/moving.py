@@ -5,15 +5,11 @@ from collections.abc import Callable, Iterator
 
 from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.clock import Clock, RealClock
-from wpg.hardware_bridge.control.checks import check_gripper, check_stance, check_stop
+from wpg.hardware_bridge.control.attended_arm import AttendedArm
+from wpg.hardware_bridge.control.checks import check_gripper, check_stop
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop
-from wpg.hardware_bridge.control.hazard_monitor import STANDING, HazardMonitor, find_hazard, suspension
-from wpg.hardware_bridge.control.mode_commander import ModeCommander
-from wpg.hardware_bridge.control.motion import Motion
-from wpg.hardware_bridge.control.rate_timer import RateTimer
+from wpg.hardware_bridge.control.hazard_monitor import STANDING
 from wpg.hardware_bridge.control.safety import SafetyConfig
-from wpg.hardware_bridge.control.state_reader import StateReader
-from wpg.hardware_bridge.control.target_limiter import TargetLimiter
 from wpg.hardware_bridge.errors import BridgeError
 from wpg.hardware_bridge.hazard import Hazard
 from wpg.hardware_bridge.robot import JointCommand, Robot, RobotState, RobotStatus, StopMode
@@ -49,18 +45,13 @@ class Mover:
         self._robot = robot
         self._recorder = recorder or NoRecorder()
         self._clock = clock or RealClock()
-        self._safety = safety or SafetyConfig()
         self._should_stop = should_stop
         self._emergency = emergency or EmergencyStop()
         self._final_stop = final_stop
-        self._reader = StateReader(robot, self._clock)
-        self._modes = ModeCommander(robot, self._reader, self._emergency, self._clock)
-        self._timer = RateTimer(robot.description.servo_dt_s, self._clock)
+        self._arm = AttendedArm(robot, safety or SafetyConfig(), clock=self._clock, emergency=self._emergency)
         self._start_s = self._clock.now()
         self.dt_s = robot.description.servo_dt_s
-        self.motion = Motion(robot)
-        self.limiter = TargetLimiter(robot.description, self._safety)
-        self._monitor = HazardMonitor(self._safety, self._reader, self.motion, self.limiter)
+        self.motion, self.limiter = self._arm.motion, self._arm.limiter
         self.joint_pos = robot.description.limits("home_rad")
         """Last measured positions, (num_joints,) rad; home before the robot is connected."""
 
@@ -79,11 +70,10 @@ class Mover:
         try:
             self._robot.connect()
             check_stop(self._robot, self._final_stop)
-            state, description = self._reader.first(), self._robot.description
-            check_stance(state, description)
-            self.limiter.check_start(state.joint_pos)
+            state = self._arm.reader.first()
+            self._arm.check_place(state)
             if interface is not None:
-                check_gripper(interface, description, state)
+                check_gripper(interface, self._robot.description, state)
             self.joint_pos = state.joint_pos
             yield
         finally:
@@ -98,9 +88,10 @@ class Mover:
                 the arm has stopped. Names all of it.
         """
         self._heed_stops()
-        self._arm()
+        self._enable_torque()
         try:
-            self._start()
+            self.joint_pos = self._arm.start().joint_pos
+            self._arm.timer.restart()
             yield
         except BridgeError as error:
             self._park(error, self._brake())
@@ -116,13 +107,13 @@ class Mover:
         Raises:
             BridgeError: there is a hazard or a request to stop; says which.
         """
-        self._timer.wait()
+        self._arm.timer.wait()
         sense_s = self._clock.now()
-        state = self._reader.read()
+        state = self._arm.reader.read()
         self._heed_stops()
-        if hazard := self._hazard(state):
+        if hazard := self._arm.monitor.interruption(state) or self._arm.monitor.hazard(state, commanded=True):
             # Setpoints for braking would move an arm that an obstacle or a pause has stopped.
-            self._modes.silent |= hazard.name in STANDING
+            self._arm.modes.silent |= hazard.name in STANDING
             raise BridgeError(f"stopped by {hazard.name}: {hazard.detail}{_because(hazard, state)}")
         if state is not None:
             self.joint_pos = state.joint_pos
@@ -132,17 +123,10 @@ class Mover:
             phase=phase,
             state=state,
             command=command,
-            lateness_s=self._timer.last_lateness_s,
+            lateness_s=self._arm.timer.last_lateness_s,
             sense_to_act_s=self._clock.now() - sense_s,
         )
         return command
-
-    def _hazard(self, state: RobotState | None) -> Hazard | None:
-        if state is not None and (hazard := self._modes.stop_elsewhere(state)):
-            return hazard
-        return suspension(self._safety, self._timer.last_lateness_s) or self._monitor.hazard(
-            state, missed_in_a_row=self._timer.missed_in_a_row, commanded=True, fed=False
-        )
 
     def _heed_stops(self) -> None:
         if source := self._emergency.source:
@@ -150,51 +134,33 @@ class Mover:
         if reason := self._should_stop():
             raise BridgeError(f"stopped by {reason}")
 
-    def _arm(self) -> None:
+    def _enable_torque(self) -> None:
         try:
-            self._modes.arm_first()
+            self._arm.modes.arm_first()
         except BaseException as error:
             # A robot that refused to arm may be in somebody else's run, which a stop would end.
-            if not self._modes.refused:
+            if not self._arm.modes.refused:
                 self._park(error)
             raise
-
-    def _start(self) -> None:
-        """Begin to command a robot that has just armed, from where it stands."""
-        state = self._reader.first()
-        self.motion.start(state.joint_pos, state.gripper_m)
-        self.joint_pos = state.joint_pos
-        self._timer.restart()
 
     def _brake(self) -> Hazard | None:
         """Brake to rest, as long as setpoints may be sent; returns what was found wrong meanwhile."""
         found = None
         with contextlib.suppress(BridgeError):
             for _ in range(round(BRAKING_MAX_S / self.dt_s)):
-                if self._emergency.source or self._modes.silent:
+                if self._emergency.source or self._arm.modes.silent:
                     break
-                self._timer.wait()
-                found = self._braking_hazard(self._reader.read()) or found
+                self._arm.timer.wait()
+                state = self._arm.reader.read()
+                # That the state or this loop is late no longer matters.
+                if hazard := self._arm.monitor.interruption(state) or self._arm.monitor.fault(state):
+                    found = hazard
+                    self._arm.modes.silent |= hazard.name in STANDING
                 # Asked after reading, so that an arm which rests already is looked at once more as well.
-                if self._emergency.source or self._modes.silent or self.motion.at_rest:
+                if self._emergency.source or self._arm.modes.silent or self.motion.at_rest:
                     break
                 self.motion.brake()
         return found
-
-    def _braking_hazard(self, state: RobotState | None) -> Hazard | None:
-        """What is wrong with the robot while it brakes; lateness of either side no longer matters."""
-        hazard = None if state is None else self._modes.stop_elsewhere(state)
-        hazard = hazard or suspension(self._safety, self._timer.last_lateness_s)
-        hazard = hazard or find_hazard(
-            self._safety,
-            state,
-            state_age_s=0.0,
-            missed_in_a_row=0,
-            sent=self.motion.joint_pos,
-            dt_s=self.dt_s,
-        )
-        self._modes.silent |= hazard is not None and hazard.name in STANDING
-        return hazard
 
     def _park(self, error: BaseException | None = None, found: Hazard | None = None) -> None:
         """Stop the arm as configured.
@@ -207,7 +173,7 @@ class Mover:
             BridgeError: something was found, stopping went wrong, or there was an emergency stop; names what
                 ended the motion.
         """
-        stopped = self._modes.leave(self._final_stop)
+        stopped = self._arm.modes.leave(self._final_stop)
         said = [str(error)] if isinstance(error, BridgeError) else []
         if source := self._emergency.source:
             said = [f"emergency stop by {source}: {stopped.trouble or stopped.detail}"]
@@ -218,7 +184,7 @@ class Mover:
                 unconfirmed = "" if stopped.confirmed else "holding is not confirmed, cut the power: "
                 said.append(unconfirmed + stopped.trouble)
         message = "; ".join(said)
-        if not isinstance(error, BridgeError | None):
+        if message and not isinstance(error, BridgeError | None):
             error.add_note(message)
         elif message and message != str(error):
             raise BridgeError(message) from error

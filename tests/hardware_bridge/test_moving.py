@@ -222,6 +222,13 @@ def test_an_arm_that_is_blocked_while_it_brakes_is_not_pressed_on(brake, move, b
     assert bench.arm.status is RobotStatus.HOLDING
 
 
+def test_an_arm_is_not_braked_on_after_a_suspension(brake, move, bench):
+    with pytest.raises(BridgeError, match=r"^stopped by SIGINT; suspended: this process was suspended for 3"):
+        brake(lambda: bench.clock.advance(3.0))
+    assert len(move.commands) == 52
+    assert bench.arm.status is RobotStatus.HOLDING
+
+
 def test_a_fault_while_it_brakes_is_told(brake, bench):
     read = bench.robot.read
 
