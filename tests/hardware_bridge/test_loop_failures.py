@@ -12,6 +12,7 @@ from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import BridgeError, LinkError, ProtocolError, StaleStateError
+from wpg.hardware_bridge.pipeline import ObservationPipeline
 from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import RobotStatus, StopMode
 
@@ -277,7 +278,6 @@ class TestBeforeTorque:
             ({"goal": {"size": 2}}, "term 'goal': expected size 3 from source goal, found 2"),
             ({"action": {"unit": "deg"}}, "action unit: expected 'rad', found 'deg'"),
             ({"spec": None}, "term 'goal': expected a goal in the contract, found none"),
-            ({"spec": {"low": (0.3, -0.1), "high": (0.5, 0.1)}}, "goal box: expected 3 coordinates, found 2"),
         ],
     )
     def test_another_unit_or_goal(self, run, bench, reach_policy, changes, message):
@@ -292,6 +292,17 @@ class TestBeforeTorque:
         with pytest.raises(ContractError, match=re.escape(message)):
             run()
         assert bench.witness.arms == 0
+
+    def test_a_goal_for_an_object_that_is_no_point(self, reach_policy):
+        replace, interface = msgspec.structs.replace, reach_policy.interface
+        *others, goal = interface.observation
+        flat = replace(
+            interface,
+            observation=(*others, replace(goal, source="external", size=2)),
+            goal=replace(interface.goal, achieved=goal.name, low=(0.3, -0.1), high=(0.5, 0.1)),
+        )
+        with pytest.raises(ContractError, match="goal box: expected 3 coordinates, found 2"):
+            ObservationPipeline(flat)
 
     def test_goals_for_a_policy_without(self, run, reach_policy):
         interface = reach_policy.interface
