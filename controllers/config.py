@@ -141,12 +141,25 @@ class TrainConfig:
     Linux only."""
 
     def __post_init__(self) -> None:
-        """Convert every value to its plain type and check it; raises a ConfigError that names the field."""
+        """Convert every value to its plain type and check it; raises a ConfigError that names the field.
+
+        A new run is also refused if it could not learn, or could not stop as it should. A stored run may have
+        such settings, for example after `resume` with fewer steps, and can still be read.
+        """
         validate_fields(self)
         try:
             msgspec.to_builtins(self.env_kwargs, str_keys=True)
         except TypeError as error:
             raise ConfigError(f"env_kwargs must be plain values: {error}") from error
+        if isinstance(self, ResolvedConfig):
+            return
+        if self.stop_at_success is not None and self.eval_period == 0:
+            raise ConfigError("stop_at_success needs evaluations, but an eval_period of 0 makes none")
+        if self.random_steps is not None and self.random_steps >= self.steps:
+            raise ConfigError(
+                f"random_steps must be less than steps, since learning starts after them; "
+                f"{self.random_steps:,} is not less than {self.steps:,}"
+            )
 
     def check_machine(self) -> None:
         """Check that this machine can train with these settings; loading a trained run needs no such check.

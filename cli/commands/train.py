@@ -101,7 +101,7 @@ def train(
     if env is None:
         raise UsageError("which environment? `wpg train ENV`; `wpg list` shows what there is")
     if not given.keys() & {"steps", "stop_at_success"}:
-        given |= _enough(env)
+        given |= _enough(env, evaluates=given.get("eval_period") != 0)
     if "demonstrations" in given:
         given["demonstrations"] = str(Path(given["demonstrations"]).resolve())
     folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{given.get('seed', 0)}"
@@ -169,6 +169,12 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
         f"{_last_evaluation(result)}",
         soft_wrap=True,
     )
+    if not result.updates:
+        console.print(
+            f"no update was made: {result.steps:,} steps are not enough, so the policy is untrained. "
+            "Learning begins after the random steps (see config.yaml); with goals also after an episode",
+            soft_wrap=True,
+        )
     command = shlex.join(("wpg", "evaluate", str(result.folder)))
     console.print(f"exported to {artifact}; next: {command}", soft_wrap=True)
     return result
@@ -188,12 +194,14 @@ def interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _enough(env: str) -> dict[str, Any]:
+def _enough(env: str, *, evaluates: bool) -> dict[str, Any]:
     """Settings of when training ends, if neither steps nor a success were given."""
     from wpg.sim_envs.registration import train_steps  # noqa: PLC0415  needs gymnasium
 
     steps = train_steps(env)
-    return {"stop_at_success": ENOUGH_SUCCESS} if steps is None else {"steps": steps}
+    if steps is not None:
+        return {"steps": steps}
+    return {"stop_at_success": ENOUGH_SUCCESS} if evaluates else {}
 
 
 def _config(env: str, settings: dict[str, Any]) -> "TrainConfig":

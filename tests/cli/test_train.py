@@ -71,6 +71,17 @@ def test_settings_reach_the_run(tmp_path, capsys):
     assert line.endswith("leave out --particles, --eval-period")
 
 
+def test_training_that_could_not_learn_or_stop_says_so(tmp_path, capsys):
+    args = ("train", "Pendulum-v1", "--out", tmp_path / "run", "--eval-period", 0)
+    line = failure(capsys, *args, "--stop-at-success", 0.9, code=2)
+    assert line == "wpg: --stop-at-success needs evaluations, but an eval_period of 0 makes none"
+    line = failure(capsys, *args, "--steps", 40, "--random-steps", 40, code=2)
+    assert line.startswith("wpg: --random-steps must be less than steps")
+    assert wpg(*args, "--max-seconds", 0.001) == 0
+    assert "no update was made: 1 steps are not enough" in capsys.readouterr().out
+    assert TrainConfig.load(tmp_path / "run" / "config.yaml").stop_at_success is None
+
+
 def test_what_was_interrupted_can_go_on(run, capsys, monkeypatch, tmp_path):
     def interrupted(*args, out=None, **settings):
         if out == tmp_path / "begun":

@@ -31,11 +31,24 @@ from wpg.controllers.environment import inspect_env
         ({"learning_rate": "fast"}, "learning_rate must be a number greater than 0, it is 'fast'"),
         ({"compile": 1}, "compile must be true or false, it is 1"),
         ({"device": 0}, "device must be a string, it is 0"),
+        (
+            {"stop_at_success": 0.9, "eval_period": 0},
+            "stop_at_success needs evaluations, but an eval_period of 0",
+        ),
+        (
+            {"steps": 300, "random_steps": 300},
+            "random_steps must be less than steps, .*; 300 is not",
+        ),
     ],
 )
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ConfigError, match=message):
         small(**settings)
+
+
+def test_a_stored_run_may_have_fewer_steps_than_random_ones():
+    resolved = small().resolve(inspect_env(ReachToy()))
+    assert dataclasses.replace(resolved, steps=30).random_steps == 60
 
 
 def test_numbers_of_any_kind_become_plain(tmp_path):

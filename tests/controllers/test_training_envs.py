@@ -182,7 +182,7 @@ def test_no_process_is_left_behind(number, tmp_path):
         signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests before have set
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         torch.set_num_threads(1)
-        config = small(steps=10_000_000, random_steps=10_000_000, eval_period=0, overlap=True)
+        config = small(steps=10_000_000, random_steps=9_999_999, eval_period=0, overlap=True)
         train(config, out=tmp_path / "run", env_factory=Telling)
 
     process = multiprocessing.get_context("fork").Process(target=run)
