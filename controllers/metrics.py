@@ -23,6 +23,7 @@ class MetricsLog:
     """Appends rows to metrics.csv and to TensorBoard.
 
     A resumed run first removes the rows after its checkpoint, and a last row that was not written completely.
+    `seconds_before` are the seconds in the last of the remaining rows, from which the resumed run counts on.
     """
 
     def __init__(self, folder: Path, *, resume_step: int | None = None) -> None:
@@ -30,6 +31,7 @@ class MetricsLog:
         kept: list[list[str]] = []
         if resume_step is not None and path.exists():
             kept = [row for row in _whole_rows(path) if int(row[0]) <= resume_step]
+        self.seconds_before = float(kept[-1][COLUMNS.index("seconds")]) if kept else 0.0
         with replacing(path) as partial:
             _write_rows(partial, [COLUMNS, *kept])
         self._file = path.open("a", newline="")

@@ -48,7 +48,7 @@ class Monitor:
             "success_rate": self.rollout.success_rate(),
             "episode_length": self.rollout.mean_length(),
             "tau": self.learner.tau(),
-            "seconds": round(self.seconds(), 3),
+            "seconds": round(self.log.seconds_before + self.seconds(), 3),
             "steps_per_s": round(self.pace(step), 1),
             **self.learner.metrics(),
         }

@@ -66,7 +66,11 @@ def resume(
     on_progress: OnProgress | None = None,
     env_factory: Callable[[], Env] | None = None,
 ) -> TrainResult:
-    """Continue the run in `folder` from its last checkpoint, bit for bit as if it had not stopped.
+    """Continue the run in `folder` from its last checkpoint.
+
+    A run that was killed or interrupted continues bit for bit as if it had not stopped, except for the times
+    in its metrics. A run that ended, by its steps, its time or its success, has cut its running episodes
+    short, so to train on from there is not the same as a longer training.
 
     Args:
         folder: run folder of `train`.
