@@ -1,11 +1,14 @@
 """From a trained policy to a controller: how one action is chosen of the policy's distribution."""
 
+from typing import get_args
+
 import numpy as np
 import torch
 
 from wpg.controllers.config import Select
 from wpg.controllers.critic import Critic
 from wpg.controllers.environment import EnvSpec, FloatArray
+from wpg.controllers.errors import ConfigError, UnsupportedEnvError
 from wpg.controllers.evaluation import Act
 from wpg.controllers.flow import scale_noise
 from wpg.controllers.policy import ParticlePolicy
@@ -23,7 +26,13 @@ def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Sele
         spec: scales the actions to the environment's units.
         select: how to choose.
         seed: of the samples.
+
+    Raises:
+        ConfigError: there is no such way to choose.
+        UnsupportedEnvError: raised by the controller for an observation of another shape than in training.
     """
+    if select not in get_args(Select):
+        raise ConfigError(f"select must be one of {', '.join(get_args(Select))}, it is {select!r}")
     generator = torch.Generator().manual_seed(seed)
     mixture, values = policy.frozen(), critic.frozen()
 
@@ -42,6 +51,11 @@ def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Sele
 
     @torch.inference_mode()
     def act(obs: FloatArray) -> FloatArray:
+        if np.shape(obs) != (spec.obs_dim,):
+            raise UnsupportedEnvError(
+                f"this policy of {spec.env_id} takes observations of the shape ({spec.obs_dim},), "
+                f"found {np.shape(obs)}"
+            )
         action = choose(torch.from_numpy(np.asarray(obs, np.float32))[None].to(device))
         return spec.scale_action(action.cpu().numpy())
 

@@ -3,7 +3,8 @@
 ControllersError
 ├── ConfigError (ValueError)            a setting is out of range, or a configuration file is malformed
 ├── UnknownEnvError (ValueError)        no environment of that name is registered
-├── UnsupportedEnvError (ValueError)    the environment cannot be made here, or cannot be trained on
+├── UnsupportedEnvError (ValueError)    the environment cannot be made here, cannot be trained on, or does
+│                                       not fit the policy
 ├── FaultyEnvError (RuntimeError)       an environment gave a number that is not finite, or an episode
 │                                       that does not end
 ├── ForkedProcessError (RuntimeError)   a forked process ended unexpectedly, or failed with an error that
@@ -29,7 +30,7 @@ class UnknownEnvError(ControllersError, ValueError):
 
 
 class UnsupportedEnvError(ControllersError, ValueError):
-    """The environment cannot be made here, or this learner cannot train on its spaces or observations."""
+    """The environment cannot be made here, or its spaces or observations do not fit the learner or policy."""
 
 
 class FaultyEnvError(ControllersError, RuntimeError):

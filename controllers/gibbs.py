@@ -10,12 +10,14 @@ The target is the Gibbs density `π(a|s) ∝ exp(q(s, a)/τ)`. The loss has thre
    likelihood at the position of another particle, it is drawn there.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from wpg.controllers import flow
+from wpg.controllers.errors import ConfigError
 from wpg.controllers.policy import ParticlePolicy
 
 QFunction = Callable[[Tensor, Tensor], Tensor]
@@ -66,7 +68,16 @@ def fit_gibbs(
 
     Returns:
         The fitted policy, in eval mode and without gradients.
+
+    Raises:
+        ConfigError: a size or number is below 1, or the temperature is not a positive number.
     """
+    counts = {"obs_dim": obs_dim, "action_dim": action_dim, "iterations": iterations}
+    for name, value in (counts | {"num_particles": num_particles}).items():
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1, it is {value}")
+    if not 0 < tau < math.inf:
+        raise ConfigError(f"tau must be a finite number greater than 0, it is {tau}")
     generator = torch.Generator().manual_seed(seed)
     policy = ParticlePolicy(
         obs_dim, action_dim, num_particles=num_particles, normalise=False, generator=generator

@@ -43,7 +43,8 @@ class Run:
 
     def act(self, select: Select | None = None, *, seed: int = 0) -> Act:
         """Controller for `evaluate`: observation (obs_dim,) -> action in the environment's units."""
-        return make_act(self.policy, self.critic, self.spec, select or self.config.select, seed=seed)
+        select = self.config.select if select is None else select
+        return make_act(self.policy, self.critic, self.spec, select, seed=seed)
 
 
 def build_networks(

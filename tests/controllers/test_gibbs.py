@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from wpg.controllers import fit_gibbs
+from wpg.controllers import ConfigError, fit_gibbs
 from wpg.controllers.gibbs import CERTAINTY, best_move, move_gains
 
 CENTRES = torch.tensor([[-0.6, -0.6], [0.6, -0.5], [-0.5, 0.6], [0.55, 0.6]])
@@ -23,6 +23,21 @@ def ring(action):
 
 def two_targets(obs, action):
     return obs[:, 0] * bumps(action) + obs[:, 1] * ring(action)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tau": 0.0}, "tau must be a finite number greater than 0, it is 0.0"),
+        ({"tau": math.nan}, "tau must be a finite number greater than 0, it is nan"),
+        ({"iterations": 0}, "iterations must be at least 1, it is 0"),
+        ({"num_particles": 0}, "num_particles must be at least 1, it is 0"),
+    ],
+)
+def test_settings_that_cannot_be_fitted_are_named(settings, message):
+    values = {"obs_dim": 2, "action_dim": 2, "tau": 0.1, "iterations": 1, "seed": 0}
+    with pytest.raises(ConfigError, match=message):
+        fit_gibbs(two_targets, **values | settings)
 
 
 def grid(n=120):

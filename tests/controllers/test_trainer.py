@@ -1,5 +1,6 @@
 """Whole runs: outputs, exact resume, stops, errors."""
 
+import csv
 import dataclasses
 import errno
 import os
@@ -17,6 +18,7 @@ from wpg.controllers import (
     ConfigError,
     RunFolderError,
     TrainConfig,
+    UnsupportedEnvError,
     checkpoint,
     evaluate,
     load_run,
@@ -215,6 +217,31 @@ def test_time_limit_stops_and_can_be_resumed(tmp_path):
     result = train(config, out=tmp_path / "run", env_factory=ReachToy)
     assert result.stopped_by == "time"
     assert resume(tmp_path / "run", steps=result.steps + 50, env_factory=ReachToy).steps == result.steps + 50
+
+
+def test_the_seconds_of_a_resumed_run_go_on(tmp_path):
+    train(small(), out=tmp_path / "run", env_factory=ReachToy)
+    path = tmp_path / "run" / "metrics.csv"
+    with path.open(newline="") as file:
+        header, *rest, last = csv.reader(file)
+    last[header.index("seconds")] = "5000.0"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rest, last])
+    resume(tmp_path / "run", steps=400, env_factory=ReachToy)
+    with path.open(newline="") as file:
+        seconds = [float(row["seconds"]) for row in csv.DictReader(file)][len(rest) :]
+    assert len(seconds) > 2
+    assert seconds[0] == 5000 < seconds[1] < seconds[-1] < 5100
+
+
+def test_a_policy_is_not_used_in_a_way_that_it_does_not_know(tmp_path):
+    train(small(eval_period=0), out=tmp_path / "run", env_factory=ReachToy)
+    run = load_run(tmp_path / "run")
+    for select in ("bogus", ""):
+        with pytest.raises(ConfigError, match=f"select must be one of best, mean, sample, it is '{select}'"):
+            run.act(select)
+    with pytest.raises(UnsupportedEnvError, match=r"ReachToy takes .* the shape \(6,\), found \(3,\)$"):
+        evaluate(run.act(), "Pendulum-v1", 1)
 
 
 def test_existing_folder_is_left_alone(tmp_path):
