@@ -96,7 +96,7 @@ def replay(recording: RunRecording, artifact: Artifact) -> Replay:
         decisions=len(numbers),
         missing=numbers[-1] + 1 - len(numbers),
     )
-    rebuilt = _rebuilt_observations(recording, artifact.contract.interface)
+    rebuilt = rebuilt_observations(recording, artifact.contract.interface)
     replayed = _replayed_actions(recording, artifact)
     for row, (number, observed, action) in enumerate(zip(numbers, rebuilt, replayed, strict=True)):
         logged_obs = decision["obs"][row].astype(np.float32)
@@ -163,7 +163,7 @@ def _replayed_actions(recording: RunRecording, artifact: Artifact) -> Iterator[F
         upcoming, previous = number + 1, decision["action"][row : row + 1].astype(np.float32)
 
 
-def _rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -> Iterator[Floats | None]:
+def rebuilt_observations(recording: RunRecording, interface: PolicyInterface) -> Iterator[Floats | None]:
     """Yield for each decision the rebuilt observation (obs_dim,); NaN where the log does not tell."""
     pipeline = ObservationPipeline(interface)
     newest = np.concatenate(

@@ -6,7 +6,7 @@ from wpg.hardware_bridge.clock import Clock
 from wpg.hardware_bridge.errors import LifecycleError
 from wpg.hardware_bridge.phase import Phase
 
-_NEXT = {
+NEXT_PHASES = {
     Phase.UNCONFIGURED: {Phase.CONNECTED},
     Phase.CONNECTED: {Phase.CHECKED},
     Phase.CHECKED: {Phase.ARMED, Phase.STOPPING},
@@ -19,6 +19,7 @@ _NEXT = {
     Phase.PARKED: set[Phase](),
     Phase.FAULT: set[Phase](),
 }
+"""The phases that may follow each; a run ends in a phase that has none."""
 
 
 class Lifecycle:
@@ -46,8 +47,8 @@ class Lifecycle:
         Raises:
             LifecycleError: the phase must not follow the present one.
         """
-        if phase not in _NEXT[self.phase]:
-            possible = ", ".join(sorted(_NEXT[self.phase])) or "none"
+        if phase not in NEXT_PHASES[self.phase]:
+            possible = ", ".join(sorted(NEXT_PHASES[self.phase])) or "none"
             raise LifecycleError(f"from phase {self.phase} to {phase}: possible are {possible}")
         self.phase = phase
         self._since_s = self._clock.now()

@@ -142,7 +142,7 @@ class DynamixelDevice(ServoDevice):
         statuses = []
         for number in numbers:
             servo = self._alive(number)
-            data = None if servo is None else self._registers(servo, address, size)
+            data = None if servo is None else self._told(servo, address, size)
             if servo is None or data is None:
                 break
             statuses.append(Status(number, servo.error, data))
@@ -163,5 +163,5 @@ class DynamixelDevice(ServoDevice):
     def _bulk_write(self, packet: Packet, now_s: float) -> None:
         for number, address, data in self._protocol2.split_bulk_write(packet.params):
             if (servo := self._alive(number)) is not None:
-                self._store(servo, address, data)
+                self._write_to(servo, address, data)
         self._follow(now_s)

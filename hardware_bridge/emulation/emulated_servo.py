@@ -1,6 +1,7 @@
 """One emulated servo: its table of registers, and how it clips goals."""
 
 import math
+from collections.abc import Callable
 
 from wpg.hardware_bridge.servos.models import CENTRE_COUNTS, Register, ServoModel
 
@@ -24,6 +25,10 @@ class EmulatedServo:
         """A write that waits for the action instruction."""
         self.error = 0
         """Error bits of every status; a test or a fault sets them."""
+        self.on_read: Callable[[int, bytes], bytes] = lambda _, data: data
+        """What is answered to a read of ``data`` at an address; faults may change it."""
+        self.on_write: Callable[[int, bytes], int | None] = lambda *_: None
+        """Error with which a write of data at an address is answered instead of being done; None does it."""
         self.is_dead = False
         """Whether its cable is off, so that it neither hears nor answers."""
         self.restart()

@@ -36,9 +36,17 @@ class KinematicRobot:
         self._status = RobotStatus.IDLE
         self._time_s = 0.0
         self._sequence = 0
-        self._place(description.limits("home_rad"))
+        self.place(description.limits("home_rad"))
 
-    def _place(self, joint_pos: Vector) -> None:
+    def place(self, joint_pos: Vector, gripper_m: float | None = None) -> None:
+        """Stand at rest at ``joint_pos`` (num_joints,) rad, whatever the status.
+
+        Args:
+            joint_pos: where the joints are.
+            gripper_m: opening of the gripper; None leaves it as it is.
+        """
+        if self._gripper is not None and gripper_m is not None:
+            self._gripper.start(gripper_m)
         self._pos = np.array(joint_pos, dtype=np.float64)
         self._vel = np.zeros_like(self._pos)
         self._target = self._pos.copy()
@@ -53,12 +61,12 @@ class KinematicRobot:
 
     def arm(self) -> None:
         """Hold the present position and follow commands from now on."""
-        self._place(self._pos)
+        self.place(self._pos)
         self._status = RobotStatus.ARMED
 
     def reset(self, joint_pos: Vector) -> None:
         """At rest at ``joint_pos`` (num_joints,) rad, armed, at time zero."""
-        self._place(joint_pos)
+        self.place(joint_pos)
         self._time_s, self._sequence = 0.0, 0
         self._status = RobotStatus.ARMED
 
@@ -85,7 +93,7 @@ class KinematicRobot:
 
     def stop(self, mode: StopMode) -> None:
         """Stand still, in every mode, because this arm has no weight."""
-        self._place(self._pos)
+        self.place(self._pos)
         self._status = STATUS_AFTER_STOP[mode]
 
     def advance(self, duration_s: float) -> None:

@@ -172,6 +172,11 @@ class ServoDevice:
             return None
         return bytes(servo.table[address : address + size])
 
+    def _told(self, servo: EmulatedServo, address: int, size: int) -> bytes | None:
+        """What a servo says of its registers; None if they are outside the table."""
+        data = self._registers(servo, address, size)
+        return None if data is None else servo.on_read(address, data)
+
     def _read(self, packet: Packet, now_s: float) -> None:
         address, size, _ = self._codec.split_read(packet.params)
         if packet.servo != BROADCAST:
@@ -179,7 +184,7 @@ class ServoDevice:
                 self._answer_read(servo, address, size)
 
     def _answer_read(self, servo: EmulatedServo, address: int, size: int) -> None:
-        data = self._registers(servo, address, size)
+        data = self._told(servo, address, size)
         if data is None:
             self._reply(servo, error=self._refused_range())
         else:
@@ -202,7 +207,7 @@ class ServoDevice:
     def _write(self, packet: Packet, now_s: float) -> None:
         address, data = self._codec.split_write(packet.params)
         for servo in self._addressed(packet):
-            error = self._store(servo, address, data)
+            error = self._write_to(servo, address, data)
             if packet.servo != BROADCAST:
                 self._reply(servo, error=error)
         self._follow(now_s)
@@ -216,7 +221,7 @@ class ServoDevice:
     def _action(self, packet: Packet, now_s: float) -> None:
         for servo in self._addressed(packet):
             if servo.pending is not None:
-                self._store(servo, *servo.pending)
+                self._write_to(servo, *servo.pending)
                 servo.pending = None
             if packet.servo != BROADCAST:
                 self._reply(servo)
@@ -226,8 +231,13 @@ class ServoDevice:
         address, data = self._codec.split_sync_write(packet.params)
         for number, value in data.items():
             if (servo := self._alive(number)) is not None:
-                self._store(servo, address, value)
+                self._write_to(servo, address, value)
         self._follow(now_s)
+
+    def _write_to(self, servo: EmulatedServo, address: int, data: bytes) -> int:
+        """Let a servo write registers. Returns the error to answer with."""
+        refused = servo.on_write(address, data)
+        return self._store(servo, address, data) if refused is None else refused
 
     def _store(self, servo: EmulatedServo, address: int, data: bytes) -> int:
         """Write registers, except read-only ones. Returns the error to answer with."""

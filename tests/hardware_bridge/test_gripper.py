@@ -16,11 +16,10 @@ from wpg.hardware_bridge.motions.joint_check import check_joints
 from wpg.hardware_bridge.native.robot import NativeRobot
 from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.protocols.native import Command, Refusal
-from wpg.hardware_bridge.replay import _rebuilt_observations
+from wpg.hardware_bridge.replay import rebuilt_observations
 from wpg.hardware_bridge.robot import JointCommand, RobotStatus, StopMode
 from wpg.hardware_bridge.run_log.log import RunLog
-from wpg.hardware_bridge.run_log.reader import _series, read_log
-from wpg.hardware_bridge.run_log.schema import SCHEMAS
+from wpg.hardware_bridge.run_log.reader import as_recording, read_log
 from wpg.hardware_bridge.testing.memory_log import MemoryLog
 
 DT_S = 0.005
@@ -216,7 +215,7 @@ class TestLoop:
         assert openings(trace)[-1] == 0.0
 
     def test_is_left_as_it_is_by_a_policy_that_moves_none(self, run, bench, trace):
-        bench.simulated._gripper.start(0.03)
+        bench.simulated.place(bench.arm.state.joint_pos, 0.03)
         bench.arm.begin(bench.clock.now())
         report = run(LoopConfig(goals=1))
         assert report.successes == 1
@@ -243,7 +242,7 @@ class TestLoop:
         assert report.safety_events["stale_read"] == 10
 
     def test_joint_check_does_not_move_it(self, bench):
-        bench.simulated._gripper.start(0.03)
+        bench.simulated.place(bench.arm.state.joint_pos, 0.03)
         bench.arm.begin(bench.clock.now())
         assert all(check.ok for check in check_joints(bench.robot, clock=bench.clock))
         assert bench.arm.state.gripper_m == pytest.approx(0.03, abs=1e-8)
@@ -264,7 +263,7 @@ class TestLog:
         log.close()
         recording = read_log(tmp_path / "run.mcap")
         np.testing.assert_array_equal(
-            list(_rebuilt_observations(recording, grasping.interface)), seen, strict=True
+            list(rebuilt_observations(recording, grasping.interface)), seen, strict=True
         )
         sent, measured = recording.command["gripper_m"], recording.state["gripper_m"]
         assert sent.shape == (len(recording.command), 1)
@@ -280,4 +279,7 @@ class TestLog:
 
     def test_an_older_log_has_none(self):
         message = {"joint_pos_rad": [0.0], "joint_vel_rad_s": [0.0]}
-        assert _series(SCHEMAS["command"], [0.0], [message])["gripper_m"].shape == (1, 0)
+        recording = as_recording(
+            {"/command": [0.0]}, {"/command": [message]}, metadata={}, attachments={}, complete=True
+        )
+        assert recording.command["gripper_m"].shape == (1, 0)

@@ -16,7 +16,7 @@ def loop(bench, reach_policy, trace):
     """A run whose arm stands away from home; stopped where nothing else ends it."""
     goal = msgspec.structs.replace(reach_policy.interface.goal, start_spread_rad=0.05)
     reach_policy.interface = msgspec.structs.replace(reach_policy.interface, goal=goal)
-    bench.simulated._place(bench.description.limits("home_rad") + 0.3)
+    bench.simulated.place(bench.description.limits("home_rad") + 0.3)
     late_s = bench.clock.now() + 10 * STALLED_S
 
     def should_stop():

@@ -105,7 +105,7 @@ class TestGoodRun:
         goal = msgspec.structs.replace(reach_policy.interface.goal, start_spread_rad=0.05)
         reach_policy.interface = msgspec.structs.replace(reach_policy.interface, goal=goal)
         home = description.limits("home_rad")
-        bench.simulated._place(home + 0.3)
+        bench.simulated.place(home + 0.3)
         report = run(LoopConfig(goals=3, seed=2))
         assert report.successes == report.goals == 3
         assert report.homings >= 2
@@ -129,7 +129,7 @@ class TestGoodRun:
 
     def test_starts_softly_from_where_the_arm_stands(self, run, bench, trace, description):
         start = description.limits("home_rad") + 0.2
-        bench.simulated._place(start)
+        bench.simulated.place(start)
         run(LoopConfig(duration_s=0.3))
         commands = trace.commands()
         np.testing.assert_allclose(commands[:19], np.tile(start, (19, 1)), atol=1e-6)

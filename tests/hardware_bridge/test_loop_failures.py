@@ -91,7 +91,7 @@ class TestRobotFails:
             def leave():
                 bench.clock.advance(0.2)
                 bench.arm.advance_to(bench.clock.now())
-                bench.simulated._place(bench.arm.state.joint_pos + offset_rad * np.eye(7)[joint])
+                bench.simulated.place(bench.arm.state.joint_pos + offset_rad * np.eye(7)[joint])
 
             trace.at_tick = {30: leave}
 
@@ -226,7 +226,7 @@ class TestBeforeTorque:
         assert bench.witness.arms == 0
 
     def test_joint_outside_its_limits(self, run, bench, description):
-        bench.simulated._place(description.limits("position_max_rad") + 0.1)
+        bench.simulated.place(description.limits("position_max_rad") + 0.1)
         bench.arm.advance_to(0.01)
         with pytest.raises(BridgeError, match=r"panda_joint1 is at 2\.9973 rad, expected"):
             run()

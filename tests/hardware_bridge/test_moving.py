@@ -29,7 +29,7 @@ def _play(robot, **options):
 @pytest.fixture(params=[check_joints, _play], ids=["check", "play"])
 def move(request, bench, description):
     """Moves the arm of the bench; ``act`` is called while it moves fast, ``then`` two commands later."""
-    bench.simulated._place(description.limits("home_rad") + 0.3)
+    bench.simulated.place(description.limits("home_rad") + 0.3)
     bench.arm.begin(0.0)
     write, last = bench.robot.write, []
 
@@ -314,7 +314,7 @@ def aside(bench, description):
     """Places the arm to the right; where it is then, and the same to the left."""
     right, left = description.limits("home_rad"), description.limits("home_rad")
     right[0], left[0] = -0.6, 0.6
-    bench.simulated._place(right)
+    bench.simulated.place(right)
     bench.arm.begin(0.0)
     return right, left
 

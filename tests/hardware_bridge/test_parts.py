@@ -14,7 +14,7 @@ from wpg.export.errors import ContractError
 from wpg.hardware_bridge.clock import RealClock
 from wpg.hardware_bridge.control.checks import check_interface
 from wpg.hardware_bridge.control.goals import GoalSequence
-from wpg.hardware_bridge.control.lifecycle import _NEXT, Lifecycle, Phase
+from wpg.hardware_bridge.control.lifecycle import NEXT_PHASES, Lifecycle, Phase
 from wpg.hardware_bridge.control.rate_timer import RateTimer
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription, load_description
@@ -112,9 +112,9 @@ class TestLifecycle:
         drawn = {phase: set() for phase in Phase}
         for start, end in re.findall(r"^ *(\w+) --> (\w+)", diagram, re.MULTILINE):
             drawn[Phase(start)].add(Phase(end))
-        assert drawn == _NEXT
+        assert drawn == NEXT_PHASES
         ends = re.findall(r"(\w+) --> \[\*\]", diagram)
-        assert set(ends) == {phase for phase in Phase if not _NEXT[phase]}
+        assert set(ends) == {phase for phase in Phase if not NEXT_PHASES[phase]}
 
     def test_a_transition_that_is_drawn(self, lifecycle, clock, changes):
         clock.advance(0.5)

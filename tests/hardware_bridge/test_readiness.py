@@ -96,7 +96,7 @@ class TestJointCheck:
         assert bench.witness.stops == {"hold": 1}
 
     def test_at_a_limit_it_moves_away_from_it(self, bench, description):
-        bench.simulated._place(description.limits("position_max_rad"))
+        bench.simulated.place(description.limits("position_max_rad"))
         bench.arm.begin(0.0)
         assert all(c.ok for c in check_joints(bench.robot, clock=bench.clock))
 

@@ -63,10 +63,9 @@ class ServoBench:
     ) -> None:
         self.description = description
         self.clock = ManualClock(100.0)
-        simulated = KinematicRobot(description, gripper=description.gripper is not None)
-        if simulated._gripper is not None:
-            simulated._gripper.start(0.04)
-        self.arm = EmulatedArm(simulated, self.clock.now(), RAD_PER_COUNT)
+        self.simulated = KinematicRobot(description, gripper=description.gripper is not None)
+        self.simulated.place(description.limits("home_rad"), 0.04)
+        self.arm = EmulatedArm(self.simulated, self.clock.now(), RAD_PER_COUNT)
         self.device = make_device(description.protocol, self.arm)
         assert isinstance(self.device, ServoDevice)
         self.link = BusLoopback(self.device, self.arm, self.clock)
@@ -84,6 +83,23 @@ class ServoBench:
     def servo(self, joint: str):
         """The emulated servo of a joint."""
         return self.device.servos[self.device.names[joint]]
+
+    def stand_at(self, joint_pos) -> None:
+        """Put the arm there by hand."""
+        self.simulated.place(joint_pos)
+        self.arm.begin(self.clock.now())
+
+    def misread(self, joint: str, said) -> None:
+        """Answer reads that begin with the position of a joint, here ``count``, with ``said(count)``."""
+        servo = self.servo(joint)
+        register = servo.model.present_position
+
+        def answer(address, data):
+            if address != register.address:
+                return data
+            return register.encode(said(register.decode(data))) + data[register.size :]
+
+        servo.on_read = answer
 
     def connected(self):
         """The driver, connected and armed."""

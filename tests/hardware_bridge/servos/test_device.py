@@ -89,8 +89,7 @@ class TestAccess:
         assert [status.servo for status in master.send(ping[3])] == [1, 2, 3, 4, 5, 6]
 
     def test_measurements_are_the_arms(self, master, bench):
-        bench.arm._robot.reset(np.array([0.5, -0.5, 0.25, 0.0, 1.0, -1.0]))
-        bench.arm._observe()
+        bench.stand_at(np.array([0.5, -0.5, 0.25, 0.0, 1.0, -1.0]))
         for servo, angle in enumerate((0.5, -0.5, 0.25, 0.0, 1.0, -1.0), 1):
             counts = master.read(servo, master.model.present_position)
             assert counts == round(2048 + angle * 2048 / np.pi)

@@ -1,5 +1,7 @@
 """The drivers on emulated servos."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -16,23 +18,6 @@ from wpg.hardware_bridge.robot import Robot, RobotStatus, StopMode
 from wpg.hardware_bridge.servos.models import DXL_WATCHDOG, RAD_PER_COUNT
 
 HALF_COUNT_RAD = RAD_PER_COUNT / 2 + 1e-9
-
-
-def damage_readings(bench, joint, times):
-    """So many reads of where a joint stands are damaged, so that they still add up."""
-    servo, registers = bench.servo(joint), bench.device._registers
-    register = servo.model.present_position
-    left = [times]
-
-    def damaged(which, address, size):
-        data = registers(which, address, size)
-        if which is servo and address == register.address and left[0]:
-            left[0] -= 1
-            data = register.encode(register.decode(data) + 256) + data[register.size :]
-        return data
-
-    bench.device._registers = damaged
-    return left
 
 
 class TestConnect:
@@ -112,16 +97,7 @@ class TestArm:
     def test_a_servo_that_does_not_take_torque(self, bench):
         bench.robot.connect()
         servo = bench.servo("elbow_flex")
-        store = bench.device._store
-
-        def deaf(which, address, data):
-            return (
-                0
-                if which is servo and address == servo.model.torque_enable.address
-                else store(which, address, data)
-            )
-
-        bench.device._store = deaf
+        servo.on_write = lambda address, data: 0 if address == servo.model.torque_enable.address else None
         with pytest.raises(ProtocolError, match=r"servo 3 \(elbow_flex\): torque: expected 1, found 0"):
             bench.robot.arm()
 
@@ -130,16 +106,14 @@ class TestArm:
         """Does something while the last servo is given torque for the first time."""
 
         def inrush(act):
-            last, store = bench.servo("gripper"), bench.device._store
-            powered = []
+            last = bench.servo("gripper")
 
-            def storing(which, address, data):
-                if which is last and address == last.model.torque_enable.address and not powered:
-                    powered.append(which)
+            def powered(address, data):
+                if address == last.model.torque_enable.address:
+                    last.on_write = lambda *_: None
                     act()
-                return store(which, address, data)
 
-            bench.device._store = storing
+            last.on_write = powered
 
         return inrush
 
@@ -171,9 +145,8 @@ class TestArm:
     def test_no_torque_is_left_without_watchdogs(self, make_bench):
         bench = make_bench("dynamixel")
         bench.robot.connect()
-        store = bench.device._store
-        bench.device._store = lambda servo, address, data: (
-            4 if (address, data) == (DXL_WATCHDOG.address, b"\x05") else store(servo, address, data)
+        bench.servo("shoulder_pan").on_write = lambda address, data: (
+            4 if (address, data) == (DXL_WATCHDOG.address, b"\x05") else None
         )
         with pytest.raises(ProtocolError, match="servo 1 refuses to write"):
             bench.robot.arm()
@@ -183,9 +156,10 @@ class TestArm:
         bench.robot.connect()
         # Which reads where the joints stand, but for no goal.
         bench.robot._own_limits.tell = lambda: None
-        left = damage_readings(bench, "elbow_flex", 1)
+        damages = iter([256])
+        bench.misread("elbow_flex", lambda count: count + next(damages, 0))
         bench.robot.arm()
-        assert left == [0]
+        assert not list(damages)
         bench.clock.advance(0.5)
         bench.arm.advance_to(bench.clock.now())
         np.testing.assert_allclose(bench.arm.state.joint_pos, np.zeros(6), atol=HALF_COUNT_RAD)
@@ -193,15 +167,8 @@ class TestArm:
     def test_readings_that_never_agree(self, bench):
         bench.robot.connect()
         bench.robot._own_limits.tell = lambda: None
-        servo, registers = bench.servo("elbow_flex"), bench.device._registers
-        present = servo.model.present_position
-
-        def wandering(which, address, size):
-            if which is servo and address == present.address:
-                servo.set(present, servo.get(present) + 17)
-            return registers(which, address, size)
-
-        bench.device._registers = wandering
+        counts = itertools.count(2048, 17)
+        bench.misread("elbow_flex", lambda _: next(counts))
         with pytest.raises(ProtocolError, match="no two reads agree on where the servos stand"):
             bench.robot.arm()
         assert not any(it.torque for it in bench.device.servos.values())
@@ -256,9 +223,10 @@ class TestStop:
     def test_a_damaged_reading_is_nowhere_to_hold(self, bench):
         bench.connected()
         bench.drive(np.full(6, 0.2))
-        left = damage_readings(bench, "elbow_flex", 1)
+        damages = iter([256])
+        bench.misread("elbow_flex", lambda count: count + next(damages, 0))
         bench.robot.stop(StopMode.HOLD)
-        assert left == [0]
+        assert not list(damages)
         bench.clock.advance(0.5)
         bench.arm.advance_to(bench.clock.now())
         np.testing.assert_allclose(bench.arm.state.joint_pos, np.full(6, 0.2), atol=2 * RAD_PER_COUNT)
@@ -285,17 +253,10 @@ class TestStop:
         bench.drive(np.full(6, 0.2))
         bench.robot.stop(StopMode.HOLD)
         servo = bench.servo("elbow_flex")
-        goal, present = servo.model.goal_position, servo.model.present_position
+        goal = servo.model.goal_position
         held = servo.get(goal)
         # It sags.
-        registers = bench.device._registers
-
-        def sagging(which, address, size):
-            if which is servo and address == present.address:
-                servo.set(present, held - 20)
-            return registers(which, address, size)
-
-        bench.device._registers = sagging
+        bench.misread("elbow_flex", lambda _: held - 20)
         bench.robot.stop(StopMode.HOLD)
         assert servo.get(goal) == held
 
@@ -321,15 +282,9 @@ class TestStop:
 
     def test_release_gets_through_damage(self, bench):
         bench.connected()
-        lost, store = bench.servo("wrist_flex"), bench.device._store
-        left = [2]
-
-        def losing(which, address, data):
-            if which is lost and address == lost.model.torque_enable.address and left[0]:
-                left[0] -= 1
-                return 0
-            return store(which, address, data)
-
-        bench.device._store = losing
+        lost, losses = bench.servo("wrist_flex"), iter([0, 0])
+        lost.on_write = lambda address, data: (
+            next(losses, None) if address == lost.model.torque_enable.address else None
+        )
         bench.robot.stop(StopMode.RELEASE)
         assert not any(servo.torque for servo in bench.device.servos.values())

@@ -119,9 +119,8 @@ class TestFeetech:
         assert spans(feetech)["wrist_roll"] == (0, 0)
 
     def test_one_that_does_not_take_them_is_named(self, feetech):
-        servo, store = feetech.servo("wrist_flex"), feetech.device._store
-        feetech.device._store = lambda which, address, data: (
-            0 if which is servo and address < STS3215.eeprom_end else store(which, address, data)
+        feetech.servo("wrist_flex").on_write = lambda address, data: (
+            0 if address < STS3215.eeprom_end else None
         )
         feetech.connected()
         assert feetech.robot.notices == (
@@ -262,18 +261,14 @@ class TestBoth:
             bench.robot.connect()
 
     def test_an_arm_that_stands_outside_is_not_armed(self, bench):
-        bench.arm._robot.reset(np.array([0, 0, 1.9, 0, 0, 0.0]))
-        bench.arm._robot.stop(StopMode.RELEASE)
-        bench.arm._observe()
+        bench.stand_at(np.array([0, 0, 1.9, 0, 0, 0.0]))
         bench.robot.connect()
         with pytest.raises(ProtocolError, match=r"\(elbow_flex\): is at 3287, outside its limits"):
             bench.robot.arm()
         assert not any(servo.torque for servo in bench.device.servos.values())
 
     def test_one_that_stands_a_little_outside_is_held_at_its_limit(self, bench):
-        bench.arm._robot.reset(np.array([0, 0, 1.72, 0, 0, 0.0]))
-        bench.arm._robot.stop(StopMode.RELEASE)
-        bench.arm._observe()
+        bench.stand_at(np.array([0, 0, 1.72, 0, 0, 0.0]))
         bench.connected()
         assert live(bench, 0.2)[2] == pytest.approx(1.69, abs=RAD_PER_COUNT)
         assert bench.robot.read().status is RobotStatus.ARMED
@@ -304,4 +299,4 @@ def test_limits_that_a_killed_driver_has_left_are_no_other_calibration(make_so10
 def test_not_every_robot_notices_anything(make_so101):
     bench = make_so101()
     assert isinstance(bench.robot, NoticingRobot)
-    assert notices_of(bench.arm._robot) == ()
+    assert notices_of(bench.simulated) == ()

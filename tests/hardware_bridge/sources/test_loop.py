@@ -10,7 +10,7 @@ from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.errors import BridgeError, StaleStateError
-from wpg.hardware_bridge.replay import _rebuilt_observations
+from wpg.hardware_bridge.replay import rebuilt_observations
 from wpg.hardware_bridge.robot import RobotStatus
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import read_log
@@ -82,7 +82,7 @@ class TestBeforeTorque:
         real_connect = camera.connect
 
         def connect():
-            bench.simulated._place(description.limits("position_max_rad") + 0.1)
+            bench.simulated.place(description.limits("position_max_rad") + 0.1)
             real_connect()
 
         camera.connect = connect
@@ -165,7 +165,7 @@ class TestStale:
     def far_from_home(self, bench, pushing, description):
         spec = msgspec.structs.replace(pushing.interface.goal, start_spread_rad=0.05)
         pushing.interface = msgspec.structs.replace(pushing.interface, goal=spec)
-        bench.simulated._place(description.limits("home_rad") - 0.6)
+        bench.simulated.place(description.limits("home_rad") - 0.6)
 
     @pytest.mark.usefixtures("far_from_home")
     def test_a_hold_on_the_way_home_does_without(self, push, camera, trace, bench):
@@ -313,7 +313,7 @@ class TestLog:
         ).run()
         log.close()
         recording = read_log(tmp_path / "run.mcap")
-        rebuilt = list(_rebuilt_observations(recording, pushing.interface))
+        rebuilt = list(rebuilt_observations(recording, pushing.interface))
         np.testing.assert_array_equal(rebuilt, seen)
         place = recording.decision["achieved_m"][5]
         np.testing.assert_array_equal(place.astype(np.float32), seen[5][7:10])
@@ -322,7 +322,7 @@ class TestLog:
         # A reading that the log lost leaves the term unknown, not wrong.
         numbers = recording.sources["object_pos"]["number"]
         numbers[10:] += 1
-        unknown = [np.isnan(obs).any() for obs in _rebuilt_observations(recording, pushing.interface)]
+        unknown = [np.isnan(obs).any() for obs in rebuilt_observations(recording, pushing.interface)]
         assert 1 <= sum(unknown) <= 2
 
     def test_in_memory_as_in_a_file(self, push, camera):
