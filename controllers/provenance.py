@@ -18,11 +18,13 @@ def installed_versions() -> dict[str, str]:
 
 
 def checkout_commit() -> str | None:
-    """Git commit of the working directory; None outside a checkout, or if git does not answer in time."""
+    """Git commit of the working directory, with `-dirty` at the end if tracked files have been changed since.
+
+    None outside a checkout, before its first commit, or if git does not answer in time.
+    """
+    describe = ("git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty")
     try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
-        )
+        answer = subprocess.run(describe, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None

@@ -80,7 +80,8 @@ class Provenance(Record, frozen=True, kw_only=True):
     """None if it is not known, for example because another library did not store it."""
     env_steps: int
     git_commit: str | None
-    """Commit of the checkout that the training ran in; None if there was none or it is not known."""
+    """Commit of the checkout that the training ran in, with ``-dirty`` at the end if tracked files differed
+    from it; None if there was none or it is not known."""
     packages: dict[str, str]
     """Versions of the packages used in training, as far as they are known."""
     config_sha256: str
