@@ -224,7 +224,7 @@ def main(
 ) -> None:
     """Print the table as Markdown."""
     exact = load_artifact(file)
-    with tempfile.TemporaryDirectory() as name, acting(file, None, "best", seed=0) as (_, env):
+    with tempfile.TemporaryDirectory() as name, acting(file, None, "best", seed=0) as (_, env, _):
         assert isinstance(env.action_space, Box)
         watched = Watched(artifact_act(exact, env.action_space, "best", seed=0))
         evaluate(watched, env, CALIBRATION_EPISODES, seed=CALIBRATION_SEED)

@@ -34,7 +34,7 @@ PANDA_FRICTION = {
 
 def success(path: Path, env_id: str, effects: Effects, episodes: int) -> dict[str, Any]:
     """Share of episodes that end at the goal, with its interval."""
-    with acting(path, env_id, "best", seed=0, effects=effects) as (act, env):
+    with acting(path, env_id, "best", seed=0, effects=effects) as (act, env, _):
         found = run_episodes(act, env, range(episodes))
     return {"success": found.success_rate, "ci95": found.success_ci95, "episodes": episodes}
 

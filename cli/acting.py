@@ -46,8 +46,8 @@ class FreshEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 @contextmanager
 def acting(
-    policy: Path, env_id: str | None, select: Select, *, seed: int, **kwargs: Any
-) -> Iterator[tuple[Act, Env]]:
+    policy: Path, env_id: str | None, select: Select | None, *, seed: int, **kwargs: Any
+) -> Iterator[tuple[Act, Env, str]]:
     """Open a policy together with ``env_id`` or the environment that it was trained in.
 
     A run folder is exported to a temporary file first, so that an artifact acts in either case.
@@ -55,17 +55,18 @@ def acting(
     Args:
         policy: run folder or .onnx file.
         env_id: Gymnasium id; None takes the policy's own.
-        select: how it chooses among its particles.
+        select: how it chooses among its particles; None: as its file does.
         seed: of its noise.
         kwargs: for the environment; they override the policy's own. A run folder knows the arguments of its
             environment; of these another environment gets only the robot, and the effects if both are tasks
             of wpg. An artifact knows only its robot.
 
     Yields:
-        The controller, from an observation as ``flatten_obs`` gives it to an action, and the environment.
+        The controller, from an observation as ``flatten_obs`` gives it to an action; the environment; and the
+        name of the rule that chooses.
 
     Raises:
-        CommandError: the policy does not fit the environment.
+        CommandError: the policy does not fit the environment, or cannot choose like this.
         ContractError: it was trained for another robot.
     """
     known: dict[str, Any] = {}
@@ -84,7 +85,7 @@ def acting(
     env_id = env_id or own_id
     env = _open(policy, env_id, interface, known | kwargs)
     try:
-        yield _fitted(policy, artifact, env, select, seed)
+        yield *_fitted(policy, artifact, env, select, seed), select or artifact.contract.sampler.choice
     finally:
         env.close()
 
@@ -92,7 +93,7 @@ def acting(
 def artifact_act(
     artifact: Artifact,
     action_space: Box,
-    select: Select,
+    select: Select | None,
     *,
     seed: int,
     sampler: ArtifactSampler | None = None,
@@ -102,10 +103,18 @@ def artifact_act(
     Args:
         artifact: the policy.
         action_space: of the environment.
-        select: how it chooses among its particles.
+        select: how it chooses among its particles; None: as its file does.
         seed: of its noise.
         sampler: one of the artifact's that the caller resets between episodes; None takes a new one.
+
+    Raises:
+        CommandError: the best particle is asked of a policy without critics.
     """
+    spec, values = artifact.contract.sampler, artifact.contract.golden.values
+    if select == "best" and not (spec.choice.startswith("best") or np.any(values)):
+        raise CommandError(
+            f"--select best: {artifact.path} has no critics to value its particles; it acts by {spec.choice}"
+        )
     sampler = sampler or artifact.sampler()
     generator = np.random.default_rng(seed)
     term = artifact.contract.interface.action
@@ -114,8 +123,10 @@ def artifact_act(
         noise = generator.standard_normal(sampler.noise_shape, dtype=np.float32)
         sample = sampler.draw(obs, noise)
         match select:
-            case "best":
+            case None:
                 action = sample.action
+            case "best":
+                action = sample.particles[sample.values.argmax()]
             case "mean":
                 action = sample.particles.mean(0)
             case "sample":
@@ -150,7 +161,7 @@ def _open(policy: Path, env_id: str, interface: PolicyInterface, kwargs: dict[st
     return env
 
 
-def _fitted(policy: Path, artifact: Artifact, env: Env, select: Select, seed: int) -> tuple[Act, Env]:
+def _fitted(policy: Path, artifact: Artifact, env: Env, select: Select | None, seed: int) -> tuple[Act, Env]:
     """The controller, and the environment with the policy's observations and resets."""
     env = ContractObservations(env, artifact.contract.interface)
     spec = inspect_env(env)

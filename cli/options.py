@@ -16,7 +16,11 @@ PRECIOUS = (".onnx", ".mcap", ".npz", ".toml", ".zip")
 """Suffixes of files that are not replaced silently: a training, a robot or a person made them."""
 
 Select = Literal["best", "mean", "sample"]
-"""How a policy acts in simulation: by the critic's best particle, the particles' mean, or a random one."""
+"""How a policy acts in simulation: by the critic's best particle, the particles' mean, or a random one.
+
+The particles are those of the exported file, so their mean is taken after the tanh and includes the noise.
+``select = "mean"`` of a training's settings takes the mean before the tanh, without noise.
+"""
 JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="Also write the result here, as JSON.")]
 KeyFile = Annotated[
     Path | None,

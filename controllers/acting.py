@@ -18,7 +18,8 @@ def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Sele
     """A controller that chooses actions with frozen copies of the networks.
 
     `best` takes the particle that the critics value most, `mean` the mean of the particles before the tanh,
-    and `sample` a sample of the policy. Only `sample` includes the noise around the particles.
+    and `sample` a sample of the policy. Only `sample` includes the noise around the particles. (`wpg evaluate
+    --select mean` takes the mean of an exported file's particles, after the tanh and with their noise.)
 
     Args:
         policy: proposes the particles.

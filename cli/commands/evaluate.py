@@ -1,7 +1,7 @@
 """``wpg evaluate``: return and success of a run folder or an artifact, with 95 % intervals."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import tyro
@@ -20,9 +20,6 @@ from wpg.cli.options import (
 )
 from wpg.cli.terminal import terminal
 
-if TYPE_CHECKING:
-    from wpg.controllers.evaluation import Evaluation
-
 
 class EvaluationResult(msgspec.Struct, kw_only=True):
     """Keys of ``wpg evaluate --json``."""
@@ -33,7 +30,8 @@ class EvaluationResult(msgspec.Struct, kw_only=True):
     return_ci95: tuple[float, float]
     success_rate: float | None
     success_ci95: tuple[float, float] | None
-    select: Select
+    select: str
+    """The rule that chose the actions: that of ``--select``, or the file's own."""
 
 
 def evaluate(
@@ -41,7 +39,7 @@ def evaluate(
     *,
     env: str | None = None,
     episodes: int = 100,
-    select: Select = "best",
+    select: Select | None = None,
     robot: RobotOption = None,
     actuators: ActuatorsFile = None,
     seed: int = 0,
@@ -56,7 +54,7 @@ def evaluate(
         policy: A run folder or an exported .onnx file.
         env: Gymnasium id; by default the one the policy was trained in.
         episodes: Episodes to run.
-        select: The critic's best particle, the particles' mean, or a random one.
+        select: The critic's best particle, the particles' mean, or a random one; by default the file's rule.
         seed: Seed of resets and noise.
     """
     prepare_outputs(json, inputs=(policy, robot, actuators))
@@ -65,25 +63,14 @@ def evaluate(
     )
     console = terminal()
     played = "1 episode" if result.episodes == 1 else f"{result.episodes} episodes"
-    console.print(f"{result.env}: {played}, acting by {select}")
+    console.print(f"{result.env}: {played}, acting by {result.select}")
     low, high = result.return_ci95
     interval = f"   95 % [{low:.2f}, {high:.2f}]" if result.episodes > 1 else ""
     console.print(f"  return  {result.return_mean:9.2f}{interval}")
     if result.success_rate is not None and result.success_ci95 is not None:
         low, high = result.success_ci95
         console.print(f"  success {result.success_rate:9.1%}   95 % [{low:.1%}, {high:.1%}]")
-    write_json(
-        json,
-        EvaluationResult(
-            env=result.env,
-            episodes=result.episodes,
-            return_mean=result.return_mean,
-            return_ci95=result.return_ci95,
-            success_rate=result.success_rate,
-            success_ci95=result.success_ci95,
-            select=select,
-        ),
-    )
+    write_json(json, result)
 
 
 def evaluate_policy(
@@ -91,11 +78,11 @@ def evaluate_policy(
     *,
     env: str | None,
     episodes: int,
-    select: Select,
+    select: Select | None = None,
     seed: int = 0,
     robot: str | None = None,
     actuators: Path | None = None,
-) -> "Evaluation":
+) -> EvaluationResult:
     """Evaluate a run folder or an artifact in the environment it was trained in, or in ``env``."""
     require_at_least(1, episodes=episodes)
     require_at_least(0, seed=seed)
@@ -105,5 +92,14 @@ def evaluate_policy(
     from wpg.cli.acting import acting  # noqa: PLC0415
     from wpg.controllers import evaluate as evaluate_act  # noqa: PLC0415
 
-    with naming(actuators), acting(policy, env, select, seed=seed, **kwargs) as (act, opened):
-        return evaluate_act(act, opened, episodes, seed=seed)
+    with naming(actuators), acting(policy, env, select, seed=seed, **kwargs) as (act, opened, rule):
+        found = evaluate_act(act, opened, episodes, seed=seed)
+    return EvaluationResult(
+        env=found.env,
+        episodes=found.episodes,
+        return_mean=found.return_mean,
+        return_ci95=found.return_ci95,
+        success_rate=found.success_rate,
+        success_ci95=found.success_ci95,
+        select=rule,
+    )

@@ -34,7 +34,7 @@ def play(
     robot: RobotOption = None,
     actuators: ActuatorsFile = None,
     episodes: int = 3,
-    select: Select = "best",
+    select: Select | None = None,
     seed: int = 0,
 ) -> None:
     """Watch a policy: as an animation, rendered without a display, or in a window.
@@ -45,7 +45,7 @@ def play(
         window: Show it live in the engine's viewer, without writing a file.
         env: Gymnasium id; by default the one the policy was trained in.
         episodes: Number of episodes to show.
-        select: The critic's best particle, the particles' mean, or a random one.
+        select: The critic's best particle, the particles' mean, or a random one; by default the file's rule.
         seed: Seed of resets and noise.
     """
     from wpg.cli.filming import film, rate_hz, require_format, watch, write_film  # noqa: PLC0415  not in the bridge
@@ -79,7 +79,7 @@ def play(
 def _controlled(
     target: str,
     env: str | None,
-    select: Select,
+    select: Select | None,
     seed: int,
     kwargs: dict[str, Any],
 ) -> "Iterator[tuple[Act, gymnasium.Env[Any, Any]]]":
@@ -90,8 +90,8 @@ def _controlled(
     from wpg.controllers.environment import inspect_env, make_env  # noqa: PLC0415
 
     if Path(target).exists():
-        with acting(Path(target), env, select, seed=seed, **kwargs) as controlled:
-            yield controlled
+        with acting(Path(target), env, select, seed=seed, **kwargs) as (act, opened, _):
+            yield act, opened
         return
     if env is not None:
         raise CommandError(f"{target}: expected a policy to act in --env {env}, found no such file or folder")

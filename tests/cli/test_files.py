@@ -3,16 +3,20 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from error_line import only_line
+from gymnasium.spaces import Box
+from msgspec.structs import replace
 
 from wpg.cli import main as cli
+from wpg.cli.acting import artifact_act
 from wpg.cli.options import CommandError, prepare_outputs
 from wpg.cli.policies import load_policy
 from wpg.controllers import CheckpointFormatError, TrainConfig, UnknownEnvError, resume, train
 from wpg.controllers.environment import make_env
-from wpg.export import CorruptArtifactError, export_run, load_artifact
+from wpg.export import CorruptArtifactError, ExportOptions, SamplerOptions, export_run, load_artifact
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,34 @@ def test_a_run_with_a_factory_is_exported_with_it(tmp_path, capsys):
     contract = load_artifact(export_run(folder, file, env_factory=tool_reach)).contract
     assert (contract.interface.action.mode, contract.provenance.env_id) == ("tool_position_delta", "mine")
     assert resume(folder, steps=56, env_factory=tool_reach).steps == 56
+
+
+def test_a_file_acts_by_its_own_choice(run_folder, tmp_path, capsys):
+    file, best = tmp_path / "medoid.onnx", run_folder / "policy.onnx"
+    export_run(run_folder, file, ExportOptions(sampler=SamplerOptions(choice="medoid")))
+    measured = {}
+    for policy, *select in ((file,), (best,), (file, "best"), (file, "mean"), (file, "sample")):
+        options = [f"--select={rule}" for rule in select]
+        command = ["evaluate", policy, "--episodes", 1, "--env", "wpg/PandaReachDense-v0", *options]
+        assert cli.main([*map(str, command), "--json", str(tmp_path / "result.json")]) == 0
+        result = json.loads((tmp_path / "result.json").read_text())
+        assert f"acting by {result['select']}\n" in capsys.readouterr().out
+        measured[policy, *select] = result.pop("select"), result
+    assert [rule for rule, _ in measured.values()] == ["medoid", "best", "best", "mean", "sample"]
+    assert measured[file, "best"] == measured[best,]
+    assert len({result["return_mean"] for _, result in measured.values()}) == 4
+
+
+def test_without_critics_no_particle_is_the_best(run_folder, tmp_path):
+    options = ExportOptions(sampler=SamplerOptions(choice="medoid"))
+    artifact = load_artifact(export_run(run_folder, tmp_path / "policy.onnx", options))
+    golden = artifact.contract.golden
+    zeros = tuple((0.0,) * len(row) for row in golden.values)
+    artifact.contract = replace(artifact.contract, golden=replace(golden, values=zeros))
+    box = Box(-1.0, 1.0, (7,), np.float32)
+    artifact_act(artifact, box, None, seed=0)
+    with pytest.raises(CommandError, match=r"--select best: .* has no critics .*; it acts by medoid"):
+        artifact_act(artifact, box, "best", seed=0)
 
 
 def test_a_run_folder_stands_for_its_policy(run_folder):

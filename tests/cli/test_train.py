@@ -134,7 +134,7 @@ def test_run_and_file_act_alike(run, tmp_path):
 
 
 def test_a_run_meets_its_arm_on_the_other_engine(run):
-    with acting(run, "wpg/PandaReachBullet-v0", "best", seed=0) as (_, env):
+    with acting(run, "wpg/PandaReachBullet-v0", "best", seed=0) as (_, env, _):
         drawn = env.reset(seed=0)[1]["effects"]
     assert drawn["action_delay_s"] == 0.02
     assert drawn["lag_s"].tolist() == [0.0, 0.0, 0.01, 0.0, 0.0]

@@ -67,7 +67,7 @@ def test_training_and_all_that_uses_its_policy_append_it(lost_id, overlap, tmp_p
         ("desired_goal", 2),
     ]
     obs, _ = Lost().reset(seed=0)
-    with acting(file, None, "best", seed=0) as (act, env):
+    with acting(file, None, "best", seed=0) as (act, env, _):
         seen, _ = env.reset(seed=0)
         np.testing.assert_array_equal(seen, np.concatenate(list(obs.values()), dtype=np.float32))
         env.step(act(seen))
