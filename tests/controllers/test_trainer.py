@@ -102,7 +102,7 @@ def test_all_of_a_run_rounds_alike(tmp_path, monkeypatch):
 
     for name in ("_make_learner", "restore", "_advance"):
         monkeypatch.setattr(Trainer, name, watched(getattr(Trainer, name)))
-    train(small(steps=3), out=tmp_path / "run", env_factory=ReachToy)
+    train(small(steps=3, random_steps=0), out=tmp_path / "run", env_factory=ReachToy)
     resume(tmp_path / "run", steps=5, env_factory=ReachToy)
     assert flushing == [True] * (1 + 3 + 2 + 2)
 
