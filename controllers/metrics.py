@@ -31,7 +31,7 @@ class MetricsLog:
         kept: list[list[str]] = []
         if resume_step is not None and path.exists():
             kept = [row for row in _whole_rows(path) if int(row[0]) <= resume_step]
-        self.seconds_before = float(kept[-1][COLUMNS.index("seconds")]) if kept else 0.0
+        self.seconds_before = float(kept[-1][COLUMNS.index("seconds")] or 0) if kept else 0.0
         with replacing(path) as partial:
             _write_rows(partial, [COLUMNS, *kept])
         self._file = path.open("a", newline="")
