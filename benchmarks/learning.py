@@ -8,7 +8,7 @@ process's processor time without evaluations, so that other work on the machine 
 
     python benchmarks/learning.py run --algorithm wpg --env HalfCheetah-v5 --seed 0
     python benchmarks/learning.py run --algorithm crossq256 --env HalfCheetah-v5 --seed 0
-    python benchmarks/learning.py run --algorithm wpg --env Ant-v5 --settings random_steps 2500
+    python benchmarks/learning.py run --algorithm wpg --env Ant-v5 --settings learning_starts 2500
     python benchmarks/learning.py table                     # interquartile means with bootstrap intervals
 """
 

@@ -99,7 +99,7 @@ class Trial:
         settings = LearnerSettings(
             gamma=GAMMA,
             learning_rate=2e-3,
-            actor_period=1,
+            policy_delay=1,
             initial_tau=tau,
             target_entropy=-1.0,
             norm_warmup=updates // 4,

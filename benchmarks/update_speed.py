@@ -37,7 +37,7 @@ ROUND_UPDATES = 120
 
 
 def wpg_updates(
-    num_particles: int, actor_period: int, precision: str, *, compiled: bool = False
+    num_particles: int, policy_delay: int, precision: str, *, compiled: bool = False
 ) -> Callable[[int], None]:
     """Ours: `update(count)`."""
     import gymnasium  # noqa: PLC0415
@@ -54,7 +54,7 @@ def wpg_updates(
     env = gymnasium.make("HalfCheetah-v5")
     spec = inspect_env(env)
     wanted = TrainConfig(
-        env="HalfCheetah-v5", num_particles=num_particles, actor_period=actor_period, precision=precision
+        env="HalfCheetah-v5", num_particles=num_particles, policy_delay=policy_delay, precision=precision
     )
     config = wanted.resolve(spec)
     generator = torch.Generator().manual_seed(0)

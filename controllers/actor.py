@@ -65,7 +65,7 @@ class Actor:
 
     def __init__(self, policy: ParticlePolicy, critic: Critic, settings: LearnerSettings) -> None:
         self.policy, self.target_entropy = policy, settings.target_entropy
-        self.norm_warmup = settings.norm_warmup / settings.actor_period
+        self.norm_warmup = settings.norm_warmup / settings.policy_delay
         device = next(policy.parameters()).device
         self.log_tau = torch.tensor(math.log(settings.initial_tau), device=device)
         self.average = copy.deepcopy(policy).requires_grad_(False)

@@ -72,7 +72,7 @@ class TrainConfig:
     """Environment steps over which `learning_rate` decays; None takes `steps`."""
     updates_per_step: Positive | None = None
     """Critic updates per environment step; None takes 0.4 with goals (0.2 in brief runs), 1 without."""
-    actor_period: Count | None = None
+    policy_delay: Count | None = None
     """Critic updates per update of actor and temperature; None takes 2 with goals, 3 without."""
     initial_tau: Positive = 0.1
     """Temperature at the start. With 1, and a `temperature_pace` of 3, the policy keeps several ways to do a
@@ -83,7 +83,7 @@ class TrainConfig:
     target_entropy: float | None = None
     """Target of the policy's entropy in nat, which the temperature is adapted to; None takes −2 per action
     dimension with goals, −1 without."""
-    random_steps: CountOrZero | None = None
+    learning_starts: CountOrZero | None = None
     """Steps with uniformly random actions before learning starts; None takes 5,000, with goals 20 episodes or
     a thirtieth of `steps` if that is more, but a quarter of `steps` at most."""
     random_share: Share | None = None
@@ -155,10 +155,10 @@ class TrainConfig:
             return
         if self.stop_at_success is not None and self.eval_period == 0:
             raise ConfigError("stop_at_success needs evaluations, but an eval_period of 0 makes none")
-        if self.random_steps is not None and self.random_steps >= self.steps:
+        if self.learning_starts is not None and self.learning_starts >= self.steps:
             raise ConfigError(
-                f"random_steps must be less than steps, since learning starts after them; "
-                f"{self.random_steps:,} is not less than {self.steps:,}"
+                f"learning_starts must be less than steps, since learning starts after them; "
+                f"{self.learning_starts:,} is not less than {self.steps:,}"
             )
 
     def check_machine(self) -> None:
@@ -191,13 +191,13 @@ class TrainConfig:
             "hidden": 128 if goals and self.steps < LONG_STEPS else 256,
             "batch_size": 256 if goals else 128,
             "updates_per_step": (0.2 if brief else 0.4) if goals else 1.0,
-            "actor_period": 2 if goals else 3,
+            "policy_delay": 2 if goals else 3,
             "gamma": default_gamma(spec),
             "target_entropy": -(2.0 if goals else 1.0) * spec.action_dim,
             "random_share": 0.2 if objects else 0.0,
             "random_hold": 10 if objects else 1,
             "recent_share": 0.0 if goals else 0.5,
-            "random_steps": default_random_steps(spec, self.steps),
+            "learning_starts": default_learning_starts(spec, self.steps),
             "eval_period": tenth,
             "checkpoint_period": tenth,
         }
@@ -243,7 +243,7 @@ class LearnerSettings:
 
     gamma: float
     learning_rate: float
-    actor_period: int
+    policy_delay: int
     initial_tau: float
     temperature_pace: float = 1.0
     target_entropy: float
@@ -263,10 +263,10 @@ class ResolvedConfig(TrainConfig):
     learning_rate: Positive
     final_learning_rate: Share
     updates_per_step: Positive
-    actor_period: Count
+    policy_delay: Count
     gamma: Discount
     target_entropy: float
-    random_steps: CountOrZero
+    learning_starts: CountOrZero
     random_share: Share
     random_hold: Count
     recent_share: Share
@@ -307,7 +307,7 @@ def default_gamma(spec: EnvSpec) -> float:
     return min(max(1 - 2.5 / spec.horizon, 0.9), 0.99)
 
 
-def default_random_steps(spec: EnvSpec, steps: int) -> int:
+def default_learning_starts(spec: EnvSpec, steps: int) -> int:
     """Default number of random steps, at most a quarter of `steps`.
 
     With goals it is twenty episodes, or a thirtieth of `steps` if that is more; without goals 5,000 steps.

@@ -25,7 +25,7 @@ METRICS = (*CRITIC_METRICS, *ACTOR_METRICS)
 class Learner:
     """Critics and actor with their optimisers, and the update of both.
 
-    With every `actor_period`-th update of the critics, an update of the actor begins. It uses the critics as
+    With every `policy_delay`-th update of the critics, an update of the actor begins. It uses the critics as
     they are at that moment, and its result is published when the next actor update begins. In between it can
     therefore run in a process of its own (`actor_process`), beside the critics' updates. With and without
     that process the results are the same, bit for bit.
@@ -83,8 +83,8 @@ class Learner:
         self._tau.copy_(actor.log_tau.exp())
 
     def update(self, batch: Batch) -> None:
-        """Update the critics, and with every `actor_period`-th call begin an update of the actor."""
-        if self.updates % self.settings.actor_period == 0:
+        """Update the critics, and with every `policy_delay`-th call begin an update of the actor."""
+        if self.updates % self.settings.policy_delay == 0:
             self.publish_policy()
             self._begin_actor_update(batch.obs)
         self._update_critic(batch)
@@ -109,7 +109,7 @@ class Learner:
             obs=obs,
             components=self._components(len(obs), ACTOR_SAMPLES),
             noise=self._noise(len(obs), ACTOR_SAMPLES),
-            previous_updates=self.updates // self.settings.actor_period,
+            previous_updates=self.updates // self.settings.policy_delay,
             learning_rate=self._learning_rate,
         )
         if self._process is None:

@@ -203,7 +203,7 @@ class Trainer:
     def _advance(self) -> bool:
         """Step every environment and make the updates that are due; True if an episode ended."""
         self.rollout.begin_step(self._choose_actions())
-        if self.step >= self.config.random_steps and self.replay.size:
+        if self.step >= self.config.learning_starts and self.replay.size:
             self._set_learning_rate()
             ratio = self.config.updates_per_step
             for _ in range(int((self.step + self.config.num_envs) * ratio) - int(self.step * ratio)):
@@ -224,7 +224,7 @@ class Trainer:
     @torch.no_grad()
     def _choose_actions(self) -> FloatArray:
         generator = self.learner.generator
-        if self.step < self.config.random_steps:
+        if self.step < self.config.learning_starts:
             return self.random_actions.mix(np.zeros_like(self.random_actions.held), 1.0, generator)
         mixture = self.learner.frozen_policy(torch.from_numpy(self.rollout.obs).to(self.config.device))
         actions: FloatArray = torch.tanh(sample(mixture, generator=generator)).cpu().numpy()
@@ -236,7 +236,7 @@ class Trainer:
 
     def _report(self, monitor: Monitor) -> None:
         evaluation, period = None, self.config.eval_period
-        if period and self._passed(period) and self.step >= self.config.random_steps:
+        if period and self._passed(period) and self.step >= self.config.learning_starts:
             evaluation = self._evaluate(monitor)
         if evaluation is not None or self._passed(self.config.log_period):
             self._check_finite()

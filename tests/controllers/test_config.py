@@ -36,8 +36,8 @@ from wpg.controllers.environment import inspect_env
             "stop_at_success needs evaluations, but an eval_period of 0",
         ),
         (
-            {"steps": 300, "random_steps": 300},
-            "random_steps must be less than steps, .*; 300 is not",
+            {"steps": 300, "learning_starts": 300},
+            "learning_starts must be less than steps, .*; 300 is not",
         ),
     ],
 )
@@ -48,7 +48,7 @@ def test_bad_settings_are_named(settings, message):
 
 def test_a_stored_run_may_have_fewer_steps_than_random_ones():
     resolved = small().resolve(inspect_env(ReachToy()))
-    assert dataclasses.replace(resolved, steps=30).random_steps == 60
+    assert dataclasses.replace(resolved, steps=30).learning_starts == 60
 
 
 def test_numbers_of_any_kind_become_plain(tmp_path):
@@ -86,7 +86,7 @@ def test_open_settings_follow_from_the_environment():
     assert TrainConfig(env="toy").resolve(flat).gamma == 0.99
     assert TrainConfig(env="toy", num_envs=5).resolve(goals).num_envs == 5
     resolved = TrainConfig(env="toy", steps=1000).resolve(goals)
-    assert (resolved.num_envs, resolved.random_steps, resolved.eval_period) == (8, 250, 100)
+    assert (resolved.num_envs, resolved.learning_starts, resolved.eval_period) == (8, 250, 100)
     again = TrainConfig(**dataclasses.asdict(resolved)).resolve(flat)
     assert again == resolved
 

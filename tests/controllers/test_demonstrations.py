@@ -47,7 +47,7 @@ def played(episodes):
 
 
 def small(**settings):
-    sizes = {"hidden": 16, "batch_size": 16, "num_particles": 4, "num_envs": 2, "random_steps": 60}
+    sizes = {"hidden": 16, "batch_size": 16, "num_particles": 4, "num_envs": 2, "learning_starts": 60}
     return TrainConfig(env="toy", steps=240, eval_period=0, **sizes, **settings)
 
 

@@ -26,7 +26,7 @@ def make_learner():
     settings = LearnerSettings(
         gamma=0.9,
         learning_rate=1e-3,
-        actor_period=1,
+        policy_delay=1,
         initial_tau=0.2,
         temperature_pace=3.0,
         target_entropy=-1.0,

@@ -66,7 +66,7 @@ def kill_at(monkeypatch):
         (small(), ReachToy),
         (small(num_envs=3, updates_per_step=0.75), ReachToy),
         (small(num_envs=3, updates_per_step=0.75, overlap=True), ReachToy),
-        (small("Pendulum-v1", steps=500, random_steps=160, checkpoint_period=150), None),
+        (small("Pendulum-v1", steps=500, learning_starts=160, checkpoint_period=150), None),
     ],
     ids=["goals", "goals, 3 envs", "goals, 3 envs, own process", "Pendulum-v1"],
 )
@@ -102,7 +102,7 @@ def test_all_of_a_run_rounds_alike(tmp_path, monkeypatch):
 
     for name in ("_make_learner", "restore", "_advance"):
         monkeypatch.setattr(Trainer, name, watched(getattr(Trainer, name)))
-    train(small(steps=3, random_steps=0), out=tmp_path / "run", env_factory=ReachToy)
+    train(small(steps=3, learning_starts=0), out=tmp_path / "run", env_factory=ReachToy)
     resume(tmp_path / "run", steps=5, env_factory=ReachToy)
     assert flushing == [True] * (1 + 3 + 2 + 2)
 
@@ -190,7 +190,7 @@ def test_the_average_follows_the_policy():
     policy = ParticlePolicy(3, 2, num_particles=2, hidden=8)
     generator = torch.Generator().manual_seed(0)
     settings = LearnerSettings(
-        gamma=0.9, learning_rate=1e-2, actor_period=1, initial_tau=0.1, target_entropy=-2.0, norm_warmup=5
+        gamma=0.9, learning_rate=1e-2, policy_delay=1, initial_tau=0.1, target_entropy=-2.0, norm_warmup=5
     )
     learner = Learner(policy, Critic(3, 2, hidden=8), settings, generator=generator)
     expected = torch.zeros_like(policy.network.own_layers()[1].weight)
@@ -293,8 +293,8 @@ def test_a_run_of_another_release_is_told_by_its_checkpoint(tmp_path, monkeypatc
     folder = tmp_path / "run"
     train(small(steps=100), out=folder, env_factory=ReachToy)
     lines = (folder / "config.yaml").read_text().splitlines(keepends=True)
-    (folder / "config.yaml").write_text("".join(line for line in lines if "actor_period" not in line))
-    with pytest.raises(ConfigError, match="actor_period"):
+    (folder / "config.yaml").write_text("".join(line for line in lines if "policy_delay" not in line))
+    with pytest.raises(ConfigError, match="policy_delay"):
         load_run(folder)
     ours = checkpoint.VERSION
     monkeypatch.setattr(checkpoint, "VERSION", ours + 1)

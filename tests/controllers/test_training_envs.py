@@ -26,7 +26,7 @@ def contents(folder):
     ("settings", "factory"),
     [
         ({"num_envs": 3, "updates_per_step": 0.75}, lambda: ReachToy(joints=3)),
-        ({"env": "Pendulum-v1", "steps": 500, "random_steps": 160, "checkpoint_period": 150}, None),
+        ({"env": "Pendulum-v1", "steps": 500, "learning_starts": 160, "checkpoint_period": 150}, None),
     ],
     ids=["goals, a closure", "Pendulum-v1"],
 )
@@ -127,7 +127,7 @@ def test_training_ends_where_the_policy_s_process_is_killed(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     with pytest.raises(ForkedProcessError, match="the policy's process ended by itself, with exit code -9"):
-        train(small(random_steps=10), out=tmp_path / "run", env_factory=Killing)
+        train(small(learning_starts=10), out=tmp_path / "run", env_factory=Killing)
     assert multiprocessing.active_children() == []
 
 
@@ -182,7 +182,7 @@ def test_no_process_is_left_behind(number, tmp_path):
         signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests before have set
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         torch.set_num_threads(1)
-        config = small(steps=10_000_000, random_steps=9_999_999, eval_period=0, overlap=True)
+        config = small(steps=10_000_000, learning_starts=9_999_999, eval_period=0, overlap=True)
         train(config, out=tmp_path / "run", env_factory=Telling)
 
     process = multiprocessing.get_context("fork").Process(target=run)

@@ -14,13 +14,13 @@ def small(env="toy", **settings):
     values = {
         "env": env,
         "steps": 240,
-        "random_steps": 60,
+        "learning_starts": 60,
         "hidden": 16,
         "batch_size": 32,
         "num_particles": 4,
     }
     values |= {"checkpoint_period": 60, "log_period": 40, "eval_period": 100, "eval_episodes": 2}
-    values |= {"num_envs": 1, "updates_per_step": 1.0, "actor_period": 3, "norm_warmup": 50}
+    values |= {"num_envs": 1, "updates_per_step": 1.0, "policy_delay": 3, "norm_warmup": 50}
     return TrainConfig(**(values | settings))
 
 
