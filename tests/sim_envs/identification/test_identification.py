@@ -7,12 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from msgspec.structs import replace as replaced
-from rich.console import Console
 
-from wpg.cli.commands.identify import _record
 from wpg.cli.main import main
-from wpg.hardware_bridge.control.safety import SafetyConfig
-from wpg.hardware_bridge.errors import LogError
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.hardware_bridge.run_log.log import RunLog
 from wpg.hardware_bridge.run_log.reader import RunRecording, Series
@@ -365,15 +361,6 @@ def test_the_recorded_motion_is_kept(at_a_link, found, tmp_path, capsys):
     assert "motion.mcap exists already: choose another with --log" in capsys.readouterr().err
 
 
-def test_nothing_is_said_to_move_without_a_log(description, tmp_path, capsys):
-    log = tmp_path / "excitation.mcap"
-    log.write_text("precious")
-    with pytest.raises(LogError):
-        _record(SimpleNamespace(description=description), log, 0, SafetyConfig(), Console())
-    assert "goes home" not in capsys.readouterr().out
-    assert log.read_text() == "precious"
-
-
 def state_of(recording, row):
     """One logged state."""
     from wpg.hardware_bridge.robot import RobotState
@@ -385,23 +372,3 @@ def state_of(recording, row):
         time_s=float(recording.time_s[row]),
         sequence=row,
     )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message", "code"),
-    [
-        (["--robot", "panda"], "from what", 2),
-        (["nowhere.mcap", "--robot", "panda"], "nowhere.mcap: No such file", 1),
-        (
-            ["--robot", "panda", "--link", "udp://127.0.0.1:9", "--out", "/dev/null/a.toml"],
-            "/dev/null",
-            1,
-        ),
-        (["x.mcap", "--robot", "panda", "--log", "y.mcap"], "give --link", 2),
-    ],
-)
-def test_bad_usage_is_one_line(arguments, message, code, capsys):
-    assert main(["identify", *arguments]) == code
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
