@@ -154,7 +154,7 @@ class TrainConfig:
         if isinstance(self, ResolvedConfig):
             return
         if self.stop_at_success is not None and self.eval_period == 0:
-            raise ConfigError("stop_at_success needs evaluations, but an eval_period of 0 makes none")
+            raise ConfigError("stop_at_success needs evaluations, and a period of 0 makes none")
         if self.learning_starts is not None and self.learning_starts >= self.steps:
             raise ConfigError(
                 f"learning_starts must be less than steps, since learning starts after them; "

@@ -74,7 +74,7 @@ def test_settings_reach_the_run(tmp_path, capsys):
 def test_training_that_could_not_learn_or_stop_says_so(tmp_path, capsys):
     args = ("train", "Pendulum-v1", "--out", tmp_path / "run", "--eval-period", 0)
     line = failure(capsys, *args, "--stop-at-success", 0.9, code=2)
-    assert line == "wpg: --stop-at-success needs evaluations, but an eval_period of 0 makes none"
+    assert line == "wpg: --stop-at-success needs evaluations, and a period of 0 makes none"
     line = failure(capsys, *args, "--steps", 40, "--learning-starts", 40, code=2)
     assert line.startswith("wpg: --learning-starts must be less than steps")
     assert wpg(*args, "--max-seconds", 0.001) == 0

@@ -33,7 +33,7 @@ from wpg.controllers.environment import inspect_env
         ({"device": 0}, "device must be a string, it is 0"),
         (
             {"stop_at_success": 0.9, "eval_period": 0},
-            "stop_at_success needs evaluations, but an eval_period of 0",
+            "stop_at_success needs evaluations, and a period of 0 makes none",
         ),
         (
             {"steps": 300, "learning_starts": 300},
