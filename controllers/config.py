@@ -210,25 +210,25 @@ class TrainConfig:
             return self.device == "cpu" and bool(cpu_features().get("avx512_bf16"))
         return self.precision == "bfloat16"
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the settings as YAML; if that fails, a previous file stays as it is.
 
         Raises:
             OSError: the disk is full, or not writable.
         """
         content = msgspec.yaml.encode(asdict(self))
-        with replacing(path) as partial:
+        with replacing(Path(path)) as partial:
             partial.write_bytes(content)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote.
 
         Raises:
             ConfigError: the file is missing or not YAML, or it has an unknown field or a wrong type.
         """
         try:
-            values: dict[str, Any] = msgspec.yaml.decode(path.read_bytes(), type=dict[str, Any])
+            values: dict[str, Any] = msgspec.yaml.decode(Path(path).read_bytes(), type=dict[str, Any])
             unknown = set(values) - {one.name for one in fields(cls)}
             if unknown:
                 raise ConfigError(f"{path}: unknown settings {', '.join(sorted(unknown))}")

@@ -88,7 +88,7 @@ class ExportOptions:
 
     sampler: SamplerOptions = AS_TRAINED
     """How particles are drawn, refined and chosen."""
-    interface: Path | None = None
+    interface: str | Path | None = None
     """TOML file that replaces the interface which the environment declares."""
     licence: str | None = None
     """SPDX identifier."""

@@ -243,7 +243,7 @@ def brought_robots() -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in entry_points(group=GROUP)))
 
 
-def load_description(robot: RobotSource) -> RobotDescription:
+def load_description(robot: RobotSource | Path) -> RobotDescription:
     """Description of a robot by name, by file or by the file's content.
 
     Args:
@@ -254,6 +254,8 @@ def load_description(robot: RobotSource) -> RobotDescription:
     Raises:
         DescriptionError: there is no such robot, or the description is invalid; names file and field.
     """
+    if isinstance(robot, Path):
+        robot = str(robot)
     if not isinstance(robot, str):
         try:
             return msgspec.convert(robot, RobotDescription)
@@ -287,7 +289,7 @@ def copy_description(file: Path) -> dict[str, Any]:
     Raises:
         DescriptionError: as :func:`load_description`.
     """
-    content: dict[str, Any] = msgspec.to_builtins(load_description(str(file.resolve())))
+    content: dict[str, Any] = msgspec.to_builtins(load_description(file.resolve()))
     return content
 
 

@@ -52,7 +52,7 @@ class Finding:
     """The command that fixes it; empty if nothing needs fixing."""
 
 
-def diagnose(root: Path = Path("/")) -> list[Finding]:
+def diagnose(root: str | Path = "/") -> list[Finding]:
     """Check everything that decides whether a loop is punctual and a port can be opened.
 
     Args:
@@ -69,7 +69,7 @@ def diagnose(root: Path = Path("/")) -> list[Finding]:
         _latency_timers,
         _packages,
     )
-    return [finding for check in checks for finding in check(root)]
+    return [finding for check in checks for finding in check(Path(root))]
 
 
 def sources_needed(interface: PolicyInterface) -> Finding:

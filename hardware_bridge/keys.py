@@ -14,7 +14,7 @@ class KeyFileError(BridgeError, ValueError):
     """The key file cannot be used; the message says how to mend it."""
 
 
-def write_key(path: Path) -> None:
+def write_key(path: str | Path) -> None:
     """Make a new random key, as a line of hexadecimal digits that only the owner may read.
 
     Raises:
@@ -28,7 +28,7 @@ def write_key(path: Path) -> None:
         file.write(secrets.token_hex(KEY_BYTES) + "\n")
 
 
-def read_key(path: Path) -> bytes:
+def read_key(path: str | Path) -> bytes:
     """The key in a file.
 
     Raises:

@@ -27,7 +27,11 @@ from wpg.hardware_bridge.sources.source import Source
 
 
 def open_robot(
-    description: RobotDescription, url: str, *, key: bytes | None = None, calibration: Path | None = None
+    description: RobotDescription,
+    url: str,
+    *,
+    key: bytes | None = None,
+    calibration: str | Path | None = None,
 ) -> Robot:
     """The driver for a robot, not yet connected.
 
@@ -43,6 +47,7 @@ def open_robot(
         LinkUrlError: the link cannot be read.
         LinkError: a robot of native frames is on another machine, and there is no key.
     """
+    calibration = None if calibration is None else Path(calibration)
     return find_driver(description, url)(description, url, key=key, calibration=calibration)
 
 
@@ -53,7 +58,7 @@ def run_policy(
     *,
     noise_seed: int = 0,
     num_particles: int | None = None,
-    log: Path | None = None,
+    log: str | Path | None = None,
     realtime_config: RealtimeConfig | None = None,
     should_stop: Callable[[], str] | None = None,
     emergency: EmergencyStop | None = None,
@@ -93,6 +98,7 @@ def run_policy(
         should_stop = should_stop or stack.enter_context(stop_on_signals(emergency))
         run_log = None
         if log is not None:
+            log = Path(log)
             metadata = _metadata(artifact, robot, config, noise_seed, policy.num_particles)
             run_log = RunLog(log, metadata, _attachments(artifact, robot))
             stack.callback(run_log.close)

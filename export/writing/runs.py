@@ -18,8 +18,8 @@ from wpg.export.writing.writer import write_artifact
 
 
 def export_run(
-    folder: Path,
-    out: Path,
+    folder: str | Path,
+    out: str | Path,
     options: ExportOptions | None = None,
     *,
     env_factory: Callable[[], Env] | None = None,
@@ -37,7 +37,7 @@ def export_run(
             environment no longer declares the robot, observations and actions of the training.
         ArtifactError: the policy cannot be written with these options.
     """
-    options = options or ExportOptions()
+    folder, out, options = Path(folder), Path(out), options or ExportOptions()
     run = load_run(folder)
     if options.interface is None:
         interface = interface_of(run, env_factory)

@@ -24,12 +24,12 @@ from wpg.export.writing.writer import write_artifact
 
 
 def export_zip(
-    zip_path: Path,
-    out: Path,
+    zip_path: str | Path,
+    out: str | Path,
     *,
     env_id: str | None = None,
     env_kwargs: Mapping[str, Any] = MappingProxyType({}),
-    vec_normalize: Path | None = None,
+    vec_normalize: str | Path | None = None,
     options: ExportOptions | None = None,
 ) -> Path:
     """Write a policy of Stable-Baselines3 as an artifact; returns ``out``.
@@ -50,7 +50,7 @@ def export_zip(
         ContractError: there is no interface, or the environment is not the one that the policy knows.
         ArtifactError: the zip cannot be read or written as an artifact.
     """
-    options = options or ExportOptions()
+    zip_path, out, options = Path(zip_path), Path(out), options or ExportOptions()
     if env_id is None and options.interface is None:
         raise ContractError(f"{zip_path}: expected an environment or an interface file, found neither")
     sampler = options.sampler

@@ -44,14 +44,14 @@ class LoopConfig:
             raise ValueError(f"soft_start_pace: expected a number in (0, 1], found {self.soft_start_pace}")
 
 
-def load_safety(path: Path) -> SafetyConfig:
+def load_safety(path: str | Path) -> SafetyConfig:
     """Read safety thresholds from a TOML file; thresholds that it does not name keep their defaults.
 
     Raises:
         DescriptionError: the file cannot be read, or a field is unknown or invalid; names file and field.
     """
     try:
-        found = msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
+        found = msgspec.toml.decode(Path(path).read_bytes(), type=dict[str, object])
         known = [field.name for field in fields(SafetyConfig)]
         for name in found:
             if name not in known:

@@ -156,7 +156,7 @@ def _described_gripper(description: RobotDescription) -> GripperCalibration | No
     return GripperCalibration(counts=np.array(servo.counts, float), openings_m=np.array(servo.openings_m))
 
 
-def load_calibration(path: Path, description: RobotDescription) -> ServoCalibration:
+def load_calibration(path: str | Path, description: RobotDescription) -> ServoCalibration:
     """Read the JSON file that LeRobot writes when an arm is calibrated.
 
     Joints are found by name. As in LeRobot's degrees, a joint's zero is the middle of its range. A gripper
@@ -166,7 +166,7 @@ def load_calibration(path: Path, description: RobotDescription) -> ServoCalibrat
         DescriptionError: the file cannot be read, or is not this arm's; names file, joint and expectation.
     """
     try:
-        motors = msgspec.json.decode(path.read_bytes(), type=dict[str, MotorCalibration])
+        motors = msgspec.json.decode(Path(path).read_bytes(), type=dict[str, MotorCalibration])
     except OSError as error:
         raise DescriptionError(f"{path}: cannot be read: {error.strerror}") from error
     except msgspec.MsgspecError as error:

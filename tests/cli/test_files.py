@@ -42,6 +42,12 @@ def test_a_file_says_what_its_policy_was_trained_with(run_folder, tmp_path, monk
     assert (provenance.env_id, provenance.seed, provenance.env_steps) == ("wpg/PandaReach-v0", 0, 72)
 
 
+def test_paths_may_be_strings(run_folder, tmp_path):
+    exported = export_run(str(run_folder), str(tmp_path / "policy.onnx"))
+    assert exported == tmp_path / "policy.onnx"
+    assert load_artifact(str(exported)).digest == load_artifact(run_folder / "policy.onnx").digest
+
+
 def test_a_run_with_a_factory_is_exported_with_it(tmp_path, capsys):
     def tool_reach(robot="panda"):
         return make_env("wpg/PandaReach-v0", control="tool", robot=robot)

@@ -1,6 +1,7 @@
 """Settings: their ranges, the defaults that depend on the environment, and the settings file."""
 
 import dataclasses
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -91,10 +92,11 @@ def test_open_settings_follow_from_the_environment():
     assert again == resolved
 
 
-def test_settings_file_round_trip_and_faults(tmp_path):
+@pytest.mark.parametrize("kind", [Path, str])
+def test_settings_file_round_trip_and_faults(tmp_path, kind):
     path = tmp_path / "config.yaml"
-    small(stop_at_success=0.5).save(path)
-    assert TrainConfig.load(path) == small(stop_at_success=0.5)
+    small(stop_at_success=0.5).save(kind(path))
+    assert TrainConfig.load(kind(path)) == small(stop_at_success=0.5)
     path.write_text("env: toy\nstep: 3\n")
     with pytest.raises(ConfigError, match="unknown settings step"):
         TrainConfig.load(path)

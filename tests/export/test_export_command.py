@@ -14,7 +14,7 @@ from wpg.cli import main as cli
 from wpg.cli.observations import ContractObservations
 from wpg.cli.options import CommandError
 from wpg.controllers.environment import make_env
-from wpg.export import ActionTerm, ObservationTerm, PolicyInterface, load_artifact
+from wpg.export import ActionTerm, ObservationTerm, PolicyInterface, export_zip, load_artifact
 
 REACH = "wpg/PandaReach-v0"
 
@@ -105,6 +105,13 @@ def test_options_and_signature_reach_the_file(reach_zip, tmp_path, capsys):
     key.chmod(0o644)
     assert cli.main(["inspect", str(file), "--key", str(key)]) == 1
     assert "others may read this key" in only_line(capsys.readouterr().err)
+
+
+def test_paths_may_be_strings(reach_zip, tmp_path):
+    zip_path, _ = reach_zip("observation", "achieved_goal", "desired_goal")
+    exported = export_zip(str(zip_path), str(tmp_path / "sac.onnx"), env_id=REACH)
+    assert exported == tmp_path / "sac.onnx"
+    assert load_artifact(exported).contract.provenance.env_id == REACH
 
 
 def test_clear_lines(reach_zip, tmp_path, capsys):

@@ -46,7 +46,7 @@ def build(tmp_path_factory):
 
 @pytest.fixture
 def description():
-    return load_description(str(FIRMWARE / "desk_arm.toml"))
+    return load_description(FIRMWARE / "desk_arm.toml")
 
 
 class Host:

@@ -83,7 +83,7 @@ def test_what_cannot_be_had_is_named(name, message):
 
 def test_a_copy_does_not_follow_its_file(package):
     file = package / "shed_arm.toml"
-    description, content = load_description(str(file)), copy_description(file)
+    description, content = load_description(file), copy_description(file)
     file.unlink()
     assert load_description(content) == description
     with pytest.raises(DescriptionError, match=r"^robot: .*float.* at `\$\.watchdog_s`"):

@@ -296,7 +296,7 @@ def test_infinite_limits_are_refused(tmp_path, line, field):
     path = tmp_path / "endless.toml"
     path.write_text(re.sub(rf"^{line} = .*$", f"{line} = inf", text, count=1, flags=re.MULTILINE))
     with pytest.raises(DescriptionError, match=rf"{field}: expected finite numbers, found inf"):
-        load_description(str(path))
+        load_description(path)
 
 
 @pytest.mark.parametrize(

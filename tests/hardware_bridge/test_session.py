@@ -1,6 +1,7 @@
 """An exported artifact in the loop: what ``wpg run`` does, in one call."""
 
 import itertools
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -140,12 +141,13 @@ def test_seed_decides_the_noise(artifact):
     assert policy.act(obs).spread > 0
 
 
-def test_a_run_that_is_refused_leaves_no_log(artifact, description, tmp_path):
-    log = tmp_path / "run.mcap"
+@pytest.mark.parametrize("kind", [Path, str])
+def test_a_run_that_is_refused_leaves_no_log(artifact, description, tmp_path, kind):
+    log = kind(tmp_path / "run.mcap")
     for _ in range(2):  # the name is free for another try
         with pytest.raises(BridgeError, match="nothing listens"):
             run_policy(artifact, open_robot(description, "udp://127.0.0.1:9"), LoopConfig(goals=1), log=log)
-    assert not log.exists()
+    assert not Path(log).exists()
 
 
 def test_an_interrupt_before_it_is_armed_leaves_none_either(artifact, description, tmp_path, monkeypatch):

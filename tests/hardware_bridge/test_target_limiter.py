@@ -1,6 +1,7 @@
 """The box that the tool must not leave, and the share of a step that an unsure policy is given."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,10 +181,11 @@ class TestConfig:
         with pytest.raises(ValueError, match=reason):
             SafetyConfig(**options)
 
-    def test_from_a_file(self, tmp_path):
+    @pytest.mark.parametrize("kind", [Path, str])
+    def test_from_a_file(self, tmp_path, kind):
         path = tmp_path / "safety.toml"
         path.write_text("workspace_m = [[0.25, -0.4, 0.02], [0.7, 0.4, 0.8]]\nholds_max = 3\n")
-        assert load_safety(path) == SafetyConfig(
+        assert load_safety(kind(path)) == SafetyConfig(
             workspace_m=((0.25, -0.4, 0.02), (0.7, 0.4, 0.8)), holds_max=3
         )
 

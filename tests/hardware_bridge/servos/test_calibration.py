@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,8 +41,9 @@ def write(tmp_path):
 
 
 class TestFile:
-    def test_lerobots_as_it_is(self, write):
-        calibration = load_calibration(write(), SO101)
+    @pytest.mark.parametrize("kind", [Path, str])
+    def test_lerobots_as_it_is(self, write, kind):
+        calibration = load_calibration(kind(write()), SO101)
         assert calibration.zero_counts.tolist() == [2025.0, 1995.0, 2050.5, 2062.0, 2047.5]
         assert calibration.sign.tolist() == [1, 1, -1, 1, 1]
         assert calibration.motors[0] == MotorCalibration(**MOTORS["shoulder_pan"])
@@ -149,7 +151,7 @@ class TestDriver:
 
 
 def test_open_robot_reads_it(write):
-    robot = open_robot(SO101, "serial:///dev/null", calibration=write())
+    robot = open_robot(SO101, "serial:///dev/null", calibration=str(write()))
     half_rad = (3128 - 862) / 2 * RAD_PER_COUNT
     assert robot.description.joints[1].position_max_rad == pytest.approx(half_rad)
     with pytest.raises(DescriptionError, match="expected servo 3"):

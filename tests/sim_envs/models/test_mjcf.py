@@ -60,7 +60,7 @@ def path(tmp_path):
 
 
 def test_a_description_is_made_of_the_file(path):
-    description = load_description(str(path))
+    description = load_description(path)
     assert description.name == "arm"
     assert description.joint_names == ("pan", "lift", "bend")
     assert description.limits("torque_max_nm").tolist() == [80.0, 60.0, 40.0]
@@ -72,7 +72,7 @@ def test_a_description_is_made_of_the_file(path):
 
 def test_the_tool_is_where_mujoco_has_it(path, engine):
     """Joints off the body's origin, rotated bodies and sites give one pose in kinematics and both engines."""
-    description = load_description(str(path))
+    description = load_description(path)
     model = mujoco.MjModel.from_xml_path(str(path))
     data = mujoco.MjData(model)
     kinematics = ForwardKinematics(description.kinematics())
@@ -89,7 +89,7 @@ def test_the_tool_is_where_mujoco_has_it(path, engine):
 
 def test_gravity_is_what_mujoco_has(path):
     """The torques that hold the arm follow from the masses and their positions."""
-    description = load_description(str(path))
+    description = load_description(path)
     model = mujoco.MjModel.from_xml_path(str(path))
     data = mujoco.MjData(model)
     data.qpos[:] = *description.limits("home_rad"), 0.03
@@ -144,7 +144,7 @@ home_rad = 1.0
 def test_a_description_may_name_an_mjcf_file(path, engine):
     """The model's path is relative to the description, and some joints are fixed."""
     (path.parent / "mine.toml").write_text(TOML)
-    robot = make_robot(load_description(str(path.parent / "mine.toml")), engine)
+    robot = make_robot(load_description(path.parent / "mine.toml"), engine)
     model = mujoco.MjModel.from_xml_path(str(path))
     data = mujoco.MjData(model)
     data.qpos[:] = 0.1, 0.2, 1.0, 0.0
@@ -167,7 +167,7 @@ def test_what_cannot_be_used_is_named(path, old, new, message):
     text = path.read_text().replace(old, new)
     path.write_text(text[: text.index("<keyframe>")] + "</mujoco>" if "<joint/>" in new else text)
     with pytest.raises(DescriptionError, match=message):
-        load_description(str(path))
+        load_description(path)
 
 
 class MenagerieError(Exception):
