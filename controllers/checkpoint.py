@@ -17,7 +17,7 @@ from torch import Tensor
 from wpg.controllers.errors import CheckpointFormatError, CheckpointWriteError
 from wpg.controllers.files import replacing
 
-VERSION = 7
+VERSION = 8
 FILE_NAME = "state.safetensors"
 
 

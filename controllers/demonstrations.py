@@ -23,7 +23,15 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import GOAL_KEYS, Env, EnvSpec, FloatArray, env_name, reported_success
+from wpg.controllers.environment import (
+    GOAL_KEYS,
+    Env,
+    EnvSpec,
+    FloatArray,
+    append_achieved_goal,
+    env_name,
+    reported_success,
+)
 from wpg.controllers.errors import DemonstrationError
 from wpg.controllers.evaluation import max_steps, unending_episode
 from wpg.controllers.replay import Transitions
@@ -52,15 +60,15 @@ class Demonstration:
         """The steps in the form that the replay memory takes, as those of a single environment."""
         actions = spec.normalise_action(self.actions)
         last = len(actions) - 1
+        seen: Any = self.observations
+        if spec.appends_achieved_goal:
+            seen = append_achieved_goal(seen)
         for t in range(len(actions)):
-            obs, next_obs = (self._at(t), self._at(t + 1))
+            obs, next_obs = ({name: rows[i : i + 1] for name, rows in seen.items()} for i in (t, t + 1))
             if not spec.goal_dim:
                 obs, next_obs = obs["observation"], next_obs["observation"]
             over = np.array([self.terminated and t == last])
             yield Transitions(obs, actions[t : t + 1], self.rewards[t : t + 1], over, next_obs)
-
-    def _at(self, t: int) -> Any:
-        return {name: rows[t : t + 1] for name, rows in self.observations.items()}
 
 
 def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple[Demonstration, bool | None]:
@@ -175,7 +183,7 @@ def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
         raise DemonstrationError(f"{path}: steps must be whole numbers from 1, one an episode, found {steps}")
     steps = steps.astype(np.int64)  # a small integer type could not hold the sums
     total, episodes = int(steps.sum()), len(steps)
-    sizes = (spec.observation_dim, spec.goal_dim, spec.goal_dim)
+    sizes = (spec.own_observation_dim, spec.goal_dim, spec.goal_dim)
     expected: dict[str, tuple[int, ...]] = {
         name: (total + episodes, size) for name, size in zip(names, sizes, strict=False)
     }

@@ -48,11 +48,18 @@ class EnvSpec:
     """Upper end of the action box, (action_dim,)."""
     horizon: int | None
     """Steps after which an episode is truncated; None if the environment does not say."""
+    appends_achieved_goal: bool = False
+    """Whether `observation` is the environment's own, followed by its `achieved_goal`."""
 
     @property
     def obs_dim(self) -> int:
         """Size of the policy's input: the observation, then the desired goal."""
         return self.observation_dim + self.goal_dim
+
+    @property
+    def own_observation_dim(self) -> int:
+        """Size of the environment's own observation, to which the achieved goal may be appended."""
+        return self.observation_dim - self.goal_dim * self.appends_achieved_goal
 
     @property
     def action_dim(self) -> int:
@@ -95,7 +102,7 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
     try:
         with warnings.catch_warnings():  # ids without a version are allowed here
             warnings.filterwarnings("ignore", message=".*Using the latest versioned environment")
-            return _flattened(gym.make(env_id, disable_env_checker=True, **kwargs))
+            return flattened(gym.make(env_id, disable_env_checker=True, **kwargs))
     except TypeError as error:
         none = "takes no arguments" in str(error)
         refused = [name for name in kwargs if none or f"unexpected keyword argument '{name}'" in str(error)]
@@ -118,7 +125,7 @@ def _has_goal(space: Space[Any]) -> bool:
     return isinstance(space, Dict) and set(GOAL_KEYS) <= set(space.spaces)
 
 
-def _flattened(env: Env) -> Env:
+def flattened(env: Env) -> Env:
     """`env` with a Dict or Tuple observation flattened to one vector, unless it has goals or images."""
     space = env.observation_space
     if _has_goal(space) or not isinstance(space, (Dict, Tuple)):
@@ -173,7 +180,7 @@ def make_envs(env_id: str, num_envs: int, factory: Callable[[], Env] | None = No
         if creator is not None and "autoreset_mode" in inspect.signature(creator).parameters:
             return gym.make_vec(spec, num_envs, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
     make = factory or functools.partial(make_env, env_id, **kwargs)
-    return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+    return SyncVectorEnv([lambda: flattened(make())] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
 
 
 @functools.cache
@@ -205,6 +212,7 @@ def inspect_env(env: Env) -> EnvSpec:
         action_low=low,
         action_high=high,
         horizon=env.spec.max_episode_steps if env.spec is not None else None,
+        appends_achieved_goal=isinstance(env, AppendAchievedGoal),
     )
 
 
@@ -271,8 +279,13 @@ def check_first_observation(env: Env) -> None:
             )
 
 
+def append_achieved_goal(obs: dict[str, Any]) -> dict[str, Any]:
+    """A goal observation with its `achieved_goal` appended to `observation`; all parts are (..., size)."""
+    return {**obs, "observation": np.concatenate([obs[key] for key in GOAL_KEYS[:2]], -1)}
+
+
 class AppendAchievedGoal(gym.ObservationWrapper[Any, Any, Any]):
-    """Appends `achieved_goal` to `observation`, so that the policy sees it."""
+    """Applies `append_achieved_goal` to the observations of one environment."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -284,19 +297,20 @@ class AppendAchievedGoal(gym.ObservationWrapper[Any, Any, Any]):
         self.observation_space = Dict({**space.spaces, "observation": Box(low, high, dtype=low.dtype.type)})
 
     def observation(self, observation: Any) -> Any:
-        """The observation with its achieved goal appended; rows of observations (n, size) work as well."""
-        parts = [observation[key] for key in GOAL_KEYS[:2]]
-        return {**observation, "observation": np.concatenate(parts, -1)}
+        """See `append_achieved_goal`."""
+        return append_achieved_goal(observation)
 
 
-def with_achieved_goal(env: Env) -> Env:
-    """`env`, wrapped in `AppendAchievedGoal` if the policy would not see the achieved goal otherwise.
+def policy_view(env: Env) -> Env:
+    """`env` with the observations that a policy sees.
 
-    It does not see it in AntMaze, for example, where `observation` has no position. This is judged by values:
-    each entry of `achieved_goal` must equal the same entry of `observation` over some random steps of two
-    episodes, whose seeds are fixed. Environments without goals are not wrapped, nor are those that declare an
-    `interface`, which says what the policy sees.
+    Dict and Tuple observations are `flattened`. The achieved goal of a goal environment is appended to its
+    `observation` if that does not contain it, as in AntMaze, where `observation` has no position. This is
+    judged by values: each entry of `achieved_goal` must equal the same entry of `observation` over some
+    random steps of two episodes, whose seeds are fixed. Nothing is appended in an environment that declares
+    an `interface`, which says what the policy sees.
     """
+    env = flattened(env)
     if not _has_goal(env.observation_space) or hasattr(env.unwrapped, "interface"):
         return env
     actions = copy.deepcopy(env.action_space)  # the environment's own random numbers stay as they are

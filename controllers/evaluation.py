@@ -13,8 +13,8 @@ from wpg.controllers.environment import (
     episode_seed,
     flatten_obs,
     make_env,
+    policy_view,
     reported_success,
-    with_achieved_goal,
 )
 from wpg.controllers.errors import FaultyEnvError
 from wpg.controllers.statistics import Interval, bootstrap_interval, wilson_interval
@@ -56,8 +56,8 @@ class Evaluation:
 def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) -> Evaluation:
     """Run `act` for whole episodes.
 
-    The observation is that of training: where `observation` of a goal environment does not contain the
-    achieved goal, it is appended.
+    The observation is that of training: Dict and Tuple observations are flattened, and where `observation` of
+    a goal environment does not contain the achieved goal, it is appended.
 
     Args:
         act: observation (obs_dim,) -> action (action_dim,), in the environment's units.
@@ -75,9 +75,9 @@ def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) ->
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     seeds = [episode_seed(seed, EVALUATION_STREAM, index) for index in range(episodes)]
     if not isinstance(env, str):
-        return run_episodes(act, with_achieved_goal(env), seeds)
+        return run_episodes(act, policy_view(env), seeds)
     with closing(make_env(env)) as opened:
-        return run_episodes(act, with_achieved_goal(opened), seeds)
+        return run_episodes(act, policy_view(opened), seeds)
 
 
 def run_episodes(act: Act, env: Env, seeds: Sequence[int]) -> Evaluation:

@@ -17,16 +17,16 @@ from wpg.controllers.checkpoint import under
 from wpg.controllers.config import TrainConfig, learner_settings
 from wpg.controllers.demonstrations import load_demonstrations
 from wpg.controllers.environment import (
-    AppendAchievedGoal,
     Env,
     FloatArray,
     check_first_observation,
     episode_seed,
+    flattened,
     inspect_env,
     make_env,
     make_envs,
+    policy_view,
     versioned_id,
-    with_achieved_goal,
 )
 from wpg.controllers.errors import (
     CheckpointFormatError,
@@ -87,12 +87,12 @@ class Trainer:
         self.folder = folder
         make = env_factory or partial(make_env, config.env, **config.env_kwargs)
         with ExitStack() as opened:
-            self.eval_env = opened.enter_context(closing(make()))
+            self.eval_env = flattened(opened.enter_context(closing(make())))
             if env_factory is None:
                 config = replace(config, env=versioned_id(config.env, self.eval_env))
             inspect_env(self.eval_env)
             check_first_observation(self.eval_env)
-            self.eval_env = with_achieved_goal(self.eval_env)
+            self.eval_env = policy_view(self.eval_env)
             self.spec = inspect_env(self.eval_env)
             self.config = config.resolve(self.spec)
             self.learner = opened.enter_context(closing(self._make_learner()))
@@ -153,23 +153,21 @@ class Trainer:
         """
         config = self.config
         worthwhile = config.overlap or (factory is None and self.spec.goal_dim > 0)
-        if isinstance(self.eval_env, AppendAchievedGoal):
-            one = factory or partial(make_env, config.env, **config.env_kwargs)
-            factory = lambda: AppendAchievedGoal(one())  # noqa: E731  as short as a function
-        make = partial(make_envs, config.env, config.num_envs, factory, **config.env_kwargs)
-        return ForkedEnvs(make, config.num_envs) if self._overlaps(worthwhile) else LocalEnvs(make())
+
+        def make() -> LocalEnvs:
+            envs = make_envs(config.env, config.num_envs, factory, **config.env_kwargs)
+            return LocalEnvs(envs, self.spec)
+
+        return ForkedEnvs(make, config.num_envs) if self._overlaps(worthwhile) else make()
 
     def add_demonstrations(self, demonstrations: str) -> None:
         """Put the episodes of this file into the replay memory, which never overwrites them."""
-        appended = self.eval_env if isinstance(self.eval_env, AppendAchievedGoal) else None
-        episodes = load_demonstrations(demonstrations, inspect_env(appended.env) if appended else self.spec)
+        episodes = load_demonstrations(demonstrations, self.spec)
         rows, most = sum(len(episode.actions) for episode in episodes), self.config.replay_capacity // 2
         if rows > most:
             raise DemonstrationError(
                 f"{demonstrations}: expected at most {most:,} steps, half of replay_capacity, found {rows:,}"
             )
-        if appended:
-            episodes = [replace(one, observations=appended.observation(one.observations)) for one in episodes]
         for episode in episodes:
             for step in episode.transitions(self.spec):
                 self.replay.add(step)

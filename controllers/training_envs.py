@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import Envs, FloatArray, reported_success
+from wpg.controllers.environment import Envs, EnvSpec, FloatArray, append_achieved_goal, reported_success
 from wpg.controllers.forked_process import ForkedProcess, RequestHandler
 
 
@@ -60,14 +60,19 @@ class TrainingEnvs(ABC):
 class LocalEnvs(TrainingEnvs):
     """Environments in this process."""
 
-    def __init__(self, envs: Envs) -> None:
-        self.envs, self.num_envs = envs, envs.num_envs
+    def __init__(self, envs: Envs, spec: EnvSpec) -> None:
+        self.envs, self.spec, self.num_envs = envs, spec, envs.num_envs
         self._actions: FloatArray
+
+    def _seen(self, obs: Any) -> Any:
+        """The environments' observations as the policy sees them."""
+        return append_achieved_goal(obs) if self.spec.appends_achieved_goal else obs
 
     def reset(self, seeds: list[int | None], which: NDArray[np.bool_]) -> Any:
         """See `TrainingEnvs.reset`."""
         # Gymnasium's base class declares one seed; its implementations, and ours, take one for each.
-        return self.envs.reset(seed=seeds, options={"reset_mask": which})[0]  # type: ignore[arg-type]
+        obs, _ = self.envs.reset(seed=seeds, options={"reset_mask": which})  # type: ignore[arg-type]
+        return self._seen(obs)
 
     def step_async(self, actions: FloatArray) -> None:
         """See `TrainingEnvs.step_async`."""
@@ -78,7 +83,7 @@ class LocalEnvs(TrainingEnvs):
         obs, reward, terminated, truncated, infos = self.envs.step(self._actions)
         found = reported_success(infos)
         success, reported = (np.broadcast_to(np.asarray(one, np.bool_), self.num_envs) for one in found)
-        return StepResult(obs, reward, terminated, truncated, success, reported)
+        return StepResult(self._seen(obs), reward, terminated, truncated, success, reported)
 
     def close(self) -> None:
         """See `TrainingEnvs.close`."""
@@ -98,7 +103,7 @@ class ForkedEnvs(TrainingEnvs):
         ForkedProcessError: the process ended, or it raised an exception that cannot be pickled.
     """
 
-    def __init__(self, make: Callable[[], Envs], num_envs: int) -> None:
+    def __init__(self, make: Callable[[], TrainingEnvs], num_envs: int) -> None:
         self.num_envs = num_envs
         self._process = ForkedProcess("the environments' process", partial(_serve_envs, make))
 
@@ -122,9 +127,9 @@ class ForkedEnvs(TrainingEnvs):
 
 
 @contextmanager
-def _serve_envs(make: Callable[[], Envs]) -> Iterator[RequestHandler]:
+def _serve_envs(make: Callable[[], TrainingEnvs]) -> Iterator[RequestHandler]:
     """Handle requests in the forked process: an array holds actions to step, anything else is a reset."""
-    with closing(LocalEnvs(make())) as envs:
+    with closing(make()) as envs:
 
         def handle(request: Any) -> Any:
             if isinstance(request, np.ndarray):

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import Env, inspect_env, make_env
+from wpg.controllers.environment import Env, make_env
 from wpg.controllers.run_folder import CONFIG_NAME, Run, check_interface, load_run, require_factory
 from wpg.export.contract import Provenance, read_interface
 from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
@@ -76,9 +76,8 @@ def interface_of(run: Run, env_factory: Callable[[], Env] | None = None) -> Poli
         declared = getattr(env.unwrapped, "interface", None)
         if isinstance(declared, PolicyInterface):
             return declared
-        whole, goal = run.spec.observation_dim, run.spec.goal_dim
-        appended = goal if inspect_env(env).observation_dim == whole - goal else 0  # by training
-        sizes = {"observation": whole - appended, "achieved_goal": appended, "desired_goal": goal}
+        own, goal = run.spec.own_observation_dim, run.spec.goal_dim
+        sizes = {"observation": own, "achieved_goal": run.spec.observation_dim - own, "desired_goal": goal}
         terms = tuple(
             ObservationTerm(name=name, size=size, source="environment")
             for name, size in sizes.items()

@@ -7,7 +7,7 @@ from toy import ReachToy, goal_space, rows, small
 
 from wpg.cli.acting import acting
 from wpg.controllers import evaluate, load_run, record, resume, save_demonstrations, train
-from wpg.controllers.environment import make_env, with_achieved_goal
+from wpg.controllers.environment import make_env, policy_view
 from wpg.export import export_run
 from wpg.export.reader import load_artifact
 
@@ -35,7 +35,7 @@ def lost_id(monkeypatch):
 
 
 def test_what_is_achieved_is_appended_where_it_is_not_observed():
-    env = with_achieved_goal(Lost())
+    env = policy_view(Lost())
     obs, _ = env.reset(seed=3)
     assert env.observation_space.contains(obs)
     np.testing.assert_array_equal(obs["observation"][2:], obs["achieved_goal"])
@@ -44,10 +44,10 @@ def test_what_is_achieved_is_appended_where_it_is_not_observed():
 
 def test_an_environment_that_observes_it_or_says_what_is_seen_stays_as_it_is():
     for env in (ReachToy(), make_env("Pendulum-v1"), make_env("wpg/PandaReach-v0")):
-        assert with_achieved_goal(env) is env
+        assert policy_view(env) is env
     declaring = Lost()
     declaring.interface = "its own"
-    assert with_achieved_goal(declaring) is declaring
+    assert policy_view(declaring) is declaring
 
 
 @pytest.mark.parametrize("overlap", [False, True])
@@ -58,7 +58,8 @@ def test_training_and_all_that_uses_its_policy_append_it(lost_id, overlap, tmp_p
     assert result.success_rate is not None
     assert any(row["success_rate"] for row in rows(folder))
     run = load_run(folder)
-    assert run.spec.observation_dim == 4
+    assert run.spec.appends_achieved_goal
+    assert (run.spec.observation_dim, run.spec.own_observation_dim) == (4, 2)
     file = export_run(folder, tmp_path / "policy.onnx")
     terms = load_artifact(file).contract.interface.observation
     assert [(term.name, term.size) for term in terms] == [

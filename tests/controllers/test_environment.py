@@ -1,14 +1,12 @@
 """Making environments, and the errors for those that are unknown, incomplete or cannot be trained on."""
 
-import functools
-
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 from toy import Flat, goal_space, small
 
-from wpg.controllers import UnknownEnvError, UnsupportedEnvError, load_run, resume, train
+from wpg.controllers import UnknownEnvError, UnsupportedEnvError, evaluate, load_run, resume, train
 from wpg.controllers.environment import inspect_env, make_env
 
 
@@ -22,12 +20,31 @@ class EngineMissingError(ImportError):
     """An error that an environment's own package might raise."""
 
 
-def test_parts_of_an_observation_are_made_one_vector(monkeypatch):
-    space = Dict({"pose": Box(-1, 1, (2,)), "camera": Box(-1, 1, (3,), np.float64), "mode": Discrete(3)})
-    entry_point = functools.partial(Flat, Box(-1, 1, (2,)), space)
-    monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", entry_point))
+class InParts(Flat):
+    """Observes in a Dict without goals."""
+
+    def __init__(self):
+        parts = {"pose": Box(-1, 1, (2,)), "camera": Box(-1, 1, (3,), np.float64), "mode": Discrete(3)}
+        super().__init__(Box(-1, 1, (2,)), Dict(parts))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        obs = self.observation_space.sample()
+        return obs, float(obs["pose"] @ action), bool(obs["mode"] == 0), False, {}
+
+
+def test_parts_of_an_observation_are_made_one_vector(monkeypatch, tmp_path):
+    monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", InParts))
     spec = inspect_env(make_env("Toy-v0"))
     assert (spec.observation_dim, spec.goal_dim, spec.env_id) == (8, 0, "Toy-v0")
+    train(small(num_envs=2), out=tmp_path / "run", env_factory=InParts)
+    act = load_run(tmp_path / "run").act()
+    by_id, by_object = (evaluate(act, env, 3).returns for env in ("Toy-v0", gym.make("Toy-v0")))
+    assert by_id == by_object
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_training_sees_what_single_environments_give():
     for factory in (None, lambda: gymnasium.make(ID)):
         envs = make_envs(ID, 2, factory)
         spec, rng = inspect_env(gymnasium.make(ID)), np.random.default_rng(0)
-        rollout = Rollout(LocalEnvs(envs), spec, seed=3)
+        rollout = Rollout(LocalEnvs(envs, spec), spec, seed=3)
         replay = make_replay(spec, 1000, gymnasium.make(ID), hindsight_ratio=0.8, shares=Shares())
         rollout.begin_all()
         for _ in range(110):
