@@ -1,5 +1,6 @@
 """Any torch module that maps observations to actions, as a policy that can be written."""
 
+import copy
 import warnings
 
 import onnx
@@ -31,7 +32,7 @@ def module_source(module: nn.Module, *, obs_dim: int) -> Source:
     Raises:
         ContractError: it does not accept such observations, or needs more than ONNX's standard operators.
     """
-    module = module.eval()
+    module = copy.deepcopy(module).cpu().eval()  # the caller may go on training
     action_dim = _action_dim(module, obs_dim)
     traced = _traced(module, obs_dim)
 

@@ -56,11 +56,12 @@ def test_module(tmp_path, interface, provenance):
     write_artifact(
         tmp_path / "policy.onnx", module_source(module, obs_dim=4), interface=interface, provenance=provenance
     )
+    assert module.training
     artifact = load_artifact(tmp_path / "policy.onnx")
     assert artifact.verify_golden() < 1e-5
     obs = 3 * np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
     with torch.no_grad():
-        a = module(torch.from_numpy(obs)).clamp(-1, 1).numpy()
+        a = module.eval()(torch.from_numpy(obs)).clamp(-1, 1).numpy()
     found = artifact.run(obs, np.zeros((50, 3, 2), np.float32))
     np.testing.assert_allclose(found.action, [0.0, 1.0] + np.array([0.5, 1.5]) * a, atol=1e-5)
     np.testing.assert_array_equal(found.particles[:, 2], found.action)
