@@ -25,7 +25,6 @@ def doctor(
     findings = diagnose()
     if policy is not None:
         findings.append(sources_needed(load_policy(policy).contract.interface))
-    write_json(json, findings)
     table = Table(box=None, padding=(0, 2))
     for title in ("", "looked at", "found", "to mend it"):
         table.add_column(title, overflow="fold")
@@ -33,3 +32,4 @@ def doctor(
         mark = Text("✓", "green") if finding.ok else Text("!", "yellow")
         table.add_row(mark, finding.name, finding.detail, finding.fix)
     terminal().print(table)
+    write_json(json, findings)

@@ -31,8 +31,8 @@ def replay(
     recording = read_log(log)
     artifact = logged_artifact(recording, log) if policy is None else load_policy(policy)
     found = replay_log(recording, artifact)
-    write_json(json, found)
     _show(found, terminal())
+    write_json(json, found)
     if (first := found.first_difference) is not None:
         raise CommandError(
             f"{log}: decision {first.decision} at {first.time_s:.3f} s: {first.quantity}[{first.index}]: "

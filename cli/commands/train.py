@@ -162,7 +162,6 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
             f"the last checkpoint is of step {saved['step']:,}: go on from there by "
             f"wpg train --resume {at}, or export its policy by wpg export {at}"
         ) from None
-    artifact = export_run(result.folder, result.folder / POLICY_NAME)
     console.print(
         f"{result.steps:,} steps{since}: {result.train_seconds:.0f} s of training and "
         f"{result.eval_seconds:.0f} s of evaluation, stopped by {result.stopped_by}; "
@@ -175,6 +174,7 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
             "Learning begins after the random steps (see config.yaml); with goals also after an episode",
             soft_wrap=True,
         )
+    artifact = export_run(result.folder, result.folder / POLICY_NAME)
     command = shlex.join(("wpg", "evaluate", str(result.folder)))
     console.print(f"exported to {artifact}; next: {command}", soft_wrap=True)
     return result

@@ -151,6 +151,8 @@ class TestReplay:
         assert found["first_difference"] is None
         assert found["ticks"] > 1200
         assert "120 equal, 0 unequal" in capsys.readouterr().out
+        assert run("replay", log, "--json", "/dev/full") == 1  # a full disk does not hide the result
+        assert "120 equal, 0 unequal" in capsys.readouterr().out
 
     @pytest.mark.parametrize(("quantity", "column"), [("action", "action"), ("observation", "obs")])
     def test_one_bit_that_differs_is_found(self, quantity, column, log, tmp_path, capsys):

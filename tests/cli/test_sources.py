@@ -92,11 +92,14 @@ class TestTold:
         sizes = {"object_pos": 3, "object_rot6d": 6, "object_vel": 3}
         assert json.loads(capsys.readouterr().out)["sources"] == sizes
 
-    def test_by_doctor(self, push, tmp_path):
+    def test_by_doctor(self, push, tmp_path, capsys):
         assert run("doctor", "--policy", push, "--json", tmp_path / "doctor.json") == 0
         finding = json.loads((tmp_path / "doctor.json").read_text())[-1]
         assert finding["name"] == "policy's sources"
         assert f"--source {NEEDED}=" in finding["fix"]
+        capsys.readouterr()
+        assert run("doctor", "--policy", push, "--json", "/dev/full") == 1  # a full disk does not hide it
+        assert "policy's sources" in capsys.readouterr().out
 
 
 def test_terms_of_one_link_are_one_source():

@@ -13,7 +13,7 @@ from error_line import only_line
 from wpg.cli.acting import acting
 from wpg.cli.main import main
 from wpg.controllers import TrainConfig
-from wpg.export import load_artifact
+from wpg.export import ParityError, load_artifact
 from wpg.sim_envs.effects import Effects, effects_toml
 
 REACH = "wpg/PandaReach-v0"
@@ -144,6 +144,15 @@ def test_a_run_meets_its_arm_on_the_other_engine(run):
 def test_a_policy_meets_no_other_arm(command, run, capsys):
     line = failure(capsys, command, run / "policy.onnx", "--robot", "panda")
     assert "robot: the policy was trained for so101, found panda" in line
+
+
+def test_the_end_of_a_training_is_told_though_its_export_fails(tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise ParityError("no")
+
+    monkeypatch.setattr("wpg.export.writing.runs.export_run", refuse)
+    assert wpg("train", REACH, "--max-seconds", 0.001, "--out", tmp_path / "run") == 1
+    assert "stopped by time; nothing was evaluated" in capsys.readouterr().out
 
 
 def test_a_run_remembers_what_its_actions_move(tmp_path, capsys):
