@@ -5,6 +5,9 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 Interval = tuple[float, float]
+RESAMPLES = 10_000
+BLOCK_VALUES = 1_000_000
+"""Resamples are drawn in blocks of this many values, which limits the memory."""
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
@@ -13,12 +16,14 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
     return float(interval.low), float(interval.high)
 
 
-def bootstrap_interval(
-    values: ArrayLike, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Interval:
-    """Percentile bootstrap interval of the mean; it depends on nothing but the values and the seed."""
-    sample = np.asarray(values, np.float64)
-    index = np.random.default_rng(seed).integers(len(sample), size=(resamples, len(sample)))
+def bootstrap_interval(values: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Percentile bootstrap interval of the mean; the same values always give the same interval."""
+    sample, rng = np.asarray(values, np.float64), np.random.default_rng(0)
+    rows = max(1, BLOCK_VALUES // len(sample))
+    blocks = [
+        sample[rng.integers(len(sample), size=(min(rows, RESAMPLES - start), len(sample)))].mean(1)
+        for start in range(0, RESAMPLES, rows)
+    ]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(sample[index].mean(1), [tail, 1 - tail])
+    low, high = np.quantile(np.concatenate(blocks), [tail, 1 - tail])
     return float(low), float(high)

@@ -1,5 +1,7 @@
 """Intervals against published and simulated values; evaluation against a known controller."""
 
+import tracemalloc
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,7 +10,15 @@ from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeLimit
 from toy import Flat, ReachToy, small
 
-from wpg.controllers import FaultyEnvError, bootstrap_interval, evaluate, evaluation, train, wilson_interval
+from wpg.controllers import (
+    FaultyEnvError,
+    bootstrap_interval,
+    evaluate,
+    evaluation,
+    statistics,
+    train,
+    wilson_interval,
+)
 
 
 def test_wilson_interval_by_its_formula():
@@ -24,17 +34,29 @@ def test_wilson_interval_at_the_ends(successes, low, high):
     assert wilson_interval(successes, 10) == pytest.approx((low, high), abs=1e-4)
 
 
-def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
+def test_bootstrap_interval_covers_the_mean_as_often_as_it_says(monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
     rng = np.random.default_rng(0)
     hits = 0
-    for trial in range(300):
-        low, high = bootstrap_interval(rng.exponential(size=60), resamples=1000, seed=trial)
+    for _ in range(300):
+        low, high = bootstrap_interval(rng.exponential(size=60))
         hits += low <= 1 <= high
     assert 0.88 <= hits / 300 <= 0.98
 
 
 def test_bootstrap_interval_of_equal_values_is_a_point():
     assert bootstrap_interval([3.0] * 5) == (3.0, 3.0)
+
+
+def test_bootstrap_interval_needs_little_memory_and_no_certain_blocks(monkeypatch):
+    values = np.random.default_rng(0).exponential(size=2001)
+    tracemalloc.start()
+    interval = bootstrap_interval(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6  # all resamples at once are 320 MB
+    monkeypatch.setattr(statistics, "BLOCK_VALUES", 4002)
+    assert bootstrap_interval(values) == interval
 
 
 def test_evaluation_takes_an_episode():
