@@ -96,7 +96,7 @@ class Stages:
         json_option = () if writes is None else ("--json", str(writes))
         code = subprocess.run(self._command((*arguments, *json_option)), check=False).returncode
         if code != 0:
-            raise CommandError(f"the demo stops here: `{self.commands[-1]}` ended with exit code {code}")
+            raise self._ended(code)
 
     @contextmanager
     def emulator(self, url: str, witness: Path) -> Iterator[str]:
@@ -104,24 +104,29 @@ class Stages:
         arguments = ("emulate", ROBOT, "--link", url, "--json", str(witness))
         with subprocess.Popen(self._command(arguments), stdout=subprocess.PIPE, text=True) as process:
             try:
-                yield _announced(process)["link"]
+                yield self._announced(process)["link"]
             finally:
                 process.terminate()
+
+    def _announced(self, process: "subprocess.Popen[str]") -> dict[str, Any]:
+        """The JSON line that an emulator prints when it is ready."""
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], STARTUP_S)
+        if not ready:
+            raise CommandError(f"the emulator did not start within {STARTUP_S:.0f} s")
+        line = process.stdout.readline()
+        if not line:
+            raise self._ended(process.wait())
+        announced: dict[str, Any] = json.loads(line)
+        return announced
+
+    def _ended(self, code: int) -> CommandError:
+        """Error about the last command, which has itself printed the reason."""
+        return CommandError(f"the demo stops here: `{self.commands[-1]}` ended with exit code {code}")
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         self.commands.append(shlex.join(("wpg", *arguments)))
         return [sys.executable, "-m", "wpg.cli.main", *arguments]
-
-
-def _announced(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    """The JSON line that an emulator prints when it is ready."""
-    assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], STARTUP_S)
-    line = process.stdout.readline() if ready else ""
-    if not line:
-        raise CommandError(f"the emulator did not start within {STARTUP_S:.0f} s")
-    announced: dict[str, Any] = json.loads(line)
-    return announced
 
 
 def _table(summary: Summary) -> Table:

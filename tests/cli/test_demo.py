@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from wpg.cli.demo.command import Stages
 from wpg.cli.main import main
+from wpg.cli.options import CommandError
+from wpg.cli.terminal import terminal
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +63,13 @@ def test_a_folder_that_exists_is_left_alone(demo, capsys):
     assert main(["demo", "--out", str(demo)]) == 1
     assert "exists already" in capsys.readouterr().err
     assert sorted(path.name for path in demo.iterdir()) == before
+
+
+def test_an_emulator_that_has_ended_is_not_waited_for(tmp_path, capfd):
+    emulator = Stages(terminal()).emulator("tcp://0.0.0.0:1", tmp_path / "witness.json")
+    with (
+        pytest.raises(CommandError, match=r"`wpg emulate panda --link tcp://\S+ .*` ended with exit code 1"),
+        emulator,
+    ):
+        pytest.fail("it serves")
+    assert "without a key only this machine may be served" in capfd.readouterr().err
