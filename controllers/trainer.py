@@ -32,7 +32,6 @@ from wpg.controllers.errors import (
     CheckpointFormatError,
     DemonstrationError,
     DivergenceError,
-    FaultyEnvError,
 )
 from wpg.controllers.evaluation import TRAINING_EVALUATION_STREAM, Evaluation, run_episodes
 from wpg.controllers.exploration import HeldRandomActions
@@ -210,7 +209,7 @@ class Trainer:
         self.step += self.config.num_envs
         try:
             return self.rollout.finish_step(self.replay)
-        except FaultyEnvError:
+        except Exception:
             self._check_finite()  # the cause may be a diverged policy, whose actions are not finite
             raise
 
@@ -233,12 +232,11 @@ class Trainer:
         return self.step // period > (self.step - self.config.num_envs) // period
 
     def _report(self, monitor: Monitor) -> None:
-        evaluation, period = None, self.config.eval_period
-        if period and self._passed(period) and self.step >= self.config.learning_starts:
-            evaluation = self._evaluate(monitor)
-        if evaluation is not None or self._passed(self.config.log_period):
+        period = self.config.eval_period
+        due = period > 0 and self._passed(period) and self.step >= self.config.learning_starts
+        if due or self._passed(self.config.log_period):
             self._check_finite()
-            monitor.write(self.step, evaluation)
+            monitor.write(self.step, self._evaluate(monitor) if due else None)
         self._checkpoint_due |= self._passed(self.config.checkpoint_period)
         monitor.show(self.step, self.last_eval[1])
 

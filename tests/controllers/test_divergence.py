@@ -6,6 +6,7 @@ from gymnasium.spaces import Box
 from toy import Flat, ReachToy, rows, small
 
 from wpg.controllers import DivergenceError, load_run, train
+from wpg.controllers.learner import Learner
 
 
 def test_divergence_names_quantity_and_step(tmp_path):
@@ -48,6 +49,35 @@ def test_large_rewards_are_no_divergence(tmp_path):
     result = train(small(eval_period=0), out=tmp_path / "run", env_factory=Drop)
     assert result.steps == 240
     assert max(float(row["critic_loss"]) for row in rows(tmp_path / "run") if row["critic_loss"]) > 1e8
+
+
+class Strict(Drop):
+    """Refuses actions that are not finite."""
+
+    def step(self, action):
+        if not np.isfinite(action).all():
+            raise ValueError("the motor takes numbers only")
+        return super().step(action)
+
+
+@pytest.mark.parametrize("eval_period", [0, 1])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_actions_that_an_environment_refuses_are_a_divergence(eval_period, overlap, tmp_path, monkeypatch):
+    """They are refused in a training step, or in an evaluation."""
+    update = Learner.update
+
+    def diverging(learner, batch):
+        update(learner, batch)
+        if learner.updates == 30:
+            actor = learner.wait_for_actor()
+            for parameter in (*actor.policy.parameters(), *actor.average.parameters()):
+                parameter.data.fill_(np.nan)
+            learner.publish_policy()
+
+    monkeypatch.setattr(Learner, "update", diverging)
+    settings = small(eval_period=eval_period, eval_episodes=1, log_period=1000, overlap=overlap)
+    with pytest.raises(DivergenceError, match=r"diverged at step \d+: .* = nan"):
+        train(settings, out=tmp_path / "run", env_factory=Strict)
 
 
 @pytest.mark.parametrize("learning_rate", [10.0, 1e3, 1e6])
