@@ -71,6 +71,6 @@ class Monitor:
             tau=self.learner.tau(),
             particle_spread=self.learner.metrics()["particle_spread"],
             steps_per_s=pace,
-            seconds_left=max(self.config.steps - step, 0) / max(pace, 1e-9),
+            seconds_left=max(self.config.steps - step, 0) / pace if pace > 0 else None,
         )
         self.on_progress(progress)

@@ -28,8 +28,8 @@ class TrainProgress:
     """Standard deviation over the particles in action space, averaged over states and dimensions."""
     steps_per_s: float
     """Environment steps per second, including the time of updates."""
-    seconds_left: float
-    """Time to `total_steps` at this pace."""
+    seconds_left: float | None
+    """Time to `total_steps` at this pace; None if this call has done no step yet."""
 
 
 class OnProgress(Protocol):
@@ -82,5 +82,7 @@ def progress_line(progress: TrainProgress) -> str:
         f"spread {progress.particle_spread:.2f}",
         f"{progress.steps_per_s:.0f}/s",
     ]
-    minutes, seconds = divmod(round(progress.seconds_left), 60)
-    return " ".join([*parts, f"{minutes}:{seconds:02d} left"])
+    if progress.seconds_left is not None:
+        minutes, seconds = divmod(round(progress.seconds_left), 60)
+        parts.append(f"{minutes}:{seconds:02d} left")
+    return " ".join(parts)

@@ -32,6 +32,7 @@ from wpg.controllers.critic import Critic
 from wpg.controllers.learner import Learner
 from wpg.controllers.metrics import COLUMNS, MetricsLog
 from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.progress import progress_line
 from wpg.controllers.replay import Batch
 from wpg.controllers.trainer import Trainer
 
@@ -216,6 +217,10 @@ def test_time_limit_stops_and_can_be_resumed(tmp_path):
     config = small(steps=10_000_000, max_seconds=0.5)
     result = train(config, out=tmp_path / "run", env_factory=ReachToy)
     assert result.stopped_by == "time"
+    seen = []
+    resume(tmp_path / "run", steps=result.steps, env_factory=ReachToy, on_progress=seen.append)
+    assert [progress.seconds_left for progress in seen] == [None]
+    assert "left" not in progress_line(seen[0])
     assert resume(tmp_path / "run", steps=result.steps + 50, env_factory=ReachToy).steps == result.steps + 50
 
 
