@@ -30,7 +30,7 @@ from wpg.controllers.environment import (
     FloatArray,
     append_achieved_goal,
     env_name,
-    reported_success,
+    success_of,
 )
 from wpg.controllers.errors import DemonstrationError
 from wpg.controllers.evaluation import max_steps, unending_episode
@@ -106,8 +106,7 @@ def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple
         rewards=np.array(rewards),
         terminated=bool(terminated),
     )
-    success, reported = reported_success(info)
-    return demonstration, bool(success) if reported else None
+    return demonstration, success_of(info)
 
 
 def _check_box(

@@ -13,7 +13,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import (
+    find_highest_version,
+    get_env_id,
+    load_env_creator,
+    parse_env_id,
+)
 from gymnasium.spaces import Box, Dict, Space, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import FlattenObservation
@@ -98,7 +103,7 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
             installed.
         ImportError: a subclass that the environment raises, whose own message says what is missing.
     """
-    _import_registering(env_id)
+    _require_registered(env_id)
     try:
         with warnings.catch_warnings():  # ids without a version are allowed here
             warnings.filterwarnings("ignore", message=".*Using the latest versioned environment")
@@ -113,12 +118,6 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
         if type(error) not in NOT_INSTALLED:
             raise
         raise UnsupportedEnvError(f"{env_id} cannot be made: {error}") from error
-    except gym.error.Error as error:
-        namespace = env_id.rpartition("/")[0]
-        known = [name for name in gym.registry if name.rpartition("/")[0] == namespace]
-        near = difflib.get_close_matches(env_id, known, n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(near)}?" if near else f"; {ELSEWHERE}"
-        raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
 
 
 def _has_goal(space: Space[Any]) -> bool:
@@ -135,11 +134,11 @@ def flattened(env: Env) -> Env:
     return env if images or not space.is_np_flattenable else FlattenObservation(env)
 
 
-def _import_registering(env_id: str) -> None:
-    """Import the module that registers an environment: that before the id's colon, or the installed plugins.
+def _require_registered(env_id: str) -> None:
+    """Import what registers an environment: the module before the id's colon, or the installed plugins.
 
     Raises:
-        UnknownEnvError: the module cannot be imported.
+        UnknownEnvError: the module cannot be imported, or the environment is not registered afterwards.
     """
     module, colon, name = env_id.rpartition(":")
     try:
@@ -149,6 +148,16 @@ def _import_registering(env_id: str) -> None:
             _load_plugins()
     except ImportError as error:
         raise UnknownEnvError(f"no environment {env_id!r} ({error}); {ELSEWHERE}") from error
+    try:
+        namespace, stem, version = parse_env_id(name)
+        version = find_highest_version(namespace, stem) if version is None else version
+        gym.spec(get_env_id(namespace, stem, version))
+    except gym.error.Error as error:
+        folder = env_id.rpartition("/")[0]
+        known = [other for other in gym.registry if other.rpartition("/")[0] == folder]
+        near = difflib.get_close_matches(env_id, known, n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(near)}?" if near else f"; {ELSEWHERE}"
+        raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
 
 
 def env_name(env: Env) -> str:
@@ -195,7 +204,8 @@ def inspect_env(env: Env) -> EnvSpec:
 
     Raises:
         UnsupportedEnvError: the action space is not a one-dimensional float Box that is bounded and fits
-            float32, or the observation space is neither a one-dimensional Box nor a goal Dict.
+            float32, or the observation space is neither a one-dimensional Box nor a goal Dict, or one of them
+            is empty.
     """
     name = env_name(env)
     action = env.action_space
@@ -205,6 +215,11 @@ def inspect_env(env: Env) -> EnvSpec:
         raise UnsupportedEnvError(f"{name}: the action box must be bounded on both sides, it is {action}")
     low, high = _float32_ends(name, action)
     observation_dim, goal_dim = _observation_sizes(name, env)
+    if not len(low) or not observation_dim + goal_dim:
+        raise UnsupportedEnvError(
+            f"{name}: expected at least one action and one observation, found {action} and "
+            f"{env.observation_space}"
+        )
     return EnvSpec(
         env_id=name,
         observation_dim=observation_dim,
@@ -248,9 +263,10 @@ def _observation_sizes(name: str, env: Env) -> tuple[int, int]:
         )
     parts = [space[key] for key in GOAL_KEYS]
     sizes = [part.shape[0] for part in parts if isinstance(part, Box) and len(part.shape) == 1]
-    if len(sizes) != len(parts) or sizes[1] != sizes[2]:
+    if len(sizes) != len(parts) or sizes[1] != sizes[2] or not sizes[2]:
         raise UnsupportedEnvError(
-            f"{name}: every part of the goal Dict must be a one-dimensional Box, not {space}"
+            f"{name}: every part of the goal Dict must be a one-dimensional Box, and the goals of one size, "
+            f"not {space}"
         )
     if not (env.has_wrapper_attr("compute_reward") and callable(env.get_wrapper_attr("compute_reward"))):
         raise UnsupportedEnvError(f"{name}: a goal environment needs compute_reward(achieved, desired, info)")
@@ -328,15 +344,27 @@ def policy_view(env: Env) -> Env:
     return env if equal.any(0).all() else AppendAchievedGoal(env)
 
 
-def reported_success(info: dict[str, Any]) -> tuple[Any, Any]:
-    """The success that a step's `info` reports, and whether it reports any.
+def reported_success(info: dict[str, Any], *shape: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The success that a step's `info` reports, and whether it reports any, as arrays of this shape.
 
-    With the infos of N environments side by side both are arrays (N,).
+    Args:
+        info: of one environment, or of N environments side by side.
+        shape: () or (N,).
+
+    Returns:
+        The success, False where none is reported or where it is NaN; and whether it is reported.
     """
     for name in SUCCESS_KEYS:
         if name in info:
-            return info[name], info.get(f"_{name}", True)
-    return False, False
+            values = np.asarray(info[name], np.float64).reshape(shape)
+            return np.abs(values) > 0, np.broadcast_to(info.get(f"_{name}", True), shape)
+    return np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+
+
+def success_of(info: dict[str, Any]) -> bool | None:
+    """The success that a step of one environment reports; None if it reports none."""
+    success, reported = reported_success(info)
+    return bool(success) if reported else None
 
 
 def flatten_obs(obs: Any) -> FloatArray:

@@ -14,7 +14,7 @@ from wpg.controllers.environment import (
     flatten_obs,
     make_env,
     policy_view,
-    reported_success,
+    success_of,
 )
 from wpg.controllers.errors import FaultyEnvError
 from wpg.controllers.statistics import Interval, bootstrap_interval, wilson_interval
@@ -110,8 +110,7 @@ def _episode(act: Act, env: Env, seed: int) -> tuple[float, bool | None]:
         obs, reward, terminated, truncated, info = env.step(act(flatten_obs(obs)))
         total += float(reward)
         if terminated or truncated:
-            success, reported = reported_success(info)
-            return total, bool(success) if reported else None
+            return total, success_of(info)
     raise unending_episode(env)
 
 

@@ -81,8 +81,7 @@ class LocalEnvs(TrainingEnvs):
     def step_wait(self) -> StepResult:
         """See `TrainingEnvs.step_wait`."""
         obs, reward, terminated, truncated, infos = self.envs.step(self._actions)
-        found = reported_success(infos)
-        success, reported = (np.broadcast_to(np.asarray(one, np.bool_), self.num_envs) for one in found)
+        success, reported = reported_success(infos, self.num_envs)
         return StepResult(self._seen(obs), reward, terminated, truncated, success, reported)
 
     def close(self) -> None:

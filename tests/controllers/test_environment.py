@@ -65,6 +65,15 @@ def test_what_an_environment_needs_is_told(failure, raised, message, monkeypatch
     assert str(caught.value) == (message or f"Toy-v0 cannot be made: {failure}")
 
 
+def test_an_environment_that_fails_by_itself_is_not_unknown(monkeypatch):
+    def entry_point():
+        raise gym.error.ResetNeeded("reset the controller first")
+
+    monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", entry_point))
+    with pytest.raises(gym.error.ResetNeeded, match=r"^reset the controller first$"):
+        make_env("Toy-v0")
+
+
 @pytest.mark.parametrize("env_id", ["no_such_module:Toy-v0", "Pendulum-v7", "nowhere/Pendulum-v1", "x y"])
 def test_an_environment_that_nothing_registers_is_unknown(env_id):
     with pytest.raises(UnknownEnvError, match=f"no environment '{env_id}' "):
@@ -107,6 +116,9 @@ def test_the_version_that_is_trained_on_is_kept(module, tmp_path):
         (Flat(Box(-3e38, 3e38, (1,))), r"the action box must span less than 3\.4e38"),
         (Flat(Box(-1e300, 1e300, (1,), np.float64)), r"the action box must span less than 3\.4e38"),
         (Flat(Box(-1, 1, (2, 2))), "one-dimensional"),
+        (Flat(Box(-1, 1, (0,))), "at least one action and one observation"),
+        (Flat(Box(-1, 1, (2,)), Box(-1, 1, (0,))), "at least one action and one observation"),
+        (Flat(Box(-1, 1, (2,)), goal_space(3, 0)), "the goals of one size"),
         (Flat(Box(-1, 1, (2,)), Box(0, 255, (8, 8, 3), np.uint8)), "flat Box or a Dict"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeLimit
-from toy import Flat, ReachToy, small
+from toy import Flat, ReachToy, rows, small
 
 from wpg.controllers import (
     FaultyEnvError,
@@ -115,6 +115,23 @@ class Winning(Endless):
         obs, reward, *_ = super().step(action)
         won = self.t == 5 and len(self.seeds) % 3 == 0
         return obs, reward, False, self.t == 5, {"is_success": True} if won else {}
+
+
+@pytest.mark.parametrize(
+    ("value", "succeeded"),
+    [(np.array([True]), True), (np.array([False]), False), (np.True_, True), (np.nan, False), (2, True)],
+)
+def test_success_may_be_any_number(value, succeeded, tmp_path):
+    """It is the same in training and in evaluations; NaN is no success."""
+
+    class Reporting(Endless):
+        def step(self, action):
+            obs, reward, *_ = super().step(action)
+            return obs, reward, False, self.t == 5, {"success": value}
+
+    assert evaluate(still, Reporting(), 2).successes == (succeeded,) * 2
+    train(small(steps=80, eval_period=0, num_envs=2), out=tmp_path / "run", env_factory=Reporting)
+    assert float(rows(tmp_path / "run")[-1]["success_rate"]) == succeeded
 
 
 def still(obs):
