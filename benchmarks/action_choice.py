@@ -17,19 +17,14 @@ from typing import Annotated, Any, get_args
 import numpy as np
 import tyro
 from gymnasium.spaces import Box
-from untrained import NOWHERE
 
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli.acting import FreshEpisodes
 from wpg.controllers import evaluate, load_run
 from wpg.controllers.environment import make_env
 from wpg.controllers.statistics import bootstrap_interval
-from wpg.export import Artifact
+from wpg.export import Artifact, ExportOptions, SamplerOptions, export_run, load_artifact
 from wpg.export.contract import ActionChoice
-from wpg.export.options import SamplerOptions
-from wpg.export.writing.runs import interface_of
-from wpg.export.writing.sources import policy_source
-from wpg.export.writing.writer import write_artifact
 
 
 class Acting:
@@ -96,22 +91,16 @@ def main(
         json_file: Also write the lines to this file.
     """
     trained = load_run(run)
-    interface = interface_of(trained)
     env = make_env(trained.config.env, **trained.config.env_kwargs)
     assert isinstance(env.action_space, Box)
-    source = policy_source(trained.policy, trained.critic, temperature=trained.metadata["tau"])
     print("| M | choice | K | noise | success | return | gain | 95 % | change |")
     print("|---|---|---|---|---|---|---|---|---|")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for steps, choice in product(refine, choices):
-            artifact = write_artifact(
-                Path(folder) / "policy.onnx",
-                source,
-                interface=interface,
-                provenance=NOWHERE,
-                options=SamplerOptions(refinement_steps=steps, step_size=step_size, choice=choice),
-            )
+            sampler = SamplerOptions(refinement_steps=steps, step_size=step_size, choice=choice)
+            exported = export_run(run, Path(folder) / "policy.onnx", ExportOptions(sampler=sampler))
+            artifact = load_artifact(exported)
             counts = particles
             scaled = [(counts[0], scale) for scale in noise_scales] if steps == 0 else []
             for num_particles, scale in [*product(counts, [1.0]), *scaled]:

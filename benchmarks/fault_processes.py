@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import numpy as np
 from fault_runs import ARMS, arm_outside
-from untrained import untrained
 from wpg_process import WPG, emulated
 
+from wpg.export.testing import untrained_artifact
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.run_log.reader import read_log
 from wpg.sim_envs.tasks.reach import reach_interface
@@ -77,7 +77,7 @@ class ProcessRuns:
         if protocol not in self._policies:
             interface = reach_interface(load_description(ARMS[protocol]))
             path = self._folder / f"{protocol}.onnx"
-            untrained(path, interface, num_particles=8, hidden=16)
+            untrained_artifact(path, interface, num_particles=8, hidden=16)
             self._policies[protocol] = path
         return self._policies[protocol]
 

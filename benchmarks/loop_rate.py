@@ -22,9 +22,9 @@ from typing import Any
 import msgspec
 import tyro
 from rows import machine, write
-from untrained import untrained
 
 from wpg.export import Artifact
+from wpg.export.testing import untrained_artifact
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription, load_description
@@ -53,7 +53,7 @@ def panda_at_1_khz() -> RobotDescription:
 def policy_for(folder: Path, description: RobotDescription) -> Artifact:
     """A policy of the size that training gives."""
     interface = msgspec.structs.replace(reach_interface(description), control_dt_s=POLICY_DT_S)
-    return untrained(folder / "policy.onnx", interface, num_particles=PARTICLES, hidden=HIDDEN)
+    return untrained_artifact(folder / "policy.onnx", interface, num_particles=PARTICLES, hidden=HIDDEN)
 
 
 def serve(pipe: Connection) -> None:

@@ -21,10 +21,10 @@ import numpy as np
 import onnxruntime as ort
 import torch
 import tyro
-from untrained import untrained
 
 from wpg.export import ActionTerm, Artifact, ObservationTerm, PolicyInterface
 from wpg.export.options import SamplerOptions
+from wpg.export.testing import untrained_artifact
 from wpg.export.writing.builder import GraphBuilder
 
 OBS_DIM, ACTION_DIM, HIDDEN, CRITICS, COMPONENTS = 20, 7, 256, 2, 16
@@ -142,7 +142,7 @@ def main(
             (0, "medoid"),
             (0, "sample"),
         ]:
-            artifact = untrained(
+            artifact = untrained_artifact(
                 Path(folder) / "policy.onnx",
                 INTERFACE,
                 num_particles=COMPONENTS,

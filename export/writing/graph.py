@@ -42,10 +42,10 @@ def build_graph(networks: Networks, action: ActionTerm, spec: SamplerSpec) -> on
         u = _refine(graph, critics, u, kick, spec)
     a = graph.add("Tanh", u) if networks.squash == "tanh" else clipped(graph, u, "action", (-1.0, 1.0))
     _values(graph, critics, a)
-    return finished(graph, networks.obs_dim, a, action, spec)
+    return complete_model(graph, networks.obs_dim, a, action, spec)
 
 
-def finished(
+def complete_model(
     graph: GraphBuilder, obs_dim: int, a: str, action: ActionTerm, spec: SamplerSpec
 ) -> onnx.ModelProto:
     """The model, once there are ``values`` and particles ``a`` (B, K, A) in [-1, 1]."""

@@ -13,15 +13,15 @@ from wpg.export.errors import ContractError
 from wpg.export.interface import ActionTerm
 from wpg.export.onnx_header import OPSET
 from wpg.export.writing.builder import GraphBuilder
-from wpg.export.writing.graph import clipped, finished, no_values, noises
+from wpg.export.writing.exportable_policy import ExportablePolicy
+from wpg.export.writing.graph import clipped, complete_model, no_values, noises
 from wpg.export.writing.models import ModuleModel
-from wpg.export.writing.sources import Source
 
 ROWS = 3
 """Batch size of the observations that a module is tried with."""
 
 
-def module_source(module: nn.Module, *, obs_dim: int) -> Source:
+def exportable_module(module: nn.Module, *, obs_dim: int) -> ExportablePolicy:
     """A deterministic policy.
 
     Args:
@@ -45,9 +45,9 @@ def module_source(module: nn.Module, *, obs_dim: int) -> Source:
         one = graph.add("Unsqueeze", clipped(graph, out, "action", (-1.0, 1.0)), graph.ints(1))
         a = graph.add("Expand", one, graph.add("Shape", noises(graph, action.size, spec)[0]))
         no_values(graph, a)
-        return finished(graph, obs_dim, a, action, spec)
+        return complete_model(graph, obs_dim, a, action, spec)
 
-    return Source(model=ModuleModel(module), build=build, obs_dim=obs_dim, action_dim=action_dim)
+    return ExportablePolicy(model=ModuleModel(module), build=build, obs_dim=obs_dim, action_dim=action_dim)
 
 
 def _action_dim(module: nn.Module, obs_dim: int) -> int:

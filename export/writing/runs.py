@@ -13,7 +13,7 @@ from wpg.controllers.run_folder import CONFIG_NAME, Run, check_interface, load_r
 from wpg.export.contract import Provenance, read_interface
 from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
 from wpg.export.options import ExportOptions
-from wpg.export.writing.sources import policy_source
+from wpg.export.writing.exportable_policy import exportable_policy
 from wpg.export.writing.writer import write_artifact
 
 
@@ -45,7 +45,7 @@ def export_run(
         interface = read_interface(options.interface)
     write_artifact(
         out,
-        policy_source(run.policy, run.critic, temperature=run.metadata["tau"]),
+        exportable_policy(run.policy, run.critic, temperature=run.metadata["tau"]),
         interface=interface,
         provenance=Provenance(
             env_id=run.config.env,

@@ -17,8 +17,8 @@ from wpg.export.contract import Provenance, read_interface
 from wpg.export.errors import ContractError
 from wpg.export.interface import ObservationTerm, PolicyInterface
 from wpg.export.options import ExportOptions
+from wpg.export.writing.exportable_policy import exportable_networks
 from wpg.export.writing.runs import bare_interface
-from wpg.export.writing.sources import networks_source
 from wpg.export.writing.stable_baselines import StableBaselinesPolicy, read_stable_baselines
 from wpg.export.writing.writer import write_artifact
 
@@ -68,7 +68,7 @@ def export_zip(
             interface = _interface(zip_path, read, env, env_id)
     write_artifact(
         out,
-        networks_source(read.networks, temperature=read.temperature),
+        exportable_networks(read.networks, temperature=read.temperature),
         interface=interface,
         provenance=Provenance(
             env_id=env_id or "not stated",

@@ -8,13 +8,13 @@ import msgspec
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from untrained_policy import write_untrained
 
 from wpg.cli import main as cli
 from wpg.cli.log_pictures import _axes, _counted, _joints, _tool_ways
 from wpg.export.interface import ActionTerm, GoalSpec, ObservationTerm, PolicyInterface
 from wpg.export.options import SamplerOptions
 from wpg.export.reader import load_artifact
+from wpg.export.testing import untrained_artifact
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.emulation.kinematic_robot import KinematicRobot
@@ -57,7 +57,7 @@ def write_policy(path, **settings):
             horizon_steps=10,
         ),
     )
-    write_untrained(path, interface, **settings)
+    untrained_artifact(path, interface, **settings)
     return path
 
 

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from untrained_policy import write_untrained
 
 from wpg.cli import main as cli
 from wpg.cli.sources import AskOperator, link_sources, put_back_by
+from wpg.export.testing import untrained_artifact
 
 
 def run(*args: object) -> int:
@@ -24,7 +24,7 @@ def push(tmp_path_factory):
 
     path = tmp_path_factory.mktemp("push") / "push.onnx"
     panda = load_description("panda")
-    write_untrained(path, push_interface(panda, push_table(panda)), env_id="wpg/PandaPush-v0")
+    untrained_artifact(path, push_interface(panda, push_table(panda)), env_id="wpg/PandaPush-v0")
     return path
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from error_line import only_line
-from untrained_policy import write_untrained
 
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli import main as cli
@@ -30,6 +29,7 @@ from wpg.cli.transfer.transfers import FITTED, UNFITTED, summarise
 from wpg.cli.transfer.trials import Simulator, logged_trials, pairing
 from wpg.cli.transfer.verdict import sentence
 from wpg.export.reader import load_artifact
+from wpg.export.testing import untrained_artifact
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.description import load_description
@@ -62,7 +62,7 @@ def path(description, tmp_path_factory) -> Path:
     """Sees more targets than the arms here are late by."""
     interface = with_target_history(reach_interface(description), 2)
     file = tmp_path_factory.mktemp("policy") / "moves.onnx"
-    write_untrained(file, interface)
+    untrained_artifact(file, interface)
     return file
 
 
@@ -131,7 +131,7 @@ class TestSimulators:
     def test_the_gripper_is_a_part_of_what_was_told(self, tmp_path, task, grips):
         env_id = f"wpg/{task}-v0"
         with closing(gymnasium.make(env_id)) as env:
-            artifact = write_untrained(tmp_path / "moves.onnx", env.unwrapped.interface, env_id=env_id)
+            artifact = untrained_artifact(tmp_path / "moves.onnx", env.unwrapped.interface, env_id=env_id)
         with closing(Simulator(env_id, artifact)) as simulator:
             trial = simulator.run(SampledPolicy(artifact, 0), 0)
         assert (trial.gripper_m is not None) == grips
@@ -351,7 +351,7 @@ class TestCommand:
         assert "twice" in only_line(capsys.readouterr().err)
         interface = reach_interface(load_description("so101"))
         other = tmp_path / "other.onnx"
-        write_untrained(other, interface)
+        untrained_artifact(other, interface)
         assert self.run(str(path), str(other), *places) == 1
         assert "policies for one robot, found some for panda, so101" in only_line(capsys.readouterr().err)
 
@@ -362,7 +362,7 @@ class TestCommand:
     def test_goals_that_are_not_drawn_for_the_tool(self, task, reason, tmp_path, capsys):
         env_id = f"wpg/{task}-v0"
         with closing(gymnasium.make(env_id)) as env:
-            write_untrained(tmp_path / "moves.onnx", env.unwrapped.interface, env_id=env_id)
+            untrained_artifact(tmp_path / "moves.onnx", env.unwrapped.interface, env_id=env_id)
         for place in ("udp://127.0.0.1:9", str(tmp_path / "none.mcap")):
             assert self.run(str(tmp_path / "moves.onnx"), "--from", env_id, "--to", place) == 1
             printed = capsys.readouterr()

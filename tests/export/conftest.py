@@ -24,7 +24,7 @@ from wpg.export import (
 )
 from wpg.export.artifact import Artifact
 from wpg.export.options import SamplerOptions
-from wpg.export.writing.sources import policy_source
+from wpg.export.writing.exportable_policy import exportable_policy
 from wpg.export.writing.writer import write_artifact
 
 sys.path.append(str(Path(__file__).parent))
@@ -100,11 +100,11 @@ def write(networks, interface, provenance) -> Callable[..., Artifact]:
     def _write(
         path: Path, *, policy: Any = None, critic: Any = None, temperature: float = 0.1, **changes: Any
     ) -> Artifact:
-        source = policy_source(policy or networks[0], critic or networks[1], temperature=temperature)
+        made = exportable_policy(policy or networks[0], critic or networks[1], temperature=temperature)
         names = SamplerOptions.__dataclass_fields__
         options = {name: changes.pop(name) for name in list(changes) if name in names}
         rest = {"interface": interface, "provenance": provenance} | changes
-        return write_artifact(path, source, options=SamplerOptions(**options), **rest)
+        return write_artifact(path, made, options=SamplerOptions(**options), **rest)
 
     return _write
 

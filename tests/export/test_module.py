@@ -7,7 +7,7 @@ from torch import nn
 
 from wpg.export import ContractError, ParityError, load_artifact, read_interface
 from wpg.export.options import SamplerOptions
-from wpg.export.writing.module import module_source
+from wpg.export.writing.module import exportable_module
 from wpg.export.writing.writer import write_artifact
 
 TOML = """
@@ -54,7 +54,10 @@ def test_module(tmp_path, interface, provenance):
     torch.manual_seed(0)
     module = Policy()
     write_artifact(
-        tmp_path / "policy.onnx", module_source(module, obs_dim=4), interface=interface, provenance=provenance
+        tmp_path / "policy.onnx",
+        exportable_module(module, obs_dim=4),
+        interface=interface,
+        provenance=provenance,
     )
     assert module.training
     artifact = load_artifact(tmp_path / "policy.onnx")
@@ -70,20 +73,20 @@ def test_module(tmp_path, interface, provenance):
 
 
 def test_module_of_another_size(tmp_path, interface, provenance):
-    five = module_source(nn.Linear(4, 5), obs_dim=4)
+    five = exportable_module(nn.Linear(4, 5), obs_dim=4)
     with pytest.raises(ContractError, match=r"4 observations and 2 actions .* found 4 and 5"):
         write_artifact(tmp_path / "policy.onnx", five, interface=interface, provenance=provenance)
     with pytest.raises(ContractError, match=r"does not take observations \(3, 5\)"):
-        module_source(nn.Linear(4, 2), obs_dim=5)
+        exportable_module(nn.Linear(4, 2), obs_dim=5)
     with pytest.raises(ContractError, match=r"expected actions \(3, A\) .* found \(12,\)"):
-        module_source(nn.Flatten(0), obs_dim=4)
+        exportable_module(nn.Flatten(0), obs_dim=4)
 
 
 @pytest.mark.parametrize("choice", ["sample", "medoid", "best_with_hysteresis"])
 def test_every_choice_of_one_action_is_this_action(tmp_path, interface, provenance, choice):
     artifact = write_artifact(
         tmp_path / "policy.onnx",
-        module_source(nn.Linear(4, 2), obs_dim=4),
+        exportable_module(nn.Linear(4, 2), obs_dim=4),
         interface=interface,
         provenance=provenance,
         options=SamplerOptions(choice=choice, num_particles=3),
@@ -98,7 +101,7 @@ def test_refinement_needs_critics(tmp_path, interface, provenance):
     with pytest.raises(ContractError, match="refinement needs critics"):
         write_artifact(
             tmp_path / "policy.onnx",
-            module_source(nn.Linear(4, 2), obs_dim=4),
+            exportable_module(nn.Linear(4, 2), obs_dim=4),
             interface=interface,
             provenance=provenance,
             options=SamplerOptions(refinement_steps=1),
@@ -111,7 +114,7 @@ def test_module_with_weights_that_are_not_numbers(tmp_path, interface, provenanc
     with pytest.raises(ParityError, match="policy: expected finite outputs, found NaN"):
         write_artifact(
             tmp_path / "policy.onnx",
-            module_source(module, obs_dim=4),
+            exportable_module(module, obs_dim=4),
             interface=interface,
             provenance=provenance,
         )

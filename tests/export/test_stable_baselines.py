@@ -19,7 +19,7 @@ from wpg.export import (
     load_artifact,
 )
 from wpg.export.options import SamplerOptions
-from wpg.export.writing.sources import networks_source
+from wpg.export.writing.exportable_policy import exportable_networks
 from wpg.export.writing.stable_baselines import read_stable_baselines
 from wpg.export.writing.writer import write_artifact
 
@@ -49,7 +49,7 @@ def export(tmp_path, provenance):
         file = tmp_path / "policy.onnx"
         write_artifact(
             file,
-            networks_source(read.networks, temperature=read.temperature),
+            exportable_networks(read.networks, temperature=read.temperature),
             interface=INTERFACE,
             provenance=provenance,
             options=SamplerOptions(choice=choice, num_particles=num_particles),
@@ -217,7 +217,7 @@ def test_refinement_raises_the_value(tmp_path, export, actor, provenance):
     for steps in (0, 2):
         artifact = write_artifact(
             tmp_path / "policy.onnx",
-            networks_source(read.networks),
+            exportable_networks(read.networks),
             interface=INTERFACE,
             provenance=provenance,
             options=SamplerOptions(refinement_steps=steps),
@@ -228,7 +228,7 @@ def test_refinement_raises_the_value(tmp_path, export, actor, provenance):
     with pytest.raises(ContractError, match="refinement needs critics"):
         write_artifact(
             tmp_path / "policy.onnx",
-            networks_source(bare),
+            exportable_networks(bare),
             interface=INTERFACE,
             provenance=provenance,
             options=SamplerOptions(refinement_steps=1),

@@ -9,7 +9,8 @@ import torch
 from wpg.controllers import Critic, ParticlePolicy
 from wpg.controllers.normalisation import BatchUse
 from wpg.export import ContractError, ParityError, load_artifact
-from wpg.export.writing import sources
+from wpg.export.writing import exportable_policy
+from wpg.export.writing.golden import OBSERVATION_SCALES
 from wpg.export.writing.graph import build_graph
 
 
@@ -36,7 +37,7 @@ def broken(name, factor):
     ],
 )
 def test_refuses_a_graph_that_differs(write, tmp_path, monkeypatch, constant, steps, factor, output):  # noqa: PLR0917
-    monkeypatch.setattr(sources, "build_graph", broken(constant, factor))
+    monkeypatch.setattr(exportable_policy, "build_graph", broken(constant, factor))
     with pytest.raises(ParityError, match=f"{output}: expected the policy's within 1e-05"):
         write(tmp_path / "policy.onnx", refinement_steps=steps)
     assert not list(tmp_path.iterdir())
@@ -46,7 +47,7 @@ def test_refused_file_leaves_the_old_one(write, tmp_path, monkeypatch):
     file = tmp_path / "policy.onnx"
     write(file)
     before = file.read_bytes()
-    monkeypatch.setattr(sources, "build_graph", broken("action_scale", 1.001))
+    monkeypatch.setattr(exportable_policy, "build_graph", broken("action_scale", 1.001))
     with pytest.raises(ParityError):
         write(file)
     assert file.read_bytes() == before
@@ -115,11 +116,13 @@ def test_writing_leaves_the_modules_as_they_were(write, networks, tmp_path):
         assert all(parameter.requires_grad for parameter in module.parameters())
 
 
-def test_golden_observations_come_from_those_seen(write, tmp_path):
-    seen = (5 + 0.01 * np.random.default_rng(0).standard_normal((100, 9))).astype(np.float32)
-    artifact = write(tmp_path / "policy.onnx", observations=seen, num_particles=40, refinement_steps=2)
+def test_golden_observations_lie_around_those_of_the_training(write, networks, tmp_path):
+    artifact = write(tmp_path / "policy.onnx", num_particles=40, refinement_steps=2)
     golden = load_artifact(tmp_path / "policy.onnx").contract.golden
-    assert np.abs(np.array(golden.obs) - 5).max() < 0.2
+    norm = networks[0].network.own_layers()[0].norm
+    deviations = (np.array(golden.obs) - norm.running_mean.numpy()) / norm.running_var.sqrt().numpy()
+    spreads = deviations.reshape(3, -1).std(1)  # of each of OBSERVATION_SCALES
+    np.testing.assert_allclose(spreads, OBSERVATION_SCALES, rtol=0.5)
     assert np.array(golden.noise).shape == (6, 32, 9)
     assert artifact.sampler().noise_shape == (40, 9)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from untrained_policy import write_untrained
 
 from wpg.export.errors import ContractError
 from wpg.export.options import SamplerOptions
+from wpg.export.testing import untrained_artifact
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.control.safety import SafetyConfig
@@ -28,7 +28,7 @@ ORDINARY = RealtimeConfig(priority=None)
 @pytest.fixture(scope="module")
 def make_artifact(tmp_path_factory, make_interface):
     """An untrained policy for the Panda: what it does is of no account, how it is run is."""
-    return lambda **settings: write_untrained(
+    return lambda **settings: untrained_artifact(
         tmp_path_factory.mktemp("artifact") / "policy.onnx", make_interface(horizon_steps=6), **settings
     )
 

@@ -1,4 +1,4 @@
-"""Sources of policies: for each kind its graph, and the float64 model that the graph is checked against."""
+"""What the writer needs of a policy: its graph, and the float64 model that the graph is checked against."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from wpg.export.writing.networks import Array, Networks, as_array
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """A policy that can be written; made by :func:`policy_source` and similar functions."""
+class ExportablePolicy:
+    """A policy of any kind, as the writer takes it."""
 
     model: Model
     """The policy in float64."""
@@ -33,7 +33,7 @@ class Source:
     is_random: bool = False
     """Whether the action for an observation is random."""
     statistics: tuple[Array, Array] | None = None
-    """Mean and standard deviation of the observations in training."""
+    """Mean and standard deviation of the observations in training, each (obs_dim,); None if not known."""
 
     def check(self, interface: PolicyInterface, spec: SamplerSpec) -> None:
         """Refuse an interface of another size, and options that need critics if there are none.
@@ -56,7 +56,7 @@ class Source:
                 raise ContractError("refinement needs critics, and this policy has none: leave it out")
 
 
-def policy_source(policy: ParticlePolicy, critic: Critic, *, temperature: float) -> Source:
+def exportable_policy(policy: ParticlePolicy, critic: Critic, *, temperature: float) -> ExportablePolicy:
     """A particle policy and its critics, which value and refine the particles.
 
     Args:
@@ -76,7 +76,7 @@ def policy_source(policy: ParticlePolicy, critic: Critic, *, temperature: float)
             if not bool(tensor.isfinite().all()):
                 raise ParityError(f"{name}: expected finite weights, found NaN or infinity in {key}")
     norm = policy.network.own_layers()[0].norm
-    return Source(
+    return ExportablePolicy(
         model=OwnModel(policy, critic),
         build=partial(build_graph, Networks.of(policy, critic)),
         obs_dim=policy.obs_dim,
@@ -85,11 +85,13 @@ def policy_source(policy: ParticlePolicy, critic: Critic, *, temperature: float)
         temperature=temperature,
         has_critics=True,
         is_random=True,
-        statistics=None if norm is None else (as_array(norm.running_mean), as_array(norm.running_var.sqrt())),
+        statistics=None
+        if norm is None
+        else (as_array(norm.running_mean).reshape(-1), as_array(norm.running_var.sqrt()).reshape(-1)),
     )
 
 
-def networks_source(networks: Networks, *, temperature: float = 0.0) -> Source:
+def exportable_networks(networks: Networks, *, temperature: float = 0.0) -> ExportablePolicy:
     """Networks that another library has trained.
 
     Raises:
@@ -100,7 +102,7 @@ def networks_source(networks: Networks, *, temperature: float = 0.0) -> Source:
         raise ContractError(
             f"normaliser: expected {networks.obs_dim} observations as the policy, found {rule.mean.size}"
         )
-    return Source(
+    return ExportablePolicy(
         model=PlainModel(networks),
         build=partial(build_graph, networks),
         obs_dim=networks.obs_dim,
