@@ -8,6 +8,7 @@ from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
 from wpg.cli.options import CommandError
+from wpg.controllers.environment import env_name
 from wpg.export.interface import PolicyInterface
 
 Floats = NDArray[np.float32]
@@ -45,10 +46,9 @@ class ContractObservations(gymnasium.ObservationWrapper[Floats, Any, Any]):
         ]
         found = sum(sizes.values()) if sizes else int(np.prod(space.shape or ()))
         if wrong or (not sizes and found != interface.obs_dim):
-            name = env.spec.id if env.spec else type(env.unwrapped).__name__
             expected = ", ".join(f"{term.name} {term.size}" for term in interface.observation)
             has = ", ".join(f"{key} {size}" for key, size in sizes.items()) or found
-            raise CommandError(f"observation: the policy sees {expected}; {name} has {has}")
+            raise CommandError(f"observation: the policy sees {expected}; {env_name(env)} has {has}")
         self.observation_space = Box(-np.inf, np.inf, (interface.obs_dim,), np.float32)
 
     def observation(self, observation: Any) -> Floats:

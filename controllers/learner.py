@@ -20,6 +20,7 @@ from wpg.controllers.replay import Batch
 
 CRITIC_METRICS = ("critic_loss", "value")
 METRICS = (*CRITIC_METRICS, *ACTOR_METRICS)
+LARGEST = 1e8
 
 
 class Learner:
@@ -204,10 +205,10 @@ class Learner:
         self.generator.set_state(tensors["generator"].cpu())
         self.publish_policy()
 
-    def first_fault(self, limit: float = 1e8) -> str | None:
+    def first_fault(self) -> str | None:
         """The first quantity that is not finite, or None; synchronises the device.
 
-        The temperature and the parameters must not exceed `limit` either. Loss and value may, because they
+        The temperature and the parameters must not exceed `LARGEST` either. Loss and value may, because they
         grow with the rewards.
         """
         bounded = {"tau": self.tau()}
@@ -215,6 +216,6 @@ class Learner:
             norms = torch._foreach_norm([parameter.detach() for parameter in module.parameters()])
             bounded[f"{name} parameters"] = float(torch.stack(norms).max())
         for name, number in {**self.metrics(), **bounded}.items():
-            if not math.isfinite(number) or (name in bounded and number > limit):
+            if not math.isfinite(number) or (name in bounded and number > LARGEST):
                 return f"{name} = {number:g}"
         return None

@@ -180,5 +180,5 @@ def _band(axes: Axes, trials: Sequence[Trial], dt_s: float, colour: str, label: 
     axes.fill_between(time_s, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _short(place: str, length: int = 30) -> str:
-    return place if len(place) <= length else f"…{place[-length:]}"
+def _short(place: str) -> str:
+    return place if len(place) <= 30 else f"…{place[-30:]}"

@@ -101,7 +101,7 @@ def _causes(
     return tuple(sorted(causes, key=lambda cause: -cause.share))
 
 
-def action_w2(artifact: Artifact, first: Sequence[Trial], second: Sequence[Trial], *, seed: int = 0) -> float:
+def action_w2(artifact: Artifact, first: Sequence[Trial], second: Sequence[Trial]) -> float:
     """Mean Wasserstein-2 distance of the policy's particles at paired states, in the action's unit.
 
     The states are those that the two places were in at the same step of the same trial, and the noise is the
@@ -114,7 +114,7 @@ def action_w2(artifact: Artifact, first: Sequence[Trial], second: Sequence[Trial
         for a, b in zip(first, second, strict=True)
         for step in range(min(len(a.obs), len(b.obs)))
     ]
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     chosen = generator.permutation(len(pairs))[:STATES_COMPARED]
     noise = generator.standard_normal((len(chosen), *artifact.sampler().noise_shape), dtype=np.float32)
     sets = [

@@ -43,14 +43,14 @@ def mcnemar_p_anytime(first: Sequence[bool], second: Sequence[bool]) -> float:
     return min(1.0, float(np.exp(-_log_mixture(wins, pairs, 0.5).max())))
 
 
-def anytime_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Interval of a success rate that covers it at every number of trials at once.
+def anytime_interval(successes: int, trials: int) -> Interval:
+    """95 % interval of a success rate, which covers it at every number of trials at once.
 
     All rates p whose mixture martingale ``B(s+½, n−s+½) / (B(½, ½) pˢ (1−p)ⁿ⁻ˢ)`` stays below
-    ``1 / (1 − confidence)``. Wider than Wilson's interval, and right after a test that stopped early.
+    ``1 / (1 − 0.95)``. Wider than Wilson's interval, and right after a test that stopped early.
     Source: Robbins 1970; Howard et al., Annals of Statistics 2021.
     """
-    limit = -math.log(1 - confidence)
+    limit = -math.log(1 - 0.95)
 
     def excess(rate: float) -> float:
         return float(_log_mixture(successes, trials, rate)) - limit

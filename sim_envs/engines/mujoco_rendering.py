@@ -14,7 +14,7 @@ import numpy as np
 from wpg.sim_envs.engines.display import require_display
 from wpg.sim_envs.errors import RenderError, WindowClosed
 from wpg.sim_envs.models.meshes import obj_parts
-from wpg.sim_envs.models.scene import BACKGROUND_RGB, CAMERA, LIGHT_FROM, TABLE, Camera, Image, Marker
+from wpg.sim_envs.models.scene import BACKGROUND_RGB, CAMERA, LIGHT_FROM, TABLE, Image, Marker
 
 BACKENDS = ("egl", "osmesa")
 SEEN, UNSEEN = 1, 3
@@ -95,18 +95,18 @@ class Offscreen:
         RenderError: neither EGL nor OSMesa works on this machine.
     """
 
-    def __init__(self, model: Any, camera: Camera = CAMERA) -> None:
+    def __init__(self, model: Any) -> None:
         self._model = model
-        self._gl = open_gl(camera.width, camera.height)
+        self._gl = open_gl(CAMERA.width, CAMERA.height)
         self._gl.make_current()
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         self._option = mujoco.MjvOption()
-        self._rect = mujoco.MjrRect(0, 0, camera.width, camera.height)
-        self._pixels = np.empty((camera.height, camera.width, 3), np.uint8)
+        self._rect = mujoco.MjrRect(0, 0, CAMERA.width, CAMERA.height)
+        self._pixels = np.empty((CAMERA.height, CAMERA.width, 3), np.uint8)
         self._camera = mujoco.MjvCamera()
-        _aim_camera(self._camera, camera)
-        model.vis.global_.fovy = camera.vertical_fov_deg
+        _aim_camera(self._camera)
+        model.vis.global_.fovy = CAMERA.vertical_fov_deg
         self._free = weakref.finalize(self, _free, self._gl, self._context)
 
     def draw(self, data: Any, markers: tuple[Marker, ...]) -> Image:
@@ -134,7 +134,7 @@ class Window:
         RenderError: there is no display.
     """
 
-    def __init__(self, model: Any, data: Any, camera: Camera = CAMERA) -> None:
+    def __init__(self, model: Any, data: Any) -> None:
         require_display()
         from mujoco import viewer  # noqa: PLC0415  starts GLFW
 
@@ -142,7 +142,7 @@ class Window:
         self._viewer = viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
         self._threads = [thread for thread in threading.enumerate() if thread not in before]
         with self._viewer.lock():
-            _aim_camera(self._viewer.cam, camera)
+            _aim_camera(self._viewer.cam)
 
     def show(self, markers: tuple[Marker, ...]) -> None:
         """Show the current state with the markers.
@@ -165,11 +165,11 @@ class Window:
             thread.join(timeout=5.0)
 
 
-def _aim_camera(view: Any, camera: Camera) -> None:
+def _aim_camera(view: Any) -> None:
     """Set MuJoCo's camera."""
-    view.lookat[:] = camera.target_m
-    view.distance = camera.distance_m
-    view.azimuth, view.elevation = camera.azimuth_deg, camera.elevation_deg
+    view.lookat[:] = CAMERA.target_m
+    view.distance = CAMERA.distance_m
+    view.azimuth, view.elevation = CAMERA.azimuth_deg, CAMERA.elevation_deg
 
 
 def _add_marker(scene: Any, marker: Marker) -> None:
