@@ -114,7 +114,7 @@ def train_own(
         values = run.critic(row.expand(DRAWN, -1), actions).amin(0)
         return actions.numpy(), values.numpy()
 
-    return propose, {"train_s": result.train_seconds, "tau": run.metadata["tau"]}
+    return propose, {"train_s": result.train_seconds, "tau": run.metadata.tau}
 
 
 def train_sac(

@@ -1,37 +1,92 @@
 """Checkpoints: one safetensors file, which is replaced atomically and cannot contain executable code.
 
 The tensors are parameters, optimiser moments, normalisation statistics, replay rows and the generator's
-state. The counters are one JSON object in the file's metadata. A reader that needs only the policy reads
-only the policy's tensors.
+state. Everything else is a `TrainState`, stored as JSON in the file's metadata. A reader that needs only the
+policy reads only the policy's tensors.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import CheckpointFormatError, CheckpointWriteError
 from wpg.controllers.files import replacing
+from wpg.controllers.rollout import RolloutState
 
 VERSION = 8
 FILE_NAME = "state.safetensors"
 
 
-def write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+class RunMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trained policy comes from."""
+
+    env: str
+    """Gymnasium id of the environment, or the name that `TrainConfig.env` gave it."""
+    env_factory: bool
+    """Whether the environment is not registered, but was made by a function."""
+    interface: Any
+    """The environment's `interface` in JSON values (see `declared_interface`)."""
+    seed: int
+    """Seed of the run."""
+    steps: int
+    """Environment steps so far."""
+    updates: int
+    """Critic updates so far."""
+    episodes: int
+    """Training episodes finished so far."""
+    gamma: float
+    """Discount."""
+    tau: float
+    """Temperature at the checkpoint."""
+    success_rate: float | None
+    """Success rate of the last evaluation, if any."""
+    git_commit: str | None
+    """Commit of the checkout that trained it, if it was one."""
+    packages: dict[str, str]
+    """Versions of the packages that trained it."""
+
+
+class TrainState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a resumed training needs besides tensors."""
+
+    position: int
+    """Row of the replay memory that is written next."""
+    kept: int
+    """Number of the replay memory's rows that are never overwritten."""
+    streak: int
+    """Number of last evaluations in a row that reached `stop_at_success`."""
+    last_eval: tuple[float | None, float | None]
+    """Mean return and success rate of the last evaluation; None if there was none."""
+    rollout: RolloutState
+    spec: EnvSpec
+    metadata: RunMetadata
+
+
+class _Header(msgspec.Struct):
+    version: int
+    state: msgspec.Raw = msgspec.Raw()
+    """A `TrainState`, which is decoded after the version was checked."""
+
+
+def write(folder: Path, tensors: dict[str, Tensor], state: TrainState) -> None:
     """Write a checkpoint; if that fails, the previous one stays as it is.
 
     Raises:
         CheckpointWriteError: the disk is full, or not writable.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"wpg": json.dumps({"version": VERSION, **state})}
+    encoded = msgspec.json.encode(state, enc_hook=lambda numbers: numbers.tolist())
+    header = {"wpg": msgspec.json.encode(_Header(VERSION, msgspec.Raw(encoded))).decode()}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             save_file(content, partial, header)
     except (OSError, SafetensorError) as error:
@@ -41,8 +96,8 @@ def write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> No
 
 def read(
     folder: Path, wanted: Callable[[str], bool] = lambda name: True
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the counters and those tensors whose names are `wanted`.
+) -> tuple[dict[str, Tensor], TrainState]:
+    """Read the state and those tensors whose names are `wanted`.
 
     Raises:
         CheckpointFormatError: the file is missing, truncated, foreign or of another version.
@@ -50,18 +105,23 @@ def read(
     path = folder / FILE_NAME
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state: dict[str, Any] = json.loads(metadata["wpg"])
+            header = msgspec.json.decode((file.metadata() or {})["wpg"], type=_Header)
+            if header.version != VERSION:
+                raise CheckpointFormatError(
+                    f"{path} has version {header.version}, this release reads {VERSION}"
+                )
+            state = msgspec.json.decode(header.state, type=TrainState, dec_hook=_float32)
             tensors = {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118
     except FileNotFoundError as error:
         raise CheckpointFormatError(f"no checkpoint at {path}") from error
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, msgspec.MsgspecError) as error:
         raise CheckpointFormatError(f"{path} is no checkpoint of ours, or is damaged: {error}") from error
-    if state.get("version") != VERSION:
-        raise CheckpointFormatError(
-            f"{path} has version {state.get('version')}, this release reads {VERSION}"
-        )
     return tensors, state
+
+
+def _float32(_: type, numbers: Any) -> Any:
+    """An array of a `TrainState` from its numbers; float32 numbers pass through JSON unchanged."""
+    return np.array(numbers, np.float32)
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ NOT_INSTALLED = (gym.error.DependencyNotInstalled, ImportError, ModuleNotFoundEr
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnvSpec:
+class EnvSpec:  # noqa: PLW1641  arrays have no hash
     """Sizes and ranges of an environment, as the learner sees it."""
 
     env_id: str
@@ -55,6 +55,11 @@ class EnvSpec:
     """Steps after which an episode is truncated; None if the environment does not say."""
     appends_achieved_goal: bool = False
     """Whether `observation` is the environment's own, followed by its `achieved_goal`."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EnvSpec):
+            return NotImplemented
+        return all(map(np.array_equal, vars(self).values(), vars(other).values()))
 
     @property
     def obs_dim(self) -> int:

@@ -31,6 +31,17 @@ class Episode:
     """Success of the last step; None if the environment does not report it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RolloutState:
+    """What a resumed `Rollout` continues from."""
+
+    begun: int
+    """Number of episodes begun so far."""
+    finished: int
+    """Number of episodes finished so far."""
+    recent: list[Episode]
+
+
 class Rollout:
     """Steps N environments, puts their transitions into the replay memory and keeps episode statistics.
 
@@ -141,11 +152,11 @@ class Rollout:
         successes = [episode.success for episode in self.recent]
         return float(np.mean(list(map(bool, successes)))) if set(successes) - {None} else None
 
-    def state(self) -> dict[str, Any]:
-        """Counters for a checkpoint."""
-        return {"begun": self.begun, "finished": self.finished, "recent": [vars(e) for e in self.recent]}
+    def state(self) -> RolloutState:
+        """Counters and statistics for a checkpoint."""
+        return RolloutState(begun=self.begun, finished=self.finished, recent=list(self.recent))
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: RolloutState) -> None:
         """Load what `state()` returned; `begin_all` must be called next."""
-        self.begun, self.finished = state["begun"], state["finished"]
-        self.recent.extend(Episode(**episode) for episode in state["recent"])
+        self.begun, self.finished = state.begun, state.finished
+        self.recent.extend(state.recent)

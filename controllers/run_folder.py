@@ -1,19 +1,15 @@
 """The folder of a training run: its settings, and its last checkpoint's networks."""
 
-import reprlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import numpy as np
 import torch
 
 from wpg.controllers import checkpoint
 from wpg.controllers.acting import make_act
-from wpg.controllers.checkpoint import under
+from wpg.controllers.checkpoint import RunMetadata, under
 from wpg.controllers.config import ResolvedConfig, Select
 from wpg.controllers.critic import Critic
 from wpg.controllers.environment import Env, EnvSpec
@@ -37,9 +33,7 @@ class Run:
     """In eval mode."""
     spec: EnvSpec
     """Sizes and ranges of the environment."""
-    metadata: dict[str, Any]
-    """`env, env_factory, interface, seed, steps, updates, episodes, gamma, tau, success_rate, git_commit,
-    packages`. `env_factory` is True if the environment is not registered, but was made by a function."""
+    metadata: RunMetadata
 
     def act(self, select: Select | None = None, *, seed: int = 0) -> Act:
         """Controller for `evaluate`: observation (obs_dim,) -> action in the environment's units."""
@@ -58,18 +52,7 @@ def build_networks(
     return policy, Critic(*sizes, hidden=config.hidden, generator=generator)
 
 
-def spec_to_json(spec: EnvSpec) -> dict[str, Any]:
-    """The spec as JSON values."""
-    return {**vars(spec), "action_low": spec.action_low.tolist(), "action_high": spec.action_high.tolist()}
-
-
-def spec_from_json(values: dict[str, Any]) -> EnvSpec:
-    """The inverse of `spec_to_json`; float32 numbers pass through JSON unchanged."""
-    box = {name: np.array(values[name], np.float32) for name in ("action_low", "action_high")}
-    return EnvSpec(**{**values, **box})
-
-
-def read_config(folder: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
+def read_config(folder: Path) -> tuple[ResolvedConfig, RunMetadata]:
     """Read the settings of the run in `folder` and its checkpoint's metadata.
 
     The checkpoint is read first, so that a run of another release is reported as such, and not by an error in
@@ -83,60 +66,20 @@ def read_config(folder: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
     if not (folder / CONFIG_NAME).is_file():
         raise RunFolderError(f"{folder} is no run folder: it has no {CONFIG_NAME}")
     _, state = checkpoint.read(folder / CHECKPOINT_NAME, lambda name: False)
-    return ResolvedConfig.load(folder / CONFIG_NAME), state["metadata"]
+    return ResolvedConfig.load(folder / CONFIG_NAME), state.metadata
 
 
-def require_factory(metadata: dict[str, Any], env_factory: Callable[[], Env] | None) -> None:
+def require_factory(metadata: RunMetadata, env_factory: Callable[[], Env] | None) -> None:
     """Check that `env_factory` is given if a run with this metadata was trained with one.
 
     Raises:
         UnknownEnvError: it is missing, and the environment has no id to make it by.
     """
-    if metadata["env_factory"] and env_factory is None:
+    if metadata.env_factory and env_factory is None:
         raise UnknownEnvError(
-            f"{metadata['env']!r} is only a name: the run was trained with env_factory; give env_factory to "
+            f"{metadata.env!r} is only a name: the run was trained with env_factory; give env_factory to "
             "export_run or resume, too"
         )
-
-
-def declared_interface(env: Env) -> Any:
-    """What the environment declares as its `interface`, as JSON values; None if it declares nothing.
-
-    The tasks of wpg declare the robot, the observations and the actions that an exported policy relies on.
-    """
-    declared = getattr(env.unwrapped, "interface", None)
-    if not isinstance(declared, msgspec.Struct):
-        return None
-    return msgspec.json.decode(msgspec.json.encode(declared, enc_hook=str))
-
-
-def check_interface(trained: Any, env: Env) -> None:
-    """Check that an environment declares the interface that a run was trained with.
-
-    Args:
-        trained: what `declared_interface` returned at the training.
-        env: the environment as it is made now.
-
-    Raises:
-        CheckpointFormatError: it declares another one; names the first field that differs.
-    """
-    found = declared_interface(env)
-    if found != trained:
-        field, before, now = _first_difference("interface", trained, found)
-        raise CheckpointFormatError(
-            f"{field}: the policy was trained with {reprlib.repr(before)}, its environment now declares "
-            f"{reprlib.repr(now)}: restore the robot or the task of the training, or train again"
-        )
-
-
-def _first_difference(name: str, trained: Any, found: Any) -> tuple[str, Any, Any]:
-    """Name and both values of the innermost field in which two JSON values differ."""
-    if isinstance(trained, list) and isinstance(found, list) and len(trained) == len(found):
-        trained, found = (dict(enumerate(values)) for values in (trained, found))
-    if isinstance(trained, dict) and isinstance(found, dict) and trained.keys() == found.keys():
-        key = next(key for key in trained if trained[key] != found[key])
-        return _first_difference(f"{name}.{key}", trained[key], found[key])
-    return name, trained, found
 
 
 @contextmanager
@@ -167,11 +110,10 @@ def load_run(folder: str | Path) -> Run:
     config, _ = read_config(folder)
     parts = ("average.", "critic.")
     tensors, state = checkpoint.read(folder / CHECKPOINT_NAME, lambda name: name.startswith(parts))
-    spec = spec_from_json(state["spec"])
-    policy, critic = build_networks(spec, config)
+    policy, critic = build_networks(state.spec, config)
     with fitting(folder):
         policy.load_state_dict(under(tensors, "average."))
         critic.load_state_dict(under(tensors, "critic."))
     for module in (policy, critic):
         module.eval().requires_grad_(False)
-    return Run(config=config, policy=policy, critic=critic, spec=spec, metadata=state["metadata"])
+    return Run(config=config, policy=policy, critic=critic, spec=state.spec, metadata=state.metadata)

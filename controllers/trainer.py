@@ -6,15 +6,16 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 
 from wpg.controllers import checkpoint
 from wpg.controllers.acting import make_act
-from wpg.controllers.checkpoint import under
+from wpg.controllers.checkpoint import RunMetadata, TrainState, under
 from wpg.controllers.config import TrainConfig, learner_settings
+from wpg.controllers.declared_interface import check_interface, declared_interface
 from wpg.controllers.demonstrations import load_demonstrations
 from wpg.controllers.environment import (
     Env,
@@ -42,14 +43,7 @@ from wpg.controllers.monitor import Monitor
 from wpg.controllers.provenance import checkout_commit, installed_versions
 from wpg.controllers.replay import Shares, make_replay
 from wpg.controllers.rollout import Rollout
-from wpg.controllers.run_folder import (
-    CHECKPOINT_NAME,
-    build_networks,
-    check_interface,
-    declared_interface,
-    fitting,
-    spec_to_json,
-)
+from wpg.controllers.run_folder import CHECKPOINT_NAME, build_networks, fitting
 from wpg.controllers.training_envs import ForkedEnvs, LocalEnvs, TrainingEnvs
 
 
@@ -113,12 +107,16 @@ class Trainer:
         self.last_eval: tuple[float | None, float | None] = (None, None)
         """Mean return and success rate of the last evaluation; None if there was none."""
         self._checkpoint_due = False
-        self._made_with = {
-            "env_factory": env_factory is not None,
-            "interface": declared_interface(self.eval_env),
-            "git_commit": checkout_commit(),
-            "packages": installed_versions(),
-        }
+        self._metadata = partial(
+            RunMetadata,
+            env=self.config.env,
+            env_factory=env_factory is not None,
+            interface=declared_interface(self.eval_env),
+            seed=self.config.seed,
+            gamma=self.config.gamma,
+            git_commit=checkout_commit(),
+            packages=installed_versions(),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -285,27 +283,22 @@ class Trainer:
         self.rollout.begin_all()
         self.random_actions.reset()
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "position": self.replay.position,
-            "kept": self.replay.kept,
-            "streak": self.streak,
-            "last_eval": self.last_eval,
-            "rollout": self.rollout.state(),
-            "spec": spec_to_json(self.spec),
-            "metadata": {
-                "env": self.config.env,
-                "seed": self.config.seed,
-                "steps": self.step,
-                "updates": self.learner.updates,
-                "episodes": self.rollout.finished,
-                "gamma": self.config.gamma,
-                "tau": self.learner.tau(),
-                "success_rate": self.last_eval[1],
-                **self._made_with,
-            },
-        }
+    def _state(self) -> TrainState:
+        return TrainState(
+            position=self.replay.position,
+            kept=self.replay.kept,
+            streak=self.streak,
+            last_eval=self.last_eval,
+            rollout=self.rollout.state(),
+            spec=self.spec,
+            metadata=self._metadata(
+                steps=self.step,
+                updates=self.learner.updates,
+                episodes=self.rollout.finished,
+                tau=self.learner.tau(),
+                success_rate=self.last_eval[1],
+            ),
+        )
 
     def restore(self) -> None:
         """Continue from the folder's checkpoint.
@@ -314,13 +307,11 @@ class Trainer:
             CheckpointFormatError: it cannot be read, or does not fit the environment or the settings.
         """
         tensors, state = checkpoint.read(self.folder / CHECKPOINT_NAME)
-        if state["spec"] != spec_to_json(self.spec):
-            raise CheckpointFormatError(f"{self.folder} was trained on {state['spec']}, not on {self.spec}")
-        check_interface(state["metadata"]["interface"], self.eval_env)
+        if state.spec != self.spec:
+            raise CheckpointFormatError(f"{self.folder} was trained on {state.spec}, not on {self.spec}")
+        check_interface(state.metadata.interface, self.eval_env)
         with fitting(self.folder):
-            self.learner.restore(tensors, state["metadata"]["updates"])
-            self.replay.restore(under(tensors, "replay."), state["position"], state["kept"])
-        self.rollout.restore(state["rollout"])
-        self.step, self.streak = state["step"], state["streak"]
-        returned, success = state["last_eval"]
-        self.last_eval = returned, success
+            self.learner.restore(tensors, state.metadata.updates)
+            self.replay.restore(under(tensors, "replay."), state.position, state.kept)
+        self.rollout.restore(state.rollout)
+        self.step, self.streak, self.last_eval = state.metadata.steps, state.streak, state.last_eval

@@ -8,8 +8,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from wpg.controllers.declared_interface import check_interface
 from wpg.controllers.environment import Env, make_env
-from wpg.controllers.run_folder import CONFIG_NAME, Run, check_interface, load_run, require_factory
+from wpg.controllers.run_folder import CONFIG_NAME, Run, load_run, require_factory
 from wpg.export.contract import Provenance, read_interface
 from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
 from wpg.export.options import ExportOptions
@@ -45,14 +46,14 @@ def export_run(
         interface = read_interface(options.interface)
     write_artifact(
         out,
-        exportable_policy(run.policy, run.critic, temperature=run.metadata["tau"]),
+        exportable_policy(run.policy, run.critic, temperature=run.metadata.tau),
         interface=interface,
         provenance=Provenance(
             env_id=run.config.env,
             seed=run.config.seed,
-            env_steps=run.metadata["steps"],
-            git_commit=run.metadata["git_commit"],
-            packages=run.metadata["packages"],
+            env_steps=run.metadata.steps,
+            git_commit=run.metadata.git_commit,
+            packages=run.metadata.packages,
             config_sha256=hashlib.sha256((folder / CONFIG_NAME).read_bytes()).hexdigest(),
             licence=options.licence,
         ),
@@ -72,7 +73,7 @@ def interface_of(run: Run, env_factory: Callable[[], Env] | None = None) -> Poli
     require_factory(run.metadata, env_factory)
     env = make_env(run.config.env, **run.config.env_kwargs) if env_factory is None else env_factory()
     try:
-        check_interface(run.metadata["interface"], env)
+        check_interface(run.metadata.interface, env)
         declared = getattr(env.unwrapped, "interface", None)
         if isinstance(declared, PolicyInterface):
             return declared

@@ -26,7 +26,7 @@ def test_divergence_names_quantity_and_step(tmp_path):
         train(
             small(steps=400, checkpoint_period=100, eval_period=0), out=tmp_path / "run", env_factory=Broken
         )
-    assert load_run(tmp_path / "run").metadata["steps"] == 200
+    assert load_run(tmp_path / "run").metadata.steps == 200
 
 
 class Drop(Flat):

@@ -104,7 +104,7 @@ def test_an_environment_without_arguments_says_so(monkeypatch):
 def test_the_version_that_is_trained_on_is_kept(module, tmp_path):
     train(small(f"{module}Pendulum", steps=80), out=tmp_path / "run")
     run = load_run(tmp_path / "run")
-    assert run.config.env == run.metadata["env"] == f"{module}Pendulum-v1"
+    assert run.config.env == run.metadata.env == f"{module}Pendulum-v1"
     assert resume(tmp_path / "run", steps=120).steps == 120
 
 

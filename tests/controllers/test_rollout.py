@@ -81,7 +81,7 @@ def test_a_checkpoint_from_before_is_as_it_was(tmp_path):
     with pytest.raises(FaultyEnvError, match="reward = nan"):
         train(small(eval_period=0), out=tmp_path / "run", env_factory=Faulty)
     tensors, state = checkpoint.read(tmp_path / "run" / "checkpoint")
-    assert state["step"] == 120
+    assert state.metadata.steps == 120
     assert bool(tensors["replay.rows"].isfinite().all())
     assert resume(tmp_path / "run", env_factory=Faulty).steps == 240
 
