@@ -159,7 +159,7 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
         _, saved = read(folder / CHECKPOINT_NAME, lambda name: False)
         at = shlex.quote(str(folder))
         raise KeyboardInterrupt(
-            f"the last checkpoint is of step {saved['step']:,}: go on from there by "
+            f"the last checkpoint is of step {saved.metadata.steps:,}: go on from there by "
             f"wpg train --resume {at}, or export its policy by wpg export {at}"
         ) from None
     console.print(
