@@ -24,6 +24,8 @@ BRIEF_STEPS = 50_000
 """A run of fewer steps than this is brief."""
 LONG_STEPS = 400_000
 """A run of at least this many steps has the time for wider networks."""
+EVAL_PERIOD_MIN = 1000
+"""Default evaluations are at least this many steps apart: in between, training takes about as long."""
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
@@ -109,7 +111,8 @@ class TrainConfig:
     log_period: Count = 250
     """Environment steps between rows of metrics.csv."""
     eval_period: CountOrZero | None = None
-    """Environment steps between evaluations; None takes a tenth of `steps`, 0 never evaluates."""
+    """Environment steps between evaluations; 0 never evaluates. None takes a tenth of `steps`; with fewer
+    than 10,000 steps a larger share, at least 1,000 steps, or all of them if there are fewer."""
     eval_episodes: Count = 20
     """Episodes per evaluation; every evaluation has new episodes."""
     select: Select = "best"
@@ -117,7 +120,8 @@ class TrainConfig:
     or a sample. The first two omit the noise around the particles; the exported file includes it, unless it
     is exported with a noise scale of 0."""
     checkpoint_period: Count | None = None
-    """Environment steps between checkpoints; None takes a tenth of `steps`."""
+    """Environment steps between checkpoints; None takes a tenth of `steps`. A checkpoint that is due waits
+    until an episode ends, if the environment has a time limit."""
     stop_at_success: Share | None = None
     """Stop when the success rate of `stop_evaluations` evaluations in a row is at least this."""
     stop_evaluations: Count = 2
@@ -183,7 +187,7 @@ class TrainConfig:
         goals = spec.goal_dim > 0
         brief = self.steps < BRIEF_STEPS
         objects = goals and not brief
-        tenth = max(self.steps // 10, 1)
+        evaluations = min(max(self.steps // EVAL_PERIOD_MIN, 1), 10)
         rules: dict[str, Any] = {
             "num_envs": 8 if goals else 1,
             "learning_rate": 3e-3 if goals and brief else 1e-3,
@@ -198,8 +202,8 @@ class TrainConfig:
             "random_hold": 10 if objects else 1,
             "recent_share": 0.0 if goals else 0.5,
             "learning_starts": default_learning_starts(spec, self.steps),
-            "eval_period": tenth,
-            "checkpoint_period": tenth,
+            "eval_period": self.steps // evaluations,
+            "checkpoint_period": max(self.steps // 10, 1),
         }
         filled = {name: value for name, value in rules.items() if getattr(self, name) is None}
         return ResolvedConfig(**{**asdict(self), **filled})

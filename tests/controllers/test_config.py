@@ -87,9 +87,19 @@ def test_open_settings_follow_from_the_environment():
     assert TrainConfig(env="toy").resolve(flat).gamma == 0.99
     assert TrainConfig(env="toy", num_envs=5).resolve(goals).num_envs == 5
     resolved = TrainConfig(env="toy", steps=1000).resolve(goals)
-    assert (resolved.num_envs, resolved.learning_starts, resolved.eval_period) == (8, 250, 100)
+    assert (resolved.num_envs, resolved.learning_starts, resolved.eval_period) == (8, 250, 1000)
     again = TrainConfig(**dataclasses.asdict(resolved)).resolve(flat)
     assert again == resolved
+
+
+@pytest.mark.parametrize(
+    ("steps", "period"),
+    [(1, 1), (500, 500), (1500, 1500), (5500, 1100), (9999, 1111), (10_000, 1000), (18_000, 1800)],
+)
+def test_short_runs_evaluate_less_often_but_at_the_end(steps, period):
+    resolved = TrainConfig(env="toy", steps=steps).resolve(inspect_env(ReachToy()))
+    assert resolved.eval_period == period
+    assert resolved.checkpoint_period == max(steps // 10, 1)
 
 
 @pytest.mark.parametrize("kind", [Path, str])
