@@ -350,7 +350,13 @@ class ControlLoop:
             self._end_reason = ""
             self._end("emergency_stop", f"by {source}: {seen}")
         else:
-            told = stopped.trouble if stopped.confirmed else f"stop not confirmed: {stopped.trouble}"
+            told = stopped.trouble
+            if not stopped.confirmed:
+                cause = "" if told in self._message else f" ({told})"
+                told = (
+                    f"the arm was not seen to stop{cause}: it should hold by itself, "
+                    "use the hardware stop if it does not"
+                )
             self._message = "; ".join(filter(None, (self._message, told)))
         if stopped.trouble:
             self._event("stop_unconfirmed", stopped.trouble)

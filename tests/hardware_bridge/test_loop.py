@@ -241,7 +241,10 @@ class TestBadLine:
         trace.at_tick = {150: lambda: setattr(bench.link, "dead", True)}
         report = run(LoopConfig(goals=2))
         assert (report.end_reason, report.final_phase) == ("link_dead", "fault")
-        assert "unplugged" in report.message
+        assert report.message.count("unplugged") == 1
+        assert report.message.endswith(
+            "; the arm was not seen to stop: it should hold by itself, use the hardware stop if it does not"
+        )
         bench.arm.advance_to(bench.clock.now() + 0.1)
         assert bench.arm.status is RobotStatus.HOLDING
 

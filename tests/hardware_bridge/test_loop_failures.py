@@ -207,7 +207,10 @@ class TestRobotFails:
         bench.arm.stop = lambda mode: None
         report = run(LoopConfig(goals=1))
         assert (report.end_reason, report.final_phase) == ("goals_done", "fault")
-        assert report.message == "stop not confirmed: stop: expected HOLDING, found ARMED"
+        assert report.message == (
+            "the arm was not seen to stop (stop: expected HOLDING, found ARMED): "
+            "it should hold by itself, use the hardware stop if it does not"
+        )
 
     def test_a_final_stop_that_does_not_come_about_leaves_the_arm_held(self, run, bench):
         real_stop = bench.arm.stop

@@ -83,7 +83,7 @@ class TestBlocked:
         report = push(5.0)
         assert (report.end_reason, report.final_phase) == ("tracking_error", "fault")
         assert report.message.startswith("a joint is 0.5")
-        assert "stop: expected HOLDING, found ARMED; stop not confirmed" in report.message
+        assert "stop: expected HOLDING, found ARMED; the arm was not seen to stop: it" in report.message
 
     @pytest.mark.parametrize("phase", ["holding", "stopping"])
     def test_is_not_pressed_on_while_it_brakes(self, push, bench, trace, phase, request):
