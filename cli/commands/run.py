@@ -123,7 +123,7 @@ def run(
             write_json(json, report)
         except CommandError as error:
             faults.append(str(error))
-    _show(report, console)
+    _show(report, goals, console)
     if report.successes < ENOUGH * report.goals:
         options = {} if log else {"--key": key, "--calibration": calibration, "--safety": safety}
         given = {"--robot": robot, "--to": log or link, **options}
@@ -148,7 +148,8 @@ def _transfer(policy: Path, contract: Contract, options: Mapping[str, Path | str
     return shlex.join(("wpg", "transfer", str(policy), "--from", own_id, *words))
 
 
-def _show(report: RunReport, console: Console) -> None:
+def _show(report: RunReport, asked: int | None, console: Console) -> None:
+    """Print the report of a run of which ``asked`` goals were asked for, if it was a number of goals."""
     for warning in report.warnings:
         console.print(remark("warning", warning))
     # After an error of the log the count is too low; the error itself is printed above.
@@ -157,8 +158,9 @@ def _show(report: RunReport, console: Console) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
     late, policy = report.lateness_us, report.policy_us
     table.add_row("ended by", report.end_reason)
-    if report.goals:
-        table.add_row("goals reached", f"{report.successes} of {report.goals}")
+    if report.goals or asked:
+        missing = "" if asked in (None, report.goals) else f" tried, {asked} asked for"
+        table.add_row("goals reached", f"{report.successes} of {report.goals}{missing}")
     table.add_row("rate", f"{report.rate_hz:.1f} Hz, {report.ticks:,} ticks in {report.duration_s:.1f} s")
     table.add_row(
         "lateness", f"p50 {late.p50:.0f}  p99 {late.p99:.0f}  p99.9 {late.p999:.0f}  max {late.max:.0f} µs"
@@ -173,7 +175,10 @@ def _show(report: RunReport, console: Console) -> None:
         age = f"{source.age_us.p50 / 1e3:.0f} ms old, at most {source.age_us.max / 1e3:.0f} ms"
         table.add_row(source.name, f"{source.readings:,} readings, {age}; refused: {drops or 'none'}")
     table.add_row("missed deadlines", str(report.missed_deadlines))
-    events = ", ".join(f"{name} {count}" for name, count in report.safety_events.items())
-    table.add_row("safety events", events or "none")
+    events = dict(report.safety_events)
+    if stale := events.pop("stale_read", 0):
+        table.add_row("stale reads", f"{stale:,}, each replaced by the last good state")
+    shown = ", ".join(f"{name} {count}" for name, count in events.items())
+    table.add_row("safety events", shown or "none")
     table.add_row("limit violations", str(report.limit_violations))
     console.print(table)

@@ -91,6 +91,34 @@ def test_a_run_says_what_its_log_lacks(found, code, said, capsys, monkeypatch):
     assert not code or said in printed.err
 
 
+@pytest.mark.parametrize(
+    ("found", "asked", "rows"),
+    [
+        (
+            {"goals": 2, "successes": 2, "safety_events": {"stale_read": 1080}},
+            20,
+            {
+                "goals reached": "2 of 2 tried, 20 asked for",
+                "stale reads": "1,080, each replaced by the last good state",
+                "safety events": "none",
+            },
+        ),
+        (
+            {"goals": 20, "successes": 19, "safety_events": {"stale_read": 1, "overrun": 2}},
+            20,
+            {"goals reached": "19 of 20", "safety events": "overrun 2"},
+        ),
+    ],
+)
+def test_a_run_says_what_it_did_of_what_was_asked(found, asked, rows, capsys, monkeypatch):
+    monkeypatch.setattr("wpg.cli.commands.run.load_policy", lambda *_: None)
+    monkeypatch.setattr("wpg.cli.commands.run.run_policy", lambda *_, **options: report_of(**found))
+    assert cli.main((*RUN, "--goals", str(asked))) == 0
+    printed = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    for name, value in rows.items():
+        assert [line.removeprefix(name).strip() for line in printed if line.startswith(name)] == [value]
+
+
 def hint_of(interface, capsys, monkeypatch, *args, env_id="wpg/PandaReach-v0", robot="panda"):
     """What a run that misses most goals says of the way to find out why."""
     provenance = types.SimpleNamespace(env_id=env_id)
