@@ -24,8 +24,8 @@ from wpg.controllers import TrainConfig, evaluate, train
 from wpg.controllers.acting import make_act
 from wpg.controllers.config import Select
 from wpg.controllers.evaluation import Evaluation
-from wpg.controllers.monitor import Monitor
-from wpg.controllers.trainer import Trainer
+from wpg.controllers.learner import Learner
+from wpg.controllers.training_evaluation import TrainingEvaluation
 
 RESULTS = Path(__file__).parent / "results" / "acting.jsonl"
 
@@ -41,21 +41,24 @@ def run(env: str, *, seed: int = 0, steps: int = 20_000, episodes: int = 5, out:
         out: File of JSON lines.
     """
     curve: list[dict[str, float]] = []
-    plain = Trainer._evaluate
+    plain = TrainingEvaluation.evaluate
 
-    def evaluate_all(trainer: Trainer, monitor: Monitor) -> Evaluation:
-        learner, row = trainer.learner, {"steps": float(trainer.step)}
+    def evaluate_all(evaluation: TrainingEvaluation, learner: Learner, step: int) -> Evaluation:
+        row = {"steps": float(step)}
         actor = learner.wait_for_actor()
         for name, policy in (("policy", actor.policy), ("average", actor.average)):
             for select in get_args(Select):
-                act = make_act(policy, learner.critic, trainer.spec, select, seed=seed)
-                found = evaluate(act, trainer.eval_env, episodes, seed=seed).return_mean
+                act = make_act(policy, learner.critic, evaluation.spec, select, seed=seed)
+                found = evaluate(act, evaluation.env, episodes, seed=seed).return_mean
                 row[f"{name}, {select}"] = round(found, 1)
         curve.append(row)
         print(json.dumps(row), flush=True)
-        return plain(trainer, monitor)
+        return plain(evaluation, learner, step)
 
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(Trainer, "_evaluate", evaluate_all):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(TrainingEvaluation, "evaluate", evaluate_all),
+    ):
         config = TrainConfig(env=env, seed=seed, steps=steps, eval_period=max(steps // 8, 1), eval_episodes=1)
         train(config, out=Path(folder) / "run")
     append(out, {"env": env, "seed": seed, "curve": curve})

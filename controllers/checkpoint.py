@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import CheckpointFormatError, CheckpointWriteError
+from wpg.controllers.evaluation import LastEvaluation
 from wpg.controllers.files import replacing
 from wpg.controllers.rollout import RolloutState
 
@@ -62,8 +63,7 @@ class TrainState(msgspec.Struct, frozen=True, kw_only=True):
     """Number of the replay memory's rows that are never overwritten."""
     streak: int
     """Number of last evaluations in a row that reached `stop_at_success`."""
-    last_eval: tuple[float | None, float | None]
-    """Mean return and success rate of the last evaluation; None if there was none."""
+    last_eval: LastEvaluation
     rollout: RolloutState
     spec: EnvSpec
     metadata: RunMetadata

@@ -4,7 +4,6 @@ import copy
 import difflib
 import functools
 import importlib
-import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,18 +15,15 @@ import numpy as np
 from gymnasium.envs.registration import (
     find_highest_version,
     get_env_id,
-    load_env_creator,
     parse_env_id,
 )
 from gymnasium.spaces import Box, Dict, Space, Tuple
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import FlattenObservation
 from numpy.typing import NDArray
 
 from wpg.controllers.errors import UnknownEnvError, UnsupportedEnvError
 
 Env = gym.Env[Any, Any]
-Envs = gym.vector.VectorEnv[Any, Any, Any]
 FloatArray = NDArray[np.float32]
 GOAL_KEYS = ("observation", "achieved_goal", "desired_goal")
 SUCCESS_KEYS = ("is_success", "success")
@@ -174,27 +170,6 @@ def versioned_id(env_id: str, env: Env) -> str:
     """The id with the version of `env`, which `make_env` chose if `env_id` has none."""
     module, colon, _ = env_id.rpartition(":")
     return env_id if env.spec is None else module + colon + env.spec.id
-
-
-def make_envs(env_id: str, num_envs: int, factory: Callable[[], Env] | None = None, **kwargs: Any) -> Envs:
-    """Make environments that are stepped side by side and are reset only by their caller.
-
-    If the environment has a vectorised implementation that supports this, it is used.
-
-    Args:
-        env_id: id with version, of an environment that `make_env` has made before.
-        num_envs: how many.
-        factory: makes one environment; replaces `env_id`.
-        kwargs: as for `make_env`.
-    """
-    if factory is None:
-        spec = gym.spec(env_id.rpartition(":")[2])
-        entry = spec.vector_entry_point
-        creator = load_env_creator(entry) if isinstance(entry, str) else entry
-        if creator is not None and "autoreset_mode" in inspect.signature(creator).parameters:
-            return gym.make_vec(spec, num_envs, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
-    make = factory or functools.partial(make_env, env_id, **kwargs)
-    return SyncVectorEnv([lambda: flattened(make())] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
 
 
 @functools.cache

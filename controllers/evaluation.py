@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,6 +52,13 @@ class Evaluation:
     """Return of each episode."""
     successes: tuple[bool, ...]
     """Success of each episode; empty if none reported it. If only some did, the others count as failures."""
+
+
+class LastEvaluation(NamedTuple):
+    """Results of a run's last evaluation; None if there was none."""
+
+    return_mean: float | None = None
+    success_rate: float | None = None
 
 
 def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) -> Evaluation:

@@ -36,6 +36,11 @@ def has_spare_core() -> bool:
     return can_fork() and len(os.sched_getaffinity(0)) > 1
 
 
+def overlaps(wanted: bool | None) -> bool:
+    """Whether to run work in a process of its own: as `wanted`; if that is None, where a core is spare."""
+    return has_spare_core() if wanted is None else wanted
+
+
 class ForkedProcess:
     """A process that is forked here and ends with this object, or with this process.
 

@@ -1,6 +1,8 @@
 """Metrics and progress of a running training."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from wpg.controllers.config import ResolvedConfig
 from wpg.controllers.evaluation import Evaluation
@@ -29,6 +31,13 @@ class Monitor:
         self.first_step, self.log, self.on_progress = first_step, log, on_progress
         self.eval_seconds = 0.0
         self._started = self._shown = time.perf_counter()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Context of an evaluation, whose time counts in `eval_seconds` and not in the pace."""
+        begun = time.perf_counter()
+        yield
+        self.eval_seconds += time.perf_counter() - begun
 
     def seconds(self) -> float:
         """Seconds since the call began."""

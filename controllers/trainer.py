@@ -1,18 +1,16 @@
 """The training loop of one run: act, step, learn, evaluate, write checkpoints."""
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
 
 from wpg.controllers import checkpoint
-from wpg.controllers.acting import make_act
 from wpg.controllers.checkpoint import RunMetadata, TrainState, under
 from wpg.controllers.config import TrainConfig, learner_settings
 from wpg.controllers.declared_interface import check_interface, declared_interface
@@ -21,11 +19,9 @@ from wpg.controllers.environment import (
     Env,
     FloatArray,
     check_first_observation,
-    episode_seed,
     flattened,
     inspect_env,
     make_env,
-    make_envs,
     policy_view,
     versioned_id,
 )
@@ -34,17 +30,19 @@ from wpg.controllers.errors import (
     DemonstrationError,
     DivergenceError,
 )
-from wpg.controllers.evaluation import TRAINING_EVALUATION_STREAM, Evaluation, run_episodes
 from wpg.controllers.exploration import HeldRandomActions
 from wpg.controllers.flow import sample
-from wpg.controllers.forked_process import has_spare_core
+from wpg.controllers.forked_process import overlaps
 from wpg.controllers.learner import Learner
 from wpg.controllers.monitor import Monitor
 from wpg.controllers.provenance import checkout_commit, installed_versions
 from wpg.controllers.replay import Shares, make_replay
 from wpg.controllers.rollout import Rollout
 from wpg.controllers.run_folder import CHECKPOINT_NAME, build_networks, fitting
-from wpg.controllers.training_envs import ForkedEnvs, LocalEnvs, TrainingEnvs
+from wpg.controllers.training_envs import make_training_envs
+from wpg.controllers.training_evaluation import TrainingEvaluation
+
+StopReason = Literal["steps", "success", "time"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +63,8 @@ class TrainResult:
     """Mean return of the last evaluation; None if there was none."""
     success_rate: float | None
     """Success rate of the last evaluation; None if there was none, or the environment reports no success."""
-    stopped_by: str
-    """`steps`, `success` or `time`."""
+    stopped_by: StopReason
+    """The limit that was reached: of steps, of the success rate or of the time."""
 
 
 class Trainer:
@@ -80,21 +78,22 @@ class Trainer:
         self.folder = folder
         make = env_factory or partial(make_env, config.env, **config.env_kwargs)
         with ExitStack() as opened:
-            self.eval_env = flattened(opened.enter_context(closing(make())))
+            env = flattened(opened.enter_context(closing(make())))
             if env_factory is None:
-                config = replace(config, env=versioned_id(config.env, self.eval_env))
-            inspect_env(self.eval_env)
-            check_first_observation(self.eval_env)
-            self.eval_env = policy_view(self.eval_env)
-            self.spec = inspect_env(self.eval_env)
+                config = replace(config, env=versioned_id(config.env, env))
+            inspect_env(env)
+            check_first_observation(env)
+            seen = policy_view(env)
+            self.spec = inspect_env(seen)
             self.config = config.resolve(self.spec)
             self.learner = opened.enter_context(closing(self._make_learner()))
-            envs = opened.enter_context(closing(self._make_envs(env_factory)))
-            self.rollout = Rollout(envs, self.spec, config.seed)
+            envs = make_training_envs(self.config, self.spec, env.observation_space, env_factory)
+            self.rollout = Rollout(opened.enter_context(closing(envs)), self.spec, config.seed)
+            self.evaluation = TrainingEvaluation(seen, self.spec, self.config)
             self.replay = make_replay(
                 self.spec,
                 config.replay_capacity,
-                self.eval_env,
+                seen,
                 hindsight_ratio=config.hindsight_ratio,
                 shares=Shares(recent=self.config.recent_share, kept=config.demonstration_share),
             )
@@ -103,15 +102,12 @@ class Trainer:
             self.config.num_envs, self.spec.action_dim, self.config.random_hold
         )
         self.step = 0
-        self.streak = 0
-        self.last_eval: tuple[float | None, float | None] = (None, None)
-        """Mean return and success rate of the last evaluation; None if there was none."""
         self._checkpoint_due = False
         self._metadata = partial(
             RunMetadata,
             env=self.config.env,
             env_factory=env_factory is not None,
-            interface=declared_interface(self.eval_env),
+            interface=declared_interface(env),
             seed=self.config.seed,
             gamma=self.config.gamma,
             git_commit=checkout_commit(),
@@ -133,29 +129,8 @@ class Trainer:
             critic.to(config.device),
             learner_settings(config),
             generator=generator,
-            actor_process=self._overlaps(config.device == "cpu" and config.threads == 1),
+            actor_process=config.device == "cpu" and config.threads == 1 and overlaps(config.overlap),
         )
-
-    def _overlaps(self, worthwhile: bool) -> bool:
-        """Whether work runs in a process of its own: if that is worthwhile, wanted and possible."""
-        wanted = self.config.overlap
-        return worthwhile and (has_spare_core() if wanted is None else wanted)
-
-    def _make_envs(self, factory: Callable[[], Env] | None) -> TrainingEnvs:
-        """Make the environments, in a process of their own if that is worthwhile.
-
-        By default it is so with goals only: an environment without goals steps alone, in a small part of the
-        time of an update. Environments of a factory may share objects with its caller, which a process would
-        break, so they get one only if `overlap` asks for it.
-        """
-        config = self.config
-        worthwhile = config.overlap or (factory is None and self.spec.goal_dim > 0)
-
-        def make() -> LocalEnvs:
-            envs = make_envs(config.env, config.num_envs, factory, **config.env_kwargs)
-            return LocalEnvs(envs, self.spec)
-
-        return ForkedEnvs(make, config.num_envs) if self._overlaps(worthwhile) else make()
 
     def add_demonstrations(self, demonstrations: str) -> None:
         """Put the episodes of this file into the replay memory, which never overwrites them."""
@@ -183,15 +158,16 @@ class Trainer:
             stopped_by = self._stop_reason(monitor)
             if stopped_by is not None or (self._checkpoint_due and (ended or self.spec.horizon is None)):
                 self._save()
-        monitor.show(self.step, self.last_eval[1], now=True)
+        last = self.evaluation.last
+        monitor.show(self.step, last.success_rate, now=True)
         return TrainResult(
             folder=self.folder,
             steps=self.step,
             updates=self.learner.updates,
             train_seconds=monitor.seconds() - monitor.eval_seconds,
             eval_seconds=monitor.eval_seconds,
-            return_mean=self.last_eval[0],
-            success_rate=self.last_eval[1],
+            return_mean=last.return_mean,
+            success_rate=last.success_rate,
             stopped_by=stopped_by,
         )
 
@@ -234,29 +210,16 @@ class Trainer:
         due = period > 0 and self._passed(period) and self.step >= self.config.learning_starts
         if due or self._passed(self.config.log_period):
             self._check_finite()
-            monitor.write(self.step, self._evaluate(monitor) if due else None)
+            evaluation = None
+            if due:
+                with monitor.evaluating():
+                    evaluation = self.evaluation.evaluate(self.learner, self.step)
+            monitor.write(self.step, evaluation)
         self._checkpoint_due |= self._passed(self.config.checkpoint_period)
-        monitor.show(self.step, self.last_eval[1])
+        monitor.show(self.step, self.evaluation.last.success_rate)
 
-    def _evaluate(self, monitor: Monitor) -> Evaluation:
-        begun = time.perf_counter()
-        learner, seed = self.learner, self.config.seed
-        average = learner.wait_for_actor().average
-        act = make_act(average, learner.critic, self.spec, self.config.select, seed=seed)
-        seeds = [
-            episode_seed(seed, TRAINING_EVALUATION_STREAM, self.step, index)
-            for index in range(self.config.eval_episodes)
-        ]
-        result = run_episodes(act, self.eval_env, seeds)
-        self.last_eval = result.return_mean, result.success_rate
-        goal = self.config.stop_at_success
-        reached = goal is not None and result.success_rate is not None and result.success_rate >= goal
-        self.streak = self.streak + 1 if reached else 0
-        monitor.eval_seconds += time.perf_counter() - begun
-        return result
-
-    def _stop_reason(self, monitor: Monitor) -> str | None:
-        if self.streak >= self.config.stop_evaluations:
+    def _stop_reason(self, monitor: Monitor) -> StopReason | None:
+        if self.evaluation.succeeded():
             return "success"
         if self.step >= self.config.steps:
             return "steps"
@@ -287,8 +250,8 @@ class Trainer:
         return TrainState(
             position=self.replay.position,
             kept=self.replay.kept,
-            streak=self.streak,
-            last_eval=self.last_eval,
+            streak=self.evaluation.streak,
+            last_eval=self.evaluation.last,
             rollout=self.rollout.state(),
             spec=self.spec,
             metadata=self._metadata(
@@ -296,7 +259,7 @@ class Trainer:
                 updates=self.learner.updates,
                 episodes=self.rollout.finished,
                 tau=self.learner.tau(),
-                success_rate=self.last_eval[1],
+                success_rate=self.evaluation.last.success_rate,
             ),
         )
 
@@ -309,9 +272,10 @@ class Trainer:
         tensors, state = checkpoint.read(self.folder / CHECKPOINT_NAME)
         if state.spec != self.spec:
             raise CheckpointFormatError(f"{self.folder} was trained on {state.spec}, not on {self.spec}")
-        check_interface(state.metadata.interface, self.eval_env)
+        check_interface(state.metadata.interface, self.evaluation.env)
         with fitting(self.folder):
             self.learner.restore(tensors, state.metadata.updates)
             self.replay.restore(under(tensors, "replay."), state.position, state.kept)
         self.rollout.restore(state.rollout)
-        self.step, self.streak, self.last_eval = state.metadata.steps, state.streak, state.last_eval
+        self.evaluation.streak, self.evaluation.last = state.streak, state.last_eval
+        self.step = state.metadata.steps

@@ -102,7 +102,7 @@ def resume(
     with tuned(config.threads), Trainer(config, folder, env_factory) as trainer:
         trainer.restore()
         if steps is not None:
-            trainer.streak = 0
+            trainer.evaluation.streak = 0
             if steps < trainer.step:
                 done = f"{trainer.step:,} steps already"
                 raise ConfigError(f"{folder} has done {done}; steps={steps:,} is less")

@@ -5,17 +5,33 @@ between, while the caller learns on another core. In this process they step duri
 are the same, bit for bit.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
+from gymnasium.spaces import Space
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import Envs, EnvSpec, FloatArray, append_achieved_goal, reported_success
-from wpg.controllers.forked_process import ForkedProcess, RequestHandler
+from wpg.controllers.config import ResolvedConfig
+from wpg.controllers.environment import (
+    Env,
+    EnvSpec,
+    FloatArray,
+    append_achieved_goal,
+    flattened,
+    make_env,
+    reported_success,
+)
+from wpg.controllers.forked_process import ForkedProcess, RequestHandler, overlaps
+
+Envs = gym.vector.VectorEnv[Any, Any, Any]
 
 
 class StepResult(NamedTuple):
@@ -65,8 +81,10 @@ class LocalEnvs(TrainingEnvs):
         self._actions: FloatArray
 
     def _seen(self, obs: Any) -> Any:
-        """The environments' observations as the policy sees them."""
-        return append_achieved_goal(obs) if self.spec.appends_achieved_goal else obs
+        """The observations as the policy sees them, in arrays that the environments do not change later."""
+        seen: Any
+        seen = {key: np.array(rows) for key, rows in obs.items()} if isinstance(obs, dict) else np.array(obs)
+        return append_achieved_goal(seen) if self.spec.appends_achieved_goal else seen
 
     def reset(self, seeds: list[int | None], which: NDArray[np.bool_]) -> Any:
         """See `TrainingEnvs.reset`."""
@@ -137,3 +155,53 @@ def _serve_envs(make: Callable[[], TrainingEnvs]) -> Iterator[RequestHandler]:
             return envs.reset(*request)
 
         yield handle
+
+
+def make_envs(
+    env_id: str, num_envs: int, space: Space[Any], factory: Callable[[], Env] | None = None, **kwargs: Any
+) -> Envs:
+    """Make environments that are stepped side by side and are reset only by their caller.
+
+    If the environment has a vectorised implementation that supports this and observes in `space`, it is used.
+
+    Args:
+        env_id: id with version, of an environment that `make_env` has made before.
+        num_envs: how many.
+        space: observation space of that environment.
+        factory: makes one environment; replaces `env_id`.
+        kwargs: as for `make_env`.
+    """
+    if factory is None:
+        registered = gym.spec(env_id.rpartition(":")[2])
+        entry = registered.vector_entry_point
+        creator = load_env_creator(entry) if isinstance(entry, str) else entry
+        if creator is not None and "autoreset_mode" in inspect.signature(creator).parameters:
+            envs = gym.make_vec(registered, num_envs, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
+            if envs.single_observation_space == space:
+                return envs
+            envs.close()
+    make = factory or partial(make_env, env_id, **kwargs)
+    return SyncVectorEnv([lambda: flattened(make())] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+
+
+def make_training_envs(
+    config: ResolvedConfig, spec: EnvSpec, space: Space[Any], factory: Callable[[], Env] | None
+) -> TrainingEnvs:
+    """Make the environments of a run, in a process of their own if that is worthwhile.
+
+    By default it is so with goals only: an environment without goals steps alone, in a small part of the
+    time of an update. Environments of a factory may share objects with its caller, which a process would
+    break, so they get one only if `overlap` asks for it.
+
+    Args:
+        config: settings of the run.
+        spec: of one environment with the observations that the policy sees.
+        space: observation space of one environment, without an appended achieved goal.
+        factory: makes one environment; None makes them by their id.
+    """
+
+    def make() -> LocalEnvs:
+        return LocalEnvs(make_envs(config.env, config.num_envs, space, factory, **config.env_kwargs), spec)
+
+    worthwhile = config.overlap or (factory is None and spec.goal_dim > 0)
+    return ForkedEnvs(make, config.num_envs) if worthwhile and overlaps(config.overlap) else make()

@@ -6,10 +6,10 @@ from gymnasium.spaces import Box
 from toy import Flat, ReachToy, small
 
 from wpg.controllers import FaultyEnvError, checkpoint, resume, train
-from wpg.controllers.environment import inspect_env, make_envs
+from wpg.controllers.environment import inspect_env
 from wpg.controllers.replay import Shares, make_replay
 from wpg.controllers.rollout import Rollout
-from wpg.controllers.training_envs import LocalEnvs
+from wpg.controllers.training_envs import LocalEnvs, make_envs
 
 
 class Fading(Flat):
@@ -50,7 +50,7 @@ class FadingGoal(ReachToy):
 def test_what_is_not_finite_is_told_and_stays_out_of_the_replay(make, found):
     env = make()
     spec = inspect_env(env)
-    rollout = Rollout(LocalEnvs(make_envs("toy", 2, make), spec), spec, seed=0)
+    rollout = Rollout(LocalEnvs(make_envs("toy", 2, env.observation_space, make), spec), spec, seed=0)
     replay = make_replay(spec, 100, env, hindsight_ratio=0.8, shares=Shares())
 
     def play():
@@ -95,7 +95,9 @@ def test_episodes_that_report_nothing_beside_ones_that_do_are_failures():
             return obs, reward, False, self.t == 4, {"is_success": True} if action[0] > 0 else {}
 
     spec = inspect_env(Winning())
-    rollout = Rollout(LocalEnvs(make_envs("toy", 4, Winning), spec), spec, seed=0)
+    rollout = Rollout(
+        LocalEnvs(make_envs("toy", 4, Winning().observation_space, Winning), spec), spec, seed=0
+    )
     replay = make_replay(spec, 100, Winning(), hindsight_ratio=0.8, shares=Shares())
     rollout.begin_all()
     for actions, expected in ((np.zeros((4, 1)), None), (np.array([[1.0], [0.0], [0.0], [0.0]]), 1 / 8)):

@@ -29,7 +29,6 @@ from wpg.controllers.metrics import COLUMNS, MetricsLog
 from wpg.controllers.policy import ParticlePolicy
 from wpg.controllers.progress import progress_line
 from wpg.controllers.replay import Batch
-from wpg.controllers.trainer import Trainer
 
 
 class KilledError(Exception):
@@ -85,22 +84,26 @@ def test_resumed_equals_uninterrupted(config, factory, tmp_path, kill_at):
     assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
 
 
-def test_all_of_a_run_rounds_alike(tmp_path, monkeypatch):
+def test_all_of_a_run_rounds_alike(tmp_path):
     """Loading a checkpoint folds its networks by products, which must round as in training."""
     flushing = []
 
-    def watched(method):
-        def watching(self):
+    class Watching(ReachToy):
+        def __init__(self):
+            super().__init__()
             flushing.append(sys.float_info.min / 2 == 0)
-            return method(self)
 
-        return watching
+        def step(self, action):
+            flushing.append(sys.float_info.min / 2 == 0)
+            return super().step(action)
 
-    for name in ("_make_learner", "restore", "_advance"):
-        monkeypatch.setattr(Trainer, name, watched(getattr(Trainer, name)))
-    train(small(steps=3, learning_starts=0), out=tmp_path / "run", env_factory=ReachToy)
-    resume(tmp_path / "run", steps=5, env_factory=ReachToy)
-    assert flushing == [True] * (1 + 3 + 2 + 2)
+    settings = small(steps=3, learning_starts=0, eval_period=0)
+    train(settings, out=tmp_path / "run", env_factory=Watching)
+    resume(tmp_path / "run", steps=5, env_factory=Watching)
+    made = 2  # one environment to inspect, one to step
+    assert flushing[-(made + 2) :] == [True] * (made + 2)
+    assert all(flushing)
+    assert sys.float_info.min / 2 > 0
 
 
 @pytest.fixture

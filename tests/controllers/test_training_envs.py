@@ -6,8 +6,12 @@ import signal
 import socket
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Dict
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
 from test_trainer import rows, small
 from toy import ReachToy
 
@@ -65,6 +69,64 @@ def test_without_fork_overlap_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="overlap needs processes that are forked"):
         train(small(overlap=True), out=tmp_path / "run", env_factory=ReachToy)
     assert not has_spare_core()
+
+
+STEPS = Box(0, 99, (1,))
+
+
+class Counting(gym.Env):
+    """Observes how many steps were taken, in one vector or in parts."""
+
+    action_space = Box(-1, 1, (1,))
+
+    def __init__(self, parts):
+        self.parts, self.observation_space = parts, Dict(steps=STEPS, same=STEPS) if parts else STEPS
+
+    def observe(self, steps):
+        return {"steps": steps, "same": steps} if self.parts else steps
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = np.zeros(1, np.float32)
+        return self.observe(self.steps), {}
+
+    def step(self, action):
+        self.steps = self.steps + 1
+        return self.observe(self.steps), 0.0, False, bool(self.steps[0] == 5), {}
+
+
+class CountingTogether(VectorEnv):
+    """Counts in one array, which it returns again and again."""
+
+    def __init__(self, num_envs, autoreset_mode, parts):
+        self.one, self.num_envs = Counting(parts), num_envs
+        self.metadata = {"autoreset_mode": autoreset_mode}
+        self.single_action_space = self.one.action_space
+        self.single_observation_space = self.one.observation_space
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.steps = np.zeros((num_envs, 1), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps[options["reset_mask"]] = 0
+        return self.one.observe(self.steps), {}
+
+    def step(self, actions):
+        self.steps += 1
+        never, over = np.zeros(self.num_envs, np.bool_), self.steps[:, 0] == 5
+        return self.one.observe(self.steps), np.zeros(self.num_envs), never, over, {}
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_vector_environment_may_keep_its_array_or_observe_in_parts(parts, tmp_path, monkeypatch):
+    spec = gym.envs.registration.EnvSpec(
+        "Count-v0", Counting, vector_entry_point=CountingTogether, kwargs={"parts": parts}
+    )
+    monkeypatch.setitem(gym.registry, "Count-v0", spec)
+    train(small("Count-v0", num_envs=2, eval_period=0), out=tmp_path / "run")
+    rows = checkpoint.read(tmp_path / "run" / "checkpoint")[0]["replay.rows"]
+    size = 2 if parts else 1
+    assert bool((rows[:, -size:] - rows[:, :size] == 1).all())
 
 
 class OddError(Exception):

@@ -4,10 +4,10 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from wpg.controllers.environment import inspect_env, make_envs
+from wpg.controllers.environment import inspect_env
 from wpg.controllers.replay import Shares, make_replay
 from wpg.controllers.rollout import Rollout
-from wpg.controllers.training_envs import LocalEnvs
+from wpg.controllers.training_envs import LocalEnvs, make_envs
 from wpg.sim_envs.effects import Effects
 
 ID = "wpg/PandaReach-v0"
@@ -70,7 +70,8 @@ def test_training_sees_what_single_environments_give():
     """They agree under the trainer's own resets, each with its seed."""
     rows = []
     for factory in (None, lambda: gymnasium.make(ID)):
-        envs = make_envs(ID, 2, factory)
+        envs = make_envs(ID, 2, gymnasium.make(ID).observation_space, factory)
+        assert (type(envs) is SyncVectorEnv) == (factory is not None)
         spec, rng = inspect_env(gymnasium.make(ID)), np.random.default_rng(0)
         rollout = Rollout(LocalEnvs(envs, spec), spec, seed=3)
         replay = make_replay(spec, 1000, gymnasium.make(ID), hindsight_ratio=0.8, shares=Shares())
