@@ -8,17 +8,21 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 from PIL import Image
 
 from wpg.cli.options import CommandError, UsageError
+from wpg.cli.terminal import terminal
 from wpg.controllers import flatten_obs
-from wpg.controllers.environment import env_name
-from wpg.controllers.evaluation import Act
+from wpg.controllers.environment import env_name, time_limit
+from wpg.controllers.evaluation import Act, play
 from wpg.controllers.files import replacing
 
 Frame = NDArray[np.uint8]
 FORMATS = (".mp4", ".gif", ".webp", ".png")
+MAX_EPISODE_STEPS = 1000
+"""Steps after which an episode is cut if the environment has no time limit."""
 
 
 def require_format(path: Path) -> None:
@@ -68,19 +72,23 @@ def watch(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> N
 
 def rate_hz(env: gymnasium.Env[Any, Any]) -> float:
     """Steps per second of real time."""
-    return float(env.metadata.get("render_fps", 20))
+    return float(env.metadata.get("render_fps") or 20)
 
 
 def _steps(act: Act, env: gymnasium.Env[Any, Any], episodes: int, seed: int) -> Iterator[None]:
-    """Play episodes, and yield before every step and after the last one of each episode."""
+    """Play episodes, and yield after every reset and every step."""
+    unlimited = time_limit(env) is None
+    played = TimeLimit(env, MAX_EPISODE_STEPS) if unlimited else env
     for episode in range(episodes):
-        obs, _ = env.reset(seed=seed + episode)
-        over = False
-        while not over:
+        steps = -1  # the first moment is that of the reset
+        for _ in play(lambda obs: act(flatten_obs(obs)), played, seed + episode):
+            steps += 1
             yield
-            obs, _, terminated, truncated, _ = env.step(act(flatten_obs(obs)))
-            over = terminated or truncated
-        yield
+        if unlimited and steps == MAX_EPISODE_STEPS:
+            terminal().print(
+                f"{env_name(env)} has no time limit: the episode was cut after {steps:,} steps",
+                soft_wrap=True,
+            )
 
 
 def random_act(env: gymnasium.Env[Any, Any], seed: int) -> Act:

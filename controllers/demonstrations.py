@@ -33,7 +33,7 @@ from wpg.controllers.environment import (
     success_of,
 )
 from wpg.controllers.errors import DemonstrationError
-from wpg.controllers.evaluation import max_steps, unending_episode
+from wpg.controllers.evaluation import play
 from wpg.controllers.replay import Transitions
 
 ROUNDING = 1e-3
@@ -86,27 +86,25 @@ def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple
         DemonstrationError: an action has another shape than the environment's action box, or lies outside.
         FaultyEnvError: the episode does not end within 100,000 steps, or its time limit if that is longer.
     """
-    obs, _ = env.reset(seed=seed)
-    seen, actions, rewards = [_copied(obs)], [], []
-    for _ in range(max_steps(env)):
+    seen, actions, rewards = [], [], []
+
+    def choose(obs: Any) -> FloatArray:
         actions.append(np.array(policy(obs), np.float32))
-        obs, reward, terminated, truncated, info = env.step(actions[-1].copy())
-        seen.append(_copied(obs))
-        rewards.append(float(reward))
-        if terminated or truncated:
-            break
-    else:
-        raise unending_episode(env)
+        return actions[-1].copy()
+
+    for moment in play(choose, env, seed):
+        seen.append(_copied(moment.obs))
+        rewards.append(moment.reward)
     taken, box = np.array(actions), env.action_space
     if isinstance(box, Box):
         _check_box("the policy", env_name(env), taken, box.low, box.high)
     demonstration = Demonstration(
         observations={name: np.array([part[name] for part in seen]) for name in seen[0]},
         actions=taken,
-        rewards=np.array(rewards),
-        terminated=bool(terminated),
+        rewards=np.array(rewards[1:]),
+        terminated=moment.terminated,
     )
-    return demonstration, success_of(info)
+    return demonstration, success_of(moment.info)
 
 
 def _check_box(

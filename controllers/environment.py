@@ -166,6 +166,11 @@ def env_name(env: Env) -> str:
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
 
 
+def time_limit(env: Env) -> int | None:
+    """Steps after which Gymnasium truncates an episode of `env`; None if it does not."""
+    return None if env.spec is None else env.spec.max_episode_steps
+
+
 def versioned_id(env_id: str, env: Env) -> str:
     """The id with the version of `env`, which `make_env` chose if `env_id` has none."""
     module, colon, _ = env_id.rpartition(":")
@@ -206,7 +211,7 @@ def inspect_env(env: Env) -> EnvSpec:
         goal_dim=goal_dim,
         action_low=low,
         action_high=high,
-        horizon=env.spec.max_episode_steps if env.spec is not None else None,
+        horizon=time_limit(env),
         appends_achieved_goal=isinstance(env, AppendAchievedGoal),
     )
 

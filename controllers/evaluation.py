@@ -1,9 +1,9 @@
 """Evaluation of a controller: mean return and success rate, with 95 % intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from wpg.controllers.environment import (
     make_env,
     policy_view,
     success_of,
+    time_limit,
 )
 from wpg.controllers.errors import FaultyEnvError
 from wpg.controllers.statistics import Interval, bootstrap_interval, wilson_interval
@@ -112,25 +113,42 @@ def run_episodes(act: Act, env: Env, seeds: Sequence[int]) -> Evaluation:
 
 def _episode(act: Act, env: Env, seed: int) -> tuple[float, bool | None]:
     """Return and success of one episode; the success is None if it was not reported."""
-    obs, _ = env.reset(seed=seed)
     total = 0.0
-    for _ in range(max_steps(env)):
-        obs, reward, terminated, truncated, info = env.step(act(flatten_obs(obs)))
-        total += float(reward)
+    for moment in play(lambda obs: act(flatten_obs(obs)), env, seed):
+        total += moment.reward
+    return total, success_of(moment.info)
+
+
+class Moment(NamedTuple):
+    """What an environment returned from a reset or a step."""
+
+    obs: Any
+    reward: float
+    """0 after a reset."""
+    terminated: bool
+    info: dict[str, Any]
+
+
+def play(choose: Callable[[Any], FloatArray], env: Env, seed: int) -> Iterator[Moment]:
+    """Play one episode, and yield a moment after its reset and after each of its steps.
+
+    Args:
+        choose: from the environment's own observation to an action in its units.
+        env: the environment.
+        seed: of the reset.
+
+    Raises:
+        FaultyEnvError: the episode does not end within 100,000 steps, or its time limit if that is longer.
+    """
+    obs, info = env.reset(seed=seed)
+    yield Moment(obs, 0.0, False, info)
+    limit = max(time_limit(env) or 0, MAX_EPISODE_STEPS)
+    for _ in range(limit):
+        obs, reward, terminated, truncated, info = env.step(choose(obs))
+        yield Moment(obs, float(reward), bool(terminated), info)
         if terminated or truncated:
-            return total, success_of(info)
-    raise unending_episode(env)
-
-
-def max_steps(env: Env) -> int:
-    """Number of steps within which an episode must end."""
-    limit = None if env.spec is None else env.spec.max_episode_steps
-    return max(limit or 0, MAX_EPISODE_STEPS)
-
-
-def unending_episode(env: Env) -> FaultyEnvError:
-    """The error for an episode that did not end within `max_steps`."""
-    return FaultyEnvError(
-        f"{env_name(env)}: an episode did not end within {max_steps(env):,} steps; make the environment with "
+            return
+    raise FaultyEnvError(
+        f"{env_name(env)}: an episode did not end within {limit:,} steps; make the environment with "
         "max_episode_steps, or wrap it in gymnasium.wrappers.TimeLimit"
     )

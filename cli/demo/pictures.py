@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from itertools import islice
 
 import gymnasium
 import matplotlib.image
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from wpg.cli.acting import artifact_act
 from wpg.controllers import flatten_obs
+from wpg.controllers.evaluation import play
 from wpg.export.artifact import Artifact
 from wpg.sim_envs.errors import RenderError
 
@@ -62,10 +64,9 @@ def _episode(
 ) -> tuple[Image, ...]:
     assert isinstance(env.action_space, Box)
     act = artifact_act(artifact, env.action_space, "best", seed=seed)
-    obs, _ = env.reset(seed=seed)
-    images = []
-    for step in range(max(moments) + 1):
-        if step in moments:
-            images.append(np.asarray(env.render(), np.uint8))
-        obs, *_ = env.step(act(flatten_obs(obs)))
-    return tuple(images)
+    played = play(lambda obs: act(flatten_obs(obs)), env, seed)
+    return tuple(
+        np.asarray(env.render(), np.uint8)
+        for step, _ in enumerate(islice(played, max(moments) + 1))
+        if step in moments
+    )

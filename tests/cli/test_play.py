@@ -4,10 +4,12 @@ import importlib.util
 from unittest.mock import Mock
 
 import gymnasium
+import numpy as np
 import pytest
 from gymnasium.error import DependencyNotInstalled
 from PIL import Image
 
+from wpg.cli import filming
 from wpg.cli.filming import film, random_act
 from wpg.cli.main import main
 from wpg.cli.options import CommandError
@@ -73,6 +75,33 @@ def test_an_environment_that_gives_no_pictures(monkeypatch):
     with pytest.raises(CommandError, match="no pictures: no pygame"):
         film(random_act(env, 0), env, episodes=1, seed=0)
     refuse.assert_called_once()
+
+
+class Endless(gymnasium.Env):
+    """Has neither an end nor a frame rate."""
+
+    action_space = observation_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def __init__(self):
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": None}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    def render(self):
+        return np.zeros((2, 2, 3), np.uint8)
+
+
+def test_an_episode_without_a_time_limit_is_cut(monkeypatch, capsys):
+    monkeypatch.setattr(filming, "MAX_EPISODE_STEPS", 7)
+    env = Endless()
+    assert len(film(random_act(env, 0), env, episodes=2, seed=0)) == 2 * 8
+    assert capsys.readouterr().out.count("Endless has no time limit: the episode was cut after 7 steps") == 2
+    assert filming.rate_hz(env) == 20
 
 
 @pytest.mark.parametrize("option", [("--robot", "no_arm"), ("--robot", "so100.toml")])
