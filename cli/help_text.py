@@ -12,27 +12,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from wpg.cli.options import UsageError
 
 METAVARS = {Path: "PATH", str: "STR", int: "INT", float: "FLOAT"}
+NUMBERS = {int: "a whole number", float: "a number"}
 WIDEST = 100
 ARGUMENTS = "\n\nArgs:\n"
 Command = Callable[..., None]
 
 
-def readable(commands: Mapping[str, Command], asked: str) -> Any:
-    """Type from which :func:`tyro.cli` makes a command line with these subcommands.
+class OptionValueError(UsageError):
+    """The text given for an option is no value of the option's kind."""
 
-    Args:
-        commands: by name.
-        asked: the command that was typed. Only its options are read; of the others the summary is enough.
-    """
+
+def summaries(commands: Mapping[str, Command]) -> Any:
+    """Type from which :func:`tyro.cli` makes a help text that has the summary of each command."""
     options = []
     for name, command in commands.items():
-        if name == asked:
-            _tidy(command)
-        description = _description(command, in_full=name == asked)
-        constructor = command if name == asked else _not_asked
-        shown = tyro.conf.subcommand(name=name, constructor=constructor, description=description)
+        summary, _, _ = inspect.cleandoc(command.__doc__ or "").partition("\n\n")
+        shown = tyro.conf.subcommand(name=name, constructor=_not_asked, description=summary)
         options.append(Annotated[Any, shown])
     return Union[tuple(options)]  # noqa: UP007  as many as there are
 
@@ -41,22 +41,19 @@ def _not_asked() -> None:
     """Stands for a command that was not typed."""
 
 
-def _description(command: Command, *, in_full: bool) -> str:
-    """The command's docstring without its arguments: the summary, or all of it, in lines for the terminal.
+def description(command: Command) -> str:
+    """The command's docstring without its arguments, in lines for the terminal.
 
     tyro leaves the lines of a paragraph as they are where these begin with anything but a letter.
     """
     text = inspect.cleandoc(command.__doc__ or "").partition(ARGUMENTS)[0]
-    summary, *details = text.split("\n\n")
-    if not in_full:
-        return summary
     width = min(shutil.get_terminal_size().columns, WIDEST)
     return "\n".join(
-        textwrap.fill(part, width, initial_indent=" ", subsequent_indent=" ") for part in (summary, *details)
+        textwrap.fill(part, width, initial_indent=" ", subsequent_indent=" ") for part in text.split("\n\n")
     )
 
 
-def _tidy(command: Command) -> None:
+def tidy(command: Command) -> None:
     """Show an option that may be left out as ``INT``, and the text of each argument as one line.
 
     tyro would show ``{None}|INT``, and the defaults None, False and "", which tell a user nothing: the
@@ -68,13 +65,50 @@ def _tidy(command: Command) -> None:
     for name, parameter in inspect.signature(command).parameters.items():
         hint, default = hints[name], parameter.default
         plain, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        kind = get_args(plain)[0] if default is None else plain
+        extras += _value(name, kind)
         if default is None:
-            shown = tyro.conf.arg(metavar=_metavar(get_args(plain)[0]), help_behavior_hint="")
+            extras.insert(0, tyro.conf.arg(metavar=_metavar(kind), help_behavior_hint=""))
         elif default is False or default == "":
-            shown = tyro.conf.arg(help_behavior_hint="")
-        else:
-            continue
-        command.__annotations__[name] = Annotated[plain, shown, *extras]
+            extras.insert(0, tyro.conf.arg(help_behavior_hint=""))
+        if extras:
+            command.__annotations__[name] = Annotated[plain, *extras]
+
+
+def _value(name: str, kind: Any) -> list[PrimitiveConstructorSpec[Any]]:
+    """How an option's text becomes numbers or a choice; empty for other kinds, which tyro reads.
+
+    Raises:
+        OptionValueError: when it is used, on text that is no such value.
+    """
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    parts = (str,) if choices else get_args(kind) or (kind,)
+    if not choices and not all(part in NUMBERS for part in parts):
+        return []
+
+    def read(texts: list[str]) -> Any:
+        values = []
+        for part, text in zip(parts, texts, strict=True):
+            try:
+                values.append(part(text))
+            except ValueError:
+                raise unreadable(NUMBERS[part], text) from None
+        if choices and values[0] not in choices:
+            raise unreadable(f"one of {', '.join(choices)}", values[0])
+        return values[0] if len(parts) == 1 else tuple(values)
+
+    def unreadable(expected: str, found: str) -> OptionValueError:
+        return OptionValueError(f"--{name.replace('_', '-')}: expected {expected}, found {found!r}")
+
+    return [
+        PrimitiveConstructorSpec(
+            nargs=len(parts),
+            metavar=_metavar(kind),
+            instance_from_str=read,
+            is_instance=lambda value: True,
+            str_from_instance=lambda value: [str(value)],
+        )
+    ]
 
 
 def _metavar(kind: type) -> str:
@@ -112,7 +146,8 @@ def optional_settings(
             "metavar": None if kind is bool else _metavar(get_args(kind)[0]),
         }
         option = tyro.conf.arg(**named | args.get(name, {}))
-        options.append((name, Annotated[kind, option], field(default=absent)))
+        extras = [] if kind is bool else _value(args.get(name, {}).get("name", name), get_args(kind)[0])
+        options.append((name, Annotated[kind, option, *extras], field(default=absent)))
     return make_dataclass("Settings", options, kw_only=True)
 
 

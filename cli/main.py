@@ -26,12 +26,16 @@ from wpg.cli.commands.replay import replay
 from wpg.cli.commands.run import run
 from wpg.cli.commands.train import train
 from wpg.cli.demo.command import demo
-from wpg.cli.help_text import Command, readable
+from wpg.cli.help_text import Command, OptionValueError, description, summaries, tidy
 from wpg.cli.options import UsageError
 from wpg.cli.transfer.command import transfer
 from wpg.hardware_bridge.emulation.faults import FaultSpecError
 from wpg.hardware_bridge.errors import LinkUrlError
 
+ABOUT = (
+    "Train a manipulator policy in simulation, export it, run it on the robot. "
+    "`wpg --version` says which wpg this is."
+)
 COMMANDS: dict[str, Command] = {
     "demo": demo,
     "demonstrate": demonstrate,
@@ -69,14 +73,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"wpg {metadata.version('wpg')}")
         return 0
     try:
-        tyro.cli(
-            readable(COMMANDS, asked=args[0] if args else ""),
-            prog="wpg",
-            description="Train a manipulator policy in simulation, export it, run it on the robot. "
-            "`wpg --version` says which wpg this is.",
-            args=args,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        _dispatch(args)
     except KeyboardInterrupt as interrupt:
         return _fail("; ".join(("interrupted", *interrupt.args)), code=130)
     except ModuleNotFoundError as error:
@@ -92,6 +89,28 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         return _fail(_reason(error), code=2 if isinstance(error, USAGE) else 1)
     return 0
+
+
+def _dispatch(args: Sequence[str]) -> None:
+    """Run the command named first; without one show what there is, and exit.
+
+    Each command has a parser of its own, so that errors point to that command's help.
+    """
+    if not args or args[0] not in COMMANDS:
+        tyro.cli(summaries(COMMANDS), prog="wpg", description=ABOUT, args=args)
+        return
+    command, prog = COMMANDS[args[0]], f"wpg {args[0]}"
+    tidy(command)
+    try:
+        tyro.cli(
+            command,
+            prog=prog,
+            description=description(command),
+            args=args[1:],
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except OptionValueError as error:
+        raise UsageError(f"{error}; see {prog} --help") from error
 
 
 def _reason(error: Exception) -> str:

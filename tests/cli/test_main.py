@@ -40,11 +40,37 @@ def test_list_for_people(capsys):
     assert "Franka Emika Panda" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("args", [[], ["frobnicate"], ["inspect"], ["train", "--steps", "many"]])
+@pytest.mark.parametrize("args", [[], ["frobnicate"], ["inspect"], ["train", "--stepz", "1"]])
 def test_what_cannot_be_read_exits_with_2(args, capsys):
     with pytest.raises(SystemExit) as stop:
         run(*args)
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (("train", "X", "--steps", "1e4"), "--steps: expected a whole number, found '1e4'"),
+        (("train", "X", "--particles", "many"), "--particles: expected a whole number, found 'many'"),
+        (("check", "panda", "--link", "pty:", "--travel", "far"), "--travel: expected a number, found 'far'"),
+        (
+            ("run", "p", "--robot", "panda", "--link", "pty:", "--goal", "0", "1", "z"),
+            "--goal: expected a number, found 'z'",
+        ),
+        (("evaluate", "p", "--select", "good"), "--select: expected one of best, mean, sample, found 'good'"),
+    ],
+)
+def test_values_of_another_kind_are_told_in_one_line(args, line, capsys):
+    assert run(*args) == 2
+    assert only_line(capsys.readouterr().err) == f"wpg: {line}; see wpg {args[0]} --help"
+
+
+def test_an_unknown_option_points_to_the_help_that_has_all(capsys):
+    with pytest.raises(SystemExit):
+        run("train", "X", "--stepz", "1")
+    said = capsys.readouterr().err
+    assert "--steps INT" in said
+    assert "wpg train --help" in said
 
 
 ARM = ("panda", "--link", "udp://127.0.0.1:1")
