@@ -21,7 +21,6 @@ from gymnasium.spaces import Box
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli.acting import FreshEpisodes
 from wpg.controllers import evaluate, load_run
-from wpg.controllers.environment import make_env
 from wpg.controllers.statistics import bootstrap_interval
 from wpg.export import Artifact, ExportOptions, SamplerOptions, export_run, load_artifact
 from wpg.export.contract import ActionChoice
@@ -91,7 +90,7 @@ def main(
         json_file: Also write the lines to this file.
     """
     trained = load_run(run)
-    env = make_env(trained.config.env, **trained.config.env_kwargs)
+    env = trained.make_env()
     assert isinstance(env.action_space, Box)
     print("| M | choice | K | noise | success | return | gain | 95 % | change |")
     print("|---|---|---|---|---|---|---|---|---|")

@@ -4,7 +4,7 @@
 
     train(TrainConfig(env="wpg/PandaReach-v0", steps=5000), out="runs/reach")
     run = load_run("runs/reach")
-    print(evaluate(run.act("best"), "wpg/PandaReach-v0", episodes=100).success_rate)
+    print(evaluate(run.act("best"), run.make_env(), episodes=100).success_rate)
 
 Every error raised on purpose is a `ControllersError`; its tree is drawn in `wpg.controllers.errors`.
 """
@@ -17,7 +17,7 @@ from wpg.controllers.demonstrations import (
     record,
     save_demonstrations,
 )
-from wpg.controllers.environment import EnvSpec, flatten_obs
+from wpg.controllers.environment import EnvSpec, flatten_obs, make_env
 from wpg.controllers.errors import (
     CheckpointFormatError,
     CheckpointWriteError,
@@ -31,7 +31,7 @@ from wpg.controllers.errors import (
     UnknownEnvError,
     UnsupportedEnvError,
 )
-from wpg.controllers.evaluation import Evaluation, evaluate
+from wpg.controllers.evaluation import Act, Evaluation, evaluate
 from wpg.controllers.gibbs import fit_gibbs
 from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, ParticlePolicy
 from wpg.controllers.progress import OnProgress, ProgressBar, TrainProgress
@@ -43,6 +43,7 @@ from wpg.controllers.training import resume, train
 __all__ = [
     "LOG_STD_MAX",
     "LOG_STD_MIN",
+    "Act",
     "CheckpointFormatError",
     "CheckpointWriteError",
     "ConfigError",
@@ -72,6 +73,7 @@ __all__ = [
     "flatten_obs",
     "load_demonstrations",
     "load_run",
+    "make_env",
     "record",
     "resume",
     "save_demonstrations",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from wpg.controllers.acting import make_act
 from wpg.controllers.checkpoint import RunMetadata, under
 from wpg.controllers.config import ResolvedConfig, Select
 from wpg.controllers.critic import Critic
-from wpg.controllers.environment import Env, EnvSpec
+from wpg.controllers.environment import Env, EnvSpec, make_env
 from wpg.controllers.errors import CheckpointFormatError, RunFolderError, UnknownEnvError
 from wpg.controllers.evaluation import Act
 from wpg.controllers.policy import ParticlePolicy
@@ -39,6 +40,15 @@ class Run:
         """Controller for `evaluate`: observation (obs_dim,) -> action in the environment's units."""
         select = self.config.select if select is None else select
         return make_act(self.policy, self.critic, self.spec, select, seed=seed)
+
+    def make_env(self, **kwargs: Any) -> Env:
+        """Make the environment of the training, with the run's `env_kwargs`, which `kwargs` override.
+
+        Raises:
+            UnknownEnvError: it was made by `env_factory`, or is not registered any more.
+        """
+        require_factory(self.metadata, None)
+        return make_env(self.config.env, **self.config.env_kwargs | kwargs)
 
 
 def build_networks(
@@ -77,8 +87,8 @@ def require_factory(metadata: RunMetadata, env_factory: Callable[[], Env] | None
     """
     if metadata.env_factory and env_factory is None:
         raise UnknownEnvError(
-            f"{metadata.env!r} is only a name: the run was trained with env_factory; give env_factory to "
-            "export_run or resume, too"
+            f"{metadata.env!r} is only a name: the run was trained with env_factory; make the environment "
+            "by it, and give it to export_run or resume, too"
         )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wpg.controllers.declared_interface import check_interface
-from wpg.controllers.environment import Env, make_env
-from wpg.controllers.run_folder import CONFIG_NAME, Run, load_run, require_factory
+from wpg.controllers.environment import Env
+from wpg.controllers.run_folder import CONFIG_NAME, Run, load_run
 from wpg.export.contract import Provenance, read_interface
 from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
 from wpg.export.options import ExportOptions
@@ -70,8 +70,7 @@ def interface_of(run: Run, env_factory: Callable[[], Env] | None = None) -> Poli
         UnknownEnvError: the run was trained with ``env_factory``, which is not given.
         CheckpointFormatError: the environment declares another interface than at the training.
     """
-    require_factory(run.metadata, env_factory)
-    env = make_env(run.config.env, **run.config.env_kwargs) if env_factory is None else env_factory()
+    env = run.make_env() if env_factory is None else env_factory()
     try:
         check_interface(run.metadata.interface, env)
         declared = getattr(env.unwrapped, "interface", None)

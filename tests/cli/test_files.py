@@ -55,7 +55,7 @@ def test_a_run_with_a_factory_is_exported_with_it(tmp_path, capsys):
     folder, file = tmp_path / "run", tmp_path / "policy.onnx"
     config = TrainConfig(env="mine", steps=48, hidden=16, eval_period=0)
     train(config, out=folder, env_factory=tool_reach)
-    line = "'mine' is only a name: the run was trained with env_factory; give env_factory to "
+    line = "'mine' is only a name: the run was trained with env_factory; make the environment by it"
     with pytest.raises(UnknownEnvError, match=line):
         export_run(folder, file)
     with pytest.raises(UnknownEnvError, match=line):

@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
-from toy import Flat, goal_space, small
+from toy import Flat, ReachToy, goal_space, small
 
 from wpg.controllers import UnknownEnvError, UnsupportedEnvError, evaluate, load_run, resume, train
 from wpg.controllers.environment import inspect_env, make_env
@@ -98,6 +98,17 @@ def test_an_environment_without_arguments_says_so(monkeypatch):
     monkeypatch.setitem(gym.registry, "Toy-v0", spec)
     with pytest.raises(UnsupportedEnvError, match="Toy-v0 takes no 'render_mode'"):
         make_env("Toy-v0", render_mode="rgb_array")
+
+
+def test_a_run_makes_the_environment_of_its_training(monkeypatch, tmp_path):
+    monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", ReachToy))
+    train(small("Toy-v0", steps=80, env_kwargs={"joints": 3}, overlap=False), out=tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    assert evaluate(run.act(), run.make_env(), 1).env == "Toy-v0"
+    assert run.make_env(horizon=7).unwrapped.horizon == 7
+    train(small(steps=80), out=tmp_path / "made", env_factory=ReachToy)
+    with pytest.raises(UnknownEnvError, match="'toy' is only a name: the run was trained with env_factory"):
+        load_run(tmp_path / "made").make_env()
 
 
 @pytest.mark.parametrize("module", ["", "gymnasium.envs.classic_control:"])
