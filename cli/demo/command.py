@@ -70,8 +70,8 @@ def demo(
             stages.run(f"run it over {link}", running, writes=files.result(name))
     stages.title("report")
     summary = write_report(files, tuple(LINKS), stages.commands, started)
-    write_json(files.summary, summary)
     console.print(_table(summary))
+    write_json(files.summary, summary)
     console.print(f"report: {files.report.resolve()}", soft_wrap=True)
 
 
