@@ -37,6 +37,7 @@ def export_run(
         ControllersError: the folder holds no run that can be read, ``env_factory`` is missing, or the
             environment no longer declares the robot, observations and actions of the training.
         ArtifactError: the policy cannot be written with these options.
+        OSError: the file cannot be written.
     """
     folder, out, options = Path(folder), Path(out), options or ExportOptions()
     run = load_run(folder)
@@ -96,7 +97,9 @@ def bare_interface(
 ) -> PolicyInterface:
     """Interface of an environment that models no robot; its actions (A,) range from ``low`` to ``high``."""
     low, high = low.astype(np.float64), high.astype(np.float64)
-    dt = getattr(env.unwrapped, "dt", None) or 1.0 / (env.metadata.get("render_fps") or 1.0)
+    dt = getattr(env.unwrapped, "dt", None)
+    if not (isinstance(dt, int | float | np.number) and dt > 0):
+        dt = 1.0 / (env.metadata.get("render_fps") or 1.0)
     return PolicyInterface(
         robot=None,
         observation=observation,

@@ -49,6 +49,8 @@ def export_zip(
     Raises:
         ContractError: there is no interface, or the environment is not the one that the policy knows.
         ArtifactError: the zip cannot be read or written as an artifact.
+        ControllersError: the environment cannot be made.
+        OSError: the file cannot be written.
     """
     zip_path, out, options = Path(zip_path), Path(out), options or ExportOptions()
     if env_id is None and options.interface is None:

@@ -15,6 +15,7 @@ from wpg.cli.observations import ContractObservations
 from wpg.cli.options import CommandError
 from wpg.controllers.environment import make_env
 from wpg.export import ActionTerm, ObservationTerm, PolicyInterface, export_zip, load_artifact
+from wpg.export.writing.runs import bare_interface
 
 REACH = "wpg/PandaReach-v0"
 
@@ -133,6 +134,16 @@ def test_clear_lines(reach_zip, tmp_path, capsys):
     says("--actuators and --vec-normalize are for a .zip", tmp_path, "--env", REACH, code=2)
     zip_path, _ = reach_zip("observation")
     says("trained on observations with observation, but", zip_path, "--env", REACH)
+
+
+@pytest.mark.parametrize(
+    ("dt", "expected"), [(0.02, 0.02), (np.float32(0.5), 0.5), (0.0, 0.1), (lambda: 0.02, 0.1)]
+)
+def test_control_period_of_an_environment_without_interface(dt, expected):
+    env = gymnasium.Env()
+    env.dt, env.metadata = dt, {"render_fps": 10}
+    terms = (ObservationTerm(name="observation", size=4, source="environment"),)
+    assert bare_interface(env, terms, -np.ones(2), np.ones(2)).control_dt_s == expected
 
 
 def test_observations_that_do_not_add_up():
