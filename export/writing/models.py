@@ -1,6 +1,8 @@
 """Policies and critics in float64 torch, written independently of the graph to check it."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -11,6 +13,7 @@ from wpg.controllers.critic import Critic
 from wpg.controllers.flow import scale_noise
 from wpg.controllers.network import FoldedMlp
 from wpg.controllers.policy import ParticlePolicy
+from wpg.export.errors import ContractError
 from wpg.export.writing.networks import Layer, Networks
 
 
@@ -119,7 +122,8 @@ class ModuleModel:
 
     def draw(self, states: Tensor, noise: Tensor) -> Tensor:
         """The deterministic action for every particle, (B, K, A)."""
-        action: Tensor = self._module(states)
+        with blaming_module(f"fails on float64 observations {tuple(states.shape)}"):
+            action: Tensor = self._module(states)
         return action.unsqueeze(1).expand(-1, noise.shape[1], -1)
 
     def squash(self, u: Tensor) -> Tensor:
@@ -130,6 +134,16 @@ class ModuleModel:
         """Zeros, because there is no critic."""
         del a
         return states.new_zeros(len(states))
+
+
+@contextmanager
+def blaming_module(fault: str) -> Iterator[None]:
+    """Raise whatever a module raises as a ContractError that says ``fault``."""
+    try:
+        yield
+    except Exception as error:  # a module may raise anything
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ContractError(f"module: {fault}: {reason}") from error
 
 
 def _linear(x: Tensor, layer: Layer) -> Tensor:

@@ -15,7 +15,7 @@ from wpg.export.onnx_header import OPSET
 from wpg.export.writing.builder import GraphBuilder
 from wpg.export.writing.exportable_policy import ExportablePolicy
 from wpg.export.writing.graph import clipped, complete_model, no_values, noises
-from wpg.export.writing.models import ModuleModel
+from wpg.export.writing.models import ModuleModel, blaming_module
 
 ROWS = 3
 """Batch size of the observations that a module is tried with."""
@@ -30,7 +30,8 @@ def exportable_module(module: nn.Module, *, obs_dim: int) -> ExportablePolicy:
         obs_dim: values that it sees.
 
     Raises:
-        ContractError: it does not accept such observations, or needs more than ONNX's standard operators.
+        ContractError: it does not map such observations to actions, or cannot be written in ONNX's standard
+            operators.
     """
     module = copy.deepcopy(module).cpu().eval()  # the caller may go on training
     action_dim = _action_dim(module, obs_dim)
@@ -51,12 +52,9 @@ def exportable_module(module: nn.Module, *, obs_dim: int) -> ExportablePolicy:
 
 
 def _action_dim(module: nn.Module, obs_dim: int) -> int:
-    try:
-        with torch.no_grad():
-            found = tuple(module(torch.zeros(ROWS, obs_dim)).shape)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ContractError(f"module: does not take observations ({ROWS}, {obs_dim}): {reason}") from error
+    with blaming_module(f"does not take observations ({ROWS}, {obs_dim})"), torch.no_grad():
+        actions = module(torch.zeros(ROWS, obs_dim))
+    found = tuple(actions.shape) if isinstance(actions, torch.Tensor) else type(actions).__name__
     if len(found) != 2 or found[0] != ROWS:
         raise ContractError(
             f"module: expected actions ({ROWS}, A) of observations ({ROWS}, {obs_dim}), found {found}"
@@ -66,7 +64,7 @@ def _action_dim(module: nn.Module, obs_dim: int) -> int:
 
 def _traced(module: nn.Module, obs_dim: int) -> onnx.ModelProto:
     """The module as a model from ``obs (B, obs_dim)``."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), blaming_module("torch cannot write it as ONNX"):
         warnings.simplefilter("ignore")  # torch's exporter warns of its own internals
         program = torch.onnx.export(
             module,

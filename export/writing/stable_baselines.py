@@ -10,7 +10,6 @@ in training; the terms of its interface must follow it.
 import io
 import json
 import math
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wpg.export.errors import ContractError, CorruptArtifactError
+from wpg.export.errors import ArtifactError, ContractError, CorruptArtifactError
 from wpg.export.writing.networks import Activation, Array, InputNormaliser, Layer, Networks, as_array
 from wpg.export.writing.vec_normalize import read_vec_normalize
 
@@ -64,14 +63,20 @@ def read_stable_baselines(
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            settings = json.loads(archive.read("data"))
-            weights = _tensors(archive.read("policy.pth"))
-            variables = _tensors(archive.read("pytorch_variables.pth"))
-            version = archive.read("_stable_baselines3_version").decode().strip()
-    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        return _read(path, vec_normalize, deterministic=deterministic)
+    except ArtifactError:
+        raise
+    except Exception as error:  # a damaged pickle may raise anything
         reason = " ".join(str(error).split())
         raise CorruptArtifactError(f"{path}: expected a Stable-Baselines3 zip: {reason}") from error
+
+
+def _read(path: Path, vec_normalize: Path | str | None, *, deterministic: bool) -> StableBaselinesPolicy:
+    with zipfile.ZipFile(path) as archive:
+        settings = json.loads(archive.read("data"))
+        weights = _tensors(archive.read("policy.pth"))
+        variables = _tensors(archive.read("pytorch_variables.pth"))
+        version = archive.read("_stable_baselines3_version").decode().strip()
     _refuse_unsupported(path, settings, weights)
     low, high = _box(path, settings)
     keys = _observation_keys(settings)

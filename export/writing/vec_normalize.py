@@ -69,7 +69,7 @@ def read_vec_normalize(path: Path, keys: tuple[str, ...]) -> InputNormaliser:
         epsilon, clip = float(state["epsilon"]), float(state["clip_obs"])
     except ContractError:
         raise
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, EOFError, pickle.PickleError) as error:
+    except Exception as error:  # a damaged pickle may raise anything
         raise CorruptArtifactError(f"{path}: expected VecNormalize statistics of vectors: {error}") from error
     return InputNormaliser(
         mean=mean.astype(np.float32), std=np.sqrt(variance + epsilon).astype(np.float32), clip=clip

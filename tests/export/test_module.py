@@ -82,6 +82,30 @@ def test_module_of_another_size(tmp_path, interface, provenance):
         exportable_module(nn.Flatten(0), obs_dim=4)
 
 
+class Faulty(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.forward = forward
+
+
+@pytest.mark.parametrize(
+    ("forward", "says"),
+    [
+        (lambda obs: (obs, obs), r"expected actions \(3, A\) .* found tuple"),
+        (lambda obs, hidden: obs, r"does not take observations \(3, 4\): .* missing 1 required"),
+        (lambda obs: obs[:, :2] if obs.sum() > 0 else obs[:, 2:], "torch cannot write it as ONNX: Could not"),
+        (lambda obs: obs @ torch.ones(4, 2), r"fails on float64 observations \(16, 4\)"),
+    ],
+)
+def test_module_that_cannot_be_written(tmp_path, interface, provenance, forward, says):
+    file = tmp_path / "policy.onnx"
+    with pytest.raises(ContractError, match=f"module: {says}"):
+        write_artifact(
+            file, exportable_module(Faulty(forward), obs_dim=4), interface=interface, provenance=provenance
+        )
+    assert not file.exists()
+
+
 @pytest.mark.parametrize("choice", ["sample", "medoid", "best_with_hysteresis"])
 def test_every_choice_of_one_action_is_this_action(tmp_path, interface, provenance, choice):
     artifact = write_artifact(

@@ -243,9 +243,10 @@ class Bomb:
 def test_nothing_of_a_pickle_is_run(tmp_path, actor):
     zip_path = save(tmp_path / "sac.zip", actor)
     statistics = tmp_path / "vecnormalize.pkl"
-    statistics.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(CorruptArtifactError, match="expected VecNormalize statistics"):
-        read_stable_baselines(zip_path, vec_normalize=statistics)
+    for content in (pickle.dumps(Bomb()), b"cnumpy.nowhere\nndarray\n."):
+        statistics.write_bytes(content)
+        with pytest.raises(CorruptArtifactError, match="expected VecNormalize statistics"):
+            read_stable_baselines(zip_path, vec_normalize=statistics)
 
 
 def test_what_cannot_be_written_is_refused(tmp_path, actor):
@@ -262,9 +263,12 @@ def test_what_cannot_be_written_is_refused(tmp_path, actor):
     says("expected activation", policy_kwargs={"activation_fn": "<class 'torch.nn.modules.activation.GELU'>"})
     says("expected a box", action_space={":type:": "Discrete", "n": 3})
     says("bounded box", action_space={"_shape": [2], "low": "[-inf -inf]", "high": "[inf inf]"})
+    no_zip = "expected a Stable-Baselines3 zip"
+    says(no_zip, CorruptArtifactError, modules=actor | {"actor.mu": nn.Linear(16, 2, bias=False)})
+    says(no_zip, CorruptArtifactError, num_timesteps=None)
     (tmp_path / "other.zip").write_bytes(b"PK nothing")
     for name in ("other.zip", "absent.zip"):
-        with pytest.raises(CorruptArtifactError, match="expected a Stable-Baselines3 zip"):
+        with pytest.raises(CorruptArtifactError, match=no_zip):
             read_stable_baselines(tmp_path / name)
 
 
