@@ -100,16 +100,16 @@ def identify(
             soft_wrap=True,
         )
         found, comparison = identify_recording(description, recording)
-        _show(found, console)
-        if html is not None:
-            from wpg.cli.identify_report import write_identify_report  # noqa: PLC0415  needs matplotlib
-
-            write_identify_report(html, found, comparison, description, origin=source or link or "")
-        write_json(json, found)
         out.write_text(effects_toml(found.effects))
+    _show(found, console)
     other = () if robot == "panda" else ("--robot", robot)
     command = shlex.join(("wpg", "train", "wpg/PandaReach-v0", *other, "--actuators", str(out)))
     console.print(f"wrote {out}; next: {command}", soft_wrap=True)
+    write_json(json, found)
+    if html is not None:
+        from wpg.cli.identify_report import write_identify_report  # noqa: PLC0415  needs matplotlib
+
+        write_identify_report(html, found, comparison, description, origin=source or link or "")
 
 
 @contextmanager
