@@ -34,7 +34,8 @@ from wpg.controllers.environment import (
 )
 from wpg.controllers.errors import DemonstrationError
 from wpg.controllers.evaluation import play
-from wpg.controllers.replay import Transitions
+from wpg.controllers.files import replacing
+from wpg.controllers.replay import Transitions, storable
 
 ROUNDING = 1e-3
 """Share of an action box's largest end by which actions may lie outside, as rounded numbers do."""
@@ -86,21 +87,20 @@ def record(env: Env, policy: Callable[[Any], FloatArray], *, seed: int) -> tuple
         DemonstrationError: an action has another shape than the environment's action box, or lies outside.
         FaultyEnvError: the episode does not end within 100,000 steps, or its time limit if that is longer.
     """
-    seen, actions, rewards = [], [], []
+    seen, actions, rewards, box = [], [], [], env.action_space
 
     def choose(obs: Any) -> FloatArray:
         actions.append(np.array(policy(obs), np.float32))
+        if isinstance(box, Box):
+            _check_box("the policy", env_name(env), actions[-1][None], box.low, box.high)
         return actions[-1].copy()
 
     for moment in play(choose, env, seed):
         seen.append(_copied(moment.obs))
         rewards.append(moment.reward)
-    taken, box = np.array(actions), env.action_space
-    if isinstance(box, Box):
-        _check_box("the policy", env_name(env), taken, box.low, box.high)
     demonstration = Demonstration(
         observations={name: np.array([part[name] for part in seen]) for name in seen[0]},
-        actions=taken,
+        actions=np.array(actions),
         rewards=np.array(rewards[1:]),
         terminated=moment.terminated,
     )
@@ -113,13 +113,15 @@ def _check_box(
     """Check that actions (T, action_dim) lie between `low` and `high` (action_dim,), except for rounding.
 
     Raises:
-        DemonstrationError: they do not. It names the action that lies farthest outside.
+        DemonstrationError: they do not. It names the first action that is not a number, or else the one that
+            lies farthest outside.
     """
     if actions.shape[1:] != low.shape:
         raise DemonstrationError(
             f"{source}: {env_id} takes actions of the shape {low.shape}, found {actions.shape[1:]}"
         )
     excess = np.maximum(actions - high, low - actions) - ROUNDING * np.maximum(np.abs(low), np.abs(high))
+    excess = np.where(np.isnan(excess), np.inf, excess)
     step, index = np.unravel_index(excess.argmax(), excess.shape)
     if excess[step, index] > 0:
         raise DemonstrationError(
@@ -135,10 +137,11 @@ def _copied(obs: Any) -> dict[str, NDArray[Any]]:
 
 
 def save_demonstrations(path: str | Path, demonstrations: Sequence[Demonstration]) -> None:
-    """Write episodes of one environment to the file `path`.
+    """Write episodes of one environment to the file `path`; if that fails, a previous file stays as it is.
 
     Raises:
         ValueError: there are no episodes.
+        OSError: the disk is full, or not writable.
     """
     if not demonstrations:
         raise ValueError("expected demonstrations, found none")
@@ -150,7 +153,7 @@ def save_demonstrations(path: str | Path, demonstrations: Sequence[Demonstration
     }
     for name in demonstrations[0].observations:
         arrays[name] = np.concatenate([one.observations[name] for one in demonstrations])
-    with Path(path).open("wb") as file:
+    with replacing(Path(path)) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
 
@@ -162,7 +165,8 @@ def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
 
     Raises:
         DemonstrationError: the file is missing or not of this format, or its arrays do not have the
-            environment's sizes, not finite real numbers, or actions outside the environment's box.
+            environment's sizes, not real numbers that are finite in float32, or actions outside the
+            environment's box.
     """
     try:
         with Path(path).open("rb") as file:
@@ -193,8 +197,8 @@ def load_demonstrations(path: str | Path, spec: EnvSpec) -> list[Demonstration]:
             )
         if arrays[name].dtype.kind not in "biuf":
             raise DemonstrationError(f"{path}: {name} must be real numbers, found {arrays[name].dtype}")
-        if not np.isfinite(arrays[name]).all():
-            raise DemonstrationError(f"{path}: {name} has entries that are not finite")
+        if not storable(arrays[name]).all():
+            raise DemonstrationError(f"{path}: {name} has entries that are not finite in float32")
     _check_box(str(path), spec.env_id, arrays["action"].astype(np.float32), spec.action_low, spec.action_high)
     ends = np.cumsum(steps)[:-1]
     rows = {name: np.split(arrays[name], np.cumsum(steps + 1)[:-1]) for name in names}

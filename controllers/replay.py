@@ -57,14 +57,17 @@ class Transitions(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """Shares of a batch that are drawn from a part of the transitions; the rest is uniform over all."""
+    """Expected shares of a batch that are drawn from a part of the transitions; the rest is uniform over all.
+
+    Each row of a batch is drawn independently, so the share of a single batch varies.
+    """
 
     recent: float = 0.0
     """Share from the last `RECENT_STEPS` steps, since the critics are least accurate where the policy acts
     now. With goals, half of the batch is then replaced by draws from eventful episodes. After Wang & Ross
     2019, "Boosting soft actor-critic: emphasizing recent experience without forgetting the past"."""
     kept: float = 0.0
-    """Minimum share from the rows that `ReplayBuffer.keep` protects. The other draws may include them too."""
+    """Share from the rows that `ReplayBuffer.keep` protects. The other draws may include them too."""
 
 
 class ReplayBuffer(ABC):
@@ -105,7 +108,7 @@ class ReplayBuffer(ABC):
         return torch.where(index < self.capacity, index, index - (self.capacity - self.kept))
 
     def keep(self) -> None:
-        """Never overwrite the present rows, and draw at least `shares.kept` of every batch from them."""
+        """Never overwrite the present rows, and draw a share `shares.kept` of each batch from them."""
         self.kept = self.size
 
     def _draw_mixed(self, batch_size: int, generator: torch.Generator) -> Tensor:
@@ -263,6 +266,11 @@ class HindsightReplayBuffer(ReplayBuffer):
         self.remaining[: self.size] = tensors["remaining"]
         self.eventful[: self.size] = tensors["eventful"]
         self._eventful_rows = self.eventful[: self.size].nonzero()[:, 0]
+
+
+def storable(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where real values (...) are numbers that the replay memory can hold: finite in float32."""
+    return np.asarray(np.abs(values) <= np.finfo(np.float32).max)  # False for NaN
 
 
 def _vectorised(env: Any, name: str, obs: Any) -> RewardFunction:

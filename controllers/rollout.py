@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from wpg.controllers.environment import GOAL_KEYS, EnvSpec, FloatArray, episode_seed, flatten_obs
 from wpg.controllers.errors import FaultyEnvError
-from wpg.controllers.replay import ReplayBuffer, Transitions
+from wpg.controllers.replay import ReplayBuffer, Transitions, storable
 from wpg.controllers.training_envs import TrainingEnvs
 
 TRAINING_STREAM = 0
 RECENT = 20
 """Number of episodes that the running means cover."""
-LARGEST = np.finfo(np.float32).max
-"""Largest magnitude that the replay memory can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +93,7 @@ class Rollout:
 
     def _check(self, quantity: str, values: NDArray[Any]) -> None:
         """Raise an error if values (N, ...) are not finite, before they get into the replay memory."""
-        valid = np.abs(values) <= LARGEST  # False for NaN
+        valid = storable(values)
         if not valid.all():
             place = tuple(np.argwhere(~valid)[0].tolist())
             index, entry = place[0], "".join(f"[{number}]" for number in place[1:])

@@ -1,3 +1,6 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +106,21 @@ def test_a_file_of_no_episodes_is_not_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_keeps_the_old_episodes(tmp_path, monkeypatch):
+    path = tmp_path / "episodes.npz"
+    save_demonstrations(path, [flat_demonstration(3)])
+    before = path.read_bytes()
+
+    def full(*_args, **_arrays):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        save_demonstrations(path, [flat_demonstration(5)])
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_files_give_back_what_went_in(tmp_path):
     before = [flat_demonstration(3), flat_demonstration(5, terminated=False)]
     save_demonstrations(tmp_path / "some.npz", before)
@@ -160,6 +178,7 @@ def archive(path, **changes):
         ),
         ({"action": np.array([[0.0], [-1.0], [4.02]])}, "from -2 to 4 in dimension 0, found 4.02"),
         ({"reward": np.array([0.0, np.nan, 0.0])}, "reward has entries that are not finite"),
+        ({"reward": np.array([0.0, 1e39, 0.0])}, "reward has entries that are not finite in float32"),
         ({"reward": np.array(["a", "b", "c"])}, "reward must be real numbers, found <U1"),
         ({"reward": np.zeros(3, complex)}, "reward must be real numbers, found complex128"),
         ({"reward": np.array([None, 1, 2])}, "is no archive of NumPy's arrays, or is damaged"),
@@ -180,13 +199,16 @@ def test_actions_that_rounding_moved_out_of_the_box_are_clipped(tmp_path):
 @pytest.mark.parametrize(
     ("action", "message"),
     [
+        ([np.nan, 9.0], "the policy: ReachToy takes actions from -1 to 1 in dimension 0, found nan;"),
         ([1.0, -9.0], "the policy: ReachToy takes actions from -1 to 1 in dimension 1, found -9;"),
         (0.5, r"the policy: ReachToy takes actions of the shape \(2,\), found \(\)"),
     ],
 )
-def test_actions_that_do_not_fit_are_not_recorded(action, message):
+def test_actions_that_do_not_fit_are_neither_played_nor_recorded(action, message):
+    env = ReachToy()
     with pytest.raises(DemonstrationError, match=message):
-        record(ReachToy(), lambda obs: np.array(action), seed=0)
+        record(env, lambda obs: np.array(action), seed=0)
+    assert env.t == 0
 
 
 def test_an_episode_that_does_not_end_is_not_recorded(monkeypatch):
