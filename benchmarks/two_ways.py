@@ -96,7 +96,7 @@ def train_own(
             learning_starts=steps // 8,
             num_particles=num_particles,
             hidden=128,
-            final_learning_rate=0.1,
+            final_learning_rate_share=0.1,
             policy_delay=2,
             initial_tau=initial_tau,
             temperature_pace=3.0,

@@ -68,7 +68,7 @@ class TrainConfig:
     """Adam's step size, for policy, critics and temperature; None takes 0.001, 0.003 in brief goal runs."""
     gamma: Discount | None = None
     """Discount; None takes 0.99, with goals 1 − 2.5 / horizon between 0.9 and 0.99."""
-    final_learning_rate: Share | None = None
+    final_learning_rate_share: Share | None = None
     """Share of `learning_rate` at the end of its linear decay; None takes 0.05 with goals, 1 without."""
     decay_steps: Count | None = None
     """Environment steps over which `learning_rate` decays; None takes `steps`."""
@@ -100,7 +100,7 @@ class TrainConfig:
     demonstrations: str | None = None
     """File of recorded episodes to learn from as well (see `wpg.controllers.demonstrations`)."""
     demonstration_share: Share = 0.25
-    """Minimum share of each batch drawn from the demonstrations. The remaining rows are drawn from all
+    """Expected share of each batch drawn from the demonstrations. The remaining rows are drawn from all
     transitions, so they may include demonstrations as well."""
     recent_share: Share | None = None
     """Share of each batch drawn from the last 2,500 steps; None takes 0 with goals, 0.5 without. With goals,
@@ -172,7 +172,10 @@ class TrainConfig:
             ConfigError: the device, the C++ compiler or the processes that the settings need are missing.
         """
         if self.overlap and not can_fork():
-            raise ConfigError("overlap needs processes that are forked, as on Linux; leave it out here")
+            raise ConfigError(
+                "overlap needs processes that are forked, as on Linux; "
+                "set overlap=False, or give --one-process"
+            )
         try:
             torch.zeros(1, device=self.device).item()  # the meta device makes tensors, and has no numbers
         except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
@@ -191,7 +194,7 @@ class TrainConfig:
         rules: dict[str, Any] = {
             "num_envs": 8 if goals else 1,
             "learning_rate": 3e-3 if goals and brief else 1e-3,
-            "final_learning_rate": 0.05 if goals else 1.0,
+            "final_learning_rate_share": 0.05 if goals else 1.0,
             "hidden": 128 if goals and self.steps < LONG_STEPS else 256,
             "batch_size": 256 if goals else 128,
             "updates_per_step": (0.2 if brief else 0.4) if goals else 1.0,
@@ -265,7 +268,7 @@ class ResolvedConfig(TrainConfig):
     hidden: Count
     batch_size: Count
     learning_rate: Positive
-    final_learning_rate: Share
+    final_learning_rate_share: Share
     updates_per_step: Positive
     policy_delay: Count
     gamma: Discount
@@ -295,8 +298,9 @@ class ResolvedConfig(TrainConfig):
 
 def learner_settings(config: ResolvedConfig) -> LearnerSettings:
     """The settings of a run's updates."""
-    values = {one.name: getattr(config, one.name) for one in fields(LearnerSettings)}
-    return LearnerSettings(**values | {"low_precision": config.low_precision()})
+    names = {one.name for one in fields(LearnerSettings)} - {"low_precision"}
+    values = {name: getattr(config, name) for name in names}
+    return LearnerSettings(**values, low_precision=config.low_precision())
 
 
 def default_gamma(spec: EnvSpec) -> float:

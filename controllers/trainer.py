@@ -189,7 +189,7 @@ class Trainer:
 
     def _set_learning_rate(self) -> None:
         done = min(self.step / (self.config.decay_steps or self.config.steps), 1.0)
-        share = 1 - done * (1 - self.config.final_learning_rate)
+        share = 1 - done * (1 - self.config.final_learning_rate_share)
         self.learner.set_learning_rate(self.config.learning_rate * share)
 
     @torch.no_grad()

@@ -121,7 +121,12 @@ def rates(monkeypatch):
 
 
 def test_the_learning_rate_never_rises_in_a_run_that_goes_on(tmp_path, rates):
-    settings = {"learning_rate": 1e-3, "final_learning_rate": 0.05, "eval_period": 0, "updates_per_step": 0.1}
+    settings = {
+        "learning_rate": 1e-3,
+        "final_learning_rate_share": 0.05,
+        "eval_period": 0,
+        "updates_per_step": 0.1,
+    }
     train(small(**settings), out=tmp_path / "run", env_factory=ReachToy)
     assert rates[0] == pytest.approx(1e-3 * (1 - 0.95 * 60 / 240))
     assert rates[-1] == pytest.approx(1e-3 * (1 - 0.95 * 239 / 240))
@@ -131,7 +136,12 @@ def test_the_learning_rate_never_rises_in_a_run_that_goes_on(tmp_path, rates):
 
 
 def test_a_run_in_stages_may_fall_over_all_of_them(tmp_path, rates):
-    settings = {"learning_rate": 1e-3, "final_learning_rate": 0.05, "eval_period": 0, "updates_per_step": 0.1}
+    settings = {
+        "learning_rate": 1e-3,
+        "final_learning_rate_share": 0.05,
+        "eval_period": 0,
+        "updates_per_step": 0.1,
+    }
     train(small(steps=120, decay_steps=360, **settings), out=tmp_path / "run", env_factory=ReachToy)
     for steps in (240, 360):
         resume(tmp_path / "run", steps=steps, env_factory=ReachToy)
