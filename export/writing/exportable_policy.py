@@ -39,7 +39,7 @@ class ExportablePolicy:
         """Refuse an interface of another size, and options that need critics if there are none.
 
         Raises:
-            ContractError: it cannot be written like this.
+            ContractError: the policy does not fit the interface or the options.
         """
         found, expected = (self.obs_dim, self.action_dim), (interface.obs_dim, interface.action.size)
         if found != expected:

@@ -48,7 +48,15 @@ def build_graph(networks: Networks, action: ActionTerm, spec: SamplerSpec) -> on
 def complete_model(
     graph: GraphBuilder, obs_dim: int, a: str, action: ActionTerm, spec: SamplerSpec
 ) -> onnx.ModelProto:
-    """The model, once there are ``values`` and particles ``a`` (B, K, A) in [-1, 1]."""
+    """Add scale, choice and spread, and return the whole model.
+
+    Args:
+        graph: it has ``values (B, K)``.
+        obs_dim: entries of an observation.
+        a: particles (B, K, A) in [-1, 1].
+        action: unit and scale of the actions.
+        spec: names the rule that chooses.
+    """
     scaled = graph.add("Mul", a, graph.constant("action_scale", action.scale))
     graph.add("Add", scaled, graph.constant("action_offset", action.offset), out="particles")
     add_choice(graph, a, action, spec)

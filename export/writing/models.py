@@ -21,7 +21,10 @@ class Model(Protocol):
     """Policy and critics in float64, stated in torch."""
 
     def draw(self, states: Tensor, noise: Tensor) -> Tensor:
-        """Samples before the squash, for standard normal noise (B, K, A); particle k: component k mod C."""
+        """Samples before the squash, (B, K, A), from standard normal noise of that shape.
+
+        Particle k comes from component k mod C.
+        """
         ...
 
     def squash(self, u: Tensor) -> Tensor:

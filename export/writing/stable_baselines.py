@@ -44,7 +44,7 @@ class StableBaselinesPolicy:
     env_steps: int
     seed: int | None
     version: str
-    """Of Stable-Baselines3."""
+    """Version of Stable-Baselines3 that saved the policy."""
 
 
 def read_stable_baselines(
@@ -162,7 +162,7 @@ def _off_policy(
         *trunk, mean = _stack(weights, "actor.mu")
         log_std = None
     critics = []
-    if activation == "Relu":  # as the graph's critics are; a policy that needs none runs without
+    if activation == "Relu":  # the graph's critics have no other activation, so others are left out
         members = range(_number_of_critics(weights))
         critics = [_mean_of_quantiles(_stack(weights, f"critic.qf{i}")) for i in members]
     return Networks(
@@ -195,7 +195,7 @@ def _number_of_critics(weights: Mapping[str, Tensor]) -> int:
 
 
 def _mean_of_quantiles(layers: list[Layer]) -> list[Layer]:
-    """A critic of one value, from one of as many quantiles as its last layer has outputs."""
+    """A critic whose only output is the mean of the quantiles that the given critic puts out."""
     *hidden, (weight, bias) = layers
     return [*hidden, (weight.mean(1, keepdims=True), bias.mean(keepdims=True))]
 

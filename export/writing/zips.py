@@ -125,7 +125,10 @@ def _same_ends(box: Box, read: StableBaselinesPolicy) -> bool:
 def _in_order(
     declared: PolicyInterface, keys: tuple[str, ...], env: gymnasium.Env[object, object], env_id: str
 ) -> tuple[ObservationTerm, ...]:
-    """Terms in the order of the entries of a goal environment; what is achieved stands there twice."""
+    """Terms in the order of the goal environment's entries.
+
+    What is achieved occurs twice: as the entry ``achieved_goal``, and within the entry ``observation``.
+    """
     terms = declared.observation
     goal = [term for term in terms if term.source == "goal"]
     achieved = [term for term in terms if term.name == getattr(env.unwrapped, "achieved", None)]
