@@ -142,7 +142,7 @@ class TrainConfig:
     """Whether separate processes step the environments and update the policy during the critics' updates;
     the results are the same either way. None uses them if two cores are available: for the policy if it
     is trained on a CPU with one thread, for the environments if they have goals and are made by their id.
-    Linux only."""
+    Linux only, and not in a daemonic process such as a worker of `multiprocessing.Pool`."""
 
     def __post_init__(self) -> None:
         """Convert every value to its plain type and check it; raises a ConfigError that names the field.
@@ -173,8 +173,8 @@ class TrainConfig:
         """
         if self.overlap and not can_fork():
             raise ConfigError(
-                "overlap needs processes that are forked, as on Linux; "
-                "set overlap=False, or give --one-process"
+                "overlap needs processes that are forked, as on Linux outside of daemonic processes, such as "
+                "the workers of multiprocessing.Pool; set overlap=False, or give --one-process"
             )
         try:
             torch.zeros(1, device=self.device).item()  # the meta device makes tensors, and has no numbers

@@ -27,8 +27,11 @@ RequestHandler = Callable[[Any], Any]
 
 
 def can_fork() -> bool:
-    """Whether this system can fork a process that keeps what it inherits, as Linux can."""
-    return hasattr(os, "sched_getaffinity")
+    """Whether this process can fork one that keeps what it inherits.
+
+    Linux can, but Python forbids it in a daemonic process, such as a worker of `multiprocessing.Pool`.
+    """
+    return hasattr(os, "sched_getaffinity") and not multiprocessing.current_process().daemon
 
 
 def has_spare_core() -> bool:

@@ -66,7 +66,7 @@ def test_what_has_a_process_of_its_own(kwargs, cores, expected, tmp_path, monkey
 
 def test_without_fork_overlap_is_refused(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
-    with pytest.raises(ConfigError, match="forked, as on Linux; set overlap=False, or give --one-process"):
+    with pytest.raises(ConfigError, match="forked, as on Linux .*; set overlap=False, or give --one-process"):
         train(small(overlap=True), out=tmp_path / "run", env_factory=ReachToy)
     assert not has_spare_core()
 
@@ -127,6 +127,19 @@ def test_a_vector_environment_may_keep_its_array_or_observe_in_parts(parts, tmp_
     rows = checkpoint.read(tmp_path / "run" / "checkpoint")[0]["replay.rows"]
     size = 2 if parts else 1
     assert bool((rows[:, -size:] - rows[:, :size] == 1).all())
+
+
+def _train_as_daemon(settings, out):
+    torch.set_num_threads(1)
+    config = small("Pendulum-v1", steps=80, learning_starts=10, **settings)
+    return train(config, out=out).steps
+
+
+def test_a_worker_of_a_pool_trains_in_one_process(tmp_path):
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(_train_as_daemon, ({}, tmp_path / "run")) == 80
+        with pytest.raises(ConfigError, match=r"such as the workers of multiprocessing\.Pool"):
+            pool.apply(_train_as_daemon, ({"overlap": True}, tmp_path / "other"))
 
 
 class OddError(Exception):
