@@ -10,7 +10,8 @@ ControllersError
 ├── ForkedProcessError (RuntimeError)   a forked process ended unexpectedly, or failed with an error that
 │                                       cannot be sent to this process
 ├── DemonstrationError (ValueError)     demonstrations cannot be read, or do not fit the environment
-├── RunFolderError (OSError)            the run folder exists already, or is not a run folder
+├── RunFolderError (OSError)            the run folder exists already, is not a run folder, or another
+│                                       process trains in it
 ├── CheckpointWriteError (OSError)      a checkpoint could not be written; the previous one is intact
 ├── CheckpointFormatError (ValueError)  a checkpoint is truncated, foreign or of another version
 └── DivergenceError (ArithmeticError)   a training quantity stopped being finite, or exploded
@@ -46,7 +47,7 @@ class DemonstrationError(ControllersError, ValueError):
 
 
 class RunFolderError(ControllersError, OSError):
-    """The run folder exists already, or is not a run folder."""
+    """The run folder exists already, is not a run folder, or another process trains in it."""
 
 
 class CheckpointWriteError(ControllersError, OSError):

@@ -16,6 +16,7 @@ from wpg.controllers.critic import Critic
 from wpg.controllers.environment import Env, EnvSpec, make_env
 from wpg.controllers.errors import CheckpointFormatError, RunFolderError, UnknownEnvError
 from wpg.controllers.evaluation import Act
+from wpg.controllers.files import locked
 from wpg.controllers.policy import ParticlePolicy
 
 CONFIG_NAME = "config.yaml"
@@ -90,6 +91,22 @@ def require_factory(metadata: RunMetadata, env_factory: Callable[[], Env] | None
             f"{metadata.env!r} is only a name: the run was trained with env_factory; make the environment "
             "by it, and give it to export_run or resume, too"
         )
+
+
+@contextmanager
+def sole_training(folder: Path) -> Iterator[None]:
+    """Context in which no other process can train in `folder`.
+
+    Processes that are forked in this context hold its lock, too, and may outlive this one. Therefore the
+    processes of a training are forked before.
+
+    Raises:
+        RunFolderError: another process trains there.
+    """
+    with locked(folder) as alone:
+        if alone is False:  # None on a file system without locks, where nothing can be said
+            raise RunFolderError(f"another process trains in {folder}")
+        yield
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from wpg.controllers.errors import ConfigError, RunFolderError
 from wpg.controllers.metrics import MetricsLog
 from wpg.controllers.monitor import Monitor
 from wpg.controllers.progress import OnProgress
-from wpg.controllers.run_folder import CONFIG_NAME, read_config, require_factory
+from wpg.controllers.run_folder import CONFIG_NAME, read_config, require_factory, sole_training
 from wpg.controllers.trainer import Trainer, TrainResult
 from wpg.controllers.training_plot import plot_training
 
@@ -53,8 +53,9 @@ def train(
         if config.demonstrations is not None:
             trainer.add_demonstrations(config.demonstrations)
         folder.mkdir(parents=True)
-        trainer.config.save(folder / CONFIG_NAME)
-        return _run(trainer, on_progress, resume_step=None)
+        with sole_training(folder):
+            trainer.config.save(folder / CONFIG_NAME)
+            return _run(trainer, on_progress, resume_step=None)
 
 
 def resume(
@@ -84,7 +85,7 @@ def resume(
         env_factory: as for `train`; a run that was trained with one needs it.
 
     Raises:
-        RunFolderError: `folder` is no run folder.
+        RunFolderError: `folder` is no run folder, or another process trains in it.
         ConfigError: its settings cannot be read or do not suit this machine, or it has already done more than
             `steps`.
         CheckpointFormatError: its checkpoint cannot be read, or does not fit the settings or the environment.
@@ -99,7 +100,7 @@ def resume(
         config = replace(config, steps=steps, decay_steps=config.decay_steps or config.steps)
     if overlap is not None:
         config = replace(config, overlap=overlap)
-    with tuned(config.threads), Trainer(config, folder, env_factory) as trainer:
+    with tuned(config.threads), Trainer(config, folder, env_factory) as trainer, sole_training(folder):
         trainer.restore()
         if steps is not None:
             trainer.evaluation.streak = 0
