@@ -25,11 +25,7 @@ from wpg.controllers.environment import (
     policy_view,
     versioned_id,
 )
-from wpg.controllers.errors import (
-    CheckpointFormatError,
-    DemonstrationError,
-    DivergenceError,
-)
+from wpg.controllers.errors import CheckpointFormatError, DemonstrationError, DivergenceError
 from wpg.controllers.exploration import HeldRandomActions
 from wpg.controllers.flow import sample
 from wpg.controllers.forked_process import overlaps

@@ -66,7 +66,7 @@ def test_what_has_a_process_of_its_own(kwargs, cores, expected, tmp_path, monkey
 
 def test_without_fork_overlap_is_refused(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
-    with pytest.raises(ConfigError, match="forked, as on Linux .*; set overlap=False, or give --one-process"):
+    with pytest.raises(ConfigError, match=r"forked, as on Linux .*; set overlap=False, or"):
         train(small(overlap=True), out=tmp_path / "run", env_factory=ReachToy)
     assert not has_spare_core()
 
