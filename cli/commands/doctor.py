@@ -25,7 +25,7 @@ def doctor(
     findings = diagnose()
     if policy is not None:
         findings.append(sources_needed(load_policy(policy).contract.interface))
-    table = Table(box=None, padding=(0, 2))
+    table = Table(box=None, padding=(0, 1))
     for title in ("", "looked at", "found", "to mend it"):
         table.add_column(title, overflow="fold")
     for finding in findings:

@@ -40,7 +40,7 @@ def list_names(*, json: bool = False) -> None:
     """Show environments, robots, links and protocols.
 
     Args:
-        json: Print JSON instead of a table.
+        json: Print the names as JSON instead of tables; takes no file.
     """
     listing = Listing(
         envs=_environments(),
@@ -60,7 +60,7 @@ def list_names(*, json: bool = False) -> None:
         "protocol": dict.fromkeys(listing.protocols, ""),
     }
     for kind, names in about.items():
-        table = Table(show_header=False, box=None, padding=(0, 2))
+        table = Table(show_header=False, box=None, padding=(0, 1))
         table.add_column(min_width=len("protocol"))
         table.add_column(no_wrap=True, overflow="ignore")  # a truncated name would be useless
         table.add_column()
