@@ -23,6 +23,8 @@ from wpg.export.errors import ContractError, CorruptArtifactError, SignatureErro
 from wpg.export.onnx_header import IR_VERSION, OPSETS, read_header
 
 CONTRACT_KEY = "wpg.contract"
+MCAP = b"\x89MCAP0\r\n"
+"""How a run log begins."""
 
 
 def load_artifact(path: Path | str, key: bytes | None = None) -> Artifact:
@@ -63,6 +65,10 @@ def artifact_from_bytes(data: bytes, path: Path, key: bytes | None = None) -> Ar
 
 
 def _checked_digest(data: bytes, path: Path) -> str:
+    if data.startswith(MCAP):
+        raise CorruptArtifactError(
+            f"{path}: expected a wpg artifact, found a run log, which `wpg plot` and `wpg replay` read"
+        )
     if not is_sealed(data):
         if CONTRACT_KEY.encode() not in data:
             raise CorruptArtifactError(

@@ -95,6 +95,11 @@ def test_missing_file_and_folder(tmp_path):
             load_artifact(place)
 
 
+def test_a_run_log_is_told_from_a_damaged_artifact(path, tmp_path):
+    data = b"\x89MCAP0\r\n" + path.read_bytes()  # a log holds the contract of its run
+    assert "found a run log, which `wpg plot`" in refused(data, tmp_path, CorruptArtifactError)
+
+
 def test_foreign_onnx(tmp_path):
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [value])
