@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wpg.cli.figures import BLUE, GREY, ORANGE, new_figure, styled, svg
 from wpg.cli.pages import template
-from wpg.cli.quantities import SHOWN, value_and_interval
+from wpg.cli.quantities import SHOWN, as_shown, value_and_interval
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.sim_envs.identification.identify import Comparison, Identification, Quantity
 
@@ -45,6 +45,10 @@ def write_identify_report(
         error_figure=_error_bars(found),
         trace_figure=_traces(comparison, description),
         quantity_figure=_quantities(found, description),
+        noise=[
+            (SHOWN[field].title, f"{as_shown(field, value)} {SHOWN[field].unit}")
+            for field, value in found.noise.items()
+        ],
         whole=[_row(quantity) for quantity in found.quantities if quantity.joint is None],
         unknown={SHOWN[field].title: joints for field, joints in found.unknown.items()},
         fitted_mrad=fitted,

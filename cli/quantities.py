@@ -27,14 +27,20 @@ SHOWN = {
     "stiffness_factor": Shown(title="position gain, of the model's", unit="%", factor=100.0, decimals=1),
     "damping_factor": Shown(title="velocity gain, of the model's", unit="%", factor=100.0, decimals=1),
     "joint_pos_offset_rad": Shown(title="encoder offset", unit="mrad", factor=1e3, decimals=2),
+    "joint_pos_noise_rad": Shown(title="position noise, standard deviation", unit="mrad", factor=1e3),
+    "joint_vel_noise_rad_s": Shown(title="velocity noise, standard deviation", unit="mrad/s", factor=1e3),
 }
+
+
+def as_shown(field: str, number: float) -> str:
+    """A value of a field as text, in the unit of display."""
+    shown = SHOWN[field]
+    return f"{round(shown.factor * number, shown.decimals) + 0.0:.{shown.decimals}f}"  # + 0.0 turns -0 into 0
 
 
 def value_and_interval(quantity: Quantity) -> tuple[str, str]:
     """The value and its 95 % interval as text, in the unit of display."""
-    shown = SHOWN[quantity.field]
     value, low, high = (
-        f"{round(shown.factor * number, shown.decimals) + 0.0:.{shown.decimals}f}"  # + 0.0 turns -0 into 0
-        for number in (quantity.value, quantity.low, quantity.high)
+        as_shown(quantity.field, number) for number in (quantity.value, quantity.low, quantity.high)
     )
     return value, f"{low} to {high}"

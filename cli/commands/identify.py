@@ -162,7 +162,7 @@ def _record(robot: Robot, path: Path, seed: int, safety: SafetyConfig, console: 
 
 
 def _show(found: "Identification", console: Console) -> None:
-    from wpg.cli.quantities import SHOWN, value_and_interval  # noqa: PLC0415  needs a simulator
+    from wpg.cli.quantities import SHOWN, as_shown, value_and_interval  # noqa: PLC0415  needs a simulator
 
     table, above = Table(box=None, padding=(0, 1)), ""
     for title in ("quantity", "joint", "value", "95 % interval"):
@@ -173,6 +173,8 @@ def _show(found: "Identification", console: Console) -> None:
         heading = "" if shown.name == above else f"{shown.name}, {shown.unit}"
         table.add_row(heading, quantity.joint or "", *value_and_interval(quantity))
         above = shown.name
+    for field, value in found.noise.items():
+        table.add_row(f"{SHOWN[field].name}, {SHOWN[field].unit}", "", as_shown(field, value), "")
     console.print(table)
     for field, joints in found.unknown.items():
         console.print(remark("cannot be told", f"{SHOWN[field].name} {', '.join(joints)}"))
