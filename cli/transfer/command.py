@@ -98,23 +98,24 @@ def transfer(
     arm = robot_of_runs(policies) if robot is None else robot
     options = RobotOptions(robot=arm, key=key, calibration=calibration, safety=safety, logs=logs)
     console = terminal()
+    destination = _destination(to, options)
     studies = run_studies(
         policies,
         from_,
-        _destination(to, options),
+        destination,
         config,
         robot=arm,
         actuators=actuators,
         say=console.print,
     )
     result = summarise(studies, from_, to, actuators)
-    _show(result, console)
+    _show(result, console, again=destination.is_robot)
     write_json(json, result)
     if html is not None:
         from wpg.cli.transfer.report import render  # noqa: PLC0415  matplotlib takes its time
 
         html.write_text(render(studies, result))
-        console.print(f"report: {html.resolve()}", soft_wrap=True)
+        console.print(f"report: {html}", soft_wrap=True)
 
 
 def _destination(to: str, options: "RobotOptions") -> "Destination":
@@ -129,7 +130,8 @@ def _destination(to: str, options: "RobotOptions") -> "Destination":
     return OtherEnvironment(to, options.robot)
 
 
-def _show(result: "TransferResult", console: Console) -> None:
+def _show(result: "TransferResult", console: Console, *, again: bool) -> None:
+    """Print the result; ``again`` means that the simulators' trials begin where the robot's did."""
     for policy in result.policies:
         table = Table(box=None, padding=(0, 1), title=policy.file, title_justify="left")
         for heading in ("", "success", "95 %", "return", "joint gap", "action W2"):
@@ -141,9 +143,16 @@ def _show(result: "TransferResult", console: Console) -> None:
         console.print(table)
         agreement = policy.agreement
         p = agreement.mcnemar_p_anytime if policy.stopped_early else agreement.mcnemar_p
+        plan = policy.plan
+        if again:
+            console.print(
+                "  the simulators' trials are repeated from the robot's starts; before, "
+                f"{plan.predicted:.0%} of {plan.predicted_trials} goals were predicted"
+            )
+        fixed = f", where a test of fixed size takes {plan.fixed_trials}" * policy.stopped_early
         console.print(
-            f"  {policy.trials} trials, where a test of fixed size takes {policy.plan.fixed_trials}; goal by "
-            f"goal, p = {p:.3g} for equal success, p = {agreement.error_wilcoxon_p:.3g} for equal error"
+            f"  {policy.trials} trials{fixed}; goal by goal, p = {p:.3g} for equal success, "
+            f"p = {agreement.error_wilcoxon_p:.3g} for equal error"
         )
     if len(result.policies) > 1:
         r = "cannot be told" if result.pearson_r is None else f"= {result.pearson_r:.3f}"

@@ -14,6 +14,7 @@ from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_tri
 from wpg.controllers import TrainConfig
 from wpg.controllers.run_folder import CONFIG_NAME
 from wpg.export.artifact import Artifact
+from wpg.hardware_bridge.control.goals import GoalResult
 from wpg.hardware_bridge.control.loop_config import LoopConfig
 from wpg.hardware_bridge.description import RobotDescription, RobotSource, load_description
 from wpg.hardware_bridge.errors import LogError
@@ -62,6 +63,16 @@ class Destination(ABC):
                     f"with goals drawn for the tool; this one {reason}. --to another environment compares any"
                 )
 
+    def extent(self, artifact: Artifact, count: int, enough: int) -> str:
+        """How many trials there will be there, for the user.
+
+        Args:
+            artifact: the policy.
+            count: most trials that were asked for.
+            enough: trials after which the answer is clear at the latest.
+        """
+        return f"At most {min(count, enough)} trials to know"
+
     @abstractmethod
     def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
         """Try up to ``count`` goals.
@@ -88,6 +99,10 @@ class OtherEnvironment(Destination):
         """Check that the environment exists and the policies fit it."""
         for artifact in artifacts:
             Simulator(self.name, artifact, robot=self._robot).close()
+
+    def extent(self, artifact: Artifact, count: int, enough: int) -> str:
+        """All trials are run."""
+        return f"It is tried {count} times there"
 
     def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
         """Run all trials: they cost little in simulation, and more trials give narrower intervals."""
@@ -197,6 +212,14 @@ class LoggedRobot(Destination):
         super().prepare(artifacts)
         self._read = {artifact.digest: self._recording(artifact) for artifact in artifacts}
 
+    def extent(self, artifact: Artifact, count: int, enough: int) -> str:
+        """A log has a fixed number of goals.
+
+        Raises:
+            LogError: its report is missing.
+        """
+        return f"Goals taken from the log: {len(self._results(artifact, count))}"
+
     def run(self, artifact: Artifact, simulator: Simulator, count: int, seed: int, enough: Enough) -> Tried:
         """The goals of the log.
 
@@ -204,9 +227,12 @@ class LoggedRobot(Destination):
             LogError: its report is missing, or it has gaps.
         """
         recording, path = self._read[artifact.digest], self._place(artifact)
-        results = decode_results(recording, str(path))[:count]
+        results = self._results(artifact, count)
         trials = logged_trials(recording, results, artifact, simulator, str(path))
         return Tried(trials=trials, safety_events={})
+
+    def _results(self, artifact: Artifact, count: int) -> list[GoalResult]:
+        return decode_results(self._read[artifact.digest], str(self._place(artifact)))[:count]
 
     def _place(self, artifact: Artifact) -> Path:
         """The log itself, or in a folder the log with the artifact's name."""

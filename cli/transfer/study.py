@@ -94,13 +94,13 @@ def study(
         config: settings of the study.
         say: receives lines about the progress.
     """
-    simulator = next(iter(simulators.values()))
+    label, simulator = next(iter(simulators.items()))
     predicted = _simulate(artifact, simulator, config, [None] * config.trials, robot=destination.is_robot)
     test, plan = _plan(predicted, config)
     say(
-        f"{artifact.path.name} reaches {plan.predicted:.0%} of {plan.predicted_trials} goals in "
-        f"{simulator.env_id}; is it at least {plan.high:.0%} on {destination.name}, or {plan.low:.0%} and "
-        f"less? At most {min(config.trials, plan.max_trials)} trials to know"
+        f"{artifact.path.name} reaches {plan.predicted:.0%} of {plan.predicted_trials} goals in the {label} "
+        f"({simulator.env_id}); is it at least {plan.high:.0%} on {destination.name}, or {plan.low:.0%} and "
+        f"less? {destination.extent(artifact, config.trials, plan.max_trials)}"
     )
 
     def enough(outcomes: Sequence[bool]) -> bool:

@@ -14,7 +14,8 @@ from wpg.cli.transfer.study import Study, StudyConfig, side, study
 from wpg.cli.transfer.trials import Simulator
 from wpg.hardware_bridge.description import RobotSource
 
-FITTED, UNFITTED = "fitted simulator", "unfitted simulator"
+FITTED, UNFITTED, SIMULATOR = "fitted simulator", "unfitted simulator", "simulator"
+"""Labels of the two simulators of a study with identified actuators, and of the only one without."""
 
 
 def run_studies(
@@ -47,7 +48,8 @@ def run_studies(
             opened.append(simulators)
             if actuators is not None:
                 simulators[FITTED] = Simulator(from_env, artifact, robot=robot, effects=actuators)
-            simulators[UNFITTED] = Simulator(from_env, artifact, robot=robot)
+            label = SIMULATOR if actuators is None else UNFITTED
+            simulators[label] = Simulator(from_env, artifact, robot=robot)
         destination.prepare(artifacts)
         return [
             study(artifact, simulators, destination, config, say=say)

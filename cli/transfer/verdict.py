@@ -37,16 +37,17 @@ def _asked(result: PolicyTransfer) -> str:
         case "works":
             return f"so success is above {result.plan.low:.0%}"
         case "fails":
-            return f"so success is below the {result.plan.high:.0%} asked for"
+            return f"so success is below {result.plan.high:.0%}"
     return f"too few to tell {result.plan.low:.0%} from {result.plan.high:.0%}"
 
 
 def _foreseen(result: PolicyTransfer) -> str:
     own = result.agreement.simulator.success
     if result.unfitted is None:
-        return f"where the simulator reaches {own:.0%}"
+        return f"where the simulator reaches {own:.0%} from the same starts"
     unfitted = result.unfitted.simulator.success
-    return f"where the fitted simulator reaches {own:.0%} and the unfitted one {unfitted:.0%}"
+    both = f"the fitted simulator reaches {own:.0%} and the unfitted one {unfitted:.0%}"
+    return f"where {both} from the same starts"
 
 
 def _limit(result: PolicyTransfer, tried: Sequence[Trial], unfitted: Sequence[Trial]) -> str:
@@ -57,7 +58,10 @@ def _limit(result: PolicyTransfer, tried: Sequence[Trial], unfitted: Sequence[Tr
         seen = f"though {cause}" if cause else "and the joints go where simulation has them"
         return f"nothing limited it in these trials, {seen}"
     if 2 * sum(missed) >= len(missed):
-        return f"what limits it is the policy: of {len(missed)} misses {sum(missed)} are simulation's too"
+        return (
+            "what limits it is the policy: of the missed goals, simulation misses "
+            f"{sum(missed)} of {len(missed)} too"
+        )
     if cause:
         return f"what limits it: {cause}"
     return "what limits it is not the arm: under the same commands the joints go where simulation has them"

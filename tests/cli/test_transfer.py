@@ -224,6 +224,7 @@ class TestLogs:
     def test_a_log_stands_for_the_robot(self, artifact, unfitted, log):
         robot = LoggedRobot(log)
         robot.prepare([artifact])
+        assert robot.extent(artifact, 100, 89) == "Goals taken from the log: 3"
         tried = robot.run(artifact, unfitted, 100, 0, lambda outcomes: False)
         assert len(tried.trials) == 3
         for trial in tried.trials:
@@ -311,7 +312,13 @@ class TestCommand:
         assert len(result["joint_replay_rmse_rad"]) == 7
         assert (result["trials"], result["pearson_r"]) == (3, None)
         assert page.read_text().startswith("<!doctype html>")
-        assert result["sentence"][:20] in " ".join(capsys.readouterr().out.split())
+        said = " ".join(capsys.readouterr().out.split())
+        assert result["sentence"][:20] in said
+        assert f"in the simulator ({ENV})" in said
+        assert "It is tried 3 times there" in said
+        assert f"report: {page}" in said
+        for words in ("unfitted", "fixed size", "are repeated"):
+            assert words not in said
 
     @pytest.mark.parametrize(
         ("changes", "said"),
