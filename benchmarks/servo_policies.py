@@ -24,7 +24,7 @@ from wpg.cli.commands.evaluate import evaluate_policy
 from wpg.controllers import TrainConfig, train
 from wpg.controllers.statistics import wilson_interval
 from wpg.export import export_run
-from wpg.sim_envs.registration import REACH_STEPS
+from wpg.sim_envs.registration import TASKS
 
 ARMS = {"so101": "SO101Reach-v0", "omx": "OpenManipulatorReach-v0"}
 SEED = 0
@@ -36,7 +36,7 @@ def register(target_history: int | None) -> None:
         gymnasium.register(
             id=env_id,
             entry_point="wpg.sim_envs.tasks.reach:ReachEnv",
-            max_episode_steps=REACH_STEPS,
+            max_episode_steps=TASKS["PandaReach"].horizon,
             kwargs={"robot": robot, "target_history": target_history},
         )
 

@@ -20,7 +20,7 @@ from wpg.cli.commands.demonstrate import demonstrate
 from wpg.cli.commands.evaluate import evaluate_policy
 from wpg.controllers import TrainConfig, load_run, train
 from wpg.export import export_run
-from wpg.sim_envs.registration import TRAIN_STEPS
+from wpg.sim_envs.registration import TASKS
 from wpg.sim_envs.tasks.interface import ControlName
 
 
@@ -86,7 +86,7 @@ def main(
             env=f"wpg/{task}-v0",
             env_kwargs={} if control is None else {"control": control},
             seed=seed,
-            steps=steps or TRAIN_STEPS[task],
+            steps=steps or TASKS[task].train_steps,
             compile=compile,
             hidden=hidden,
         )

@@ -24,11 +24,11 @@ from wpg.export.reader import load_artifact
 from wpg.hardware_bridge.control.checks import check_robot
 from wpg.hardware_bridge.description import load_description
 from wpg.hardware_bridge.errors import DescriptionError
+from wpg.sim_envs.registration import task_of
 from wpg.sim_envs.tasks.goal_env import GoalEnv
 from wpg.sim_envs.tasks.interface import task_kwargs
 
 Env = gymnasium.Env[Any, Any]
-OURS = "wpg/"
 
 
 class FreshEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -57,9 +57,9 @@ def acting(
         env_id: Gymnasium id; None takes the policy's own.
         select: how it chooses among its particles; None: as its file does.
         seed: of its noise.
-        kwargs: for the environment; they override the policy's own. A run folder knows the arguments of its
+        kwargs: for the environment; they override the policy's own. A run folder stores the arguments of its
             environment; of these another environment gets only the robot, and the effects if both are tasks
-            of wpg. An artifact knows only its robot.
+            of wpg. From an artifact a task of wpg gets the robot, the control and the target history.
 
     Yields:
         The controller, from an observation as ``flatten_obs`` gives it to an action; the environment; and the
@@ -79,11 +79,12 @@ def acting(
         artifact = load_artifact(policy)
     interface, own_id = artifact.contract.interface, artifact.contract.provenance.env_id
     if env_id not in (None, own_id):
-        ours = env_id.startswith(OURS) and own_id.startswith(OURS)
-        kept = ("robot", "effects") if ours else ("robot",)
+        kept = ("robot", "effects") if task_of(env_id) and task_of(own_id) else ("robot",)
         known = {name: value for name, value in known.items() if name in kept}
     env_id = env_id or own_id
-    env = _open(policy, env_id, interface, known | kwargs)
+    kwargs = known | kwargs
+    is_task = task_of(env_id) is not None and interface.robot is not None
+    env = open_task(policy, env_id, interface, **kwargs) if is_task else make_env(env_id, **kwargs)
     try:
         yield *_fitted(policy, artifact, env, select, seed), select or artifact.contract.sampler.choice
     finally:
@@ -138,23 +139,33 @@ def artifact_act(
     return act
 
 
-def _open(policy: Path, env_id: str, interface: PolicyInterface, kwargs: dict[str, Any]) -> Env:
-    """The environment with the policy's robot; another robot in ``kwargs`` is refused."""
-    trained_for = interface.robot
-    if trained_for is None or not env_id.startswith(OURS):
-        return make_env(env_id, **kwargs)
+def open_task(policy: Path, env_id: str, interface: PolicyInterface, **kwargs: Any) -> Env:
+    """Open a task of wpg with a policy's robot, control and target history.
+
+    Args:
+        policy: file or run folder, for errors.
+        env_id: id of the task.
+        interface: of the policy; it has a robot.
+        kwargs: for the environment; they override the policy's own.
+
+    Raises:
+        CommandError: the policy's robot is not shipped with wpg, and ``kwargs`` has none.
+        ContractError: the robot in ``kwargs`` is not the policy's.
+    """
+    assert interface.robot is not None
+    name = interface.robot.name
     if "robot" not in kwargs:
         try:
-            load_description(trained_for.name)
+            load_description(name)
         except DescriptionError as error:
             raise CommandError(
-                f"{policy} was trained for {trained_for.name}, which is not shipped with wpg: "
+                f"{policy} was trained for {name}, which is not shipped with wpg: "
                 "give its description by --robot"
             ) from error
-    env = make_env(env_id, **{"robot": trained_for.name, **task_kwargs(interface), **kwargs})
+    env = make_env(env_id, **{"robot": name, **task_kwargs(interface), **kwargs})
     try:
-        if isinstance(env.unwrapped, GoalEnv):
-            check_robot(interface, env.unwrapped.robot.description)
+        assert isinstance(env.unwrapped, GoalEnv)
+        check_robot(interface, env.unwrapped.robot.description)
     except BaseException:
         env.close()
         raise

@@ -9,13 +9,6 @@ from wpg.cli.terminal import terminal
 from wpg.hardware_bridge.description import brought_robots, load_description, shipped_robots
 from wpg.hardware_bridge.drivers import protocol_names
 
-TASKS = {
-    "PandaReach": "reach a point",
-    "PandaPush": "push a cube",
-    "PandaPickAndPlace": "grasp a cube",
-    "PandaInsert": "peg in hole",
-}
-"""What each task is about, by its name."""
 ENGINES = {"mujoco": "MuJoCo", "pybullet": "PyBullet"}
 LINKS = {
     "pty:": "a pseudo-terminal that the emulator opens",
@@ -70,12 +63,16 @@ def list_names(*, json: bool = False) -> None:
 
 
 def _about(env_id: str) -> str:
-    """Task, engine and reward of one of our environments."""
+    """Task, engine and reward of an environment; empty if it is another package's."""
     import gymnasium  # noqa: PLC0415  the bare bridge has none
 
-    task = next(about for name, about in TASKS.items() if env_id.startswith(f"wpg/{name}"))
+    from wpg.sim_envs.registration import task_of  # noqa: PLC0415
+
+    task = task_of(env_id)
+    if task is None:
+        return ""
     kwargs = gymnasium.spec(env_id).kwargs
-    return f"{task}; {ENGINES[kwargs['engine']]}, {kwargs['reward']}"
+    return f"{task.about}; {ENGINES[kwargs['engine']]}, {kwargs['reward']}"
 
 
 def _environments() -> list[str]:

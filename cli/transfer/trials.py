@@ -4,20 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.cli.acting import OURS
+from wpg.cli.acting import open_task
 from wpg.cli.observations import ContractObservations
 from wpg.cli.options import CommandError
 from wpg.controllers.environment import make_env
 from wpg.export.artifact import Artifact
-from wpg.export.errors import ContractError
-from wpg.export.interface import PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
-from wpg.hardware_bridge.control.checks import check_robot
 from wpg.hardware_bridge.control.goals import GoalResult
 from wpg.hardware_bridge.description import RobotSource
 from wpg.hardware_bridge.errors import LogError
@@ -26,8 +22,9 @@ from wpg.hardware_bridge.policy import SampledPolicy
 from wpg.hardware_bridge.robot import Vector
 from wpg.hardware_bridge.run_log.reader import TIME_ROUNDING_S, RunRecording
 from wpg.sim_envs.effects import Effects
+from wpg.sim_envs.registration import task_of
 from wpg.sim_envs.tasks.goal_env import GoalEnv
-from wpg.sim_envs.tasks.interface import task_kwargs, term_slice
+from wpg.sim_envs.tasks.interface import term_slice
 
 MAX_GAP_S = 0.2
 """Longest gap between two commands, or two states, of a trial that can be compared."""
@@ -86,19 +83,21 @@ class Simulator:
         interface = artifact.contract.interface
         if interface.robot is None:
             raise CommandError(f"{artifact.path}: was trained in an environment that stands for no robot")
-        self._env = _open(env_id, interface, robot or interface.robot.name, effects)
+        if task_of(env_id) is None:
+            make_env(env_id).close()  # raises an error that suggests a similar id
+            raise CommandError(f"{env_id}: expected an environment of wpg with an arm; `wpg list` shows them")
+        given = {} if robot is None else {"robot": robot}
+        self._env = open_task(artifact.path, env_id, interface, effects=effects, **given)
         assert isinstance(self._env.unwrapped, GoalEnv)
         self.arm = self._env.unwrapped
-        found = self.arm.robot.description
         try:
-            check_robot(interface, found)
             self._observe = ContractObservations(self._env, interface)
-        except (CommandError, ContractError):
+        except CommandError:
             self.close()
             raise
         self._action = interface.action
         self._joints = term_slice(self.arm.interface, "joint_pos")
-        self._grips = ActionPipeline(interface, found).moves_gripper
+        self._grips = ActionPipeline(interface, self.arm.robot.description).moves_gripper
 
     def run(
         self,
@@ -163,16 +162,6 @@ class Simulator:
     def close(self) -> None:
         """Free the engine."""
         self._env.close()
-
-
-def _open(
-    env_id: str, interface: PolicyInterface, robot: RobotSource, effects: Effects | Path | None
-) -> gymnasium.Env[Any, Any]:
-    """The environment with what the policy knows of its task."""
-    if not env_id.startswith(OURS):
-        make_env(env_id).close()  # raises an error that suggests a similar id
-        raise CommandError(f"{env_id}: expected an environment of wpg with an arm; `wpg list` shows them")
-    return make_env(env_id, robot=robot, effects=effects, **task_kwargs(interface))
 
 
 def logged_trials(

@@ -9,7 +9,7 @@ from wpg.hardware_bridge.description import RobotDescription, RobotSource, load_
 from wpg.hardware_bridge.robot import Vector
 from wpg.sim_envs.effects import load_effects, spread_of
 from wpg.sim_envs.models.scene import Peg, Scene
-from wpg.sim_envs.registration import INSERT_STEPS
+from wpg.sim_envs.registration import TASKS
 from wpg.sim_envs.tasks.goal_env import EnvOptions, GoalEnv
 from wpg.sim_envs.tasks.interface import (
     CONTROL_DT_S,
@@ -58,7 +58,7 @@ def insert_interface(
         tolerance_m=TOLERANCE_M,
         start_spread_rad=START_NOISE_RAD,
         given=True,
-        horizon_steps=INSERT_STEPS,
+        horizon_steps=TASKS["PandaInsert"].horizon,
     )
     return PolicyInterface(
         robot=description.robot_spec(),

@@ -6,7 +6,7 @@ from wpg.export.interface import GoalSpec, ObservationTerm, PolicyInterface
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.errors import DescriptionError
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.registration import PICK_AND_PLACE_STEPS
+from wpg.sim_envs.registration import TASKS
 from wpg.sim_envs.tasks.interface import (
     CONTROL_DT_S,
     GOAL_TERM,
@@ -62,7 +62,7 @@ def pick_and_place_interface(
             tolerance_m=round(TOLERANCE_M * table.scale, 6),
             distance_min_m=round(DISTANCE_MIN_M * table.scale, 6),
             start_clearance_m=table.clearance_m,
-            horizon_steps=PICK_AND_PLACE_STEPS,
+            horizon_steps=TASKS["PandaPickAndPlace"].horizon,
         ),
     )
 

@@ -5,7 +5,7 @@ import numpy as np
 from wpg.export.interface import GoalSpec, PolicyInterface
 from wpg.hardware_bridge.description import RobotDescription
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.registration import PUSH_STEPS
+from wpg.sim_envs.registration import TASKS
 from wpg.sim_envs.tasks.interface import CONTROL_DT_S, GOAL_TERM, ControlName, arm_action, arm_terms
 from wpg.sim_envs.tasks.object_env import OBJECT_TERMS, TOLERANCE_M, ObjectEnv
 from wpg.sim_envs.tasks.table import Table, lay_table
@@ -42,7 +42,7 @@ def push_interface(
             tolerance_m=round(TOLERANCE_M * table.scale, 6),
             distance_min_m=round(DISTANCE_MIN_M * table.scale, 6),
             start_clearance_m=table.clearance_m,
-            horizon_steps=PUSH_STEPS,
+            horizon_steps=TASKS["PandaPush"].horizon,
         ),
     )
 

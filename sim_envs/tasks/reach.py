@@ -9,7 +9,7 @@ from wpg.export.interface import GoalSpec, PolicyInterface
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.description import RobotDescription, RobotSource, load_description
 from wpg.hardware_bridge.robot import Vector
-from wpg.sim_envs.registration import REACH_STEPS
+from wpg.sim_envs.registration import TASKS
 from wpg.sim_envs.tasks.goal_env import EnvOptions, GoalEnv, given_vector
 from wpg.sim_envs.tasks.interface import (
     CONTROL_DT_S,
@@ -52,7 +52,7 @@ def reach_goal(description: RobotDescription) -> GoalSpec:
         high=tuple(np.round(home + size * np.array(BOX_HIGH_M), 2).tolist()),
         tolerance_m=TOLERANCE_M,
         start_spread_rad=START_SPREAD_RAD,
-        horizon_steps=REACH_STEPS,
+        horizon_steps=TASKS["PandaReach"].horizon,
     )
 
 

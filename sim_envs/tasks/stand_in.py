@@ -147,7 +147,7 @@ def _set_up(
 
 
 def _tasks_with_an_object() -> list[str]:
-    made_by = {name: load_env_creator(entry) for name, (entry, _) in TASKS.items()}
+    made_by = {name: load_env_creator(task.entry_point) for name, task in TASKS.items()}
     return [name for name, made in made_by.items() if isinstance(made, type) and issubclass(made, ObjectEnv)]
 
 

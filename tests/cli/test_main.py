@@ -5,8 +5,10 @@ import itertools
 import json
 from importlib import metadata
 
+import gymnasium
 import pytest
 from error_line import only_line
+from gymnasium.envs.registration import EnvSpec
 
 from wpg.cli import main as cli
 from wpg.cli.options import usage_error
@@ -41,6 +43,12 @@ def test_list_for_people(capsys):
     assert any("Franka Emika Panda" in line for line in lines)
     listed = [line for line in lines if "wpg/PandaPickAndPlaceDenseBullet-v0" in line]
     assert "dense" in listed[0]  # a pipe breaks no line
+
+
+def test_list_shows_what_others_registered_in_the_same_namespace(capsys, monkeypatch):
+    monkeypatch.setitem(gymnasium.registry, "wpg/Mine-v0", EnvSpec("wpg/Mine-v0", "mine:Env"))
+    assert run("list") == 0
+    assert "wpg/Mine-v0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("args", [[], ["frobnicate"], ["inspect"], ["train", "--stepz", "1"]])

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import shutil
+import sys
 import types
 from importlib.resources import files
 
@@ -154,6 +155,18 @@ def test_no_comparison_is_recommended_that_would_be_refused(task, capsys, monkey
     assert hint_of(interface, capsys, monkeypatch, env_id=f"wpg/{task}-v0") == []
 
 
+def test_a_task_is_known_by_the_module_that_registers_it_too(capsys, monkeypatch):
+    reach = reach_interface(load_description("panda"))
+    (found,) = hint_of(reach, capsys, monkeypatch, env_id="wpg.sim_envs:wpg/PandaReach-v0")
+    assert "--from wpg.sim_envs:wpg/PandaReach-v0" in found
+
+
+def test_no_comparison_is_recommended_without_a_simulator(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wpg.sim_envs.registration", None)
+    assert hint_of(reach_interface(load_description("panda")), capsys, monkeypatch) == []
+
+
 def test_no_comparison_with_an_environment_of_the_users_own(capsys, monkeypatch):
     reach = reach_interface(load_description("panda"))
-    assert hint_of(reach, capsys, monkeypatch, env_id="my_module:My/Env-v0") == []
+    for env_id in ("my_module:My/Env-v0", "wpg/Mine-v0"):
+        assert hint_of(reach, capsys, monkeypatch, env_id=env_id) == []

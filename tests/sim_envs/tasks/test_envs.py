@@ -9,7 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from wpg.export.kinematics import ForwardKinematics
-from wpg.sim_envs.registration import TASKS, TRAIN_STEPS, train_steps
+from wpg.sim_envs.registration import TASKS, task_of, train_steps
 
 IDS = [
     f"wpg/{task}{dense}{engine}-v0" for task in TASKS for dense in ("", "Dense") for engine in ("", "Bullet")
@@ -166,13 +166,27 @@ def test_many_at_once():
 @pytest.mark.parametrize(
     ("env_id", "steps"),
     [
-        ("wpg/PandaReach-v0", TRAIN_STEPS["PandaReach"]),
-        ("wpg/PandaReachDenseBullet-v0", TRAIN_STEPS["PandaReachDense"]),
-        ("wpg/PandaPushDenseBullet-v0", TRAIN_STEPS["PandaPush"]),
+        ("wpg/PandaReach-v0", 18_000),
+        ("wpg/PandaReachDenseBullet-v0", 54_000),
+        ("wpg/PandaPushDenseBullet-v0", 300_000),
+        ("wpg.sim_envs:wpg/PandaReachDense", 54_000),
         ("PandaReach-v0", None),
         ("Hopper-v5", None),
     ],
 )
 def test_every_task_says_how_long_it_takes_to_learn(env_id, steps):
     assert train_steps(env_id) == steps
-    assert {name.removesuffix("Dense") for name in TRAIN_STEPS} == TASKS.keys()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_id_names_its_task_whatever_comes_before_and_behind(task):
+    for ending in ("", "Dense", "Bullet", "DenseBullet"):
+        for env_id in (f"wpg/{task}{ending}-v0", f"wpg/{task}{ending}", f"my.tasks:wpg/{task}{ending}-v0"):
+            assert task_of(env_id) is TASKS[task]
+
+
+@pytest.mark.parametrize(
+    "env_id", ["wpg/Mine-v0", "wpg/PandaReach-v1", "PandaReach-v0", "my/wpg/PandaReach-v0"]
+)
+def test_ids_of_others_name_no_task(env_id):
+    assert task_of(env_id) is None
