@@ -12,9 +12,8 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from wpg.cli.observations import ContractObservations
-from wpg.cli.options import CommandError, require_policy
+from wpg.cli.options import CommandError, ParticleChoice, require_policy
 from wpg.controllers import load_run
-from wpg.controllers.config import Select
 from wpg.controllers.environment import inspect_env, make_env
 from wpg.controllers.evaluation import Act
 from wpg.export import export_run
@@ -46,7 +45,7 @@ class FreshEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 @contextmanager
 def acting(
-    policy: Path, env_id: str | None, select: Select | None, *, seed: int, **kwargs: Any
+    policy: Path, env_id: str | None, select: ParticleChoice | None, *, seed: int, **kwargs: Any
 ) -> Iterator[tuple[Act, Env, str]]:
     """Open a policy together with ``env_id`` or the environment that it was trained in.
 
@@ -94,7 +93,7 @@ def acting(
 def artifact_act(
     artifact: Artifact,
     action_space: Box,
-    select: Select | None,
+    select: ParticleChoice | None,
     *,
     seed: int,
     sampler: ArtifactSampler | None = None,
@@ -172,7 +171,9 @@ def open_task(policy: Path, env_id: str, interface: PolicyInterface, **kwargs: A
     return env
 
 
-def _fitted(policy: Path, artifact: Artifact, env: Env, select: Select | None, seed: int) -> tuple[Act, Env]:
+def _fitted(
+    policy: Path, artifact: Artifact, env: Env, select: ParticleChoice | None, seed: int
+) -> tuple[Act, Env]:
     """The controller, and the environment with the policy's observations and resets."""
     env = ContractObservations(env, artifact.contract.interface)
     spec = inspect_env(env)

@@ -15,11 +15,13 @@ from wpg.hardware_bridge.description import copy_description
 PRECIOUS = (".onnx", ".mcap", ".npz", ".toml", ".zip")
 """Suffixes of files that are not replaced silently: a training, a robot or a person made them."""
 
-Select = Literal["best", "mean", "sample"]
-"""How a policy acts in simulation: by the critic's best particle, the particles' mean, or a random one.
+ParticleChoice = Literal["best", "mean", "sample"]
+"""How an exported policy acts in simulation: by the critic's best particle, the particles' mean, or a random
+one.
 
-The particles are those of the exported file, so their mean is taken after the tanh and includes the noise.
-``select = "mean"`` of a training's settings takes the mean before the tanh, without noise.
+``wpg.controllers.Select`` has the same values, but cannot be used here: importing it imports torch, which the
+bare bridge lacks. Its ``mean`` is also another rule: in training it is the mean of the particles before the
+tanh and without noise. Here the particles are those of the exported file, after the tanh and with noise.
 """
 JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="Also write the result here, as JSON.")]
 KeyFile = Annotated[

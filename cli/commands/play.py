@@ -10,8 +10,8 @@ import tyro
 from wpg.cli.options import (
     ActuatorsFile,
     CommandError,
+    ParticleChoice,
     RobotOption,
-    Select,
     env_kwargs,
     naming,
     prepare_outputs,
@@ -34,7 +34,7 @@ def play(
     robot: RobotOption = None,
     actuators: ActuatorsFile = None,
     episodes: int = 3,
-    select: Select | None = None,
+    select: ParticleChoice | None = None,
     seed: int = 0,
 ) -> None:
     """Watch a policy: as an animation, rendered without a display, or in a window.
@@ -79,7 +79,7 @@ def play(
 def _controlled(
     target: str,
     env: str | None,
-    select: Select | None,
+    select: ParticleChoice | None,
     seed: int,
     kwargs: dict[str, Any],
 ) -> "Iterator[tuple[Act, gymnasium.Env[Any, Any]]]":
