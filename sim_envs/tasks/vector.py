@@ -25,7 +25,7 @@ class GoalVectorEnv(SyncVectorEnv):
     Args:
         task: class of the environments.
         num_envs: number of environments.
-        max_episode_steps: steps after which an episode is truncated; None: never.
+        max_episode_steps: steps after which an episode is truncated; None or −1, as Gymnasium has it: never.
         autoreset_mode: Gymnasium's ``NextStep`` or ``Disabled``.
         kwargs: passed to each environment.
 
@@ -46,7 +46,7 @@ class GoalVectorEnv(SyncVectorEnv):
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             raise ValueError("autoreset_mode: expected NextStep or Disabled, found SameStep")
         self._tasks = cast("list[GoalEnv]", self.envs)
-        self._horizon = np.inf if max_episode_steps is None else max_episode_steps
+        self._horizon = np.inf if max_episode_steps in (None, -1) else max_episode_steps
         self._elapsed = np.zeros(num_envs, np.int64)
 
     def reset(

@@ -51,6 +51,19 @@ def test_is_what_single_environments_give(env_id, effects):
     one.close()
 
 
+@pytest.mark.parametrize("limit", [2, -1])
+def test_another_time_limit_is_that_of_single_environments(limit):
+    """−1 is Gymnasium's "no limit"."""
+    ours, one = three_at_once(ID, max_episode_steps=limit), gymnasium.make(ID, max_episode_steps=limit)
+    ours.reset(seed=0)
+    one.reset(seed=0)
+    still = np.zeros((3, 7), np.float32)
+    for _ in range(2):
+        assert ours.step(still)[3].tolist() == [one.step(still[0])[3]] * 3
+    ours.close()
+    one.close()
+
+
 def test_resets_by_hand():
     envs = three_at_once(ID, autoreset_mode=AutoresetMode.DISABLED)
     envs.reset(seed=0)
