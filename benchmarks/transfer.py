@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from transfer_results import OUT, Book, rate, show
 from wpg_process import emulated, run_command
 
+from wpg.cli.transfer.destinations import LinkedRobot, RobotOptions
 from wpg.cli.transfer.rehearsal import RehearsedRobot
-from wpg.cli.transfer.robots import LinkedRobot, RobotOptions
 from wpg.cli.transfer.sequential_test import SequentialTest, fixed_size, sequential_test
 from wpg.cli.transfer.study import StudyConfig, study
 from wpg.cli.transfer.trials import Simulator

@@ -20,8 +20,8 @@ from wpg.cli.terminal import terminal
 from wpg.hardware_bridge.drivers import is_link
 
 if TYPE_CHECKING:
+    from wpg.cli.transfer.destinations import Destination, RobotOptions
     from wpg.cli.transfer.result import Agreement, Side, TransferResult
-    from wpg.cli.transfer.robots import Destination, RobotOptions
 
 PolicyPaths = Annotated[
     tuple[Path, ...],
@@ -76,7 +76,7 @@ def transfer(
         logs: Save the run's log in this folder, for `wpg identify` and --to.
         html: Write a page with pictures.
     """
-    from wpg.cli.transfer.robots import RobotOptions, robot_of_runs  # noqa: PLC0415  needs a simulator
+    from wpg.cli.transfer.destinations import RobotOptions, robot_of_runs  # noqa: PLC0415  needs a simulator
     from wpg.cli.transfer.study import StudyConfig  # noqa: PLC0415
     from wpg.cli.transfer.transfers import run_studies, summarise  # noqa: PLC0415
 
@@ -119,7 +119,7 @@ def transfer(
 
 
 def _destination(to: str, options: "RobotOptions") -> "Destination":
-    from wpg.cli.transfer.robots import LinkedRobot, LoggedRobot, OtherEnvironment  # noqa: PLC0415
+    from wpg.cli.transfer.destinations import LinkedRobot, LoggedRobot, OtherEnvironment  # noqa: PLC0415
 
     if is_link(to):
         return LinkedRobot(to, options)

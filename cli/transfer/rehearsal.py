@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from wpg.cli.options import CommandError
-from wpg.cli.transfer.robots import Destination, Enough, Tried
+from wpg.cli.transfer.destinations import Destination, Enough, Tried
 from wpg.cli.transfer.trials import Simulator, logged_trials
 from wpg.export.artifact import Artifact
 from wpg.hardware_bridge.control.loop import ControlLoop

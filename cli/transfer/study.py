@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from wpg.cli.options import CommandError
+from wpg.cli.transfer.destinations import Destination, Tried
 from wpg.cli.transfer.measures import Parting, ReplayGap, action_w2, parting, replay_gap
 from wpg.cli.transfer.paired_tests import anytime_interval, mcnemar_p, mcnemar_p_anytime, wilcoxon_p
 from wpg.cli.transfer.result import Agreement, Plan, PolicyTransfer, Side
-from wpg.cli.transfer.robots import Destination, Tried
 from wpg.cli.transfer.sequential_test import SequentialTest, fixed_size, sequential_test
 from wpg.cli.transfer.trials import Simulator, Trial, pairing
 from wpg.cli.transfer.verdict import sentence

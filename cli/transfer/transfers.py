@@ -7,9 +7,9 @@ import numpy as np
 
 from wpg.cli.options import CommandError
 from wpg.cli.policies import load_policy
+from wpg.cli.transfer.destinations import Destination
 from wpg.cli.transfer.paired_tests import mcnemar_p, mcnemar_p_anytime, mmrv, pearson_r, wilcoxon_p
 from wpg.cli.transfer.result import PolicyTransfer, TransferResult
-from wpg.cli.transfer.robots import Destination
 from wpg.cli.transfer.study import Study, StudyConfig, side, study
 from wpg.cli.transfer.trials import Simulator
 from wpg.hardware_bridge.description import RobotSource

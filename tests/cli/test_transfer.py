@@ -16,14 +16,14 @@ from error_line import only_line
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli import main as cli
 from wpg.cli.options import CommandError
-from wpg.cli.transfer.rehearsal import RehearsedRobot
-from wpg.cli.transfer.report import render
-from wpg.cli.transfer.robots import (
+from wpg.cli.transfer.destinations import (
     LinkedRobot,
     LoggedRobot,
     OtherEnvironment,
     RobotOptions,
 )
+from wpg.cli.transfer.rehearsal import RehearsedRobot
+from wpg.cli.transfer.report import render
 from wpg.cli.transfer.study import StudyConfig, study
 from wpg.cli.transfer.transfers import FITTED, UNFITTED, summarise
 from wpg.cli.transfer.trials import Simulator, logged_trials, pairing
@@ -203,7 +203,7 @@ class TestRobot:
 
     def test_a_log_that_was_cut_short_is_no_evidence(self, artifact, unfitted, monkeypatch):
         report = SimpleNamespace(completed=True, end_reason="goals_done", log_error="a.mcap: File too large")
-        monkeypatch.setattr("wpg.cli.transfer.robots.run_policy", lambda *_, **options: report)
+        monkeypatch.setattr("wpg.cli.transfer.destinations.run_policy", lambda *_, **options: report)
         options = RobotOptions(robot=None, key=None, calibration=None, safety=None, logs=None)
         with pytest.raises(CommandError, match=r"the run log is not whole: a\.mcap: File too large"):
             LinkedRobot("udp://127.0.0.1:1", options).run(artifact, unfitted, 1, 0, lambda reached: False)
