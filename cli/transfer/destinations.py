@@ -11,7 +11,7 @@ from wpg.cli.policies import why_not_on_robot
 from wpg.cli.robots import emergency_stop, safety_of
 from wpg.cli.terminal import terminal
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
-from wpg.controllers import TrainConfig
+from wpg.controllers.config import ResolvedConfig
 from wpg.controllers.run_folder import CONFIG_NAME
 from wpg.export.artifact import Artifact
 from wpg.hardware_bridge.control.goals import GoalResult
@@ -39,7 +39,7 @@ class Tried:
 def robot_of_runs(policies: Sequence[Path]) -> RobotSource | None:
     """The robot that the first run folder among the policies was told to use; None if none was told."""
     configs = [path / CONFIG_NAME for path in policies if (path / CONFIG_NAME).is_file()]
-    told = (TrainConfig.load(config).env_kwargs.get("robot") for config in configs)
+    told = (ResolvedConfig.load(config).env_kwargs.get("robot") for config in configs)
     return next((robot for robot in told if robot is not None), None)
 
 

@@ -21,6 +21,7 @@ from wpg.cli.transfer.destinations import (
     LoggedRobot,
     OtherEnvironment,
     RobotOptions,
+    robot_of_runs,
 )
 from wpg.cli.transfer.rehearsal import RehearsedRobot
 from wpg.cli.transfer.report import render
@@ -28,6 +29,8 @@ from wpg.cli.transfer.study import StudyConfig, study
 from wpg.cli.transfer.transfers import FITTED, UNFITTED, summarise
 from wpg.cli.transfer.trials import Simulator, logged_trials, pairing
 from wpg.cli.transfer.verdict import sentence
+from wpg.controllers import TrainConfig
+from wpg.controllers.environment import inspect_env, make_env
 from wpg.export.reader import load_artifact
 from wpg.export.testing import untrained_artifact
 from wpg.hardware_bridge.control.loop import ControlLoop
@@ -283,6 +286,16 @@ class TestLogs:
         record.close()
         with pytest.raises(LogError, match=f"found {said}"):
             LoggedRobot(tmp_path / "other.mcap").prepare([artifact])
+
+
+def test_the_robot_of_a_run_that_was_shortened(tmp_path):
+    """Such settings a new run may not have, a stored one may."""
+    with closing(make_env(ENV)) as env:
+        config = TrainConfig(env=ENV, env_kwargs={"robot": "xarm6"}).resolve(inspect_env(env))
+    folders = [tmp_path / name for name in ("file.onnx", "run")]
+    folders[1].mkdir()
+    replace(config, steps=config.learning_starts).save(folders[1] / "config.yaml")
+    assert robot_of_runs(folders) == "xarm6"
 
 
 class TestCommand:
