@@ -1,7 +1,8 @@
 """Entry point of ``wpg``: runs the subcommand, and reports every error in one line.
 
 Exit codes: 0 if the work is done; 2 if the command line itself is wrong, for example an unknown option, an
-impossible value or options that exclude each other; 1 for every other failure, such as a missing file.
+impossible value or options that exclude each other; 130 if Ctrl-C or another signal ended the work; 1 for every
+other failure, such as a missing file.
 """
 
 import sys

@@ -94,12 +94,4 @@ def evaluate_policy(
 
     with naming(actuators), acting(policy, env, select, seed=seed, **kwargs) as (act, opened, rule):
         found = evaluate_act(act, opened, episodes, seed=seed)
-    return EvaluationResult(
-        env=found.env,
-        episodes=found.episodes,
-        return_mean=found.return_mean,
-        return_ci95=found.return_ci95,
-        success_rate=found.success_rate,
-        success_ci95=found.success_ci95,
-        select=rule,
-    )
+    return msgspec.convert({**vars(found), "select": rule}, EvaluationResult)
