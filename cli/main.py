@@ -1,10 +1,11 @@
 """Entry point of ``wpg``: runs the subcommand, and reports every error in one line.
 
 Exit codes: 0 if the work is done; 2 if the command line itself is wrong, for example an unknown option, an
-impossible value or options that exclude each other; 130 if Ctrl-C or another signal ended the work; 1 for every
-other failure, such as a missing file.
+impossible value or options that exclude each other; 130 if Ctrl-C or another signal ended the work; 1 for
+every other failure, such as a missing file.
 """
 
+import difflib
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -98,6 +99,8 @@ def _dispatch(args: Sequence[str]) -> None:
     Each command has a parser of its own, so that errors point to that command's help.
     """
     if not args or args[0] not in COMMANDS:
+        if args and (near := difflib.get_close_matches(args[0], COMMANDS, n=1)):
+            raise UsageError(f"no command {args[0]!r}: did you mean {near[0]}? `wpg --help` shows all")
         tyro.cli(summaries(COMMANDS), prog="wpg", description=ABOUT, args=args)
         return
     command, prog = COMMANDS[args[0]], f"wpg {args[0]}"

@@ -84,6 +84,12 @@ def test_an_unknown_option_points_to_the_help_that_has_all(capsys):
     assert "wpg train --help" in said
 
 
+def test_a_mistyped_command_is_told_the_one_that_was_meant(capsys):
+    assert run("trian", "wpg/PandaReach-v0") == 2
+    said = only_line(capsys.readouterr().err)
+    assert said == "wpg: no command 'trian': did you mean train? `wpg --help` shows all"
+
+
 ARM = ("panda", "--link", "udp://127.0.0.1:1")
 TO_ARM = ("--robot", *ARM)
 WRONG = {
