@@ -71,7 +71,7 @@ def play(
             console = terminal()
             with console.status("playing and drawing ..."):
                 frames = film(act, opened, episodes, seed)
-            write_film(out, frames, rate_hz(opened))
+                write_film(out, frames, rate_hz(opened))
             console.print(f"{out}: {len(frames)} frames at {rate_hz(opened):g} a second", soft_wrap=True)
 
 
