@@ -31,9 +31,9 @@ from transfer_results import OUT, Book, rate, show
 from wpg_process import emulated, run_command
 
 from wpg.cli.transfer.destinations import LinkedRobot, RobotOptions
-from wpg.cli.transfer.rehearsal import RehearsedRobot
 from wpg.cli.transfer.sequential_test import SequentialTest, fixed_size, sequential_test
 from wpg.cli.transfer.study import StudyConfig, study
+from wpg.cli.transfer.testing import RehearsedRobot
 from wpg.cli.transfer.trials import Simulator
 from wpg.export.artifact import Artifact
 from wpg.export.reader import load_artifact

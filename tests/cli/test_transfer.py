@@ -23,9 +23,9 @@ from wpg.cli.transfer.destinations import (
     RobotOptions,
     robot_of_runs,
 )
-from wpg.cli.transfer.rehearsal import RehearsedRobot
 from wpg.cli.transfer.report import render
 from wpg.cli.transfer.study import StudyConfig, study
+from wpg.cli.transfer.testing import RehearsedRobot
 from wpg.cli.transfer.transfers import FITTED, UNFITTED, summarise
 from wpg.cli.transfer.trials import Simulator, logged_trials, pairing
 from wpg.cli.transfer.verdict import sentence

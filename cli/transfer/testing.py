@@ -1,4 +1,4 @@
-"""A simulated robot as the destination of a transfer; tests and benchmarks use it instead of a real one."""
+"""A simulated robot as the destination of a transfer, for benchmarks and tests that have no real one."""
 
 from dataclasses import replace
 
