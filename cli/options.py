@@ -176,7 +176,7 @@ def prepare_outputs(*paths: Path | None, inputs: Sequence[Path | str | None] = (
     Args:
         paths: of the results; None for one that is not requested.
         inputs: files that the command reads and no result may replace; names that are not files are ignored.
-        kind: the suffix in ``PRECIOUS`` that these results may replace, for example one policy another.
+        kind: a suffix in ``PRECIOUS`` whose files these results may replace, as one policy replaces another.
 
     Raises:
         CommandError: there is a folder, an input or a file of another kind at the path, the path is not

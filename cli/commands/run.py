@@ -34,7 +34,7 @@ from wpg.hardware_bridge.robot import StopMode
 from wpg.hardware_bridge.session import run_policy
 
 ENOUGH = 0.9
-"""Share of the goals; if a run reaches fewer, it is told how to find out why."""
+"""If a run reaches a smaller share of its goals than this, a line says how to find out why."""
 
 
 def run(

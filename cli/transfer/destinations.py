@@ -147,7 +147,7 @@ class LinkedRobot(Destination):
         """
         super().prepare(artifacts)
         for artifact in artifacts:
-            assert artifact.contract.interface.robot is not None  # or there were no simulator of it
+            assert artifact.contract.interface.robot is not None  # its simulator, made before, has checked it
             self._driver(load_description(self._options.robot or artifact.contract.interface.robot.name))
         if self._options.logs is None:
             return

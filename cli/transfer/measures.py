@@ -35,7 +35,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayGap:
-    """Replay gap: how far B's joints are from A's when A gets B's commands."""
+    """How far B's joints are from those of simulator A when A is sent the commands of B."""
 
     rmse_rad: Vector
     """Root mean square (num_joints,), over all steps of all trials."""

@@ -41,11 +41,11 @@ class SequentialTest:
     """
 
     low: float
-    """Rate up to which ``works`` is an error."""
+    """The answer ``works`` is an error if the true rate is at most this."""
     high: float
-    """Rate from which on ``fails`` is an error."""
+    """The answer ``fails`` is an error if the true rate is at least this."""
     error: float
-    """Largest probability of either."""
+    """Largest probability of either error."""
     works_at: tuple[int, ...]
     fails_at: tuple[int, ...]
 

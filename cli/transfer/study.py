@@ -20,7 +20,8 @@ from wpg.export.interface import PolicyInterface
 from wpg.hardware_bridge.policy import SampledPolicy
 
 LEAST_TARGET, MOST_TARGET = 0.5, 0.98
-"""A policy that the simulator fails is asked for half, and none for more than can be shown in few trials."""
+"""By default B must reach at least the first share of the goals, even if the simulator predicts less. More
+than the second is never required, since it could not be shown in few trials."""
 
 
 @dataclass(frozen=True, kw_only=True)
