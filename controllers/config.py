@@ -1,5 +1,6 @@
 """Settings of a training run."""
 
+import json
 import os
 import shutil
 from dataclasses import asdict, dataclass, field, fields
@@ -50,7 +51,8 @@ class TrainConfig:
     env: str
     """Gymnasium id."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the environment, in values that YAML can hold."""
+    """Keyword arguments of the environment, in values that YAML can hold. The environment gets them as they
+    are read again from YAML: a tuple or a set becomes a list, and a member of an enumeration its value."""
     steps: Count = 100_000
     """Total number of environment steps, summed over all environments."""
     seed: Seed = 0
@@ -152,9 +154,12 @@ class TrainConfig:
         """
         validate_fields(self)
         try:
-            msgspec.to_builtins(self.env_kwargs, str_keys=True)
-        except TypeError as error:
+            plain = msgspec.to_builtins(self.env_kwargs, builtin_types=(bytes, bytearray, memoryview))
+            json.dumps(plain)  # refuses bytes, which YAML would give back as text
+            stored = msgspec.yaml.decode(msgspec.yaml.encode(self.env_kwargs))
+        except (TypeError, ValueError) as error:
             raise ConfigError(f"env_kwargs must be plain values: {error}") from error
+        object.__setattr__(self, "env_kwargs", stored)
         if isinstance(self, ResolvedConfig):
             return
         if self.stop_at_success is not None and self.eval_period == 0:

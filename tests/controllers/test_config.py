@@ -1,6 +1,7 @@
 """Settings: their ranges, the defaults that depend on the environment, and the settings file."""
 
 import dataclasses
+import enum
 from pathlib import Path
 
 import gymnasium as gym
@@ -122,3 +123,22 @@ def test_a_replay_holds_a_step_of_every_environment(demonstrations):
     small(num_envs=8, replay_capacity=least, demonstrations=demonstrations).resolve(spec)
     with pytest.raises(ConfigError, match=f"replay_capacity must be at least {least}, .*, it is {least - 1}"):
         small(num_envs=8, replay_capacity=least - 1, demonstrations=demonstrations).resolve(spec)
+
+
+class Gripper(enum.Enum):
+    OPEN = "open"
+
+
+def test_an_environment_is_trained_with_the_arguments_that_are_stored(tmp_path):
+    given = {"span": (0, 2.5), "names": {"a"}, "gripper": Gripper.OPEN, "on": "yes", "deep": [{"at": (1,)}]}
+    config = TrainConfig(env="toy", env_kwargs=given)
+    kept = {"span": [0, 2.5], "names": ["a"], "gripper": "open", "on": "yes", "deep": [{"at": [1]}]}
+    assert config.env_kwargs == kept
+    config.save(tmp_path / "config.yaml")
+    assert TrainConfig.load(tmp_path / "config.yaml").env_kwargs == kept
+
+
+@pytest.mark.parametrize("value", [b"ab", [b"ab"], np.float32(1), Path("x"), {(1, 2): 3}, "\ud800"])
+def test_arguments_that_a_settings_file_cannot_hold_are_refused(value):
+    with pytest.raises(ConfigError, match="env_kwargs must be plain values"):
+        TrainConfig(env="toy", env_kwargs={"value": value})
