@@ -65,8 +65,9 @@ class Monitor:
             row |= {"eval_return": evaluation.return_mean, "eval_success": evaluation.success_rate}
         self.log.write(row)
 
-    def show(self, step: int, eval_success: float | None, *, now: bool = False) -> None:
-        """Call `on_progress`, at most about twice a second unless `now`."""
+    def show(self, step: int, evaluation: Evaluation | None = None, *, now: bool = False) -> None:
+        """Call `on_progress`, at most about twice a second unless `now` or with an evaluation."""
+        now |= evaluation is not None
         if self.on_progress is None or not (now or time.perf_counter() - self._shown > PROGRESS_SECONDS):
             return
         self._shown = time.perf_counter()
@@ -76,10 +77,11 @@ class Monitor:
             total_steps=self.config.steps,
             episodes=self.rollout.finished,
             return_mean=self.rollout.mean_return(),
-            success_rate=self.rollout.success_rate() if eval_success is None else eval_success,
+            success_rate=self.rollout.success_rate(),
             tau=self.learner.tau(),
             particle_spread=self.learner.metrics()["particle_spread"],
             steps_per_s=pace,
             seconds_left=max(self.config.steps - step, 0) / pace if pace > 0 else None,
+            evaluation=evaluation,
         )
         self.on_progress(progress)

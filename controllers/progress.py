@@ -1,4 +1,4 @@
-"""The progress report of a running training, and a progress bar that shows it."""
+"""The progress report of a running training, and its display on the console."""
 
 from dataclasses import dataclass
 from types import TracebackType
@@ -6,6 +6,8 @@ from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from wpg.controllers.evaluation import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class TrainProgress:
     return_mean: float | None
     """Mean return of the last twenty training episodes."""
     success_rate: float | None
-    """Success rate of the last evaluation or, before the first one, of the last twenty training episodes."""
+    """Success rate of the last twenty training episodes, whose actions are partly random."""
     tau: float
     """Temperature."""
     particle_spread: float
@@ -30,10 +32,12 @@ class TrainProgress:
     """Environment steps per second, including the time of updates."""
     seconds_left: float | None
     """Time to `total_steps` at this pace; None if this call has done no step yet."""
+    evaluation: Evaluation | None
+    """The evaluation that was made at this step; None if there was none."""
 
 
 class OnProgress(Protocol):
-    """Called about twice a second, and once at the end."""
+    """Called about twice a second, after each evaluation, and once at the end."""
 
     def __call__(self, progress: TrainProgress, /) -> None:
         """Receive `progress`."""
@@ -42,7 +46,9 @@ class OnProgress(Protocol):
 class ProgressBar:
     """A progress bar on the terminal; use it as a context, and as the `on_progress` of `train`.
 
-    It appears with the first call, so that a training that fails to start prints its error line only.
+    It appears with the first call, so that a training that fails to start prints its error line only. Above
+    it stands a line for each evaluation. Where the output is no terminal, a line at the start and one at the
+    end replace the bar.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -63,11 +69,24 @@ class ProgressBar:
             self._progress.stop()
 
     def __call__(self, progress: TrainProgress, /) -> None:
-        """Move the bar."""
-        self._progress.start()
+        """Move the bar, and print the evaluation if there is one."""
+        console = self._progress.console
+        if not self._progress.live.is_started:
+            self._progress.start()
+            if not console.is_terminal:
+                console.print(f"training up to step {progress.total_steps:,} ...")
+        if (found := progress.evaluation) is not None:
+            told = outcome(found.return_mean, found.success_rate)
+            console.print(f"evaluation at step {progress.step:,}: {told}")
         self._progress.update(
             self._task, completed=progress.step, total=progress.total_steps, line=progress_line(progress)
         )
+
+
+def outcome(return_mean: float, success_rate: float | None) -> str:
+    """Return and success of an evaluation, as text."""
+    success = "not reported" if success_rate is None else format(success_rate, ".0%")
+    return f"return {return_mean:.1f}, success {success}"
 
 
 def progress_line(progress: TrainProgress) -> str:

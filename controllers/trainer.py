@@ -155,7 +155,7 @@ class Trainer:
             if stopped_by is not None or (self._checkpoint_due and (ended or self.spec.horizon is None)):
                 self._save()
         last = self.evaluation.last
-        monitor.show(self.step, last.success_rate, now=True)
+        monitor.show(self.step, now=True)
         return TrainResult(
             folder=self.folder,
             steps=self.step,
@@ -204,15 +204,15 @@ class Trainer:
     def _report(self, monitor: Monitor) -> None:
         period = self.config.eval_period
         due = period > 0 and self._passed(period) and self.step >= self.config.learning_starts
+        evaluation = None
         if due or self._passed(self.config.log_period):
             self._check_finite()
-            evaluation = None
             if due:
                 with monitor.evaluating():
                     evaluation = self.evaluation.evaluate(self.learner, self.step)
             monitor.write(self.step, evaluation)
         self._checkpoint_due |= self._passed(self.config.checkpoint_period)
-        monitor.show(self.step, self.evaluation.last.success_rate)
+        monitor.show(self.step, evaluation)
 
     def _stop_reason(self, monitor: Monitor) -> StopReason | None:
         if self.evaluation.succeeded():

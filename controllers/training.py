@@ -31,7 +31,7 @@ def train(
     Args:
         config: settings.
         out: run folder; must not exist.
-        on_progress: called about twice a second.
+        on_progress: called about twice a second, after each evaluation, and once at the end.
         env_factory: makes an environment that is not registered; `config.env` is then only its name.
 
     Raises:
@@ -81,7 +81,7 @@ def resume(
         max_seconds: time limit for this call; None for none.
         overlap: whether separate processes step the environments and update the policy; None keeps the
             run's own setting.
-        on_progress: called about twice a second.
+        on_progress: called about twice a second, after each evaluation, and once at the end.
         env_factory: as for `train`; a run that was trained with one needs it.
 
     Raises:

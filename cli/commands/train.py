@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from rich.console import Console
 
 from wpg.cli.help_text import optional_settings
 from wpg.cli.options import (
@@ -149,8 +150,11 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
 
     console = terminal()
     try:
-        with interrupted_by_sigterm(), ProgressBar(console) as bar:
-            result = work(bar)
+        with interrupted_by_sigterm():
+            with ProgressBar(console) as bar:
+                result = work(bar)
+            _show(result, since, console)
+            artifact = export_run(result.folder, result.folder / POLICY_NAME)
     except KeyboardInterrupt:
         if not folder.exists():
             raise
@@ -162,10 +166,21 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
             f"the last checkpoint is of step {saved.metadata.steps:,}: go on from there by "
             f"wpg train --resume {at}, or export its policy by wpg export {at}"
         ) from None
+    command = shlex.join(("wpg", "evaluate", str(result.folder)))
+    console.print(f"exported to {artifact}; next: {command}", soft_wrap=True)
+    return result
+
+
+def _show(result: "TrainResult", since: str, console: Console) -> None:
+    """Print how a training ended; ``since`` is as for :func:`_run`."""
+    from wpg.controllers.progress import outcome  # noqa: PLC0415  torch: not in the bare bridge
+
+    evaluated = "nothing was evaluated"
+    if result.return_mean is not None:
+        evaluated = f"last evaluation: {outcome(result.return_mean, result.success_rate)}"
     console.print(
         f"{result.steps:,} steps{since}: {result.train_seconds:.0f} s of training and "
-        f"{result.eval_seconds:.0f} s of evaluation, stopped by {result.stopped_by}; "
-        f"{_last_evaluation(result)}",
+        f"{result.eval_seconds:.0f} s of evaluation, stopped by {result.stopped_by}; {evaluated}",
         soft_wrap=True,
     )
     if not result.updates:
@@ -174,10 +189,6 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
             "Learning begins after the random steps (see config.yaml); with goals also after an episode",
             soft_wrap=True,
         )
-    artifact = export_run(result.folder, result.folder / POLICY_NAME)
-    command = shlex.join(("wpg", "evaluate", str(result.folder)))
-    console.print(f"exported to {artifact}; next: {command}", soft_wrap=True)
-    return result
 
 
 @contextmanager
@@ -211,10 +222,3 @@ def _config(env: str, settings: dict[str, Any]) -> "TrainConfig":
         return TrainConfig(env=env, **settings)
     except ConfigError as error:
         raise usage_error(error, **RENAMED) from error
-
-
-def _last_evaluation(result: "TrainResult") -> str:
-    if result.return_mean is None:
-        return "nothing was evaluated"
-    success = "not reported" if result.success_rate is None else format(result.success_rate, ".0%")
-    return f"last evaluation: return {result.return_mean:.1f}, success {success}"

@@ -100,6 +100,20 @@ def test_what_was_interrupted_can_go_on(run, capsys, monkeypatch, tmp_path):
     assert failure(capsys, "train", REACH, "--out", tmp_path / "none", code=130) == "wpg: interrupted"
 
 
+def test_an_interrupted_export_loses_nothing(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("wpg.export.writing.runs.export_run", interrupted)
+    out = tmp_path / "run"
+    args = ("train", REACH, "--steps", 48, "--eval-period", 0, "--one-process", "--out", out)
+    assert wpg(*args) == 130
+    printed = capsys.readouterr()
+    assert printed.out.startswith("training up to step 48 ...")
+    assert printed.err.startswith("wpg: interrupted; the last checkpoint is of step 48: go on")
+    assert f"or export its policy by wpg export {out}" in printed.err
+
+
 def test_a_run_remembers_its_arm(run):
     config = TrainConfig.load(run / "config.yaml")
     assert config.env_kwargs["robot"] == "so101"

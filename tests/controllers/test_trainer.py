@@ -2,15 +2,19 @@
 
 import csv
 import dataclasses
+import io
+import re
 import sys
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from toy import ReachToy, rows, small
 
 from wpg.controllers import (
     ConfigError,
+    ProgressBar,
     RunFolderError,
     TrainConfig,
     UnsupportedEnvError,
@@ -177,6 +181,7 @@ def test_run_folder_and_load(tmp_path):
     }
     assert list((tmp_path / "run" / "tb").glob("events.out.tfevents.*"))
     assert seen[-1].step == seen[-1].total_steps == 240
+    assert [progress.step for progress in seen if progress.evaluation is not None] == [100, 200]
     run = load_run(tmp_path / "run")
     assert (run.config.hidden, run.config.gamma, run.config.target_entropy) == (16, 0.99, -4.0)
     assert not run.policy.training
@@ -184,6 +189,17 @@ def test_run_folder_and_load(tmp_path):
     for select in ("best", "mean", "sample"):
         first, second = (evaluate(run.act(select), ReachToy(), 3, seed=1) for _ in range(2))
         assert first == second
+
+
+def test_a_log_file_shows_the_start_and_every_evaluation(tmp_path):
+    console = Console(file=io.StringIO(), width=80)
+    with ProgressBar(console) as bar:
+        train(small(), out=tmp_path / "run", env_factory=ReachToy, on_progress=bar)
+    first, *evaluations, last = console.file.getvalue().splitlines()[:4]
+    assert first == "training up to step 240 ..."
+    for line, step in zip(evaluations, (100, 200), strict=True):
+        assert re.fullmatch(rf"evaluation at step {step}: return -?\d+\.\d, success \d+%", line)
+    assert " 240 return " in last
 
 
 def test_what_is_loaded_is_the_average(tmp_path):
