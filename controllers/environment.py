@@ -154,11 +154,22 @@ def _require_registered(env_id: str) -> None:
         version = find_highest_version(namespace, stem) if version is None else version
         gym.spec(get_env_id(namespace, stem, version))
     except gym.error.Error as error:
-        folder = env_id.rpartition("/")[0]
-        known = [other for other in gym.registry if other.rpartition("/")[0] == folder]
-        near = difflib.get_close_matches(env_id, known, n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(near)}?" if near else f"; {ELSEWHERE}"
-        raise UnknownEnvError(f"no environment {env_id!r} ({str(error).rstrip('.')}){hint}") from error
+        reason, hint = str(error), ELSEWHERE
+        if near := _similar_ids(name):
+            reason = reason.partition(" Did you mean")[0]
+            hint = f"did you mean {', '.join(near)}?"
+        raise UnknownEnvError(f"no environment {env_id!r} ({reason.rstrip('.')}); {hint}") from error
+
+
+def _similar_ids(env_id: str) -> list[str]:
+    """Up to three registered ids similar to `env_id`, of its namespace; of any if it names none."""
+    namespace, _, name = env_id.rpartition("/")
+    known = {}
+    for other in sorted(gym.registry, key=lambda other: "/" in other, reverse=True):
+        others_namespace, _, others_name = other.rpartition("/")
+        if namespace in ("", others_namespace):
+            known[others_name] = other  # an id without a namespace comes last, and replaces others
+    return [known[near] for near in difflib.get_close_matches(name, known, n=3, cutoff=0.5)]
 
 
 def env_name(env: Env) -> str:

@@ -84,6 +84,11 @@ def test_an_environment_that_nothing_registers_is_unknown(env_id):
     ("env_id", "hint"),
     [
         ("Pendulun-v1", "did you mean Pendulum-v1"),
+        ("CartPol-v1", "did you mean CartPole-v1"),
+        ("wpg/PandaReachh-v0", r"exist in namespace wpg\); did you mean wpg/PandaReach-v0, [^?]*\?$"),
+        ("PandaReach-v0", "did you mean wpg/PandaReach-v0"),
+        ("PandaReach", "did you mean wpg/PandaReach-v0"),
+        ("wgp/PandaReach-v0", "Did you mean: `wpg`.*MODULE:ID"),
         ("Mine/Pendulum-v1", "MODULE:ID"),
         ("mine:Flat-v0", "MODULE:ID"),
     ],
