@@ -18,7 +18,7 @@ from wpg.cli.options import (
     require_policy,
     write_json,
 )
-from wpg.cli.terminal import terminal
+from wpg.cli.terminal import number_of, terminal, working
 
 
 class EvaluationResult(msgspec.Struct, kw_only=True):
@@ -62,8 +62,7 @@ def evaluate(
         policy, env=env, episodes=episodes, select=select, seed=seed, robot=robot, actuators=actuators
     )
     console = terminal()
-    played = "1 episode" if result.episodes == 1 else f"{result.episodes} episodes"
-    console.print(f"{result.env}: {played}, acting by {result.select}")
+    console.print(f"{result.env}: {number_of(result.episodes, 'episode')}, acting by {result.select}")
     low, high = result.return_ci95
     interval = f"   95 % [{low:.2f}, {high:.2f}]" if result.episodes > 1 else ""
     console.print(f"  return  {result.return_mean:9.2f}{interval}")
@@ -92,6 +91,10 @@ def evaluate_policy(
     from wpg.cli.acting import acting  # noqa: PLC0415
     from wpg.controllers import evaluate as evaluate_act  # noqa: PLC0415
 
-    with naming(actuators), acting(policy, env, select, seed=seed, **kwargs) as (act, opened, rule):
+    with (
+        naming(actuators),
+        acting(policy, env, select, seed=seed, **kwargs) as (act, opened, rule),
+        working(f"running {number_of(episodes, 'episode')} ..."),
+    ):
         found = evaluate_act(act, opened, episodes, seed=seed)
     return msgspec.convert({**vars(found), "select": rule}, EvaluationResult)

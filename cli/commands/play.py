@@ -17,7 +17,7 @@ from wpg.cli.options import (
     prepare_outputs,
     require_at_least,
 )
-from wpg.cli.terminal import terminal
+from wpg.cli.terminal import number_of, terminal, working
 
 if TYPE_CHECKING:
     import gymnasium
@@ -68,11 +68,10 @@ def play(
             except WindowClosed:
                 return
         else:
-            console = terminal()
-            with console.status("playing and drawing ..."):
+            with working(f"playing and drawing {number_of(episodes, 'episode')} ..."):
                 frames = film(act, opened, episodes, seed)
                 write_film(out, frames, rate_hz(opened))
-            console.print(f"{out}: {len(frames)} frames at {rate_hz(opened):g} a second", soft_wrap=True)
+            terminal().print(f"{out}: {len(frames)} frames at {rate_hz(opened):g} a second", soft_wrap=True)
 
 
 @contextmanager
