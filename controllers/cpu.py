@@ -14,25 +14,27 @@ LARGEST_BLOCK, KEPT = 32 << 20, 512 << 20
 
 @contextmanager
 def tuned(threads: int) -> Iterator[None]:
-    """Set torch up for small networks on `threads` threads; restore its settings at the end.
+    """Set torch up for small float32 networks on `threads` threads; restore its settings at the end.
 
     Matrix products round differently inside this context. To be reproducible, a run must do everything
     inside it, from creating or loading its networks on. Denormal numbers count as 0 inside it. One setting
     stays in force: freed memory is kept from then on (see `keep_freed_memory`).
     """
     keep_freed_memory()
-    before = torch.get_num_threads()
+    before, dtype = torch.get_num_threads(), torch.get_default_dtype()
     flushed = sys.float_info.min / 2 == 0  # torch has no getter for this
     torch.set_flush_denormal(True)
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     precision = matmul.fp32_precision
     try:
         torch.set_num_threads(threads)
+        torch.set_default_dtype(torch.float32)
         if _has_faster_float32():
             matmul.fp32_precision = "bf16"
         yield
     finally:
         torch.set_num_threads(before)
+        torch.set_default_dtype(dtype)
         matmul.fp32_precision = precision
         torch.set_flush_denormal(flushed)
 

@@ -142,5 +142,5 @@ def load_run(folder: str | Path) -> Run:
         policy.load_state_dict(under(tensors, "average."))
         critic.load_state_dict(under(tensors, "critic."))
     for module in (policy, critic):
-        module.eval().requires_grad_(False)
+        module.float().eval().requires_grad_(False)
     return Run(config=config, policy=policy, critic=critic, spec=state.spec, metadata=state.metadata)

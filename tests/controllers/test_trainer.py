@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from test_divergence import Drop
 from toy import ReachToy, rows, small
 
 from wpg.controllers import (
@@ -200,6 +201,23 @@ def test_a_log_file_shows_the_start_and_every_evaluation(tmp_path):
     for line, step in zip(evaluations, (100, 200), strict=True):
         assert re.fullmatch(rf"evaluation at step {step}: return -?\d+\.\d, success \d+%", line)
     assert " 240 return " in last
+
+
+@pytest.fixture
+def float64_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("float64_by_default")
+@pytest.mark.parametrize("factory", [ReachToy, Drop])
+def test_the_default_type_of_torch_does_not_matter(factory, tmp_path):
+    assert train(small(), out=tmp_path / "run", env_factory=factory).updates
+    assert torch.get_default_dtype() == torch.float64
+    run = load_run(tmp_path / "run")
+    for select in ("best", "mean", "sample"):
+        assert evaluate(run.act(select), factory(), 1).returns
 
 
 def test_what_is_loaded_is_the_average(tmp_path):
