@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wpg.controllers.environment import GOAL_KEYS, EnvSpec, FloatArray, RewardFunction, env_name
-from wpg.controllers.errors import UnsupportedEnvError
+from wpg.controllers.errors import FaultyEnvError, UnsupportedEnvError
 
 ACHIEVED = 5
 """Index of the achieved goal among the columns of a row."""
@@ -287,7 +287,7 @@ def _vectorised(env: Any, name: str, obs: Any) -> RewardFunction:
     rows = len(achieved) + 1, 1  # a count of rows that differs from goal_dim
     with suppress(Exception):  # a function that takes a single pair may fail with any error
         if np.shape(function(np.tile(achieved, rows), np.tile(desired, rows), {})) == rows[:1]:
-            return function
+            return _finite(f"{env_name(env)}: {name}", function)
     needs = (
         f"{env_name(env)}: {name}(achieved, desired, info) must give a number for any two goals; where goals "
         "are relabelled in hindsight, info is empty. For the goals of the first observation it "
@@ -298,7 +298,23 @@ def _vectorised(env: Any, name: str, obs: Any) -> RewardFunction:
         raise UnsupportedEnvError(f"{needs}raised {error!r}") from error
     if np.size(outcome) != 1:
         raise UnsupportedEnvError(f"{needs}returned {outcome!r}")
-    return functools.partial(_row_by_row, function)
+    return _finite(f"{env_name(env)}: {name}", functools.partial(_row_by_row, function))
+
+
+def _finite(name: str, function: RewardFunction) -> RewardFunction:
+    """`function`, with a FaultyEnvError if one of its outcomes (n,) for rows of goals is not finite."""
+
+    def checked(achieved: FloatArray, desired: FloatArray, info: Any) -> NDArray[Any]:
+        outcomes = np.asarray(function(achieved, desired, info))
+        if not np.isfinite(outcomes).all():
+            row = np.flatnonzero(~np.isfinite(outcomes))[0]
+            raise FaultyEnvError(
+                f"{name} gave {outcomes[row]} for the achieved goal {achieved[row].tolist()} and the desired "
+                f"goal {desired[row].tolist()}; expected finite numbers"
+            )
+        return outcomes
+
+    return checked
 
 
 def _row_by_row(

@@ -5,11 +5,12 @@ import pytest
 from gymnasium.spaces import Box
 from toy import Flat, ReachToy, rows, small
 
-from wpg.controllers import DivergenceError, load_run, train
+from wpg.controllers import DivergenceError, FaultyEnvError, load_run, train
 from wpg.controllers.learner import Learner
+from wpg.controllers.replay import HindsightReplayBuffer
 
 
-def test_divergence_names_quantity_and_step(tmp_path):
+def test_a_reward_of_relabelled_goals_that_is_not_finite_is_no_divergence(tmp_path):
     class Broken(ReachToy):
         steps = 0
 
@@ -22,9 +23,28 @@ def test_divergence_names_quantity_and_step(tmp_path):
             reward = super().compute_reward(achieved, desired, info)
             return reward * np.nan if Broken.steps > 250 and reward.ndim else reward
 
-    with pytest.raises(DivergenceError, match=r"step 2\d\d: .*= nan.* checkpoint in .* is from before"):
+    with pytest.raises(
+        FaultyEnvError, match=r"^Broken: compute_reward gave -?nan for the achieved goal \[.*\]"
+    ):
         train(
             small(steps=400, checkpoint_period=100, eval_period=0), out=tmp_path / "run", env_factory=Broken
+        )
+    assert load_run(tmp_path / "run").metadata.steps == 200
+
+
+def test_divergence_names_quantity_and_step(tmp_path, monkeypatch):
+    sample = HindsightReplayBuffer.sample
+    drawn = []
+
+    def broken(replay, *args):
+        batch = sample(replay, *args)
+        drawn.append(batch)
+        return batch._replace(reward=batch.reward * np.nan) if len(drawn) > 190 else batch
+
+    monkeypatch.setattr(HindsightReplayBuffer, "sample", broken)
+    with pytest.raises(DivergenceError, match=r"step 2\d\d: .*= nan.* checkpoint in .* is from before"):
+        train(
+            small(steps=400, checkpoint_period=100, eval_period=0), out=tmp_path / "run", env_factory=ReachToy
         )
     assert load_run(tmp_path / "run").metadata.steps == 200
 
@@ -83,6 +103,8 @@ def test_actions_that_an_environment_refuses_are_a_divergence(eval_period, overl
 @pytest.mark.parametrize("learning_rate", [10.0, 1e3, 1e6])
 def test_steps_that_are_too_large_are_a_divergence(learning_rate, tmp_path):
     settings = small(learning_rate=learning_rate, checkpoint_period=1000, eval_period=0)
-    with pytest.raises(DivergenceError, match=r"diverged at step \d+: .*smaller rewards may help") as caught:
+    with pytest.raises(
+        DivergenceError, match=r"diverged at step \d+: .*observations or rewards, may help"
+    ) as caught:
         train(settings, out=tmp_path / "run", env_factory=Drop)
     assert "checkpoint" not in str(caught.value)
