@@ -18,7 +18,7 @@ from gymnasium.envs.registration import (
     parse_env_id,
 )
 from gymnasium.spaces import Box, Dict, Space, Tuple
-from gymnasium.wrappers import FlattenObservation
+from gymnasium.wrappers import FlattenObservation, NormalizeObservation
 from numpy.typing import NDArray
 
 from wpg.controllers.errors import UnknownEnvError, UnsupportedEnvError
@@ -201,9 +201,10 @@ def inspect_env(env: Env) -> EnvSpec:
     Raises:
         UnsupportedEnvError: the action space is not a one-dimensional float Box that is bounded and fits
             float32, or the observation space is neither a one-dimensional Box nor a goal Dict, or one of them
-            is empty.
+            is empty, or a wrapper normalises the observations.
     """
     name = env_name(env)
+    _refuse_normalisation(name, env)
     action = env.action_space
     if not (isinstance(action, Box) and len(action.shape) == 1 and np.issubdtype(action.dtype, np.floating)):
         raise UnsupportedEnvError(f"{name}: actions must be a one-dimensional float Box, not {action}")
@@ -225,6 +226,17 @@ def inspect_env(env: Env) -> EnvSpec:
         horizon=time_limit(env),
         appends_achieved_goal=isinstance(env, AppendAchievedGoal),
     )
+
+
+def _refuse_normalisation(name: str, env: Any) -> None:
+    """Refuse observations that a wrapper normalises by statistics that no checkpoint or export would have."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, NormalizeObservation):
+            raise UnsupportedEnvError(
+                f"{name}: leave out NormalizeObservation, whose statistics would be missing from checkpoints "
+                "and exported policies; wpg normalises observations itself"
+            )
+        env = env.env
 
 
 def _float32_ends(name: str, box: Box) -> tuple[FloatArray, FloatArray]:
@@ -267,28 +279,6 @@ def _observation_sizes(name: str, env: Env) -> tuple[int, int]:
     if not (env.has_wrapper_attr("compute_reward") and callable(env.get_wrapper_attr("compute_reward"))):
         raise UnsupportedEnvError(f"{name}: a goal environment needs compute_reward(achieved, desired, info)")
     return sizes[0], sizes[2]
-
-
-def check_first_observation(env: Env) -> None:
-    """Reset `env` once and compare the observation's shape with the observation space.
-
-    Raises:
-        UnsupportedEnvError: they differ.
-    """
-    obs, _ = env.reset(seed=0)
-    space = env.observation_space
-    if isinstance(space, Dict):
-        given = obs if isinstance(obs, dict) else {}
-        parts = [(key, given.get(key), space[key].shape) for key in GOAL_KEYS]
-    else:
-        parts = [("observation", obs, space.shape)]
-    for name, values, expected in parts:
-        found = "none" if values is None else np.shape(values)
-        if found != expected:
-            raise UnsupportedEnvError(
-                f"{env_name(env)}: expected {name} of the shape {expected}, as observation_space says, "
-                f"found {found}"
-            )
 
 
 def append_achieved_goal(obs: dict[str, Any]) -> dict[str, Any]:

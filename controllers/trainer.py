@@ -18,13 +18,13 @@ from wpg.controllers.demonstrations import load_demonstrations
 from wpg.controllers.environment import (
     Env,
     FloatArray,
-    check_first_observation,
     flattened,
     inspect_env,
     make_env,
     policy_view,
     versioned_id,
 )
+from wpg.controllers.environment_checks import check_first_step, distinct
 from wpg.controllers.errors import CheckpointFormatError, DemonstrationError, DivergenceError
 from wpg.controllers.exploration import HeldRandomActions
 from wpg.controllers.flow import sample
@@ -72,13 +72,14 @@ class Trainer:
     def __init__(self, config: TrainConfig, folder: Path, env_factory: Callable[[], Env] | None) -> None:
         config.check_machine()
         self.folder = folder
+        if env_factory is not None:
+            env_factory = distinct(env_factory)
         make = env_factory or partial(make_env, config.env, **config.env_kwargs)
         with ExitStack() as opened:
             env = flattened(opened.enter_context(closing(make())))
             if env_factory is None:
                 config = replace(config, env=versioned_id(config.env, env))
-            inspect_env(env)
-            check_first_observation(env)
+            check_first_step(env, inspect_env(env))
             seen = policy_view(env)
             self.spec = inspect_env(seen)
             self.config = config.resolve(self.spec)
@@ -229,7 +230,7 @@ class Trainer:
             kept = f"; the last checkpoint in {path} is from before" if path.exists() else ""
             raise DivergenceError(
                 f"training diverged at step {self.step}: {fault}{kept}. "
-                "A smaller learning_rate or smaller rewards may help"
+                "A smaller learning_rate, or smaller observations or rewards, may help"
             )
 
     def _save(self) -> None:
