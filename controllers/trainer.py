@@ -25,7 +25,8 @@ from wpg.controllers.environment import (
     versioned_id,
 )
 from wpg.controllers.environment_checks import check_first_step, distinct
-from wpg.controllers.errors import CheckpointFormatError, DemonstrationError, DivergenceError
+from wpg.controllers.errors import CheckpointFormatError, DemonstrationError, DivergenceError, FaultyEnvError
+from wpg.controllers.evaluation import Evaluation
 from wpg.controllers.exploration import HeldRandomActions
 from wpg.controllers.flow import sample
 from wpg.controllers.forked_process import overlaps
@@ -206,14 +207,23 @@ class Trainer:
         period = self.config.eval_period
         due = period > 0 and self._passed(period) and self.step >= self.config.learning_starts
         evaluation = None
+        self._checkpoint_due |= self._passed(self.config.checkpoint_period)
         if due or self._passed(self.config.log_period):
             self._check_finite()
             if due:
                 with monitor.evaluating():
-                    evaluation = self.evaluation.evaluate(self.learner, self.step)
+                    evaluation = self._evaluate()
             monitor.write(self.step, evaluation)
-        self._checkpoint_due |= self._passed(self.config.checkpoint_period)
         monitor.show(self.step, evaluation)
+
+    def _evaluate(self) -> Evaluation:
+        """Evaluate the policy; if the environment fails at that, write the checkpoint that is due first."""
+        try:
+            return self.evaluation.evaluate(self.learner, self.step)
+        except FaultyEnvError as error:
+            if self._checkpoint_due:
+                self._save()
+            raise FaultyEnvError(f"{error}. With eval_period=0 a training makes no evaluations") from error
 
     def _stop_reason(self, monitor: Monitor) -> StopReason | None:
         if self.evaluation.succeeded():
