@@ -52,6 +52,11 @@ class Run:
         return make_env(self.config.env, **self.config.env_kwargs | kwargs)
 
 
+def is_unused(folder: Path) -> bool:
+    """Whether a new run may use this path: there is nothing, or an empty folder."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def build_networks(
     spec: EnvSpec, config: ResolvedConfig, generator: torch.Generator | None = None
 ) -> tuple[ParticlePolicy, Critic]:

@@ -11,7 +11,14 @@ from wpg.controllers.errors import ConfigError, RunFolderError
 from wpg.controllers.metrics import MetricsLog
 from wpg.controllers.monitor import Monitor
 from wpg.controllers.progress import OnProgress
-from wpg.controllers.run_folder import CONFIG_NAME, read_config, require_factory, sole_training
+from wpg.controllers.run_folder import (
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    is_unused,
+    read_config,
+    require_factory,
+    sole_training,
+)
 from wpg.controllers.trainer import Trainer, TrainResult
 from wpg.controllers.training_plot import plot_training
 
@@ -30,12 +37,12 @@ def train(
 
     Args:
         config: settings.
-        out: run folder; must not exist.
+        out: run folder; must not exist, or be empty.
         on_progress: called about twice a second, after each evaluation, and once at the end.
         env_factory: makes an environment that is not registered; `config.env` is then only its name.
 
     Raises:
-        RunFolderError: `out` exists.
+        RunFolderError: `out` exists and is not empty.
         UnknownEnvError, UnsupportedEnvError: the environment cannot be made, or cannot be trained on.
         DivergenceError: a quantity stopped being finite; the last checkpoint is intact.
         DemonstrationError: the demonstrations cannot be read, or do not fit the environment.
@@ -46,13 +53,20 @@ def train(
         ForkedProcessError: the process that steps the environments or updates the policy ended unexpectedly.
         OSError: the run folder cannot be written.
     """
+    if not str(out):
+        raise RunFolderError("out must be the path of a new run folder, it is empty")
     folder = Path(out)
-    if folder.exists():
-        raise RunFolderError(f"the run folder {folder} exists already; choose another, or resume it")
+    if not is_unused(folder):
+        begun = (folder / CONFIG_NAME).exists()
+        other = ", or remove it: that run has no checkpoint" if begun else ""
+        if (folder / CHECKPOINT_NAME).exists():
+            other = ", or resume it"
+        raise RunFolderError(f"the run folder {folder} exists already; choose another{other}")
+    folder = folder.absolute()  # the environment may change the working directory
     with tuned(config.threads), Trainer(config, folder, env_factory) as trainer:
         if config.demonstrations is not None:
             trainer.add_demonstrations(config.demonstrations)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with sole_training(folder):
             trainer.config.save(folder / CONFIG_NAME)
             return _run(trainer, on_progress, resume_step=None)
@@ -92,7 +106,7 @@ def resume(
         UnknownEnvError, UnsupportedEnvError, FaultyEnvError, ForkedProcessError, DivergenceError,
             CheckpointWriteError, OSError: as for `train`.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # the environment may change the working directory
     config, metadata = read_config(folder)
     require_factory(metadata, env_factory)
     config = replace(config, max_seconds=max_seconds)

@@ -99,6 +99,8 @@ def train(
             raise UsageError(f"--resume takes all else from the run: leave out {', '.join(refused)}")
         _resume(resume, given)
         return
+    from wpg.controllers.run_folder import is_unused  # noqa: PLC0415  torch: not in the bare bridge
+
     if env is None:
         raise UsageError("which environment? `wpg train ENV`; `wpg list` shows what there is")
     if not given.keys() & {"steps", "stop_at_success"}:
@@ -106,7 +108,8 @@ def train(
     if "demonstrations" in given:
         given["demonstrations"] = str(Path(given["demonstrations"]).resolve())
     folder = out or Path("runs") / f"{env.rpartition('/')[2]}-seed{given.get('seed', 0)}"
-    refuse_existing(folder, f"--out{_or_else(folder)}")
+    if not is_unused(folder):
+        refuse_existing(folder, f"--out{_or_else(folder)}")
     with naming(actuators):
         _begin(env, folder, given | {"env_kwargs": kwargs})
 
@@ -154,7 +157,7 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
             with ProgressBar(console) as bar:
                 result = work(bar)
             _show(result, since, console)
-            artifact = export_run(result.folder, result.folder / POLICY_NAME)
+            export_run(result.folder, result.folder / POLICY_NAME)
     except KeyboardInterrupt:
         if not folder.exists():
             raise
@@ -166,8 +169,8 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
             f"the last checkpoint is of step {saved.metadata.steps:,}: go on from there by "
             f"wpg train --resume {at}, or export its policy by wpg export {at}"
         ) from None
-    command = shlex.join(("wpg", "evaluate", str(result.folder)))
-    console.print(f"exported to {artifact}; next: {command}", soft_wrap=True)
+    command = shlex.join(("wpg", "evaluate", str(folder)))
+    console.print(f"exported to {folder / POLICY_NAME}; next: {command}", soft_wrap=True)
     return result
 
 

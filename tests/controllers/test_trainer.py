@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import os
 import re
 import sys
 
@@ -15,12 +16,14 @@ from toy import ReachToy, rows, small
 
 from wpg.controllers import (
     ConfigError,
+    FaultyEnvError,
     ProgressBar,
     RunFolderError,
     TrainConfig,
     UnsupportedEnvError,
     checkpoint,
     evaluate,
+    evaluation,
     load_run,
     record,
     resume,
@@ -298,6 +301,49 @@ def test_existing_folder_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["keep"]
     with pytest.raises(RunFolderError, match="no run folder"):
         resume(tmp_path)
+
+
+def test_a_folder_without_a_checkpoint_is_not_to_be_resumed(tmp_path):
+    with pytest.raises(RunFolderError, match="out must be the path"):
+        train(small(), out="", env_factory=ReachToy)
+    (tmp_path / "run").mkdir()
+    train(small(), out=tmp_path / "run", env_factory=ReachToy)
+    with pytest.raises(RunFolderError, match="choose another, or resume it"):
+        train(small(), out=tmp_path / "run", env_factory=ReachToy)
+    (tmp_path / "run" / "checkpoint").rename(tmp_path / "elsewhere")
+    with pytest.raises(RunFolderError, match="choose another, or remove it: that run has no checkpoint"):
+        train(small(), out=tmp_path / "run", env_factory=ReachToy)
+
+
+class Wandering(ReachToy):
+    """Changes the working directory."""
+
+    def reset(self, *, seed=None, options=None):
+        os.chdir("/")
+        return super().reset(seed=seed)
+
+
+def test_an_environment_may_change_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(small(), out="run", env_factory=Wandering)
+    assert load_run(tmp_path / "run").metadata.steps == 240
+    monkeypatch.chdir(tmp_path)
+    resume("run", steps=300, env_factory=Wandering)
+    assert load_run(tmp_path / "run").metadata.steps == 300
+
+
+class Unending(ReachToy):
+    def step(self, action):
+        obs, reward, _, _, info = super().step(action)
+        return obs, reward, False, False, info
+
+
+def test_an_evaluation_that_does_not_end_leaves_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "MAX_EPISODE_STEPS", 50)
+    settings = small(eval_period=100, checkpoint_period=100)
+    with pytest.raises(FaultyEnvError, match=r"did not end within 50 steps.* With eval_period=0"):
+        train(settings, out=tmp_path / "run", env_factory=Unending)
+    assert load_run(tmp_path / "run").metadata.steps == 100
 
 
 def test_the_last_evaluation_is_kept(tmp_path):
