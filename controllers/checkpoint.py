@@ -88,7 +88,10 @@ def write(folder: Path, tensors: dict[str, Tensor], state: TrainState) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
+            partial.touch()
+            mode = partial.stat().st_mode
             save_file(content, partial, header)
+            partial.chmod(mode)  # save_file makes a file that only its owner may read
     except (OSError, SafetensorError) as error:
         kept = "the checkpoint before it is intact" if path.exists() else "there is none before it"
         raise CheckpointWriteError(f"cannot write the checkpoint {path}: {error}; {kept}") from error

@@ -49,6 +49,12 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     assert resume(tmp_path / "run", env_factory=ReachToy).steps == 320
 
 
+def test_a_checkpoint_may_be_read_by_whom_the_settings_may(tmp_path):
+    train(small(steps=100), out=tmp_path / "run", env_factory=ReachToy)
+    modes = [(tmp_path / "run" / name).stat().st_mode for name in ("config.yaml", "checkpoint/state.safetensors")]
+    assert modes[0] == modes[1]
+
+
 def test_a_checkpoint_that_has_no_place_is_told(tmp_path):
     train(small(steps=100), out=tmp_path / "run", env_factory=ReachToy)
     _, state = checkpoint.read(tmp_path / "run" / "checkpoint")
