@@ -2,15 +2,18 @@
 
 The tensors are parameters, optimiser moments, normalisation statistics, replay rows and the generator's
 state. Everything else is a `TrainState`, stored as JSON in the file's metadata. A reader that needs only the
-policy reads only the policy's tensors.
+policy reads only the policy's tensors. The metadata also holds a CRC-32 of every tensor and one of the JSON,
+so that damaged bytes are noticed.
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -21,7 +24,7 @@ from wpg.controllers.evaluation import LastEvaluation
 from wpg.controllers.files import replacing
 from wpg.controllers.rollout import RolloutState
 
-VERSION = 8
+VERSION = 9
 FILE_NAME = "state.safetensors"
 
 
@@ -69,10 +72,13 @@ class TrainState(msgspec.Struct, frozen=True, kw_only=True):
     metadata: RunMetadata
 
 
-class _Header(msgspec.Struct):
+class _Version(msgspec.Struct):
     version: int
-    state: msgspec.Raw = msgspec.Raw()
-    """A `TrainState`, which is decoded after the version was checked."""
+
+
+class _Header(_Version):
+    state: TrainState
+    tensor_crcs: dict[str, int]
 
 
 def write(folder: Path, tensors: dict[str, Tensor], state: TrainState) -> None:
@@ -83,14 +89,15 @@ def write(folder: Path, tensors: dict[str, Tensor], state: TrainState) -> None:
     """
     path = folder / FILE_NAME
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    encoded = msgspec.json.encode(state, enc_hook=lambda numbers: numbers.tolist())
-    header = {"wpg": msgspec.json.encode(_Header(VERSION, msgspec.Raw(encoded))).decode()}
+    header = _Header(VERSION, state, {name: _crc(tensor) for name, tensor in content.items()})
+    encoded = msgspec.json.encode(header, enc_hook=lambda numbers: numbers.tolist())
+    metadata = {"wpg": encoded.decode(), "crc": str(crc32(encoded))}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.touch()
             mode = partial.stat().st_mode
-            save_file(content, partial, header)
+            save_file(content, partial, metadata)
             partial.chmod(mode)  # save_file makes a file that only its owner may read
     except (OSError, SafetensorError) as error:
         kept = "the checkpoint before it is intact" if path.exists() else "there is none before it"
@@ -108,18 +115,29 @@ def read(
     path = folder / FILE_NAME
     try:
         with safe_open(path, framework="pt") as file:
-            header = msgspec.json.decode((file.metadata() or {})["wpg"], type=_Header)
-            if header.version != VERSION:
-                raise CheckpointFormatError(
-                    f"{path} has version {header.version}, this release reads {VERSION}"
-                )
-            state = msgspec.json.decode(header.state, type=TrainState, dec_hook=_float32)
-            tensors = {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118
+            metadata = file.metadata() or {}
+            encoded = metadata["wpg"].encode()
+            version = msgspec.json.decode(encoded, type=_Version).version
+            if version != VERSION:
+                raise CheckpointFormatError(f"{path} has version {version}, this release reads {VERSION}")
+            if metadata["crc"] != str(crc32(encoded)):
+                raise CheckpointFormatError(f"{path} is damaged: its state has another CRC")
+            header = msgspec.json.decode(encoded, type=_Header, dec_hook=_float32)
+            tensors = {name: file.get_tensor(name) for name in header.tensor_crcs if wanted(name)}
+            for name, tensor in tensors.items():
+                if _crc(tensor) != header.tensor_crcs[name]:
+                    raise CheckpointFormatError(f"{path} is damaged: {name} has another CRC")
     except FileNotFoundError as error:
         raise CheckpointFormatError(f"no checkpoint at {path}") from error
     except (OSError, SafetensorError, KeyError, msgspec.MsgspecError) as error:
         raise CheckpointFormatError(f"{path} is no checkpoint of ours, or is damaged: {error}") from error
-    return tensors, state
+    return tensors, header.state
+
+
+def _crc(tensor: Tensor) -> int:
+    """CRC-32 of a CPU tensor's type, shape and bytes."""
+    kind = f"{tensor.dtype} {tuple(tensor.shape)}"
+    return crc32(tensor.flatten().view(torch.uint8).numpy(), crc32(kind.encode()))
 
 
 def _float32(_: type, numbers: Any) -> Any:

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import random
 
 import gymnasium as gym
 import pytest
@@ -51,7 +52,9 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
 
 def test_a_checkpoint_may_be_read_by_whom_the_settings_may(tmp_path):
     train(small(steps=100), out=tmp_path / "run", env_factory=ReachToy)
-    modes = [(tmp_path / "run" / name).stat().st_mode for name in ("config.yaml", "checkpoint/state.safetensors")]
+    modes = [
+        (tmp_path / "run" / name).stat().st_mode for name in ("config.yaml", "checkpoint/state.safetensors")
+    ]
     assert modes[0] == modes[1]
 
 
@@ -70,6 +73,21 @@ def test_damaged_checkpoint_is_named(tmp_path, content):
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
     with pytest.raises(CheckpointFormatError, match=r"state\.safetensors"):
         load_run(tmp_path / "run")
+
+
+def test_no_damaged_byte_is_loaded(tmp_path):
+    train(small(steps=100), out=tmp_path / "run", env_factory=ReachToy)
+    folder = tmp_path / "run" / "checkpoint"
+    path = folder / checkpoint.FILE_NAME
+    content = path.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    rng = random.Random(0)
+    for end in [header, len(content)] * 100:
+        damaged = bytearray(content)
+        damaged[rng.randrange(end)] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointFormatError, match=r"state\.safetensors"):
+            checkpoint.read(folder)
 
 
 @pytest.mark.parametrize("header", ["[]", "{", '{"version": 8}', '{"version": 8, "state": {"kept": "all"}}'])
