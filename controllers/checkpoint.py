@@ -137,7 +137,7 @@ def read(
 def _crc(tensor: Tensor) -> int:
     """CRC-32 of a CPU tensor's type, shape and bytes."""
     kind = f"{tensor.dtype} {tuple(tensor.shape)}"
-    return crc32(tensor.flatten().view(torch.uint8).numpy(), crc32(kind.encode()))
+    return crc32(tensor.flatten().view(torch.uint8).numpy().data, crc32(kind.encode()))
 
 
 def _float32(_: type, numbers: Any) -> Any:
