@@ -244,7 +244,7 @@ class TrainConfig:
             unknown = set(values) - {one.name for one in fields(cls)}
             if unknown:
                 raise ConfigError(f"{path}: unknown settings {', '.join(sorted(unknown))}")
-            return msgspec.convert(values, cls)
+            return msgspec.convert(values, cls, strict=False)  # YAML reads 1e-3 as a string
         except (OSError, msgspec.MsgspecError) as error:
             raise ConfigError(f"cannot read the settings in {path}: {error}") from error
 

@@ -53,6 +53,14 @@ def test_a_stored_run_may_have_fewer_steps_than_random_ones():
     assert dataclasses.replace(resolved, steps=30).learning_starts == 60
 
 
+def test_numbers_may_be_written_with_an_exponent_alone(tmp_path):
+    path = tmp_path / "config.yaml"
+    small().save(path)
+    path.write_text(path.read_text().replace("steps: 240", "steps: 1e6") + "learning_rate: 1e-3\n")
+    config = TrainConfig.load(path)
+    assert (config.steps, config.learning_rate) == (1_000_000, 0.001)
+
+
 def test_numbers_of_any_kind_become_plain(tmp_path):
     config = small(
         steps=120.0,
