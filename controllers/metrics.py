@@ -8,6 +8,7 @@ from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
+from wpg.controllers.errors import RunFolderError
 from wpg.controllers.files import replacing
 
 COLUMNS = (
@@ -58,10 +59,24 @@ class MetricsLog:
 
 
 def _whole_rows(path: Path) -> list[list[str]]:
-    """The rows below the header that were written completely."""
-    with path.open(newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    return [row for row in list(csv.reader(lines))[1:] if len(row) == len(COLUMNS)]
+    """The rows below the header that were written completely.
+
+    Raises:
+        RunFolderError: a row has something else than numbers.
+    """
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True)[1:], start=2):
+        row = line.decode(errors="replace").rstrip("\r\n").split(",")
+        if not line.endswith(b"\n") or len(row) != len(COLUMNS):
+            continue
+        try:
+            int(row[0]), [float(value or 0) for value in row]
+        except ValueError as error:
+            raise RunFolderError(
+                f"{path}, line {number}: expected numbers, {error}; delete the line, or the file"
+            ) from error
+        rows.append(row)
+    return rows
 
 
 def _write_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:

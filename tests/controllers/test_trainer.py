@@ -364,6 +364,14 @@ def test_a_row_that_was_cut_short_is_dropped(cut, tmp_path):
         assert path.read_bytes() == whole.encode()
 
 
+@pytest.mark.parametrize("damaged", [b"4o" + b"," * 14, b"40" + b"," * 13 + b"\xff,"])
+def test_a_damaged_row_is_told(damaged, tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b",".join(name.encode() for name in COLUMNS) + b"\r\n" + damaged + b"\r\n")
+    with pytest.raises(RunFolderError, match=r"metrics\.csv, line 2: expected numbers, "):
+        MetricsLog(tmp_path, resume_step=80)
+
+
 def test_fewer_steps_than_done_are_refused(tmp_path):
     train(small(), out=tmp_path / "run", env_factory=ReachToy)
     before = (tmp_path / "run" / "config.yaml").read_bytes()
