@@ -22,10 +22,10 @@ from rows import append
 
 from wpg.controllers import TrainConfig, evaluate, train
 from wpg.controllers.acting import make_act
+from wpg.controllers.algorithm.learner import Learner
 from wpg.controllers.config import Select
-from wpg.controllers.evaluation import Evaluation
-from wpg.controllers.learner import Learner
-from wpg.controllers.training_evaluation import TrainingEvaluation
+from wpg.controllers.experience.evaluation import Evaluation
+from wpg.controllers.training.evaluations import TrainingEvaluation
 
 RESULTS = Path(__file__).parent / "results" / "acting.jsonl"
 

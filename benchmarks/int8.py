@@ -42,7 +42,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 import wpg.sim_envs  # noqa: F401  registers the environments
 from wpg.cli.acting import acting, artifact_act
 from wpg.controllers import evaluate
-from wpg.controllers.evaluation import Evaluation
+from wpg.controllers.experience.evaluation import Evaluation
 from wpg.controllers.statistics import bootstrap_interval
 from wpg.export import Artifact, load_artifact
 

@@ -15,12 +15,12 @@ import tyro
 from rows import write
 from torch import Tensor
 
-from wpg.controllers import flow
-from wpg.controllers.config import LearnerSettings
-from wpg.controllers.critic import Critic
-from wpg.controllers.learner import Learner
-from wpg.controllers.policy import ParticlePolicy, inverse_tanh
-from wpg.controllers.replay import Batch
+from wpg.controllers.algorithm import flow
+from wpg.controllers.algorithm.batch import Batch
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.learner import Learner
+from wpg.controllers.algorithm.policy import ParticlePolicy, inverse_tanh
+from wpg.controllers.algorithm.settings import LearnerSettings
 
 GAMMA = 0.9
 STATES, ACTIONS = 48, 200

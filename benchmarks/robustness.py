@@ -18,7 +18,7 @@ from identification import FRICTION_NM
 from rows import append
 
 from wpg.cli.acting import acting
-from wpg.controllers.evaluation import run_episodes
+from wpg.controllers.experience.evaluation import run_episodes
 from wpg.sim_envs.effects import Effects, JointEffects
 
 matplotlib.use("Agg")

@@ -44,12 +44,12 @@ def wpg_updates(
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
+    from wpg.controllers.algorithm.learner import Learner  # noqa: PLC0415
     from wpg.controllers.config import TrainConfig, learner_settings  # noqa: PLC0415
     from wpg.controllers.cpu import tuned  # noqa: PLC0415
-    from wpg.controllers.environment import inspect_env  # noqa: PLC0415
-    from wpg.controllers.learner import Learner  # noqa: PLC0415
-    from wpg.controllers.replay import Shares, Transitions, make_replay  # noqa: PLC0415
-    from wpg.controllers.run_folder import build_networks  # noqa: PLC0415
+    from wpg.controllers.experience.environment import inspect_env  # noqa: PLC0415
+    from wpg.controllers.experience.replay import Shares, Transitions, make_replay  # noqa: PLC0415
+    from wpg.controllers.training.run_folder import build_networks  # noqa: PLC0415
 
     env = gymnasium.make("HalfCheetah-v5")
     spec = inspect_env(env)

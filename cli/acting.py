@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from wpg.cli.observations import ContractObservations
 from wpg.cli.options import CommandError, ParticleChoice, require_policy
 from wpg.controllers import load_run
-from wpg.controllers.environment import inspect_env, make_env
-from wpg.controllers.evaluation import Act
+from wpg.controllers.experience.environment import inspect_env, make_env
+from wpg.controllers.experience.evaluation import Act
 from wpg.export import export_run
 from wpg.export.artifact import Artifact, ArtifactSampler
 from wpg.export.interface import PolicyInterface

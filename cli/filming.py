@@ -15,8 +15,8 @@ from PIL import Image
 from wpg.cli.options import CommandError, UsageError
 from wpg.cli.terminal import terminal
 from wpg.controllers import flatten_obs
-from wpg.controllers.environment import env_name, time_limit
-from wpg.controllers.evaluation import Act, play
+from wpg.controllers.experience.environment import env_name, time_limit
+from wpg.controllers.experience.evaluation import Act, play
 from wpg.controllers.files import replacing
 
 Frame = NDArray[np.uint8]

@@ -8,7 +8,7 @@ from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
 from wpg.cli.options import CommandError
-from wpg.controllers.environment import env_name
+from wpg.controllers.experience.environment import env_name
 from wpg.export.interface import PolicyInterface
 
 Floats = NDArray[np.float32]

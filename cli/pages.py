@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from wpg.controllers.provenance import installed_versions
+from wpg.controllers.training.provenance import installed_versions
 
 
 def template(package: str, name: str) -> jinja2.Template:

@@ -9,15 +9,10 @@
 Every error raised on purpose is a `ControllersError`; its tree is drawn in `wpg.controllers.errors`.
 """
 
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.gibbs import fit_gibbs
+from wpg.controllers.algorithm.policy import LOG_STD_MAX, LOG_STD_MIN, ParticlePolicy
 from wpg.controllers.config import Select, TrainConfig
-from wpg.controllers.critic import Critic
-from wpg.controllers.demonstrations import (
-    Demonstration,
-    load_demonstrations,
-    record,
-    save_demonstrations,
-)
-from wpg.controllers.environment import EnvSpec, flatten_obs, make_env
 from wpg.controllers.errors import (
     CheckpointFormatError,
     CheckpointWriteError,
@@ -31,14 +26,19 @@ from wpg.controllers.errors import (
     UnknownEnvError,
     UnsupportedEnvError,
 )
-from wpg.controllers.evaluation import Act, Evaluation, evaluate
-from wpg.controllers.gibbs import fit_gibbs
-from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, ParticlePolicy
-from wpg.controllers.progress import OnProgress, ProgressBar, TrainProgress
-from wpg.controllers.run_folder import Run, load_run
+from wpg.controllers.experience.demonstrations import (
+    Demonstration,
+    load_demonstrations,
+    record,
+    save_demonstrations,
+)
+from wpg.controllers.experience.environment import EnvSpec, flatten_obs, make_env
+from wpg.controllers.experience.evaluation import Act, Evaluation, evaluate
 from wpg.controllers.statistics import bootstrap_interval, wilson_interval
-from wpg.controllers.trainer import TrainResult
-from wpg.controllers.training import resume, train
+from wpg.controllers.training.progress import OnProgress, ProgressBar, TrainProgress
+from wpg.controllers.training.run_folder import Run, load_run
+from wpg.controllers.training.train import resume, train
+from wpg.controllers.training.trainer import TrainResult
 
 __all__ = [
     "LOG_STD_MAX",

@@ -5,13 +5,13 @@ from typing import get_args
 import numpy as np
 import torch
 
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.flow import scale_noise
+from wpg.controllers.algorithm.policy import ParticlePolicy
 from wpg.controllers.config import Select
-from wpg.controllers.critic import Critic
-from wpg.controllers.environment import EnvSpec, FloatArray
 from wpg.controllers.errors import ConfigError, UnsupportedEnvError
-from wpg.controllers.evaluation import Act
-from wpg.controllers.flow import scale_noise
-from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.experience.environment import EnvSpec, FloatArray
+from wpg.controllers.experience.evaluation import Act
 
 
 def make_act(policy: ParticlePolicy, critic: Critic, spec: EnvSpec, select: Select, *, seed: int = 0) -> Act:

@@ -11,9 +11,10 @@ import msgspec
 import torch
 from msgspec import Meta
 
+from wpg.controllers.algorithm.settings import LearnerSettings
 from wpg.controllers.cpu import cpu_features
-from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import ConfigError
+from wpg.controllers.experience.environment import EnvSpec
 from wpg.controllers.files import replacing
 from wpg.controllers.forked_process import can_fork
 from wpg.controllers.validation import validate_fields
@@ -100,7 +101,7 @@ class TrainConfig:
     replay_capacity: Count = 1_000_000
     """Largest number of transitions in the replay memory."""
     demonstrations: str | None = None
-    """File of recorded episodes to learn from as well (see `wpg.controllers.demonstrations`)."""
+    """File of recorded episodes to learn from as well (see `wpg.controllers.experience.demonstrations`)."""
     demonstration_share: Share = 0.25
     """Expected share of each batch drawn from the demonstrations. The remaining rows are drawn from all
     transitions, so they may include demonstrations as well."""
@@ -247,22 +248,6 @@ class TrainConfig:
             return msgspec.convert(values, cls, strict=False)  # YAML reads 1e-3 as a string
         except (OSError, msgspec.MsgspecError) as error:
             raise ConfigError(f"cannot read the settings in {path}: {error}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnerSettings:
-    """Settings of an update; `TrainConfig` documents those of the same name."""
-
-    gamma: float
-    learning_rate: float
-    policy_delay: int
-    initial_tau: float
-    temperature_pace: float = 1.0
-    target_entropy: float
-    norm_warmup: int
-    low_precision: bool = False
-    """Whether the hidden layers' products use bfloat16."""
-    compile: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from wpg.controllers.critic import Critic
-from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.policy import ParticlePolicy
 from wpg.export.artifact import Artifact
 from wpg.export.contract import Provenance
 from wpg.export.interface import PolicyInterface

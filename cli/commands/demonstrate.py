@@ -58,7 +58,7 @@ def demonstrate(
     import numpy as np  # noqa: PLC0415
 
     from wpg.controllers import record, save_demonstrations  # noqa: PLC0415  torch: not in the bare bridge
-    from wpg.controllers.environment import make_env  # noqa: PLC0415
+    from wpg.controllers.experience.environment import make_env  # noqa: PLC0415
     from wpg.sim_envs.tasks.scripts import script_for  # noqa: PLC0415
 
     with naming(actuators):

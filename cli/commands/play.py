@@ -22,7 +22,7 @@ from wpg.cli.terminal import number_of, terminal, working
 if TYPE_CHECKING:
     import gymnasium
 
-    from wpg.controllers.evaluation import Act
+    from wpg.controllers.experience.evaluation import Act
 
 
 def play(
@@ -86,7 +86,7 @@ def _controlled(
     from wpg.cli.acting import acting  # noqa: PLC0415
     from wpg.cli.filming import random_act  # noqa: PLC0415
     from wpg.controllers import UnknownEnvError  # noqa: PLC0415
-    from wpg.controllers.environment import inspect_env, make_env  # noqa: PLC0415
+    from wpg.controllers.experience.environment import inspect_env, make_env  # noqa: PLC0415
 
     if Path(target).exists():
         with acting(Path(target), env, select, seed=seed, **kwargs) as (act, opened, _):

@@ -99,7 +99,7 @@ def train(
             raise UsageError(f"--resume takes all else from the run: leave out {', '.join(refused)}")
         _resume(resume, given)
         return
-    from wpg.controllers.run_folder import is_unused  # noqa: PLC0415  torch: not in the bare bridge
+    from wpg.controllers.training.run_folder import is_unused  # noqa: PLC0415  torch: not in the bare bridge
 
     if env is None:
         raise UsageError("which environment? `wpg train ENV`; `wpg list` shows what there is")
@@ -116,7 +116,7 @@ def train(
 
 def _or_else(folder: Path) -> str:
     """What can be done about an existing folder that was given for a new run."""
-    from wpg.controllers.run_folder import CHECKPOINT_NAME, CONFIG_NAME  # noqa: PLC0415  torch: not in the bare bridge
+    from wpg.controllers.training.run_folder import CHECKPOINT_NAME, CONFIG_NAME  # noqa: PLC0415  torch: not in the bare bridge
 
     if (folder / CHECKPOINT_NAME).exists():
         return f", or go on with it by --resume {shlex.quote(str(folder))}"
@@ -147,8 +147,8 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
     ``since`` says from when on the seconds count, if that is not the first step.
     """
     from wpg.controllers import ProgressBar  # noqa: PLC0415  torch: not in the bare bridge
-    from wpg.controllers.checkpoint import read  # noqa: PLC0415
-    from wpg.controllers.run_folder import CHECKPOINT_NAME  # noqa: PLC0415
+    from wpg.controllers.training.checkpoint import read  # noqa: PLC0415
+    from wpg.controllers.training.run_folder import CHECKPOINT_NAME  # noqa: PLC0415
     from wpg.export import export_run  # noqa: PLC0415
 
     console = terminal()
@@ -176,7 +176,7 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
 
 def _show(result: "TrainResult", since: str, console: Console) -> None:
     """Print how a training ended; ``since`` is as for :func:`_run`."""
-    from wpg.controllers.progress import outcome  # noqa: PLC0415  torch: not in the bare bridge
+    from wpg.controllers.training.progress import outcome  # noqa: PLC0415  torch: not in the bare bridge
 
     evaluated = "nothing was evaluated"
     if result.return_mean is not None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wpg.cli.acting import artifact_act
 from wpg.controllers import flatten_obs
-from wpg.controllers.evaluation import play
+from wpg.controllers.experience.evaluation import play
 from wpg.export.artifact import Artifact
 from wpg.sim_envs.errors import RenderError
 

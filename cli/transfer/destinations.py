@@ -12,7 +12,7 @@ from wpg.cli.robots import emergency_stop, safety_of
 from wpg.cli.terminal import terminal
 from wpg.cli.transfer.trials import Simulator, Trial, decode_results, logged_trials
 from wpg.controllers.config import ResolvedConfig
-from wpg.controllers.run_folder import CONFIG_NAME
+from wpg.controllers.training.run_folder import CONFIG_NAME
 from wpg.export.artifact import Artifact
 from wpg.hardware_bridge.control.goals import GoalResult
 from wpg.hardware_bridge.control.loop_config import LoopConfig

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wpg.cli.acting import open_task
 from wpg.cli.observations import ContractObservations
 from wpg.cli.options import CommandError
-from wpg.controllers.environment import make_env
+from wpg.controllers.experience.environment import make_env
 from wpg.export.artifact import Artifact
 from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.control.goals import GoalResult

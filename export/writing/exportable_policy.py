@@ -6,8 +6,8 @@ from functools import partial
 
 import onnx
 
-from wpg.controllers.critic import Critic
-from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.policy import ParticlePolicy
 from wpg.export.contract import SamplerSpec
 from wpg.export.errors import ContractError, ParityError
 from wpg.export.interface import ActionTerm, PolicyInterface

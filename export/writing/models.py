@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wpg.controllers.critic import Critic
-from wpg.controllers.flow import scale_noise
-from wpg.controllers.network import FoldedMlp
-from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.flow import scale_noise
+from wpg.controllers.algorithm.network import FoldedMlp
+from wpg.controllers.algorithm.policy import ParticlePolicy
 from wpg.export.errors import ContractError
 from wpg.export.writing.networks import Layer, Networks
 

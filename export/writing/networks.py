@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wpg.controllers.critic import Critic
-from wpg.controllers.policy import LOG_STD_MAX, LOG_STD_MIN, STRETCH_MAX, ParticlePolicy
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.policy import LOG_STD_MAX, LOG_STD_MIN, STRETCH_MAX, ParticlePolicy
 
 Array = NDArray[Any]
 Layer = tuple[Array, Array]

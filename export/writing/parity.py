@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wpg.controllers.flow import log_tanh_jacobian
+from wpg.controllers.algorithm.flow import log_tanh_jacobian
 from wpg.export.artifact import Floats, Outputs
 from wpg.export.contract import SamplerSpec
 from wpg.export.errors import ParityError

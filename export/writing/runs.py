@@ -8,9 +8,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.controllers.declared_interface import check_interface
-from wpg.controllers.environment import Env
-from wpg.controllers.run_folder import CONFIG_NAME, Run, load_run
+from wpg.controllers.experience.declared_interface import check_interface
+from wpg.controllers.experience.environment import Env
+from wpg.controllers.training.run_folder import CONFIG_NAME, Run, load_run
 from wpg.export.contract import Provenance, read_interface
 from wpg.export.interface import ActionTerm, ObservationTerm, PolicyInterface
 from wpg.export.options import ExportOptions

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from wpg.controllers.environment import make_env, versioned_id
+from wpg.controllers.experience.environment import make_env, versioned_id
 from wpg.export.contract import Provenance, read_interface
 from wpg.export.errors import ContractError
 from wpg.export.interface import ObservationTerm, PolicyInterface

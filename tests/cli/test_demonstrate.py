@@ -2,7 +2,7 @@ import pytest
 
 from wpg.cli.main import main
 from wpg.controllers import TrainConfig, load_demonstrations
-from wpg.controllers.environment import inspect_env, make_env
+from wpg.controllers.experience.environment import inspect_env, make_env
 
 
 def test_a_script_plays_and_training_takes_it(tmp_path, capsys):

@@ -15,7 +15,7 @@ from wpg.cli.acting import artifact_act
 from wpg.cli.options import CommandError, prepare_outputs
 from wpg.cli.policies import load_policy
 from wpg.controllers import CheckpointFormatError, TrainConfig, UnknownEnvError, resume, train
-from wpg.controllers.environment import make_env
+from wpg.controllers.experience.environment import make_env
 from wpg.export import CorruptArtifactError, ExportOptions, SamplerOptions, export_run, load_artifact
 
 
@@ -34,8 +34,8 @@ def test_a_file_says_what_its_policy_was_trained_with(run_folder, tmp_path, monk
     """Not what is installed where it is exported."""
     folder = shutil.copytree(run_folder, tmp_path / "run")
     with monkeypatch.context() as then:
-        then.setattr("wpg.controllers.trainer.installed_versions", lambda: {"wpg": "0.0.9"})
-        then.setattr("wpg.controllers.trainer.checkout_commit", lambda: "c0ffee")
+        then.setattr("wpg.controllers.training.trainer.installed_versions", lambda: {"wpg": "0.0.9"})
+        then.setattr("wpg.controllers.training.trainer.checkout_commit", lambda: "c0ffee")
         resume(folder, steps=72)
     provenance = load_artifact(export_run(folder, folder / "policy.onnx")).contract.provenance
     assert (provenance.packages, provenance.git_commit) == ({"wpg": "0.0.9"}, "c0ffee")

@@ -30,7 +30,7 @@ from wpg.cli.transfer.transfers import FITTED, UNFITTED, summarise
 from wpg.cli.transfer.trials import Simulator, logged_trials, pairing
 from wpg.cli.transfer.verdict import sentence
 from wpg.controllers import TrainConfig
-from wpg.controllers.environment import inspect_env, make_env
+from wpg.controllers.experience.environment import inspect_env, make_env
 from wpg.export.reader import load_artifact
 from wpg.export.testing import untrained_artifact
 from wpg.hardware_bridge.control.loop import ControlLoop

@@ -7,7 +7,7 @@ from toy import ReachToy, goal_space, rows, small
 
 from wpg.cli.acting import acting
 from wpg.controllers import evaluate, load_run, record, resume, save_demonstrations, train
-from wpg.controllers.environment import make_env, policy_view
+from wpg.controllers.experience.environment import make_env, policy_view
 from wpg.export import export_run
 from wpg.export.reader import load_artifact
 

@@ -10,7 +10,7 @@ import pytest
 from toy import ReachToy, small
 
 from wpg.controllers import ConfigError, TrainConfig, load_run, resume, train
-from wpg.controllers.environment import inspect_env
+from wpg.controllers.experience.environment import inspect_env
 
 
 @pytest.mark.parametrize(

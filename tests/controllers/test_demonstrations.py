@@ -18,8 +18,8 @@ from wpg.controllers import (
     save_demonstrations,
     train,
 )
-from wpg.controllers.environment import GOAL_KEYS, EnvSpec, inspect_env
-from wpg.controllers.replay import FlatReplayBuffer, HindsightReplayBuffer, Shares, Transitions
+from wpg.controllers.experience.environment import GOAL_KEYS, EnvSpec, inspect_env
+from wpg.controllers.experience.replay import FlatReplayBuffer, HindsightReplayBuffer, Shares, Transitions
 
 FLAT = EnvSpec(
     env_id="flat",

@@ -6,8 +6,8 @@ from gymnasium.spaces import Box
 from toy import Flat, ReachToy, rows, small
 
 from wpg.controllers import DivergenceError, FaultyEnvError, load_run, train
-from wpg.controllers.learner import Learner
-from wpg.controllers.replay import HindsightReplayBuffer
+from wpg.controllers.algorithm.learner import Learner
+from wpg.controllers.experience.replay import HindsightReplayBuffer
 
 
 def test_a_reward_of_relabelled_goals_that_is_not_finite_is_no_divergence(tmp_path):

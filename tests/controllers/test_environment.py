@@ -7,7 +7,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from toy import Flat, ReachToy, goal_space, small
 
 from wpg.controllers import UnknownEnvError, UnsupportedEnvError, evaluate, load_run, resume, train
-from wpg.controllers.environment import inspect_env, make_env
+from wpg.controllers.experience.environment import inspect_env, make_env
 
 
 def test_unknown_environment_names_near_misses(tmp_path):

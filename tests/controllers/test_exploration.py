@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wpg.controllers.exploration import HeldRandomActions
+from wpg.controllers.experience.exploration import HeldRandomActions
 
 POLICY = np.full((8, 2), 0.25, np.float32)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from wpg.controllers import flow
+from wpg.controllers.algorithm import flow
 
 B, K, A = 6, 4, 3
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wpg.controllers import ConfigError, fit_gibbs
-from wpg.controllers.gibbs import CERTAINTY, best_move, move_gains
+from wpg.controllers.algorithm.gibbs import CERTAINTY, best_move, move_gains
 
 CENTRES = torch.tensor([[-0.6, -0.6], [0.6, -0.5], [-0.5, 0.6], [0.55, 0.6]])
 HEIGHTS = torch.tensor([1.0, 0.95, 0.9, 0.85])

@@ -6,14 +6,14 @@ import pytest
 import torch
 from textbook import textbook
 
-from wpg.controllers import flow
-from wpg.controllers.actor import ACTOR_SAMPLES
-from wpg.controllers.config import LearnerSettings
-from wpg.controllers.critic import Critic
-from wpg.controllers.learner import Learner
-from wpg.controllers.normalisation import BatchUse
-from wpg.controllers.policy import ParticlePolicy
-from wpg.controllers.replay import Batch
+from wpg.controllers.algorithm import flow
+from wpg.controllers.algorithm.actor import ACTOR_SAMPLES
+from wpg.controllers.algorithm.batch import Batch
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.learner import Learner
+from wpg.controllers.algorithm.normalisation import BatchUse
+from wpg.controllers.algorithm.policy import ParticlePolicy
+from wpg.controllers.algorithm.settings import LearnerSettings
 
 ROWS, OBS, ACTION, K = 32, 5, 3, 4
 STILL = BatchUse(0.0, False)

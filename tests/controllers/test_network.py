@@ -4,10 +4,10 @@ import pytest
 import torch
 from textbook import textbook
 
-from wpg.controllers.critic import Critic
-from wpg.controllers.network import FoldedMlp
-from wpg.controllers.normalisation import BatchUse
-from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.network import FoldedMlp
+from wpg.controllers.algorithm.normalisation import BatchUse
+from wpg.controllers.algorithm.policy import ParticlePolicy
 
 
 def make(normalise: bool, dtype: torch.dtype, *, members: int = 1, out: int = 3) -> FoldedMlp:

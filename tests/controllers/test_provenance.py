@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from wpg.controllers.provenance import checkout_commit
+from wpg.controllers.training.provenance import checkout_commit
 
 
 def test_a_commit_says_whether_files_differ_from_it(tmp_path, monkeypatch):

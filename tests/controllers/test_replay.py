@@ -7,8 +7,8 @@ import torch
 from toy import ReachToy, small
 
 from wpg.controllers import UnsupportedEnvError, train
-from wpg.controllers.environment import EnvSpec, inspect_env
-from wpg.controllers.replay import FlatReplayBuffer, HindsightReplayBuffer, Shares, Transitions
+from wpg.controllers.experience.environment import EnvSpec, inspect_env
+from wpg.controllers.experience.replay import FlatReplayBuffer, HindsightReplayBuffer, Shares, Transitions
 
 FLAT = EnvSpec(
     env_id="flat", observation_dim=2, goal_dim=0,
@@ -42,7 +42,7 @@ def test_flat_replay_returns_what_went_in_and_forgets_the_oldest():
 
 @pytest.mark.parametrize(("steps", "kept"), [(40, 0), (137, 0), (137, 10)])
 def test_a_share_of_a_batch_is_recent(monkeypatch, steps, kept):
-    monkeypatch.setattr("wpg.controllers.replay.RECENT_STEPS", 20)
+    monkeypatch.setattr("wpg.controllers.experience.replay.RECENT_STEPS", 20)
     replay = FlatReplayBuffer(FLAT, 60, Shares(recent=0.5))
     for i in range(steps):
         replay.add(flat_step(i))

@@ -6,10 +6,10 @@ from gymnasium.spaces import Box
 from toy import Flat, ReachToy, small
 
 from wpg.controllers import FaultyEnvError, checkpoint, resume, train
-from wpg.controllers.environment import inspect_env
-from wpg.controllers.replay import Shares, make_replay
-from wpg.controllers.rollout import Rollout
-from wpg.controllers.training_envs import LocalEnvs, make_envs
+from wpg.controllers.experience.environment import inspect_env
+from wpg.controllers.experience.replay import Shares, make_replay
+from wpg.controllers.training.envs import LocalEnvs, make_envs
+from wpg.controllers.training.rollout import Rollout
 
 
 class Fading(Flat):

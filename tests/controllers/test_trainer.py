@@ -30,13 +30,13 @@ from wpg.controllers import (
     save_demonstrations,
     train,
 )
-from wpg.controllers.config import LearnerSettings
-from wpg.controllers.critic import Critic
-from wpg.controllers.learner import Learner
-from wpg.controllers.metrics import COLUMNS, MetricsLog
-from wpg.controllers.policy import ParticlePolicy
-from wpg.controllers.progress import progress_line
-from wpg.controllers.replay import Batch
+from wpg.controllers.algorithm.batch import Batch
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.learner import Learner
+from wpg.controllers.algorithm.policy import ParticlePolicy
+from wpg.controllers.algorithm.settings import LearnerSettings
+from wpg.controllers.training.metrics import COLUMNS, MetricsLog
+from wpg.controllers.training.progress import progress_line
 
 
 class KilledError(Exception):

@@ -17,8 +17,8 @@ from toy import ReachToy
 
 from wpg.controllers import ConfigError, ForkedProcessError, checkpoint, train
 from wpg.controllers.forked_process import has_spare_core
-from wpg.controllers.trainer import Trainer
-from wpg.controllers.training_envs import ForkedEnvs, LocalEnvs
+from wpg.controllers.training.envs import ForkedEnvs, LocalEnvs
+from wpg.controllers.training.trainer import Trainer
 
 
 def contents(folder):

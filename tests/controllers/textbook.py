@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from wpg.controllers.network import FoldedMlp
-from wpg.controllers.normalisation import BatchUse
+from wpg.controllers.algorithm.network import FoldedMlp
+from wpg.controllers.algorithm.normalisation import BatchUse
 
 
 def textbook(network: FoldedMlp, x: Tensor, use: BatchUse | None) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from wpg.controllers.critic import Critic
-from wpg.controllers.normalisation import BatchUse
-from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.normalisation import BatchUse
+from wpg.controllers.algorithm.policy import ParticlePolicy
 from wpg.export import (
     ActionTerm,
     Frame,

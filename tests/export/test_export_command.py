@@ -13,7 +13,7 @@ from zips import linear, mlp, save
 from wpg.cli import main as cli
 from wpg.cli.observations import ContractObservations
 from wpg.cli.options import CommandError
-from wpg.controllers.environment import make_env
+from wpg.controllers.experience.environment import make_env
 from wpg.export import ActionTerm, ObservationTerm, PolicyInterface, export_zip, load_artifact
 from wpg.export.writing.runs import bare_interface
 

@@ -5,7 +5,7 @@ import onnx
 import pytest
 import torch
 
-from wpg.controllers.flow import scale_noise
+from wpg.controllers.algorithm.flow import scale_noise
 from wpg.export.writing.models import OwnModel
 from wpg.export.writing.parity import KINK_SHARE, TOLERANCE, Reference, relative_error
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wpg.controllers import Critic, ParticlePolicy
-from wpg.controllers.normalisation import BatchUse
+from wpg.controllers.algorithm.normalisation import BatchUse
 from wpg.export import ContractError, ParityError, load_artifact
 from wpg.export.writing import exportable_policy
 from wpg.export.writing.golden import OBSERVATION_SCALES

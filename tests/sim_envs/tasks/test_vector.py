@@ -4,10 +4,10 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from wpg.controllers.environment import inspect_env
-from wpg.controllers.replay import Shares, make_replay
-from wpg.controllers.rollout import Rollout
-from wpg.controllers.training_envs import LocalEnvs, make_envs
+from wpg.controllers.experience.environment import inspect_env
+from wpg.controllers.experience.replay import Shares, make_replay
+from wpg.controllers.training.envs import LocalEnvs, make_envs
+from wpg.controllers.training.rollout import Rollout
 from wpg.sim_envs.effects import Effects
 
 ID = "wpg/PandaReach-v0"

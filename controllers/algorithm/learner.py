@@ -6,17 +6,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wpg.controllers import flow
-from wpg.controllers.actor import ACTOR_METRICS, ACTOR_SAMPLES, Actor, ActorBatch, compiled
-from wpg.controllers.checkpoint import prefixed, under
-from wpg.controllers.config import LearnerSettings
-from wpg.controllers.critic import Critic
+from wpg.controllers.algorithm import flow
+from wpg.controllers.algorithm.actor import ACTOR_METRICS, ACTOR_SAMPLES, Actor, ActorBatch, compiled
+from wpg.controllers.algorithm.batch import Batch
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.network import FoldedMlp
+from wpg.controllers.algorithm.normalisation import BatchUse, batch_use
+from wpg.controllers.algorithm.optimiser import FlatAdam, flat_vector
+from wpg.controllers.algorithm.policy import ParticlePolicy
+from wpg.controllers.algorithm.settings import LearnerSettings
+from wpg.controllers.algorithm.tensor_names import prefixed, under
 from wpg.controllers.forked_process import ForkedProcess
-from wpg.controllers.network import FoldedMlp
-from wpg.controllers.normalisation import BatchUse, batch_use
-from wpg.controllers.optimiser import FlatAdam, flat_vector
-from wpg.controllers.policy import ParticlePolicy
-from wpg.controllers.replay import Batch
 
 CRITIC_METRICS = ("critic_loss", "value")
 METRICS = (*CRITIC_METRICS, *ACTOR_METRICS)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from wpg.controllers.network import FoldedMlp
+from wpg.controllers.algorithm.network import FoldedMlp
 
 
 class Critic(nn.Module):

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from wpg.controllers import flow
-from wpg.controllers.checkpoint import prefixed, under
-from wpg.controllers.config import LearnerSettings
-from wpg.controllers.critic import Critic
+from wpg.controllers.algorithm import flow
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.normalisation import BatchUse, batch_use
+from wpg.controllers.algorithm.optimiser import FlatAdam, flat_vector
+from wpg.controllers.algorithm.policy import ParticlePolicy
+from wpg.controllers.algorithm.settings import LearnerSettings
+from wpg.controllers.algorithm.tensor_names import prefixed, under
 from wpg.controllers.forked_process import RequestHandler
-from wpg.controllers.normalisation import BatchUse, batch_use
-from wpg.controllers.optimiser import FlatAdam, flat_vector
-from wpg.controllers.policy import ParticlePolicy
 
 ACTOR_SAMPLES = 4
 """Actions drawn at every state of an update. With a single one, each particle would be updated at only one

@@ -1,15 +1,15 @@
 """Evaluations of the policy during training."""
 
 from wpg.controllers.acting import make_act
+from wpg.controllers.algorithm.learner import Learner
 from wpg.controllers.config import ResolvedConfig
-from wpg.controllers.environment import Env, EnvSpec, episode_seed
-from wpg.controllers.evaluation import (
+from wpg.controllers.experience.environment import Env, EnvSpec, episode_seed
+from wpg.controllers.experience.evaluation import (
     TRAINING_EVALUATION_STREAM,
     Evaluation,
     LastEvaluation,
     run_episodes,
 )
-from wpg.controllers.learner import Learner
 
 
 class TrainingEvaluation:

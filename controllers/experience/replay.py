@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wpg.controllers.environment import GOAL_KEYS, EnvSpec, FloatArray, RewardFunction, env_name
+from wpg.controllers.algorithm.batch import Batch
 from wpg.controllers.errors import FaultyEnvError, UnsupportedEnvError
+from wpg.controllers.experience.environment import GOAL_KEYS, EnvSpec, FloatArray, RewardFunction, env_name
 
 ACHIEVED = 5
 """Index of the achieved goal among the columns of a row."""
@@ -20,25 +21,6 @@ EVENTFUL_SHARE = 0.5
 """Share of a batch drawn from eventful episodes (see `HindsightReplayBuffer`)."""
 RECENT_STEPS = 2500
 """Number of latest steps that count as recent."""
-
-
-class Batch(NamedTuple):
-    """A batch of B transitions for the learner."""
-
-    obs: Tensor
-    """(B, obs_dim)."""
-    action: Tensor
-    """(B, action_dim) in [−1, 1]."""
-    reward: Tensor
-    """(B,)."""
-    terminated: Tensor
-    """(B,), 1 if the step terminated the episode; 0 otherwise, also if it was truncated."""
-    next_obs: Tensor
-    """(B, obs_dim)."""
-
-    def to(self, device: str) -> "Batch":
-        """The batch on `device`."""
-        return self if device == "cpu" else Batch(*(column.to(device) for column in self))
 
 
 class Transitions(NamedTuple):

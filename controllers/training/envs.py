@@ -20,7 +20,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from wpg.controllers.config import ResolvedConfig
-from wpg.controllers.environment import (
+from wpg.controllers.experience.environment import (
     Env,
     EnvSpec,
     FloatArray,

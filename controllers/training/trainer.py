@@ -10,12 +10,14 @@ from typing import Literal, Self
 import numpy as np
 import torch
 
-from wpg.controllers import checkpoint
-from wpg.controllers.checkpoint import RunMetadata, TrainState, under
+from wpg.controllers.algorithm.flow import sample
+from wpg.controllers.algorithm.learner import Learner
+from wpg.controllers.algorithm.tensor_names import under
 from wpg.controllers.config import TrainConfig, learner_settings
-from wpg.controllers.declared_interface import check_interface, declared_interface
-from wpg.controllers.demonstrations import load_demonstrations
-from wpg.controllers.environment import (
+from wpg.controllers.errors import CheckpointFormatError, DemonstrationError, DivergenceError, FaultyEnvError
+from wpg.controllers.experience.declared_interface import check_interface, declared_interface
+from wpg.controllers.experience.demonstrations import load_demonstrations
+from wpg.controllers.experience.environment import (
     Env,
     FloatArray,
     flattened,
@@ -24,20 +26,19 @@ from wpg.controllers.environment import (
     policy_view,
     versioned_id,
 )
-from wpg.controllers.environment_checks import check_first_step, distinct
-from wpg.controllers.errors import CheckpointFormatError, DemonstrationError, DivergenceError, FaultyEnvError
-from wpg.controllers.evaluation import Evaluation
-from wpg.controllers.exploration import HeldRandomActions
-from wpg.controllers.flow import sample
+from wpg.controllers.experience.environment_checks import check_first_step, distinct
+from wpg.controllers.experience.evaluation import Evaluation
+from wpg.controllers.experience.exploration import HeldRandomActions
+from wpg.controllers.experience.replay import Shares, make_replay
 from wpg.controllers.forked_process import overlaps
-from wpg.controllers.learner import Learner
-from wpg.controllers.monitor import Monitor
-from wpg.controllers.provenance import checkout_commit, installed_versions
-from wpg.controllers.replay import Shares, make_replay
-from wpg.controllers.rollout import Rollout
-from wpg.controllers.run_folder import CHECKPOINT_NAME, build_networks, fitting
-from wpg.controllers.training_envs import make_training_envs
-from wpg.controllers.training_evaluation import TrainingEvaluation
+from wpg.controllers.training import checkpoint
+from wpg.controllers.training.checkpoint import RunMetadata, TrainState
+from wpg.controllers.training.envs import make_training_envs
+from wpg.controllers.training.evaluations import TrainingEvaluation
+from wpg.controllers.training.monitor import Monitor
+from wpg.controllers.training.provenance import checkout_commit, installed_versions
+from wpg.controllers.training.rollout import Rollout
+from wpg.controllers.training.run_folder import CHECKPOINT_NAME, build_networks, fitting
 
 StopReason = Literal["steps", "success", "time"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import GOAL_KEYS, EnvSpec, FloatArray, episode_seed, flatten_obs
 from wpg.controllers.errors import FaultyEnvError
-from wpg.controllers.replay import ReplayBuffer, Transitions, storable
-from wpg.controllers.training_envs import TrainingEnvs
+from wpg.controllers.experience.environment import GOAL_KEYS, EnvSpec, FloatArray, episode_seed, flatten_obs
+from wpg.controllers.experience.replay import ReplayBuffer, Transitions, storable
+from wpg.controllers.training.envs import TrainingEnvs
 
 TRAINING_STREAM = 0
 RECENT = 20

@@ -7,8 +7,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Dict
 
-from wpg.controllers.environment import GOAL_KEYS, Env, EnvSpec, env_name
 from wpg.controllers.errors import UnsupportedEnvError
+from wpg.controllers.experience.environment import GOAL_KEYS, Env, EnvSpec, env_name
 
 
 def distinct(factory: Callable[[], Env]) -> Callable[[], Env]:

@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 
-from wpg.controllers import checkpoint
 from wpg.controllers.acting import make_act
-from wpg.controllers.checkpoint import RunMetadata, under
+from wpg.controllers.algorithm.critic import Critic
+from wpg.controllers.algorithm.policy import ParticlePolicy
+from wpg.controllers.algorithm.tensor_names import under
 from wpg.controllers.config import ResolvedConfig, Select
-from wpg.controllers.critic import Critic
-from wpg.controllers.environment import Env, EnvSpec, make_env
 from wpg.controllers.errors import CheckpointFormatError, RunFolderError, UnknownEnvError
-from wpg.controllers.evaluation import Act
+from wpg.controllers.experience.environment import Env, EnvSpec, make_env
+from wpg.controllers.experience.evaluation import Act
 from wpg.controllers.files import locked
-from wpg.controllers.policy import ParticlePolicy
+from wpg.controllers.training import checkpoint
+from wpg.controllers.training.checkpoint import RunMetadata
 
 CONFIG_NAME = "config.yaml"
 CHECKPOINT_NAME = "checkpoint"

@@ -16,9 +16,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wpg.controllers import flow
+from wpg.controllers.algorithm import flow
+from wpg.controllers.algorithm.policy import ParticlePolicy
 from wpg.controllers.errors import ConfigError
-from wpg.controllers.policy import ParticlePolicy
 
 QFunction = Callable[[Tensor, Tensor], Tensor]
 

@@ -6,7 +6,7 @@ policy reads only the policy's tensors. The metadata also holds a CRC-32 of ever
 so that damaged bytes are noticed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wpg.controllers.environment import EnvSpec
 from wpg.controllers.errors import CheckpointFormatError, CheckpointWriteError
-from wpg.controllers.evaluation import LastEvaluation
+from wpg.controllers.experience.environment import EnvSpec
+from wpg.controllers.experience.evaluation import LastEvaluation
 from wpg.controllers.files import replacing
-from wpg.controllers.rollout import RolloutState
+from wpg.controllers.training.rollout import RolloutState
 
 VERSION = 9
 FILE_NAME = "state.safetensors"
@@ -143,13 +143,3 @@ def _crc(tensor: Tensor) -> int:
 def _float32(_: type, numbers: Any) -> Any:
     """An array of a `TrainState` from its numbers; float32 numbers pass through JSON unchanged."""
     return np.array(numbers, np.float32)
-
-
-def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with `prefix` put before their names."""
-    return {prefix + name: value for name, value in tensors.items()}
-
-
-def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it: the inverse of `prefixed`."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,6 +1,6 @@
 """Particle policy: a network gives K particles for every state, each with a learned Gaussian kernel.
 
-The density and the sampling of such a mixture are in `wpg.controllers.flow`.
+The density and the sampling of such a mixture are in `wpg.controllers.algorithm.flow`.
 """
 
 import math
@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from wpg.controllers import flow
-from wpg.controllers.network import FoldedMlp
+from wpg.controllers.algorithm import flow
+from wpg.controllers.algorithm.network import FoldedMlp
 
 LOG_STD_MIN = -5.0
 LOG_STD_MAX = 2.0

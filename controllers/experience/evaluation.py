@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wpg.controllers.environment import (
+from wpg.controllers.errors import FaultyEnvError
+from wpg.controllers.experience.environment import (
     Env,
     FloatArray,
     env_name,
@@ -18,7 +19,6 @@ from wpg.controllers.environment import (
     success_of,
     time_limit,
 )
-from wpg.controllers.errors import FaultyEnvError
 from wpg.controllers.statistics import Interval, bootstrap_interval, wilson_interval
 
 Act = Callable[[FloatArray], FloatArray]

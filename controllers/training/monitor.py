@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from wpg.controllers.algorithm.learner import Learner
 from wpg.controllers.config import ResolvedConfig
-from wpg.controllers.evaluation import Evaluation
-from wpg.controllers.learner import Learner
-from wpg.controllers.metrics import MetricsLog, Row
-from wpg.controllers.progress import OnProgress, TrainProgress
-from wpg.controllers.rollout import Rollout
+from wpg.controllers.experience.evaluation import Evaluation
+from wpg.controllers.training.metrics import MetricsLog, Row
+from wpg.controllers.training.progress import OnProgress, TrainProgress
+from wpg.controllers.training.rollout import Rollout
 
 PROGRESS_SECONDS = 0.5
 

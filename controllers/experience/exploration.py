@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from wpg.controllers.environment import FloatArray
+from wpg.controllers.experience.environment import FloatArray
 
 
 class HeldRandomActions:

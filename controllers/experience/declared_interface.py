@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from wpg.controllers.environment import Env
 from wpg.controllers.errors import CheckpointFormatError
+from wpg.controllers.experience.environment import Env
 
 
 def declared_interface(env: Env) -> Any:

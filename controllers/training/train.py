@@ -6,12 +6,13 @@ from pathlib import Path
 
 from wpg.controllers.config import TrainConfig
 from wpg.controllers.cpu import tuned
-from wpg.controllers.environment import Env
 from wpg.controllers.errors import ConfigError, RunFolderError
-from wpg.controllers.metrics import MetricsLog
-from wpg.controllers.monitor import Monitor
-from wpg.controllers.progress import OnProgress
-from wpg.controllers.run_folder import (
+from wpg.controllers.experience.environment import Env
+from wpg.controllers.training.metrics import MetricsLog
+from wpg.controllers.training.monitor import Monitor
+from wpg.controllers.training.plot import plot_training
+from wpg.controllers.training.progress import OnProgress
+from wpg.controllers.training.run_folder import (
     CHECKPOINT_NAME,
     CONFIG_NAME,
     is_unused,
@@ -19,8 +20,7 @@ from wpg.controllers.run_folder import (
     require_factory,
     sole_training,
 )
-from wpg.controllers.trainer import Trainer, TrainResult
-from wpg.controllers.training_plot import plot_training
+from wpg.controllers.training.trainer import Trainer, TrainResult
 
 
 def train(

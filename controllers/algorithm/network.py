@@ -2,8 +2,8 @@
 
 Autograd would store the result of every elementwise operation of a batch normalisation and process each one
 again in the backward pass. Here the normalisation is folded into the linear layer behind it (see
-`wpg.controllers.normalisation`), so that the gradient takes three matrix products a layer and one pass over
-the activations (see `FoldedMlp.gradients`).
+`wpg.controllers.algorithm.normalisation`), so that the gradient takes three matrix products a layer and one
+pass over the activations (see `FoldedMlp.gradients`).
 
 The E members of an ensemble have the same shape and are computed by one batched matrix product: with small
 networks the number of calls costs more than the arithmetic.
@@ -16,7 +16,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from wpg.controllers.normalisation import BatchNorm, BatchUse, FoldedNorm, fold
+from wpg.controllers.algorithm.normalisation import BatchNorm, BatchUse, FoldedNorm, fold
 
 
 class Layer(nn.Module):

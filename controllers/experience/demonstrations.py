@@ -23,7 +23,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from wpg.controllers.environment import (
+from wpg.controllers.errors import DemonstrationError
+from wpg.controllers.experience.environment import (
     GOAL_KEYS,
     Env,
     EnvSpec,
@@ -32,10 +33,9 @@ from wpg.controllers.environment import (
     env_name,
     success_of,
 )
-from wpg.controllers.errors import DemonstrationError
-from wpg.controllers.evaluation import play
+from wpg.controllers.experience.evaluation import play
+from wpg.controllers.experience.replay import Transitions, storable
 from wpg.controllers.files import replacing
-from wpg.controllers.replay import Transitions, storable
 
 ROUNDING = 1e-3
 """Share of an action box's largest end by which actions may lie outside, as rounded numbers do."""

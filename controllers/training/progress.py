@@ -7,7 +7,7 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from wpg.controllers.evaluation import Evaluation
+from wpg.controllers.experience.evaluation import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""The policy, the critics, and the update of both; it knows neither environments nor files."""

@@ -1,0 +1,1 @@
+"""What is learned from: environments, their episodes, demonstrations and the replay memory."""
