@@ -78,7 +78,8 @@ def evaluate(act: Act, env: str | Env, episodes: int = 100, *, seed: int = 0) ->
     Raises:
         ValueError: fewer than one episode.
         UnknownEnvError: no such environment.
-        FaultyEnvError: an episode of an environment without a time limit did not end within 100,000 steps.
+        FaultyEnvError: a reward or an observation is not finite; or an episode of an environment without a
+            time limit did not end within 100,000 steps.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
@@ -93,7 +94,7 @@ def run_episodes(act: Act, env: Env, seeds: Sequence[int]) -> Evaluation:
     """Run `act` for one episode with each of these seeds.
 
     Raises:
-        FaultyEnvError: an episode does not end.
+        FaultyEnvError: a reward or an observation is not finite, or an episode does not end.
     """
     outcomes = [_episode(act, env, seed) for seed in seeds]
     returns = np.array([total for total, _ in outcomes])
@@ -138,17 +139,30 @@ def play(choose: Callable[[Any], FloatArray], env: Env, seed: int) -> Iterator[M
         seed: of the reset.
 
     Raises:
-        FaultyEnvError: the episode does not end within 100,000 steps, or its time limit if that is longer.
+        FaultyEnvError: a reward or an observation is not finite; or the episode does not end within 100,000
+            steps, or its time limit if that is longer.
     """
     obs, info = env.reset(seed=seed)
-    yield Moment(obs, 0.0, False, info)
+    yield _finite(Moment(obs, 0.0, False, info), env, seed, 0)
     limit = max(time_limit(env) or 0, MAX_EPISODE_STEPS)
-    for _ in range(limit):
+    for number in range(1, limit + 1):
         obs, reward, terminated, truncated, info = env.step(choose(obs))
-        yield Moment(obs, float(reward), bool(terminated), info)
+        yield _finite(Moment(obs, float(reward), bool(terminated), info), env, seed, number)
         if terminated or truncated:
             return
     raise FaultyEnvError(
         f"{env_name(env)}: an episode did not end within {limit:,} steps; make the environment with "
         "max_episode_steps, or wrap it in gymnasium.wrappers.TimeLimit"
     )
+
+
+def _finite(moment: Moment, env: Env, seed: int, steps: int) -> Moment:
+    """The moment after so many steps, if its numbers are finite."""
+    parts = moment.obs if isinstance(moment.obs, dict) else {"observation": moment.obs}
+    for name, values in {"reward": moment.reward, **parts}.items():
+        if not np.isfinite(values).all():
+            raise FaultyEnvError(
+                f"{env_name(env)}: expected finite numbers, found {name} {values} after {steps} steps of the "
+                f"episode with seed {seed}"
+            )
+    return moment

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wpg.controllers.algorithm.batch import Batch
-from wpg.controllers.errors import FaultyEnvError, UnsupportedEnvError
+from wpg.controllers.errors import (
+    CheckpointFormatError,
+    ConfigError,
+    FaultyEnvError,
+    UnsupportedEnvError,
+)
 from wpg.controllers.experience.environment import GOAL_KEYS, EnvSpec, FloatArray, RewardFunction, env_name
 
 ACHIEVED = 5
@@ -57,7 +62,14 @@ class ReplayBuffer(ABC):
 
     def __init__(self, capacity: int, columns: list[int], shares: Shares) -> None:
         self.capacity = capacity
-        self.rows = torch.empty(capacity, sum(columns))
+        try:
+            self.rows = torch.empty(capacity, sum(columns))
+        except RuntimeError as error:  # torch has no class for a failed allocation on a CPU
+            size = capacity * sum(columns) * 4 / 2**30
+            raise ConfigError(
+                f"replay_capacity {capacity:,} needs {size:,.0f} GiB of memory, which cannot be allocated; a "
+                "capacity of the training's steps is enough"
+            ) from error
         self.columns = columns
         self.size = 0
         self.position = 0
@@ -115,7 +127,16 @@ class ReplayBuffer(ABC):
         return {"rows": self.rows[: self.size]}
 
     def restore(self, tensors: dict[str, Tensor], position: int, kept: int) -> None:
-        """Load what `tensors()` returned, with the values of `position` and `kept` at that time."""
+        """Load what `tensors()` returned, with the values of `position` and `kept` at that time.
+
+        Raises:
+            CheckpointFormatError: the rows filled a smaller memory, so the oldest are not the first.
+        """
+        if position != len(tensors["rows"]) < self.capacity:
+            raise CheckpointFormatError(
+                f"the checkpoint holds {len(tensors['rows']):,} transitions, as many as its replay_capacity "
+                f"allowed; it cannot be resumed with a replay_capacity of {self.capacity:,}"
+            )
         self.size, self.position, self.kept = len(tensors["rows"]), position, kept
         self.rows[: self.size] = tensors["rows"]
 

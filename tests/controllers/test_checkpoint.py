@@ -16,11 +16,11 @@ from wpg.controllers import (
     CheckpointWriteError,
     ConfigError,
     TrainConfig,
-    checkpoint,
     load_run,
     resume,
     train,
 )
+from wpg.controllers.training import checkpoint
 
 
 def no_space(above):
@@ -133,6 +133,17 @@ def test_settings_of_other_sizes_are_told(read, settings, message, tmp_path, mon
     dataclasses.replace(TrainConfig.load(folder / "config.yaml"), **settings).save(folder / "config.yaml")
     with pytest.raises(CheckpointFormatError, match=rf"does not fit its config\.yaml: .*{message}"):
         read(folder)
+
+
+def test_a_replay_memory_that_was_full_does_not_grow(tmp_path, monkeypatch):
+    monkeypatch.setitem(gym.registry, "Toy-v0", gym.envs.registration.EnvSpec("Toy-v0", ReachToy))
+    folder = tmp_path / "run"
+    config = small("Toy-v0", steps=100, overlap=False, replay_capacity=60)
+    train(config, out=folder)
+    stored = TrainConfig.load(folder / "config.yaml")
+    dataclasses.replace(stored, replay_capacity=200).save(folder / "config.yaml")
+    with pytest.raises(CheckpointFormatError, match=r"holds 60 transitions, .* replay_capacity of 200"):
+        resume(folder, steps=200)
 
 
 def test_full_disk_keeps_the_old_settings(tmp_path, monkeypatch):

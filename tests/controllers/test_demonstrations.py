@@ -12,12 +12,12 @@ from wpg.controllers import (
     DemonstrationError,
     FaultyEnvError,
     TrainConfig,
-    evaluation,
     load_demonstrations,
     record,
     save_demonstrations,
     train,
 )
+from wpg.controllers.experience import evaluation
 from wpg.controllers.experience.environment import GOAL_KEYS, EnvSpec, inspect_env
 from wpg.controllers.experience.replay import FlatReplayBuffer, HindsightReplayBuffer, Shares, Transitions
 

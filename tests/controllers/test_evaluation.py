@@ -10,15 +10,8 @@ from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeLimit
 from toy import Flat, ReachToy, rows, small
 
-from wpg.controllers import (
-    FaultyEnvError,
-    bootstrap_interval,
-    evaluate,
-    evaluation,
-    statistics,
-    train,
-    wilson_interval,
-)
+from wpg.controllers import FaultyEnvError, bootstrap_interval, evaluate, statistics, train, wilson_interval
+from wpg.controllers.experience import evaluation
 
 
 def test_wilson_interval_by_its_formula():
@@ -173,3 +166,33 @@ def test_every_evaluation_has_episodes_of_its_own(tmp_path):
     assert len(evaluated) == 9
     seeds = [*evaluated, *set(trained), *afterwards.seeds]
     assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize("faulty", ["reward", "observation"])
+def test_a_number_that_is_not_finite_is_told(faulty, tmp_path):
+    """Also where only the environment of the evaluations returns it, which is made first."""
+
+    class Faulty(Endless):
+        def __init__(self, faulty=faulty):
+            super().__init__()
+            self.faulty = faulty
+
+        def step(self, action):
+            obs, reward, *_ = super().step(action)
+            if self.t == 3 and self.faulty == "reward":
+                reward = np.nan
+            if self.t == 3 and self.faulty == "observation":
+                obs[1] = np.inf
+            return obs, reward, False, self.t == 5, {}
+
+    with pytest.raises(
+        FaultyEnvError, match=rf"^Faulty: .* found {faulty} .* after 3 steps .* with seed \d+$"
+    ):
+        evaluate(still, Faulty(), 2)
+    kinds = iter([faulty])
+    with pytest.raises(FaultyEnvError, match=rf"found {faulty} .* after 3 steps"):
+        train(
+            small(overlap=False),
+            out=tmp_path / "run",
+            env_factory=lambda: Faulty(next(kinds, None)),
+        )

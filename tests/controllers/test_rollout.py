@@ -5,9 +5,10 @@ import pytest
 from gymnasium.spaces import Box
 from toy import Flat, ReachToy, small
 
-from wpg.controllers import FaultyEnvError, checkpoint, resume, train
+from wpg.controllers import FaultyEnvError, resume, train
 from wpg.controllers.experience.environment import inspect_env
 from wpg.controllers.experience.replay import Shares, make_replay
+from wpg.controllers.training import checkpoint
 from wpg.controllers.training.envs import LocalEnvs, make_envs
 from wpg.controllers.training.rollout import Rollout
 

@@ -21,9 +21,7 @@ from wpg.controllers import (
     RunFolderError,
     TrainConfig,
     UnsupportedEnvError,
-    checkpoint,
     evaluate,
-    evaluation,
     load_run,
     record,
     resume,
@@ -35,6 +33,8 @@ from wpg.controllers.algorithm.critic import Critic
 from wpg.controllers.algorithm.learner import Learner
 from wpg.controllers.algorithm.policy import ParticlePolicy
 from wpg.controllers.algorithm.settings import LearnerSettings
+from wpg.controllers.experience import evaluation
+from wpg.controllers.training import checkpoint
 from wpg.controllers.training.metrics import COLUMNS, MetricsLog
 from wpg.controllers.training.progress import progress_line
 

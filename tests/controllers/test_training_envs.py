@@ -15,8 +15,9 @@ from gymnasium.vector.utils import batch_space
 from test_trainer import rows, small
 from toy import ReachToy
 
-from wpg.controllers import ConfigError, ForkedProcessError, checkpoint, train
+from wpg.controllers import ConfigError, ForkedProcessError, train
 from wpg.controllers.forked_process import has_spare_core
+from wpg.controllers.training import checkpoint
 from wpg.controllers.training.envs import ForkedEnvs, LocalEnvs
 from wpg.controllers.training.trainer import Trainer
 
@@ -235,7 +236,7 @@ def test_environments_are_closed_where_training_cannot_begin(settings, tmp_path)
             opened.remove(self)
 
     (tmp_path / "file").touch()
-    with pytest.raises((NotADirectoryError, RuntimeError)):
+    with pytest.raises((NotADirectoryError, ConfigError)):
         train(small(**settings), out=tmp_path / "file" / "run", env_factory=Closing)
     assert opened == []
     assert multiprocessing.active_children() == []
