@@ -95,8 +95,15 @@ def bare_interface(
     low: NDArray[np.floating],
     high: NDArray[np.floating],
 ) -> PolicyInterface:
-    """Interface of an environment that models no robot; its actions (A,) range from ``low`` to ``high``."""
+    """Interface of an environment that models no robot; its actions (A,) range from ``low`` to ``high``.
+
+    The scale is rounded down, so that no action computed in float32 lies outside this range.
+    """
     low, high = low.astype(np.float64), high.astype(np.float64)
+    offset = ((low + high) / 2).astype(np.float32)
+    room = np.minimum(high - offset, offset - low)
+    scale = room.astype(np.float32)
+    scale = np.where(scale > room, np.nextafter(scale, np.float32(0)), scale)
     dt = getattr(env.unwrapped, "dt", None)
     if not (isinstance(dt, int | float | np.number) and dt > 0):
         dt = 1.0 / (env.metadata.get("render_fps") or 1.0)
@@ -107,8 +114,8 @@ def bare_interface(
             mode="environment",
             size=len(low),
             unit="the environment's",
-            scale=tuple(((high - low) / 2).tolist()),
-            offset=tuple(((high + low) / 2).tolist()),
+            scale=tuple(scale.tolist()),
+            offset=tuple(offset.tolist()),
         ),
         control_dt_s=float(dt),
     )

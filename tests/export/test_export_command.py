@@ -146,6 +146,16 @@ def test_control_period_of_an_environment_without_interface(dt, expected):
     assert bare_interface(env, terms, -np.ones(2), np.ones(2)).control_dt_s == expected
 
 
+def test_no_action_lies_outside_the_box_by_rounding():
+    ends = np.sort(np.random.default_rng(0).uniform(-5, 5, (2, 1000)).astype(np.float32), 0)
+    terms = (ObservationTerm(name="observation", size=4, source="environment"),)
+    action = bare_interface(gymnasium.Env(), terms, *ends).action
+    offset, scale = np.float32(action.offset), np.float32(action.scale)
+    assert (offset - scale >= ends[0]).all()
+    assert (offset + scale <= ends[1]).all()
+    np.testing.assert_allclose(scale, (ends[1] - ends[0]) / 2, rtol=0, atol=1e-6)
+
+
 def test_observations_that_do_not_add_up():
     action = ActionTerm(mode="environment", size=1, unit="", scale=(1.0,), offset=(0.0,))
 
