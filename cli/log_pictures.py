@@ -74,7 +74,7 @@ def _joints(figure: FigureBase, recording: RunRecording) -> None:
         axes.plot(recording.command.time_s, axis.commanded, **COMMANDED)
         axes.plot(recording.state.time_s, axis.measured, color=BLUE, linewidth=0.8)
         axes.set_title(axis.name)
-        axes.set_xlabel("s", fontsize=7)
+        axes.xaxis.set_major_formatter("{x:g} s")
         axes.tick_params(labelsize=7, labelbottom=True)
         _widen(axes)
         _draw_limits(axes, axis.limits)
