@@ -116,9 +116,9 @@ def train(
 
 def _or_else(folder: Path) -> str:
     """What can be done about an existing folder that was given for a new run."""
-    from wpg.controllers.training.run_folder import CHECKPOINT_NAME, CONFIG_NAME  # noqa: PLC0415  torch: not in the bare bridge
+    from wpg.controllers.training.run_folder import CONFIG_NAME, has_checkpoint  # noqa: PLC0415  torch: not in the bare bridge
 
-    if (folder / CHECKPOINT_NAME).exists():
+    if has_checkpoint(folder):
         return f", or go on with it by --resume {shlex.quote(str(folder))}"
     return ", or remove it: that run has no checkpoint" if (folder / CONFIG_NAME).exists() else ""
 
@@ -147,8 +147,7 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
     ``since`` says from when on the seconds count, if that is not the first step.
     """
     from wpg.controllers import ProgressBar  # noqa: PLC0415  torch: not in the bare bridge
-    from wpg.controllers.training.checkpoint import read  # noqa: PLC0415
-    from wpg.controllers.training.run_folder import CHECKPOINT_NAME  # noqa: PLC0415
+    from wpg.controllers.training.run_folder import has_checkpoint, read_config  # noqa: PLC0415
     from wpg.export import export_run  # noqa: PLC0415
 
     console = terminal()
@@ -161,12 +160,12 @@ def _run(folder: Path, work: "Callable[[ProgressBar], TrainResult]", since: str 
     except KeyboardInterrupt:
         if not folder.exists():
             raise
-        if not (folder / CHECKPOINT_NAME).exists():
+        if not has_checkpoint(folder):
             raise KeyboardInterrupt(f"{folder} has no checkpoint yet, it may be removed") from None
-        _, saved = read(folder / CHECKPOINT_NAME, lambda name: False)
+        _, metadata = read_config(folder)
         at = shlex.quote(str(folder))
         raise KeyboardInterrupt(
-            f"the last checkpoint is of step {saved.metadata.steps:,}: go on from there by "
+            f"the last checkpoint is of step {metadata.steps:,}: go on from there by "
             f"wpg train --resume {at}, or export its policy by wpg export {at}"
         ) from None
     command = shlex.join(("wpg", "evaluate", str(folder)))

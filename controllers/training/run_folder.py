@@ -115,6 +115,11 @@ def sole_training(folder: Path) -> Iterator[None]:
         yield
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the run in `folder` has written a checkpoint."""
+    return (folder / CHECKPOINT_NAME / checkpoint.FILE_NAME).exists()
+
+
 @contextmanager
 def fitting(folder: Path) -> Iterator[None]:
     """Context in which tensors of the checkpoint in `folder` are loaded into networks and replay.

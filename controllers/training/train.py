@@ -13,8 +13,8 @@ from wpg.controllers.training.monitor import Monitor
 from wpg.controllers.training.plot import plot_training
 from wpg.controllers.training.progress import OnProgress
 from wpg.controllers.training.run_folder import (
-    CHECKPOINT_NAME,
     CONFIG_NAME,
+    has_checkpoint,
     is_unused,
     read_config,
     require_factory,
@@ -59,7 +59,7 @@ def train(
     if not is_unused(folder):
         begun = (folder / CONFIG_NAME).exists()
         other = ", or remove it: that run has no checkpoint" if begun else ""
-        if (folder / CHECKPOINT_NAME).exists():
+        if has_checkpoint(folder):
             other = ", or resume it"
         raise RunFolderError(f"the run folder {folder} exists already; choose another{other}")
     folder = folder.absolute()  # the environment may change the working directory

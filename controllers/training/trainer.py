@@ -38,7 +38,7 @@ from wpg.controllers.training.evaluations import TrainingEvaluation
 from wpg.controllers.training.monitor import Monitor
 from wpg.controllers.training.provenance import checkout_commit, installed_versions
 from wpg.controllers.training.rollout import Rollout
-from wpg.controllers.training.run_folder import CHECKPOINT_NAME, build_networks, fitting
+from wpg.controllers.training.run_folder import CHECKPOINT_NAME, build_networks, fitting, has_checkpoint
 
 StopReason = Literal["steps", "success", "time"]
 
@@ -238,7 +238,7 @@ class Trainer:
         fault = self.learner.first_fault()
         if fault is not None:
             path = self.folder / CHECKPOINT_NAME
-            kept = f"; the last checkpoint in {path} is from before" if path.exists() else ""
+            kept = f"; the last checkpoint in {path} is from before" if has_checkpoint(self.folder) else ""
             raise DivergenceError(
                 f"training diverged at step {self.step}: {fault}{kept}. "
                 "A smaller learning_rate, or smaller observations or rewards, may help"

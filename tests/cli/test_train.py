@@ -85,7 +85,7 @@ def test_training_that_could_not_learn_or_stop_says_so(tmp_path, capsys):
 def test_what_was_interrupted_can_go_on(run, capsys, monkeypatch, tmp_path):
     def interrupted(*args, out=None, **settings):
         if out == tmp_path / "begun":
-            out.mkdir()
+            (out / "checkpoint").mkdir(parents=True)  # its first checkpoint was being written
         os.kill(os.getpid(), signal.SIGTERM)  # as schedulers do
 
     monkeypatch.setattr("wpg.controllers.train", interrupted)
