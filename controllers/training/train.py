@@ -68,7 +68,6 @@ def train(
             trainer.add_demonstrations(config.demonstrations)
         folder.mkdir(parents=True, exist_ok=True)
         with sole_training(folder):
-            trainer.config.save(folder / CONFIG_NAME)
             return _run(trainer, on_progress, resume_step=None)
 
 
@@ -99,7 +98,7 @@ def resume(
         env_factory: as for `train`; a run that was trained with one needs it.
 
     Raises:
-        RunFolderError: `folder` is no run folder, or another process trains in it.
+        RunFolderError: `folder` is no run folder, another process trains in it, or its metrics are damaged.
         ConfigError: its settings cannot be read or do not suit this machine, or it has already done more than
             `steps`.
         CheckpointFormatError: its checkpoint cannot be read, or does not fit the settings or the environment.
@@ -121,12 +120,12 @@ def resume(
             if steps < trainer.step:
                 done = f"{trainer.step:,} steps already"
                 raise ConfigError(f"{folder} has done {done}; steps={steps:,} is less")
-        trainer.config.save(folder / CONFIG_NAME)
         return _run(trainer, on_progress, resume_step=trainer.step)
 
 
 def _run(trainer: Trainer, on_progress: OnProgress | None, *, resume_step: int | None) -> TrainResult:
-    with MetricsLog(trainer.folder, resume_step=resume_step) as log:
+    with MetricsLog(trainer.folder, resume_step=resume_step) as log:  # before the settings: it may refuse
+        trainer.config.save(trainer.folder / CONFIG_NAME)
         monitor = Monitor(
             trainer.config,
             trainer.learner,

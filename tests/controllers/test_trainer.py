@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import os
 import re
 import sys
 
@@ -18,7 +17,6 @@ from wpg.controllers import (
     ConfigError,
     FaultyEnvError,
     ProgressBar,
-    RunFolderError,
     TrainConfig,
     UnsupportedEnvError,
     evaluate,
@@ -35,7 +33,6 @@ from wpg.controllers.algorithm.policy import ParticlePolicy
 from wpg.controllers.algorithm.settings import LearnerSettings
 from wpg.controllers.experience import evaluation
 from wpg.controllers.training import checkpoint
-from wpg.controllers.training.metrics import COLUMNS, MetricsLog
 from wpg.controllers.training.progress import progress_line
 
 
@@ -294,44 +291,6 @@ def test_a_policy_is_not_used_in_a_way_that_it_does_not_know(tmp_path):
         evaluate(run.act(), "Pendulum-v1", 1)
 
 
-def test_existing_folder_is_left_alone(tmp_path):
-    (tmp_path / "keep").write_text("mine")
-    with pytest.raises(RunFolderError, match="exists already"):
-        train(small(), out=tmp_path, env_factory=ReachToy)
-    assert [path.name for path in tmp_path.iterdir()] == ["keep"]
-    with pytest.raises(RunFolderError, match="no run folder"):
-        resume(tmp_path)
-
-
-def test_a_folder_without_a_checkpoint_is_not_to_be_resumed(tmp_path):
-    with pytest.raises(RunFolderError, match="out must be the path"):
-        train(small(), out="", env_factory=ReachToy)
-    (tmp_path / "run").mkdir()
-    train(small(), out=tmp_path / "run", env_factory=ReachToy)
-    with pytest.raises(RunFolderError, match="choose another, or resume it"):
-        train(small(), out=tmp_path / "run", env_factory=ReachToy)
-    (tmp_path / "run" / "checkpoint").rename(tmp_path / "elsewhere")
-    with pytest.raises(RunFolderError, match="choose another, or remove it: that run has no checkpoint"):
-        train(small(), out=tmp_path / "run", env_factory=ReachToy)
-
-
-class Wandering(ReachToy):
-    """Changes the working directory."""
-
-    def reset(self, *, seed=None, options=None):
-        os.chdir("/")
-        return super().reset(seed=seed)
-
-
-def test_an_environment_may_change_the_working_directory(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    train(small(), out="run", env_factory=Wandering)
-    assert load_run(tmp_path / "run").metadata.steps == 240
-    monkeypatch.chdir(tmp_path)
-    resume("run", steps=300, env_factory=Wandering)
-    assert load_run(tmp_path / "run").metadata.steps == 300
-
-
 class Unending(ReachToy):
     def step(self, action):
         obs, reward, _, _, info = super().step(action)
@@ -353,23 +312,6 @@ def test_the_last_evaluation_is_kept(tmp_path):
     again = resume(tmp_path / "seen", steps=300, env_factory=ReachToy)
     assert (again.return_mean, again.success_rate) == (seen.return_mean, seen.success_rate)
     assert seen.return_mean is not None
-
-
-@pytest.mark.parametrize("cut", ["80,4,20", "80,4,20\r\n", "80" + "," * 14])
-def test_a_row_that_was_cut_short_is_dropped(cut, tmp_path):
-    path = tmp_path / "metrics.csv"
-    whole = ",".join(COLUMNS) + "\r\n40" + "," * 14 + "\r\n"
-    path.write_bytes((whole + cut).encode())
-    with MetricsLog(tmp_path, resume_step=80):
-        assert path.read_bytes() == whole.encode()
-
-
-@pytest.mark.parametrize("damaged", [b"4o" + b"," * 14, b"40" + b"," * 13 + b"\xff,"])
-def test_a_damaged_row_is_told(damaged, tmp_path):
-    path = tmp_path / "metrics.csv"
-    path.write_bytes(b",".join(name.encode() for name in COLUMNS) + b"\r\n" + damaged + b"\r\n")
-    with pytest.raises(RunFolderError, match=r"metrics\.csv, line 2: expected numbers, "):
-        MetricsLog(tmp_path, resume_step=80)
 
 
 def test_fewer_steps_than_done_are_refused(tmp_path):
