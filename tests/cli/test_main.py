@@ -225,10 +225,11 @@ def test_unknown_environment_names_near_matches(capsys, tmp_path):
     [
         ("mine", "with --out"),
         ("config.yaml", "with --out, or remove it: that run has no checkpoint"),
-        ("checkpoint", "with --out, or go on with it by --resume {folder}"),
+        ("checkpoint/state.safetensors", "with --out, or go on with it by --resume {folder}"),
     ],
 )
 def test_run_folder_that_exists_is_left_alone(made, advice, capsys, tmp_path):
+    (tmp_path / made).parent.mkdir(exist_ok=True)
     (tmp_path / made).write_text("precious")
     assert run("train", "wpg/PandaReach-v0", "--out", str(tmp_path)) == 1
     said = only_line(capsys.readouterr().err)
