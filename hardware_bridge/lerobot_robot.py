@@ -1,6 +1,7 @@
 """Driver of any robot that LeRobot supports."""
 
 import contextlib
+import itertools
 import math
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from wpg.hardware_bridge.errors import (
 from wpg.hardware_bridge.robot import JointCommand, RobotState, RobotStatus, StopMode, Vector
 
 EXAMPLE = "lerobot:so101_follower?port=/dev/ttyACM0&id=my_arm"
+PLUGIN = "lerobot_robot_"
+"""How the names of packages begin that add a robot to LeRobot."""
 UNITS = {"deg": math.pi / 180, "rad": 1.0}
 VELOCITY_SMOOTHING = 0.5
 ATTEMPTS = 3
@@ -318,13 +321,19 @@ def make_lerobot(kind: str, options: dict[str, Any]) -> Any:
 
 
 def _register(robots: Any, kind: str) -> None:
-    """Import LeRobot's robots until the type is known; those with missing packages are skipped."""
-    for module in pkgutil.iter_modules(robots.__path__):
+    """Import robots until the type is known: LeRobot's own, then packages that are named as its plugins are.
+
+    Those that need a missing package are skipped.
+    """
+    own = (
+        f"{robots.__name__}.{module.name}" for module in pkgutil.iter_modules(robots.__path__) if module.ispkg
+    )
+    plugins = (module.name for module in pkgutil.iter_modules() if module.name.startswith(PLUGIN))
+    for name in itertools.chain(own, plugins):
         if kind in robots.RobotConfig.get_known_choices():
             return
-        if module.ispkg:
-            with contextlib.suppress(ImportError):
-                import_module(f"{robots.__name__}.{module.name}")
+        with contextlib.suppress(ImportError):
+            import_module(name)
 
 
 def _parse(url: str) -> tuple[str, dict[str, Any]]:

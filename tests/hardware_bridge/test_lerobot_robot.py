@@ -1,6 +1,7 @@
 """A robot of LeRobot's behind our interface, by a class that has the same manners."""
 
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -263,6 +264,25 @@ def test_without_lerobot(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "draccus", None)
     with pytest.raises(LinkError, match="pip install lerobot"):
         make_lerobot("so101_follower", {})
+
+
+def test_a_robot_of_another_package(monkeypatch, tmp_path):
+    known = {}
+    robots = ModuleType("lerobot.robots")
+    robots.__path__ = []
+    robots.RobotConfig = SimpleNamespace(get_known_choices=lambda: known)
+    robots.make_robot_from_config = lambda config: config
+    draccus = SimpleNamespace(decode=lambda kind, options: options)
+    modules = {"lerobot": ModuleType("lerobot"), "lerobot.robots": robots, "draccus": draccus}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    plugin = "from lerobot.robots import RobotConfig\nRobotConfig.get_known_choices()['desk_arm'] = object\n"
+    (tmp_path / "lerobot_robot_desk.py").write_text(plugin)
+    (tmp_path / "lerobot_robot_broken.py").write_text("import a_package_that_is_not_installed")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert make_lerobot("desk_arm", {"port": "x"}) == {"type": "desk_arm", "port": "x"}
+    with pytest.raises(LinkUrlError, match="no robot of type 'other'"):
+        make_lerobot("other", {})
 
 
 def test_every_joint_is_as_described(make):
