@@ -114,8 +114,8 @@ class TrainConfig:
     log_period: Count = 250
     """Environment steps between rows of metrics.csv."""
     eval_period: CountOrZero | None = None
-    """Environment steps between evaluations; 0 never evaluates. None takes a tenth of `steps`; with fewer
-    than 10,000 steps a larger share, at least 1,000 steps, or all of them if there are fewer."""
+    """Environment steps between evaluations, 0 for none; None takes a tenth of `steps`, with fewer than
+    10,000 steps a larger share, at least 1,000 steps, or all of them if there are fewer."""
     eval_episodes: Count = 20
     """Episodes per evaluation; every evaluation has new episodes."""
     select: Select = "best"

@@ -66,7 +66,8 @@ def transfer(
         actuators: Identified actuators, from `wpg identify`; then the fitted and the unfitted simulator both
             predict.
         trials: Maximum trials on the robot, and trials in each simulator.
-        at_least: Required success on the robot; by default the simulator's prediction.
+        at_least: Required success on the robot; by default the simulator's prediction, but at least 0.5. At
+            most 0.98 is asked for.
         margin: How far below that success is too low.
         error: Maximum probability of a wrong verdict.
         all_trials: Run all --trials, even if the answer is clear earlier.
