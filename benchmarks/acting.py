@@ -1,4 +1,4 @@
-"""Which policy to evaluate and deploy: the last one or its running average, and by which particle.
+"""Compares which policy to deploy, the last one or its running average, and which of its particles acts.
 
 Trains once and evaluates all variants at every evaluation, so that they are compared on the same training.
 

@@ -1,4 +1,4 @@
-"""What refinement and the rule that chooses the action are worth: success and return for M × choice × K.
+"""Measures what refinement and the rule that chooses the action are worth, by success and return.
 
     python benchmarks/action_choice.py --run FOLDER [--episodes 100] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""How far apart the two engines are when both arms follow the same setpoints.
+"""Measures how far apart the two engines are when both arms follow the same setpoints.
 
     python benchmarks/engines.py [--seconds 10] [--sequences 5] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""A trained policy drives franky-sim's Research 3 over the Franka control interface, at 1 kHz.
+"""Drives franky-sim's Research 3 by a trained policy over the Franka control interface, at 1 kHz.
 
 Makes an environment with wpg[franka] and franky-sim (about 0.7 GB, once), serves the robot there with a
 strict layer (fci_server.py), and runs the policy on it as ``wpg run`` does. It then makes things go wrong:

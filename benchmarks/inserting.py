@@ -1,4 +1,4 @@
-"""Inserting over the bridge: one run for each hole, whose place follows from the emulator's seed.
+"""Measures inserting over the bridge, with one run for each hole; its place follows from the emulator's seed.
 
     wpg demonstrate wpg/PandaInsert-v0 --episodes 200 --out inserting.npz
     wpg train wpg/PandaInsert-v0 --demonstrations inserting.npz --out runs/insert

@@ -1,4 +1,4 @@
-"""Whether the sampler may be quantised to int8: error of its actions, success, return and latency.
+"""Tests whether the sampler may be quantised to int8, by error of its actions, success, return and latency.
 
     python benchmarks/int8.py FILE.onnx [--episodes 400] [--json FILE]
 

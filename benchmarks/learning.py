@@ -117,7 +117,7 @@ def run(
         steps: Environment steps.
         period: Steps from one evaluation to the next.
         episodes: Episodes of each evaluation.
-        settings: Names and values in place of ours by default; for `wpg`.
+        settings: Settings of `wpg` that differ from its defaults, by name.
         out: File of JSON lines.
     """
     budget = {"seed": seed, "steps": steps, "period": period, "episodes": episodes}

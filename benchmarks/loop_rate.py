@@ -1,4 +1,4 @@
-"""The control loop at 1 kHz: lateness and missed deadlines, with and without real-time rights.
+"""Measures the control loop at 1 kHz: lateness and missed deadlines, with and without real-time rights.
 
     python benchmarks/loop_rate.py [--seconds 600] [--out benchmarks/results/loop_rate.jsonl]
 

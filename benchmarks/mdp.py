@@ -143,10 +143,10 @@ def main(
 
     Args:
         updates: Updates of each training.
-        seeds: How many, counted from 0.
+        seeds: Number of seeds, counted from 0.
         tau: Temperature.
         particles: Numbers of particles; 1 is the Gaussian projection.
-        out: Also write a line of JSON a training to this file.
+        out: Also write one line of JSON for each training to this file.
     """
     torch.set_num_threads(1)
     best_q, gibbs = solve(tau)

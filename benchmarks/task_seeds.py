@@ -70,15 +70,15 @@ def main(
 
     Args:
         task: PandaReach, PandaPush, PandaPickAndPlace or PandaInsert.
-        control: What actions move; by default what the task is for.
-        steps: Environment steps; by default what the task takes.
-        seeds: How many.
+        control: What actions move; by default what the task is meant for.
+        steps: Environment steps; by default the number that `wpg train` takes.
+        seeds: Number of seeds.
         first_seed: The first of them.
         episodes: Episodes of each evaluation.
-        demonstrations: Episodes of the task's script to learn from besides.
+        demonstrations: Number of episodes of the task's script to learn from as well.
         compile: Compile the update, as `wpg train --compile` does.
         hidden: Width of the hidden layers; by default what the steps ask for.
-        out: Also write a line of JSON a seed to the end of this file.
+        out: Also append one line of JSON for each seed to this file.
     """
     rows = []
     for seed in range(first_seed, first_seed + seeds):

@@ -192,13 +192,13 @@ def run(
     """Train one policy; test it with both ways open and with either closed, without and with the guard.
 
     Args:
-        policy: Which.
-        obstacle: What stands in the way.
-        seed: Of training.
+        policy: Policy to train.
+        obstacle: Obstacle between start and goal.
+        seed: Seed of the training.
         steps: Episodes of training.
-        target_entropy: In nat, that the temperature steers to; SAC's default is −3 here.
+        target_entropy: Entropy in nat that the temperature steers to; SAC's default is −3 here.
         initial_tau: Temperature at the start, 1 by default in SAC, too.
-        episodes: Of every test.
+        episodes: Episodes of every test.
         out: File of JSON lines.
     """
     settings: dict[str, Any] = {

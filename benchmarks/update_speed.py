@@ -1,9 +1,9 @@
 """Measures updates per second on one core: `wpg`, Stable-Baselines3's SAC, SBX's SAC and CrossQ.
 
-The sizes are those of HalfCheetah-v5 (17 observations, 6 actions) with twin critics of 2×256. Batches of 256
-are drawn from a replay memory as each library does it. Every contestant is a separate process, in a separate
-environment if necessary. They take turns, so that all see the same machine, and the best of the rounds
-counts. Seconds are the process's processor time on one core, so that other work on the machine matters
+The sizes are those of HalfCheetah-v5 (17 observations, 6 actions), with twin critics of two layers of 256.
+Batches of 256 are drawn from a replay memory as each library does it. Every contestant is a separate process,
+in a separate environment if necessary. They take turns, so that all see the same machine, and the best of the
+rounds counts. Seconds are the process's processor time on one core, so that other work on the machine matters
 little. SAC updates its actor at every update, CrossQ and `wpg` at every third by default. `wpg` is also shown
 with its actor updated at every one.
 
