@@ -1,7 +1,7 @@
 /* The device's side of wpg's native frames, docs/native_protocol.md: C99, no dynamic memory, no I/O of its own.
  *
  * Fill a wpg_config and a wpg_hooks, call wpg_init once, wpg_receive with whatever bytes have come, and
- * wpg_update at least every few milliseconds. One device needs about 1 kB.
+ * wpg_update at least every few milliseconds. One device takes about half a kilobyte of RAM.
  */
 #ifndef WPG_DEVICE_H
 #define WPG_DEVICE_H
