@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import threading
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from wpg.hardware_bridge.control.emergency_stop import EmergencyStop, halt
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig
-from wpg.hardware_bridge.errors import BridgeError, ProtocolError
+from wpg.hardware_bridge.errors import BridgeError, ProtocolError, StaleStateError
 from wpg.hardware_bridge.keyboard import terminal_keys
 from wpg.hardware_bridge.protocols.native import Arm
 from wpg.hardware_bridge.robot import RobotStatus, StopMode
@@ -193,9 +194,31 @@ class TestReadBack:
         assert "cut the power: the joints are not seen to rest within 1 s" in stopped.trouble
 
     def test_an_arm_that_still_follows_commands_is_no_success(self, bench):
-        stopped = halt(Deceiver(bench.clock, status=RobotStatus.ARMED), bench.clock)
+        robot = Deceiver(bench.clock, status=RobotStatus.ARMED, refuses=(StopMode.DAMP,))
+        stopped = halt(robot, bench.clock)
         assert not stopped.confirmed
-        assert "still follows commands" in stopped.trouble
+        assert stopped.trouble == "not confirmed, cut the power: the robot still follows commands"
+
+    def test_an_arm_that_swings_does_not_rest_where_it_turns(self, bench):
+        robot = Deceiver(bench.clock)
+        read = robot.read
+        robot.read = lambda: replace(
+            read(), joint_pos=np.full(3, 0.1 * np.cos(4 * np.pi * bench.clock.now()))
+        )
+        assert not halt(robot, bench.clock).confirmed
+
+    def test_a_state_that_is_lost_on_the_way_is_waited_for(self, bench):
+        robot = Deceiver(bench.clock)
+        read, lost = robot.read, iter((True, False, True))
+
+        def sometimes():
+            if next(lost, False):
+                raise StaleStateError("no answer")
+            return read()
+
+        robot.read = sometimes
+        assert halt(robot, bench.clock).confirmed
+        assert robot.stops == [StopMode.HOLD]
 
     def test_an_arm_that_does_not_hold_is_damped(self, bench):
         robot = Deceiver(bench.clock, refuses=(StopMode.HOLD,))

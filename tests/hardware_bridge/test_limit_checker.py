@@ -74,6 +74,40 @@ def test_an_arm_that_stands_at_no_number_follows_nothing(checker):
     assert checker.check(HOME, REST, 2) == ("acceleration",)
 
 
+def test_the_way_to_the_first_command_is_no_acceleration(checker):
+    """An arm does not hold exactly where it measures: it may go on from there, stand or turn round."""
+    first = HOME + 0.9 * VELOCITY * DT
+    for second in (0.0, 0.9, -0.9 * ACCELERATION * DT / VELOCITY):
+        checker.start(HOME)
+        checker.accept(first, 1)
+        assert checker.check(first + second * VELOCITY * DT, REST, 2) == ()
+    assert checker.check(first - 1.1 * ACCELERATION * DT**2, REST, 2) == ("acceleration",)
+    checker.accept(first, 2)
+    assert checker.check(first + 0.9 * VELOCITY * DT, REST, 3) == ("acceleration",)
+
+
+def test_rounding_on_the_wire_is_no_speed():
+    resolution_rad = 0.5 * (ACCELERATION * DT**2).min()
+    rounded = np.round(ramp(0.999, 12) / resolution_rad) * resolution_rad
+    checker, strict = LimitChecker(PANDA, resolution_rad), LimitChecker(PANDA)
+    for one in (checker, strict):
+        one.start(HOME)
+    assert set(follow(checker, rounded, range(1, 13))) == {()}
+    assert ("acceleration",) in follow(strict, rounded, range(1, 13))
+    checker.start(HOME)
+    assert checker.check(HOME + VELOCITY * DT + 0.9 * resolution_rad, REST, 1) == ()
+    assert checker.check(HOME + VELOCITY * DT + 1.1 * resolution_rad, REST, 1) == ("velocity",)
+
+
+def test_a_gripper_may_measure_outside_its_range_but_not_be_sent_there():
+    checker = LimitChecker(PANDA, gripper=True)
+    opening_max_m = PANDA.gripper.opening_max_m
+    rest = np.zeros(8)
+    checker.start(np.append(HOME, opening_max_m + 0.05))
+    assert checker.check(np.append(HOME, opening_max_m), rest, 1) == ()
+    assert "position" in checker.check(np.append(HOME, opening_max_m + 1e-6), rest, 1)
+
+
 def test_position(checker):
     checker.start(PANDA.limits("position_max_rad"))
     assert checker.check(PANDA.limits("position_max_rad"), REST, 1) == ()

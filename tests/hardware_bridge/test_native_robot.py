@@ -330,6 +330,7 @@ class TestDevice:
             other.arm()
         other.write(at(bench.description.limits("home_rad") + 0.001))
         assert bench.witness.commands_ok == 0
+        assert bench.witness.frames_foreign == 2
         assert bench.robot.read().status is RobotStatus.ARMED
         # Stopping is anybody's right, and frees the arm for the next.
         other.stop(StopMode.HOLD)

@@ -10,7 +10,7 @@ from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.control.loop import ControlLoop
 from wpg.hardware_bridge.control.loop_config import LoopConfig, load_safety
 from wpg.hardware_bridge.control.safety import SafetyConfig, SafetyFilter
-from wpg.hardware_bridge.control.target_limiter import TargetLimiter
+from wpg.hardware_bridge.control.target_limiter import WORKSPACE_MARGIN_M, TargetLimiter
 from wpg.hardware_bridge.errors import BridgeError, DescriptionError
 from wpg.hardware_bridge.policy import Decision
 from wpg.hardware_bridge.robot import JointCommand
@@ -100,6 +100,22 @@ class TestWorkspace:
         assert limiter.hazard(out, home) is None
         assert limiter.hazard(out, out) is None
         assert limiter.hazard(home, home) is None
+
+    def test_an_arm_may_stop_a_margin_outside_but_not_start_there(self, description, home, tool):
+        def limiter(outside_m):
+            low = tool(home) + np.array([-1.0, -1.0, outside_m])
+            return TargetLimiter(description, SafetyConfig(workspace_m=(tuple(low), tuple(low + 2.0))))
+
+        above = home.copy()
+        above[1] -= 0.2
+        assert tool(above)[2] > tool(home)[2] + 0.01
+        assert limiter(0.99 * WORKSPACE_MARGIN_M).hazard(above, home) is None
+        assert limiter(1.01 * WORKSPACE_MARGIN_M).hazard(above, home).name == "workspace"
+        limiter(0.99e-3).check_start(home, 1e-3)
+        with pytest.raises(BridgeError, match="workspace"):
+            limiter(1.01e-3).check_start(home, 1e-3)
+        with pytest.raises(BridgeError, match="workspace"):
+            limiter(1e-6).check_start(home)
 
     def test_targets_inside_are_left_alone(self, description, home, box):
         limiter = TargetLimiter(description, SafetyConfig(workspace_m=box))
