@@ -7,11 +7,12 @@ import torch
 from textbook import textbook
 
 from wpg.controllers.algorithm import flow
-from wpg.controllers.algorithm.actor import ACTOR_SAMPLES
+from wpg.controllers.algorithm.actor import ACTOR_SAMPLES, ActorBatch
 from wpg.controllers.algorithm.batch import Batch
 from wpg.controllers.algorithm.critic import Critic
 from wpg.controllers.algorithm.learner import Learner
 from wpg.controllers.algorithm.normalisation import BatchUse
+from wpg.controllers.algorithm.optimiser import FlatAdam
 from wpg.controllers.algorithm.policy import ParticlePolicy
 from wpg.controllers.algorithm.settings import LearnerSettings
 
@@ -106,6 +107,32 @@ def test_the_temperature_keeps_its_pace_while_the_step_size_falls(learner, learn
     learner.update(make_batch(torch.Generator().manual_seed(1)))
     # Adam's first step is its step size, whatever the gradient.
     assert abs(learner.wait_for_actor().log_tau.item() - before) == pytest.approx(3 * learning_rate, rel=0.05)
+
+
+@pytest.mark.parametrize(("previous", "weight"), [(0, 1.0), (5, 1 / 2), (45, 1 / 10), (10_000, 1 / 500)])
+def test_the_average_covers_a_fifth_of_the_updates_and_five_hundred_at_most(learner, previous, weight):
+    actor = learner.wait_for_actor()
+    noise = torch.randn(ROWS, ACTOR_SAMPLES, ACTION)
+    components = torch.randint(K, (ROWS, ACTOR_SAMPLES))
+    before = flat(actor.average.parameters())
+    actor.update(ActorBatch(torch.randn(ROWS, OBS), components, noise, previous, 1e-2))
+    expected = torch.lerp(before, flat(actor.policy.parameters()), weight)
+    assert torch.allclose(flat(actor.average.parameters()), expected, atol=1e-6)
+
+
+def test_the_flat_optimiser_is_adam():
+    start, pace = [torch.randn(3, 2), torch.randn(4)], 2.0
+    ours = [tensor.clone() for tensor in start]
+    optimiser = FlatAdam(ours, 1e-2, pace=pace)
+    expected, first, second = flat(start), 0.0, 0.0
+    for step in range(1, 4):
+        gradient = torch.randn(10)
+        optimiser.step(gradient)
+        first = 0.5 * first + 0.5 * gradient
+        second = 0.999 * second + 0.001 * gradient.square()
+        moments = first / (1 - 0.5**step), second / (1 - 0.999**step)
+        expected = expected - pace * 1e-2 * moments[0] / (moments[1].sqrt() + 1e-8)
+    assert torch.allclose(flat(ours), expected, atol=1e-6)
 
 
 def test_gradient_of_the_action_value_equals_autograd(learner):

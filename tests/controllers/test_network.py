@@ -6,7 +6,7 @@ from textbook import textbook
 
 from wpg.controllers.algorithm.critic import Critic
 from wpg.controllers.algorithm.network import FoldedMlp
-from wpg.controllers.algorithm.normalisation import BatchUse
+from wpg.controllers.algorithm.normalisation import BatchUse, batch_use
 from wpg.controllers.algorithm.policy import ParticlePolicy
 
 
@@ -31,7 +31,7 @@ def test_gradient_equals_autograd(normalise, use, dtype, tolerance, shape):
     members, out = shape
     network = make(normalise, dtype, members=members, out=out)
     generator = torch.Generator().manual_seed(2)
-    x = (torch.randn(32, 5, generator=generator, dtype=dtype) * 2 + 1).requires_grad_(True)
+    x = (torch.randn(32, 5, generator=generator, dtype=dtype) * 2 + 3).requires_grad_(True)
     expected = textbook(network, x, use)
     grad = torch.randn(expected.shape, generator=generator, dtype=dtype) / 32
     expected_grads = torch.autograd.grad(expected, [x, *network.parameters()], grad)
@@ -52,6 +52,19 @@ def test_running_statistics_follow_the_batch():
     assert torch.allclose(norm.running_var, 0.75 * before + 0.25 * x.var(0, unbiased=False), atol=1e-5)
     network.record(x, BatchUse(1.0, False))
     assert torch.allclose(norm.running_mean, x.mean(0), atol=1e-5)
+
+
+def test_running_statistics_average_all_batches_at_first_and_the_last_twenty_later():
+    def rate(number):
+        return batch_use(number, 0, torch.device("cpu")).rate.item()
+
+    assert [rate(number) for number in range(3)] == pytest.approx([1, 1 / 2, 1 / 3])
+    assert [rate(number) for number in (18, 19, 20, 1000)] == pytest.approx([1 / 19, 1 / 20, 1 / 20, 1 / 20])
+
+
+def test_renormalisation_begins_after_the_warmup():
+    uses = [batch_use(number, 3, torch.device("cpu")).renormalise for number in range(5)]
+    assert uses == [False, False, False, True, True]
 
 
 def test_the_frozen_network_has_the_gradient_of_the_textbook_form():

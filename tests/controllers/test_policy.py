@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from wpg.controllers import ParticlePolicy
+from wpg.controllers.algorithm import flow
 
 
 @pytest.fixture
@@ -45,6 +46,20 @@ def test_same_generator_same_samples(policy):
     first, second = (policy.sample(obs, 7, torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first, second)
     assert first.shape == (2, 7, 1)
+
+
+def test_gradient_of_chosen_particles_equals_autograd_where_heads_are_clamped(policy):
+    """A width or stretch beyond its bound has no gradient: the bound decides there, not the network."""
+    generator = torch.Generator().manual_seed(0)
+    heads = (10 * torch.randn(1, 9, 3 * 4 * 1, generator=generator)).requires_grad_(True)
+    components = torch.randint(4, (9, 5), generator=generator)
+    chosen = policy.mixture(heads).choose(components)
+    for part, bounds in ((chosen.log_std, (-5.0, 2.0)), (chosen.stretch, (-8.0, 8.0))):
+        assert (part.min().item(), part.max().item()) == bounds
+    grads = [torch.randn(9, 5, 1, generator=generator) for _ in range(3)]
+    (expected,) = torch.autograd.grad(chosen, heads, grads)
+    ours = policy.heads_gradient(heads.detach(), components, flow.Mixture(*grads))
+    assert torch.allclose(ours, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("edge", [-1.0, 1.0])
