@@ -114,6 +114,17 @@ def test_an_episode_becomes_usable_when_it_ends():
     assert replay.size == 3
 
 
+@pytest.mark.parametrize("length", [9, 30])
+def test_of_an_episode_longer_than_the_memory_the_end_is_kept(length):
+    env = ReachToy()
+    replay = HindsightReplayBuffer(inspect_env(env), 8, Shares(), env, ratio=1.0)
+    futures = fill(replay, env, episodes=1, lengths=[length])
+    batch = replay.sample(400, torch.Generator().manual_seed(0))
+    assert set(batch.obs[:, 0].tolist()) == set(range(length - 8, length))
+    for number, *given in zip(batch.obs[:, 0].tolist(), *batch.obs[:, 4:].T.tolist(), strict=True):
+        assert given in futures[int(number)][1].tolist()
+
+
 def test_terminations_are_recomputed_where_the_environment_can():
     class Ending(ReachToy):
         def compute_terminated(self, achieved, desired, info):

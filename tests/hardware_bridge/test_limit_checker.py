@@ -38,6 +38,12 @@ def test_acceleration_just_inside_and_just_outside(checker):
     assert follow(checker, ramp(1.001, 10), range(1, 11))[2:] == [("acceleration",)] * 8
 
 
+def test_a_sudden_stop_is_acceleration(checker):
+    positions = ramp(0.999, 10)
+    assert set(follow(checker, positions, range(1, 11))) == {()}
+    assert checker.check(positions[-1], REST, 11) == ("acceleration",)
+
+
 def test_lost_commands_are_no_acceleration(checker):
     positions = ramp(0.999, 20)
     arrived = [0, 1, 4, 5, 9, 10, 19]

@@ -291,6 +291,23 @@ class TestDevice:
         robot._send(Command(1000, home + 0.5, REST))
         assert bench.witness.commands_refused == {"velocity_limit": 1}
 
+    @pytest.mark.parametrize("tick", [0, 4, 5])
+    def test_a_tick_that_does_not_count_up_buys_no_way_either(self, bench, tick):
+        robot = connected(bench)
+        home = bench.description.limits("home_rad")
+        robot._send(Command(5, home, REST))
+        robot._send(Command(tick, home, REST))
+        assert bench.witness.commands_refused == {"velocity_limit": 1}
+        robot._send(Command(6, home, REST))
+        assert bench.witness.commands_ok == 2
+
+    def test_the_first_step_after_arming_is_the_first_commands(self, bench):
+        robot = connected(bench)
+        for tick, step_rad in enumerate((1e-4, 3e-4)):
+            robot._send(Command(tick, bench.description.limits("home_rad") + step_rad, REST))
+        assert bench.witness.commands_ok == 2
+        assert bench.witness.first_step_rad_max == pytest.approx(1e-4, rel=0.01)
+
     def test_a_measurement_that_is_not_finite_arms_nothing(self, bench):
         bench.robot.connect()
         bench.simulated._pos[2] = np.nan

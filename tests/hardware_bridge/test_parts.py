@@ -12,15 +12,16 @@ import pytest
 
 from wpg.export.errors import ContractError
 from wpg.hardware_bridge.clock import RealClock
-from wpg.hardware_bridge.control.checks import check_interface
+from wpg.hardware_bridge.control.checks import check_interface, check_stance
 from wpg.hardware_bridge.control.goals import GoalSequence
 from wpg.hardware_bridge.control.lifecycle import NEXT_PHASES, Lifecycle, Phase
 from wpg.hardware_bridge.control.rate_timer import RateTimer
 from wpg.hardware_bridge.control.safety import SafetyConfig
 from wpg.hardware_bridge.description import RobotDescription, load_description
 from wpg.hardware_bridge.emulation.faults import FaultSpecError, parse_faults
-from wpg.hardware_bridge.errors import DescriptionError, LifecycleError
+from wpg.hardware_bridge.errors import BridgeError, DescriptionError, LifecycleError
 from wpg.hardware_bridge.latency import LatencyHistogram
+from wpg.hardware_bridge.robot import RobotState
 from wpg.hardware_bridge.setpoints import SetpointGenerator
 from wpg.hardware_bridge.signals import stop_on_signals
 from wpg.hardware_bridge.testing.clocks import ManualClock
@@ -224,6 +225,22 @@ class TestCheckInterface:
         interface = msgspec.structs.replace(reach_policy.interface, observation=(blind, *terms[1:]))
         with pytest.raises(ContractError, match="no source on the robot"):
             check_interface(interface, description)
+
+
+class TestCheckStance:
+    @pytest.mark.parametrize(("side", "limit"), [(-1, "position_min_rad"), (1, "position_max_rad")])
+    def test_half_a_period_outside_a_limit_is_not_too_far(self, description, side, limit):
+        def check(periods):
+            way_rad = periods * description.servo_dt_s * description.limits("velocity_max_rad_s")
+            joint_pos = description.limits("home_rad")
+            joint_pos[5] = (description.limits(limit) + side * way_rad)[5]
+            zero = np.zeros(7)
+            state = RobotState(joint_pos=joint_pos, joint_vel=zero, joint_torque=zero, time_s=0.0, sequence=0)
+            check_stance(state, description)
+
+        check(0.49)
+        with pytest.raises(BridgeError, match=r"joint panda_joint6 is at .*: move it back by hand"):
+            check(0.51)
 
 
 class TestFaultSpec:
