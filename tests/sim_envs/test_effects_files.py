@@ -5,7 +5,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from wpg.sim_envs.effects import Effects, JointEffects, effects_toml, load_effects, spread_of
+from wpg.sim_envs.effects import Effects, JointEffects, Spread, effects_toml, load_effects, spread_of
 from wpg.sim_envs.errors import EffectsError
 
 REACH = "wpg/PandaReach-v0"
@@ -44,6 +44,14 @@ def test_a_normal_is_drawn_about_its_mean(tmp_path, description):
     assert effects.ranges()["payload_kg"] == (0.0, 0.08)
     path.write_text(effects_toml(effects))
     assert load_effects(path, description) == effects
+
+
+def test_a_range_is_drawn_evenly_and_a_logarithmic_one_in_its_logarithm():
+    rng, quarters = np.random.default_rng(0), (0.0, 0.25, 0.5, 0.75, 1.0)
+    even = spread_of((1.0, 16.0)).draw(rng, 4000)
+    np.testing.assert_allclose(np.quantile(even, quarters), [1.0, 4.75, 8.5, 12.25, 16.0], atol=0.5)
+    logarithmic = Spread(low=1.0, high=16.0, kind="log_uniform").draw(rng, 4000)
+    np.testing.assert_allclose(np.quantile(logarithmic, quarters), [1.0, 2.0, 4.0, 8.0, 16.0], rtol=0.1)
 
 
 @pytest.mark.parametrize("name", ["arm/joint 1", "j.1", 'the "big" one', "a\\b", "Gelenk ä", "\U0001f9be"])

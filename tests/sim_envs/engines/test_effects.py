@@ -8,7 +8,7 @@ from wpg.export.kinematics import ForwardKinematics
 from wpg.hardware_bridge.robot import JointCommand
 from wpg.sim_envs.effects import Effects, JointEffects, Spread
 from wpg.sim_envs.engines import ENGINES, make_robot
-from wpg.sim_envs.engines.actuator import Actuator, DelayLine
+from wpg.sim_envs.engines.actuator import Actuator, DelayLine, JointSensor
 from wpg.sim_envs.models.scene import Scene
 from wpg.sim_envs.tasks.interface import task_kwargs
 from wpg.sim_envs.tasks.table import CUBE
@@ -206,6 +206,32 @@ def test_noise_and_resolution(arm, description):
     steps = robot.read().joint_vel / 0.25
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-9)
     assert np.abs(steps).max() >= 1
+
+
+def test_a_sensor_adds_offset_and_noise_and_rounds(description):
+    rng = np.random.default_rng(0)
+    effects = Effects(
+        joint_pos_offset_rad=0.2,
+        joint_pos_resolution_rad=0.5,
+        joint_vel_noise_rad_s=0.1,
+        joint_torque_noise_nm=3.0,
+    )
+    sensor = JointSensor(effects.draw(rng, description), rng)
+    sensor.restart((np.array([0.0, 0.1, -0.5, 1.2, 0.0, 0.0, 0.0]), np.full(7, 2.0), np.full(7, -5.0)))
+    joint_pos, joint_vel, joint_torque = np.moveaxis([sensor.read(0.0) for _ in range(2000)], 1, 0)
+    np.testing.assert_allclose(joint_pos, np.tile([0.0, 0.5, -0.5, 1.5, 0.0, 0.0, 0.0], (2000, 1)))
+    for values, mean, deviation in ((joint_vel, 2.0, 0.1), (joint_torque, -5.0, 3.0)):
+        assert values.mean() == pytest.approx(mean, abs=0.05 * deviation)
+        assert values.std() == pytest.approx(deviation, rel=0.05)
+
+
+def test_gravity_of_a_base_that_is_tilted_about_x_and_then_y(description):
+    x, y = 0.3, -0.5
+    about_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
+    about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    effects = Effects(gravity_tilt_x_rad=x, gravity_tilt_y_rad=y)
+    gravity = effects.draw(np.random.default_rng(0), description).gravity_m_s2(9.81)
+    np.testing.assert_allclose(gravity, (about_y @ about_x).T @ np.array([0.0, 0.0, -9.81]), atol=1e-12)
 
 
 def test_engines_agree_under_effects(description):
