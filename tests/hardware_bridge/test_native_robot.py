@@ -301,6 +301,15 @@ class TestDevice:
         robot._send(Command(6, home, REST))
         assert bench.witness.commands_ok == 2
 
+    def test_ticks_may_begin_anew_when_the_arm_is_armed(self, bench):
+        robot = connected(bench)
+        home = bench.description.limits("home_rad")
+        robot._send(Command(9, home, REST))
+        robot.stop(StopMode.HOLD)
+        robot.arm()
+        robot._send(Command(0, home, REST))
+        assert bench.witness.commands_ok == 2
+
     def test_the_first_step_after_arming_is_the_first_commands(self, bench):
         robot = connected(bench)
         for tick, step_rad in enumerate((1e-4, 3e-4)):
