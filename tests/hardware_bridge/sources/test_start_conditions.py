@@ -95,6 +95,7 @@ class TestObject:
     )
     def test_lies_in_the_goals_area_give_or_take_the_tolerance(self, start, place, well):
         assert (start.misplaced(np.array(place)) == "") is well
+        assert start.allow(standing(start.joint_pos), np.array(place)) is well
 
     def test_rests(self, start):
         assert not start.rests(CUBE, 0.0)
