@@ -12,6 +12,9 @@ from wpg.hardware_bridge.robot import Vector
 
 PARAMETERS_A_JOINT = 8
 """Number of parameters that affect one joint's measurements, subtracted as degrees of freedom."""
+UNTOLD = 1e-3
+"""A parameter's interval is infinite if more than this share of it lies in combinations of parameters that
+change no measurement."""
 
 
 def determined_half_widths(
@@ -45,12 +48,19 @@ def determined_half_widths(
 
 
 def half_widths(information: NDArray[np.float64], scores: NDArray[np.float64]) -> Vector:
-    """Half widths of all parameters' 95 % intervals, (P,); arguments as in :func:`determined_half_widths`."""
+    """Half widths of all parameters' 95 % intervals, (P,); arguments as in :func:`determined_half_widths`.
+
+    They are infinite for parameters that the measurements do not tell.
+    """
     scale = 1.0 / np.sqrt(np.maximum(np.diag(information), 1e-30))
-    inverse = scale[:, None] * np.linalg.pinv(information * np.outer(scale, scale), hermitian=True) * scale
+    scaled = information * np.outer(scale, scale)
+    pseudo_inverse = np.linalg.pinv(scaled, hermitian=True)
+    inverse = scale[:, None] * pseudo_inverse * scale
     blocks = len(scores)
     meat = scores.T @ scores * blocks / max(blocks - PARAMETERS_A_JOINT, 1)
     sandwich = inverse @ meat @ inverse
     variance = np.maximum(np.diag(sandwich), np.diag(inverse))
+    # In these combinations the pseudo-inverse is zero, as if they were known exactly.
+    variance[np.diag(scaled @ pseudo_inverse) < 1.0 - UNTOLD] = np.inf
     half: Vector = student.ppf(0.975, blocks - 1) * np.sqrt(variance)
     return half
