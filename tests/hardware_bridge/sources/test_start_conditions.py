@@ -58,6 +58,15 @@ class TestArm:
         assert start.joint_pos.tolist() == list(interface.action.tool.posture_rad)
         assert start.allow(standing(start.joint_pos), CUBE)
 
+    @pytest.mark.parametrize("side", [-1, 1])
+    def test_not_far_from_the_posture_on_either_side(self, interface, description, side):
+        goal = replace(interface.goal, start_spread_rad=0.1)
+        start = StartConditions(replace(interface, goal=goal), description)
+        for turn_rad, begins in ((0.099, True), (0.101, False)):
+            turned = start.joint_pos.copy()
+            turned[6] += side * turn_rad
+            assert start.allow(standing(turned), CUBE) is begins
+
     def test_not_beside_the_object(self, start, low):
         assert not start.allow(standing(low), CUBE)
         assert start.allow(standing(low), CUBE - np.array([0.0, 0.02, 0.0]))
