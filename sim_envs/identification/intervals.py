@@ -12,7 +12,7 @@ from wpg.hardware_bridge.robot import Vector
 
 PARAMETERS_A_JOINT = 8
 """Number of parameters that affect one joint's measurements, subtracted as degrees of freedom."""
-UNTOLD = 1e-3
+UNDETERMINED_SHARE = 1e-3
 """A parameter's interval is infinite if more than this share of it lies in combinations of parameters that
 change no measurement."""
 
@@ -50,7 +50,7 @@ def determined_half_widths(
 def half_widths(information: NDArray[np.float64], scores: NDArray[np.float64]) -> Vector:
     """Half widths of all parameters' 95 % intervals, (P,); arguments as in :func:`determined_half_widths`.
 
-    They are infinite for parameters that the measurements do not tell.
+    They are infinite for parameters that the measurements do not determine.
     """
     scale = 1.0 / np.sqrt(np.maximum(np.diag(information), 1e-30))
     scaled = information * np.outer(scale, scale)
@@ -61,6 +61,6 @@ def half_widths(information: NDArray[np.float64], scores: NDArray[np.float64]) -
     sandwich = inverse @ meat @ inverse
     variance = np.maximum(np.diag(sandwich), np.diag(inverse))
     # In these combinations the pseudo-inverse is zero, as if they were known exactly.
-    variance[np.diag(scaled @ pseudo_inverse) < 1.0 - UNTOLD] = np.inf
+    variance[np.diag(scaled @ pseudo_inverse) < 1.0 - UNDETERMINED_SHARE] = np.inf
     half: Vector = student.ppf(0.975, blocks - 1) * np.sqrt(variance)
     return half
